@@ -1,0 +1,1 @@
+"""What `--data` can be: posed images that come with masks."""

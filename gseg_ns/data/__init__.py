@@ -1,0 +1,1 @@
+"""What brings masks to the model."""

@@ -1,0 +1,1 @@
+"""From 2D masks to 3D groups: pure torch."""

@@ -1,0 +1,1 @@
+"""The Gaussians as data."""

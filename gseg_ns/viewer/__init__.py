@@ -1,0 +1,1 @@
+"""Viser controls over selection and editing."""

@@ -1,0 +1,1 @@
+"""What `ns-train` offers: one file a method."""
