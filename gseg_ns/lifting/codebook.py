@@ -1,0 +1,111 @@
+"""An object-level codebook: the code of a mask, a pixel or a Gaussian (Unified-Lift, sections 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.contrastive import cluster
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of Unified-Lift's terms. Only ratios matter to Adam, within features and within the codebook."""
+
+    contrastive: float
+    norm: float
+    classification: float
+    concentration: float
+    log_classes: bool
+    """Divide the classification term by ln L."""
+    concentration_norm: int
+    """1: the l1 norms that Eq. 6 prints; 2: the Euclidean ones of the official code."""
+
+
+PRESETS: dict[str, LossWeights] = {
+    # The paper is silent about the contrastive weight, and has no norm term.
+    "paper": LossWeights(1e-6, 0.0, 1e-3, 1e-1, log_classes=False, concentration_norm=1),
+    "official": LossWeights(1e-6, 1e-6, 1e-4, 1.0, log_classes=True, concentration_norm=2),
+}
+"""The published weights: the paper's text, and the training script of the official code."""
+
+
+def associate(features: Tensor, codebook: Tensor) -> Tensor:
+    """Logits of Eq. 2, dot products of features [..., D] with codes [L, D] -> [..., L]. Pixels and Gaussians alike."""
+    return features @ codebook.T
+
+
+@torch.no_grad()
+def assign(
+    probabilities: Tensor,  # [P, L]
+    labels: Tensor,  # [P] integer
+    area_aware: bool = True,
+) -> Tensor:
+    """Pseudo labels: the best one-to-one mapping of a view's masks to codes, for each pixel.
+
+    Args:
+        probabilities: association of each pixel with each code (Eq. 2).
+        labels: masks of the pixels; label 0 is a mask like any other, so leave its pixels out if it should get no code.
+        area_aware: weigh each mask by its pixels (Eq. 5); otherwise each mask counts once (Eq. 3).
+
+    Returns:
+        The code of each pixel's mask, [P] int64.
+
+    Raises:
+        GsegError: the view has more masks than there are codes.
+    """
+    num_codes = probabilities.shape[1]
+    clusters = cluster(probabilities, labels)
+    if len(clusters) > num_codes:
+        raise GsegError(
+            f"a view has {len(clusters)} masks but the codebook has {num_codes} codes; "
+            "raise --pipeline.model.num-codes to at least the number of objects in the scene"
+        )
+    if len(clusters) == 0:
+        return labels.long()
+    from scipy.optimize import linear_sum_assignment
+
+    scores = clusters.centroids * clusters.sizes[:, None] if area_aware else clusters.centroids  # [S, L]
+    rows, columns = linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)
+    codes = torch.empty(len(clusters), dtype=torch.long)
+    codes[torch.from_numpy(rows)] = torch.from_numpy(columns).long()
+    return codes.to(labels.device)[clusters.index]
+
+
+def classification_loss(logits: Tensor, codes: Tensor, log_classes: bool = True) -> Tensor:
+    """Cross entropy of associations [P, L] with pseudo labels [P] (Eq. 4), optionally over ln L; 0 without pixels."""
+    if logits.shape[0] == 0:
+        return logits.sum() * 0.0
+    loss = torch.nn.functional.cross_entropy(logits, codes)
+    return loss / math.log(max(logits.shape[1], 2)) if log_classes else loss
+
+
+def concentration_loss(features: Tensor, codebook: Tensor, codes: Tensor, order: int = 2) -> Tensor:
+    """Mean distance between the normalised features [P, D] and the codes [L, D] of their pseudo labels [P] (Eq. 6).
+
+    `order` is the norm of both the scaling and the distance: 1 as printed, 2 as in the official code.
+    """
+    if features.shape[0] == 0:
+        return codebook.sum() * 0.0
+    directions = features / features.norm(p=order, dim=-1, keepdim=True).clamp_min(1e-9)
+    return (codebook[codes] - directions).norm(p=order, dim=-1).mean()
+
+
+def farthest_points(features: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Indices of `count` rows spread over `features` [N, D], each the farthest from those before it, [count] int64.
+
+    A start for the codebook: every group of features gets a code near it, where random codes leave some far from all.
+    With fewer rows than `count` the rows repeat.
+    """
+    total = features.shape[0]
+    first = int(torch.randint(total, (1,), generator=generator))
+    chosen = torch.full((count,), first, dtype=torch.long)
+    nearest = (features - features[first]).square().sum(dim=-1)
+    for slot in range(1, count):
+        chosen[slot] = int(nearest.argmax())
+        nearest = torch.minimum(nearest, (features - features[chosen[slot]]).square().sum(dim=-1))
+    return chosen.to(features.device)

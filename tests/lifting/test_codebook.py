@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.codebook import (
+    PRESETS,
+    assign,
+    associate,
+    classification_loss,
+    concentration_loss,
+    farthest_points,
+)
+
+
+def best_mapping(probabilities: torch.Tensor, labels: torch.Tensor, area_aware: bool) -> dict[int, int]:
+    """Eq. 5 / Eq. 3 by trying every mapping."""
+    names = labels.unique().tolist()
+
+    def value(codes: tuple[int, ...]) -> float:
+        parts = [probabilities[labels == name, code] for name, code in zip(names, codes, strict=True)]
+        return sum(float(p.sum() if area_aware else p.mean()) for p in parts)
+
+    best = max(itertools.permutations(range(probabilities.shape[1]), len(names)), key=value)
+    return dict(zip(names, best, strict=True))
+
+
+@pytest.mark.parametrize("area_aware", [True, False])
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_assignment_is_the_best_of_all(area_aware: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = torch.randn(60, 5, generator=generator).softmax(-1)
+    labels = torch.randint(3, 7, (60,), generator=generator)
+    codes = assign(probabilities, labels, area_aware)
+    expected = best_mapping(probabilities, labels, area_aware)
+    assert codes.tolist() == [expected[label] for label in labels.tolist()]
+
+
+def test_area_decides_who_gets_a_contested_code() -> None:
+    # A large mask that leans to code 0 a little and a small one that leans to it a lot.
+    probabilities = torch.cat([torch.tensor([[0.55, 0.45]]).expand(90, 2), torch.tensor([[0.9, 0.1]]).expand(10, 2)])
+    labels = torch.cat([torch.full((90,), 1), torch.full((10,), 2)])
+    assert assign(probabilities, labels, area_aware=True)[0] == 0
+    assert assign(probabilities, labels, area_aware=False)[0] == 1
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_permuting_codes_permutes_only_ids(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(80, 6, generator=generator)
+    codebook = torch.randn(9, 6, generator=generator)
+    labels = torch.randint(0, 5, (80,), generator=generator)
+    order = torch.randperm(9, generator=generator)
+
+    def losses(book: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = associate(features, book)
+        codes = assign(logits.softmax(-1), labels)
+        return codes, classification_loss(logits, codes), concentration_loss(features, book, codes)
+
+    codes, *before = losses(codebook)
+    shuffled, *after = losses(codebook[order])
+    assert torch.equal(order[shuffled], codes)
+    torch.testing.assert_close(torch.stack(before), torch.stack(after))
+    # So does relabelling the view: the mapping is from masks, whatever they are called.
+    logits = associate(features, codebook)
+    assert torch.equal(assign(logits.softmax(-1), labels * 7 + 3), codes)
+
+
+def test_more_masks_than_codes_is_refused() -> None:
+    with pytest.raises(GsegError, match=r"5 masks but the codebook has 4 codes.*num-codes"):
+        assign(torch.rand(10, 4), torch.arange(10) % 5)
+
+
+def test_a_view_without_masks_costs_nothing() -> None:
+    empty, codebook = torch.zeros(0, 6), torch.randn(4, 6, requires_grad=True)
+    codes = assign(associate(empty, codebook).softmax(-1), torch.zeros(0, dtype=torch.long))
+    assert codes.shape == (0,)
+    assert classification_loss(associate(empty, codebook), codes).item() == 0
+    assert concentration_loss(empty, codebook, codes).item() == 0
+
+
+def test_losses_as_published() -> None:
+    features, codebook = torch.randn(5, 3), torch.randn(4, 3)
+    codes = torch.tensor([0, 1, 2, 3, 0])
+    logits = associate(features, codebook)
+    nll = -logits.log_softmax(-1)[torch.arange(5), codes].mean()
+    torch.testing.assert_close(classification_loss(logits, codes, log_classes=False), nll)
+    torch.testing.assert_close(classification_loss(logits, codes), nll / math.log(4))
+    l1 = (codebook[codes] - features / features.abs().sum(-1, keepdim=True)).abs().sum(-1).mean()
+    torch.testing.assert_close(concentration_loss(features, codebook, codes, order=1), l1)
+    assert PRESETS["paper"].concentration / PRESETS["paper"].classification == pytest.approx(100)
+    assert PRESETS["official"].concentration / PRESETS["official"].classification == pytest.approx(1e4)
+
+
+def test_farthest_points_reach_every_group() -> None:
+    torch.manual_seed(0)
+    centres = 10 * torch.eye(6)
+    features = centres[torch.arange(120) % 6] + 0.1 * torch.randn(120, 6)
+    assert (farthest_points(features, 6) % 6).unique().shape == (6,)
+    assert farthest_points(features[:2], 5).shape == (5,)
