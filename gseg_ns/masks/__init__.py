@@ -1,1 +1,30 @@
-"""2D masks as data."""
+"""2D masks as data: overlapping scored masks, label maps, where they come from."""
+
+from __future__ import annotations
+
+from gseg_ns.masks.folder import MaskFolder
+from gseg_ns.masks.io import (
+    load_labels,
+    load_masks,
+    read_label_map,
+    read_mask_set,
+    write_label_map,
+    write_mask_set,
+)
+from gseg_ns.masks.mask_set import MaskSet, nearest_index
+from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
+
+__all__ = [
+    "MaskFolder",
+    "MaskSet",
+    "PaintOrder",
+    "load_labels",
+    "load_masks",
+    "nearest_index",
+    "paint",
+    "read_label_map",
+    "read_mask_set",
+    "resize_labels",
+    "write_label_map",
+    "write_mask_set",
+]

@@ -1,0 +1,93 @@
+"""A folder of mask files, whatever made it, matched to the images of a scene."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePath, PurePosixPath
+
+from gseg_ns.errors import GsegError
+
+MASK_SUFFIXES = (".json", ".png")
+
+
+def without_suffix(path: PurePath) -> str:
+    """The path with forward slashes, NFC, and without its last suffix: `a/img.0001.jpg` -> `a/img.0001`."""
+    return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
+
+
+class MaskFolder:
+    """Mask files (`.json`, `.png`) of a folder and its subfolders, found by the images' names.
+
+    The mask of `images/left/img.0001.jpg` is the first of these that exists: `images/left/img.0001`, `left/img.0001`,
+    `img.0001` (each with `.json` or `.png`), so that subfolders are mirrored and a flat folder still works; then the
+    same with the image's own suffix, `left/img.0001.jpg.json`, which tells apart images that differ by suffix alone.
+    Names that start with a dot are not looked at.
+
+    Raises:
+        GsegError: the folder does not exist or holds no mask file; or two files in it have the same name but for the
+            suffix.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.is_dir():
+            raise GsegError(
+                f"The mask folder {folder} does not exist. Make masks with `gseg masks`, or name another folder."
+            )
+        self.files: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder)
+            if path.suffix.lower() not in MASK_SUFFIXES or any(part.startswith(".") for part in relative.parts):
+                continue
+            key = without_suffix(relative)
+            if key in self.files:
+                raise GsegError(
+                    f"{folder} has two masks for {key}: {self.files[key].name} and {path.name}. Remove one."
+                )
+            self.files[key] = path
+        if not self.files:
+            raise GsegError(f"{folder} has no mask files ({', '.join(MASK_SUFFIXES)}). Make masks with `gseg masks`.")
+        self._depth = max(len(PurePosixPath(key).parts) for key in self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def find(self, image: PurePath) -> Path | None:
+        """The mask file of one image, or None.
+
+        Args:
+            image: path of the image, relative to the scene or absolute.
+        """
+        for name in (image.with_suffix(""), image):
+            parts = unicodedata.normalize("NFC", name.as_posix()).split("/")
+            for count in range(min(self._depth, len(parts)), 0, -1):
+                found = self.files.get("/".join(parts[-count:]))
+                if found is not None:
+                    return found
+        return None
+
+    def match(self, images: Sequence[PurePath]) -> list[Path | None]:
+        """The mask file of each image; None for an image that has none.
+
+        Raises:
+            GsegError: no image has a mask, or two images share a mask file.
+        """
+        matched = [self.find(image) for image in images]
+        owners: dict[Path, PurePath] = {}
+        for image, mask in zip(images, matched, strict=True):
+            if mask is None:
+                continue
+            if mask in owners:
+                raise GsegError(
+                    f"{mask} would be the mask of both {owners[mask]} and {image}. Put the masks into the same "
+                    f"subfolders as the images, or name them after the whole file name ({image.name}{mask.suffix})."
+                )
+            owners[mask] = image
+        if not owners:
+            example = images[0] if images else "the scene, which has no images"
+            raise GsegError(
+                f"None of the {len(self.files)} masks in {self.folder} (such as {next(iter(self.files))}) "
+                f"belongs to an image of the scene (such as {example}): they are matched by name without suffix."
+            )
+        return matched

@@ -1,0 +1,321 @@
+"""Overlapping, scored masks of one image, kept as COCO run lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+
+Rle = dict[str, Any]
+"""COCO run lengths: `size` [height, width] and `counts`, COCO's compressed string."""
+
+GRANULARITIES = ("subpart", "part", "whole")
+"""SAM's three mask levels, in the order of its mask tokens: smallest first."""
+
+
+def rle_counts(rle: Mapping[str, Any]) -> np.ndarray:
+    """Run lengths of a COCO RLE, the first of zeros, in column-major pixel order.
+
+    pycocotools trusts its input and writes past the image when run lengths are damaged, so that reading goes through
+    this decoder instead.
+
+    Args:
+        rle: `size` [height, width] and `counts`, a list of run lengths or COCO's compressed string.
+
+    Returns:
+        int64 [runs], whose sum is height * width.
+
+    Raises:
+        GsegError: the run lengths do not fill the image exactly.
+    """
+    size = rle.get("size")
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+        raise GsegError(f"run lengths without a size [height, width]: {size!r}")
+    counts = rle.get("counts")
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", errors="replace")
+    if isinstance(counts, bytes):
+        runs = _decode_counts(counts)
+    elif isinstance(counts, Sequence) and all(isinstance(n, int) for n in counts):
+        runs = np.asarray(counts, dtype=np.int64)
+    else:
+        raise GsegError("run lengths that are neither COCO's string nor a list of integers")
+    total = int(runs.sum())
+    if total != size[0] * size[1] or (runs < 0).any():
+        raise GsegError(f"run lengths cover {total} pixels but the size {size[0]}x{size[1]} has {size[0] * size[1]}")
+    return runs
+
+
+def _decode_counts(text: bytes) -> np.ndarray:
+    """COCO's compressed counts: 5 bits a character, continuation bit 0x20.
+
+    Each run from the fourth on is the difference to the one two before. Format: `rleFrString` of cocoapi's maskApi.c.
+    """
+    code = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    if len(code) == 0:
+        return code
+    if ((code < 0) | (code > 63)).any() or code[-1] & 0x20:
+        raise GsegError("run lengths with characters that COCO's encoding does not have, or cut short")
+    last = (code & 0x20) == 0
+    number = np.concatenate([[0], np.cumsum(last)[:-1]])
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    digit = np.arange(len(code)) - starts[number]
+    if digit.max() > 6:
+        raise GsegError("run lengths larger than any image")
+    value = np.add.reduceat((code & 0x1F) << (5 * digit), starts)
+    ends = np.flatnonzero(last)
+    value -= np.where(code[ends] & 0x10, np.int64(1) << (5 * (digit[ends] + 1)), 0)
+    value[1::2] = np.cumsum(value[1::2])
+    value[2::2] = np.cumsum(value[2::2])
+    return value
+
+
+def encode(mask: np.ndarray) -> Rle:
+    """COCO RLE, compressed, as JSON can hold it.
+
+    Args:
+        mask: bool [height, width].
+    """
+    from pycocotools import mask as coco
+
+    rle = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(n) for n in mask.shape], "counts": rle["counts"].decode("ascii")}
+
+
+@dataclass(frozen=True)
+class MaskSet:
+    """Overlapping masks of one image, with a score each.
+
+    Masks stay run-length encoded. What many callers ask ("which masks cover these pixels", overlaps, areas, painting)
+    is answered from `regions`: the partition of the image into sets of pixels that the same masks cover.
+
+    Raises:
+        GsegError: a mask's run lengths do not fit the image, or there is not one score a mask.
+    """
+
+    height: int
+    width: int
+    rles: list[Rle] = field(default_factory=list)
+    scores: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """float32 [M], predicted IoU; larger is better."""
+    extra: list[dict[str, Any]] = field(default_factory=list)
+    """What else a record of the file says of each mask (`stability_score`, `point_coords`, `granularity`, ...)."""
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise GsegError(f"an image of {self.height}x{self.width} pixels has no masks")
+        if self.scores.shape != (len(self.rles),):
+            raise GsegError(f"{len(self.rles)} masks but scores of shape {tuple(self.scores.shape)}")
+        if not self.extra:
+            object.__setattr__(self, "extra", [{} for _ in self.rles])
+        if len(self.extra) != len(self.rles):
+            raise GsegError(f"{len(self.rles)} masks but {len(self.extra)} records of extra values")
+        for rle in self.rles:
+            if list(rle.get("size", [])) != [self.height, self.width]:
+                raise GsegError(f"a mask of size {rle.get('size')} in an image of size [{self.height}, {self.width}]")
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        masks: Tensor | np.ndarray,
+        scores: Tensor | np.ndarray | Sequence[float] | None = None,
+        extra: Sequence[Mapping[str, Any]] = (),
+    ) -> MaskSet:
+        """Encode dense masks.
+
+        Args:
+            masks: bool [M, H, W].
+            scores: [M]; 1 for all where not given.
+            extra: other values of each mask, M of them or none.
+        """
+        array = masks.detach().cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
+        if array.ndim != 3:
+            raise GsegError(f"masks of shape {array.shape}; needed [M, H, W]")
+        values = torch.ones(len(array)) if scores is None else torch.as_tensor(scores, dtype=torch.float32).cpu()
+        return cls(
+            height=array.shape[1],
+            width=array.shape[2],
+            rles=[encode(mask != 0) for mask in array],
+            scores=values,
+            extra=[dict(record) for record in extra],
+        )
+
+    @classmethod
+    def from_labels(cls, labels: Tensor, scores: Mapping[int, float] | None = None) -> MaskSet:
+        """One mask a label of a label map; 0 is no mask.
+
+        Args:
+            labels: integer [H, W].
+            scores: score of each label; 1 for those not in it.
+        """
+        array = labels.cpu().numpy()
+        ids = [int(i) for i in np.unique(array) if i != 0]
+        return cls(
+            height=array.shape[0],
+            width=array.shape[1],
+            rles=[encode(array == i) for i in ids],
+            scores=torch.tensor([(scores or {}).get(i, 1.0) for i in ids], dtype=torch.float32),
+            extra=[{"id": i} for i in ids],
+        )
+
+    @cached_property
+    def _runs(self) -> list[np.ndarray]:
+        return [rle_counts(rle) for rle in self.rles]
+
+    @cached_property
+    def areas(self) -> Tensor:
+        """int64 [M], pixels of each mask."""
+        return torch.tensor([int(runs[1::2].sum()) for runs in self._runs], dtype=torch.int64)
+
+    @cached_property
+    def bboxes(self) -> Tensor:
+        """int64 [M, 4], COCO's x, y, width, height; zeros for an empty mask."""
+        boxes = np.zeros((len(self), 4), dtype=np.int64)
+        for index, runs in enumerate(self._runs):
+            ends = np.cumsum(runs)
+            start, length = ends[0::2][: len(runs) // 2], runs[1::2]
+            start, length = start[length > 0], length[length > 0]
+            if len(start) == 0:
+                continue
+            stop = start + length - 1
+            left, right = start.min() // self.height, stop.max() // self.height
+            # A run that goes on into the next column touches both the bottom row and the top row.
+            wraps = bool((start // self.height != stop // self.height).any())
+            top = 0 if wraps else (start % self.height).min()
+            bottom = self.height - 1 if wraps else (stop % self.height).max()
+            boxes[index] = (left, top, right - left + 1, bottom - top + 1)
+        return torch.from_numpy(boxes)
+
+    def decode(self) -> Tensor:
+        """Bool [M, H, W]."""
+        masks = np.zeros((len(self), self.width, self.height), dtype=bool)
+        for index, runs in enumerate(self._runs):
+            masks[index] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(self.width, self.height)
+        return torch.from_numpy(np.ascontiguousarray(masks.transpose(0, 2, 1)))
+
+    @cached_property
+    def regions(self) -> tuple[Tensor, Tensor]:
+        """The partition of the image by its masks.
+
+        Returns:
+            region of each pixel, int32 [H, W]; members bool [R, M]: which masks cover a region. Region 0 is what no
+            mask covers (it may be empty).
+        """
+        height, width = self.height, self.width
+        flat = np.zeros(width * height, dtype=np.int32)
+        parents = [np.zeros(1, dtype=np.int32)]
+        count = 1
+        first = [0]
+        for runs in self._runs:
+            ends = np.cumsum(runs)
+            begin, end = int(runs[0]), int(ends[-1] if len(runs) % 2 == 0 else ends[-2] if len(runs) > 1 else 0)
+            first.append(count)
+            if end <= begin:
+                parents.append(np.zeros(0, dtype=np.int32))
+                continue
+            inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)[begin:end]
+            window = flat[begin:end]
+            covered = window[inside]
+            split = np.flatnonzero(np.bincount(covered, minlength=count))
+            renamed = np.zeros(count, dtype=np.int32)
+            renamed[split] = np.arange(count, count + len(split))
+            window[inside] = renamed[covered]
+            parents.append(split.astype(np.int32))
+            count += len(split)
+        # Each mask split the regions beneath it in two; the part inside got a new number. Parents come first.
+        members = np.zeros((count, len(self)), dtype=bool)
+        for index in range(len(self)):
+            rows = slice(first[index + 1], first[index + 1] + len(parents[index + 1]))
+            members[rows] = members[parents[index + 1]]
+            members[rows, index] = True
+        used = np.bincount(flat, minlength=count) > 0
+        used[0] = True
+        compact = np.cumsum(used, dtype=np.int32) - 1
+        region = np.ascontiguousarray(compact[flat].reshape(width, height).T)
+        return torch.from_numpy(region), torch.from_numpy(members[used])
+
+    def at(self, pixels: Tensor) -> Tensor:
+        """Which masks cover these pixels.
+
+        Args:
+            pixels: int64 [P], flat indices y * width + x.
+
+        Returns:
+            bool [P, M], on the device of `pixels`.
+        """
+        region, members = self.regions
+        return members[region.flatten()[pixels.cpu()].long()].to(pixels.device)
+
+    def intersections(self) -> Tensor:
+        """int64 [M, M]: pixels that each pair of masks has in common."""
+        region, members = self.regions
+        sizes = torch.bincount(region.flatten(), minlength=len(members))
+        # Exact: areas of images below 2^53 pixels.
+        table = members.double()
+        return (table.T @ (table * sizes[:, None])).long()
+
+    @property
+    def granularities(self) -> list[str | None]:
+        """`whole`, `part` or `subpart` of each mask, where its source says."""
+        return [record.get("granularity") for record in self.extra]
+
+    def select(self, index: Tensor | Sequence[int]) -> MaskSet:
+        """The masks of a bool mask [M] or of indices, in their order."""
+        index = torch.as_tensor(index)
+        chosen = torch.nonzero(index).flatten() if index.dtype == torch.bool else index.long()
+        positions = [int(i) for i in chosen]
+        return MaskSet(
+            height=self.height,
+            width=self.width,
+            rles=[self.rles[i] for i in positions],
+            scores=self.scores[chosen],
+            extra=[self.extra[i] for i in positions],
+        )
+
+    def remap(self, source: Tensor) -> MaskSet:
+        """Masks of another image whose pixels come from this one's: resizing, undistortion.
+
+        Args:
+            source: int64 [H', W'], flat index y * width + x of the pixel to take; -1 takes none (no mask there).
+
+        Returns:
+            as many masks, of size [H', W']; some may have become empty.
+        """
+        region, members = self.regions
+        taken = torch.where(source < 0, 0, region.flatten()[source.clamp(min=0)].long())
+        inside = members.numpy().T[:, taken.numpy()] if len(members) * len(self) else np.zeros((0, *taken.shape), bool)
+        inside &= (source >= 0).numpy()
+        return MaskSet(
+            height=source.shape[0],
+            width=source.shape[1],
+            rles=[encode(mask) for mask in inside],
+            scores=self.scores,
+            extra=self.extra,
+        )
+
+    def resize(self, height: int, width: int) -> MaskSet:
+        """Nearest-neighbour resize; pixel centres correspond."""
+        if (height, width) == (self.height, self.width):
+            return self
+        return self.remap(nearest_index(self.height, self.width, height, width))
+
+
+def nearest_index(from_height: int, from_width: int, height: int, width: int) -> Tensor:
+    """Flat index of the source pixel that holds the centre of each pixel of the resized image.
+
+    Returns:
+        int64 [height, width].
+    """
+    rows = (torch.arange(height) * 2 + 1) * from_height // (2 * height)
+    columns = (torch.arange(width) * 2 + 1) * from_width // (2 * width)
+    return rows[:, None] * from_width + columns[None, :]

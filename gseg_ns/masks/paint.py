@@ -1,0 +1,71 @@
+"""From overlapping masks to one label a pixel."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gseg_ns.masks.mask_set import MaskSet, nearest_index
+
+PaintOrder = Literal["confidence", "largest", "smallest"]
+"""Which mask is on top where masks overlap."""
+
+
+def paint(
+    masks: MaskSet,
+    order: PaintOrder = "confidence",
+    min_score: float = 0.5,
+    min_visible: float = 0.1,
+) -> Tensor:
+    """Paint overlapping masks into a label map, as Gaga does (Sec. 3.1 and its `get_raw_mask.py`).
+
+    Masks below `min_score` are left out. The others are painted so that the first in `order` is on top. A mask of which
+    only `min_visible` of its area or less stayed visible is dropped: its pixels become 0 and are not handed to the mask
+    beneath. The remaining ones are numbered 1..n by falling score. Of equals, the earlier in the file is on top and has
+    the smaller number.
+
+    Args:
+        masks: the masks of one image.
+        order: the most confident mask on top (the paper), or the largest (coarse objects),
+            or the smallest (fine parts).
+        min_score: smallest predicted IoU of a mask that is painted.
+        min_visible: fraction of its area that must be visible for a mask to stay, exclusive.
+
+    Returns:
+        int32 [H, W], 0 = no mask. Any number of labels.
+    """
+    region, members = masks.regions
+    flat = region.flatten()
+    usable = (masks.scores >= min_score) & (masks.areas > 0)
+    if not bool(usable.any()):
+        return torch.zeros_like(region)
+    key = {"confidence": masks.scores.double(), "largest": masks.areas, "smallest": -masks.areas}[order]
+    # Position 0 is on top; unusable masks are past the end.
+    by_order = torch.argsort(key, descending=True, stable=True)
+    rank = torch.empty_like(by_order)
+    rank[by_order] = torch.arange(len(masks))
+    rank = torch.where(usable, rank, len(masks))
+
+    top_rank = torch.where(members, rank[None, :], len(masks)).amin(dim=1)  # [R]
+    sizes = torch.bincount(flat, minlength=len(members))  # [R]
+    visible_by_rank = torch.zeros(len(masks) + 1, dtype=sizes.dtype).index_add_(0, top_rank, sizes)
+    visible = visible_by_rank[rank]  # [M]
+    kept = usable & (visible.double() > min_visible * masks.areas.double())
+
+    by_score = torch.argsort(masks.scores, descending=True, stable=True)
+    by_score = by_score[kept[by_score]]
+    label = torch.zeros(len(masks), dtype=torch.int32)
+    label[by_score] = torch.arange(1, len(by_score) + 1, dtype=torch.int32)
+    label_by_rank = torch.zeros(len(masks) + 1, dtype=torch.int32)
+    label_by_rank[rank[kept]] = label[kept]
+    return label_by_rank[top_rank][flat.long()].reshape(masks.height, masks.width)
+
+
+def resize_labels(labels: Tensor, height: int, width: int) -> Tensor:
+    """Nearest-neighbour resize of a label map [H, W]; pixel centres correspond."""
+    if tuple(labels.shape) == (height, width):
+        return labels
+    source = nearest_index(labels.shape[0], labels.shape[1], height, width).to(labels.device)
+    return labels.flatten()[source]

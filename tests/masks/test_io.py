@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gseg_ns.errors import GsegError
+from gseg_ns.masks import (
+    MaskSet,
+    load_labels,
+    load_masks,
+    read_label_map,
+    read_mask_set,
+    write_label_map,
+    write_mask_set,
+)
+
+
+@pytest.fixture
+def mask_set() -> MaskSet:
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    masks[0, 1:5, 2:7] = True
+    masks[1, 2, 3] = True
+    extra = [{"stability_score": 0.9, "granularity": "whole"}, {"stability_score": 0.8, "point_coords": [[3.5, 2.5]]}]
+    return MaskSet.from_arrays(masks, [0.75, 0.95], extra)
+
+
+def test_json_round_trip(tmp_path: Path, mask_set: MaskSet) -> None:
+    path = tmp_path / "deep" / "img.0001.json"
+    write_mask_set(path, mask_set)
+    read = read_mask_set(path)
+    assert torch.equal(read.decode(), mask_set.decode())
+    assert read.scores.tolist() == pytest.approx([0.75, 0.95])
+    assert read.extra == mask_set.extra
+    record = json.loads(path.read_text())[0]
+    assert record["area"] == 20
+    assert record["bbox"] == [2, 1, 5, 4]
+    assert [p.name for p in path.parent.iterdir()] == ["img.0001.json"]
+
+
+def test_dict_form_and_list_counts(tmp_path: Path, mask_set: MaskSet) -> None:
+    from gseg_ns.masks.mask_set import rle_counts
+
+    path = tmp_path / "a.json"
+    annotations = [
+        {"segmentation": {"size": [6, 8], "counts": rle_counts(rle).tolist()}, "score": 0.5} for rle in mask_set.rles
+    ]
+    path.write_text(json.dumps({"image": {"height": 6, "width": 8}, "annotations": annotations}))
+    read = read_mask_set(path)
+    assert torch.equal(read.decode(), mask_set.decode())
+    assert read.rles == mask_set.rles
+    assert read.scores.tolist() == [0.5, 0.5]
+
+
+def test_an_image_without_masks_keeps_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_mask_set(path, MaskSet(6, 8))
+    assert (read_mask_set(path).height, read_mask_set(path).width, len(read_mask_set(path))) == (6, 8, 0)
+    path.write_text("[]")
+    assert load_labels(path, (6, 8)).tolist() == torch.zeros(6, 8).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "damaged or no JSON"),
+        ('[{"segmentation": {"size": [2, 2], "counts": [4]}', "damaged or no JSON"),
+        ("3", "not SA-1B"),
+        ('{"info": 1}', "not SA-1B"),
+        ("[3]", "mask 0"),
+        ('[{"segmentation": [[1, 2, 3, 4]]}]', "run-length"),
+        ('[{"segmentation": {"size": [2, 2], "counts": [5]}}]', "mask 0.*cover 5 pixels"),
+        (
+            '[{"segmentation": {"size": [2, 2], "counts": [1, 3]}}, '
+            '{"segmentation": {"size": [1, 4], "counts": [1, 3]}}]',
+            "mask 1.*1x4.*2x2",
+        ),
+        ('[{"segmentation": {"size": [2, 2], "counts": [4]}}]', "all 1 masks are empty"),
+        ('[{"segmentation": {"size": [2, 2], "counts": [1, 3]}, "predicted_iou": NaN}]', "score"),
+        ('[{"segmentation": {"size": [2, 2], "counts": [1, 3]}, "predicted_iou": "high"}]', "score"),
+    ],
+)
+def test_damaged_json_names_the_file(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a b.json"
+    path.write_text(text)
+    with pytest.raises(GsegError, match=message) as caught:
+        read_mask_set(path)
+    assert "a b.json" in str(caught.value)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    for read in (read_mask_set, read_label_map):
+        with pytest.raises(GsegError, match="does not exist"):
+            read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("largest", [1, 255, 256, 65535])
+def test_label_map_round_trip(tmp_path: Path, largest: int) -> None:
+    labels = torch.randint(0, largest + 1, (9, 11), dtype=torch.int32)
+    labels[0, 0] = largest
+    write_label_map(tmp_path / "a.png", labels)
+    assert torch.equal(read_label_map(tmp_path / "a.png"), labels)
+
+
+def test_labels_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="65535"):
+        write_label_map(tmp_path / "a.png", torch.tensor([[65536]]))
+    with pytest.raises(GsegError, match=r"a\.png"):
+        write_label_map(tmp_path / "a.png", torch.tensor([[-1]]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_png_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    labels = np.array([[0, 1, 2], [3, 4, 250]], dtype=np.uint8)
+    Image.fromarray(labels).save(path)
+    assert read_label_map(path).tolist() == labels.tolist()
+    palette = Image.fromarray(labels).convert("P")
+    palette.putdata(labels.flatten().tolist())
+    palette.putpalette(list(range(255, -1, -1)) * 3)
+    palette.save(path)
+    assert read_label_map(path).tolist() == labels.tolist()
+    Image.fromarray(labels > 1).save(path)
+    assert read_label_map(path).tolist() == (labels > 1).astype(int).tolist()
+    Image.fromarray(np.stack([labels] * 3, axis=-1)).save(path)
+    assert read_label_map(path).tolist() == labels.tolist()
+    colours = np.zeros((1, 2, 3), dtype=np.uint8)
+    colours[0, 1] = (1, 2, 3)
+    Image.fromarray(colours).save(path)
+    assert read_label_map(path).tolist() == [[0, 1 + 2 * 256 + 3 * 65536]]
+    alpha = np.concatenate([np.full((1, 2, 3), 7), [[[0], [255]]]], axis=-1).astype(np.uint8)
+    Image.fromarray(alpha).save(path)
+    assert read_label_map(path).tolist() == [[0, 7]]
+
+
+def test_damaged_pngs_name_the_file(tmp_path: Path) -> None:
+    import cv2
+
+    path = tmp_path / "a.png"
+    write_label_map(path, torch.randint(0, 9, (60, 60), dtype=torch.int32))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(GsegError, match=r"a\.png.*damaged"):
+        read_label_map(path)
+    path.write_bytes(b"no png at all, but long enough for a header")
+    with pytest.raises(GsegError, match=r"a\.png is not a PNG"):
+        read_label_map(path)
+    cv2.imwrite(str(path), np.zeros((3, 3, 3), dtype=np.uint16))
+    with pytest.raises(GsegError, match="16-bit colours"):
+        read_label_map(path)
+
+
+def test_load_either_kind(tmp_path: Path, mask_set: MaskSet) -> None:
+    write_mask_set(tmp_path / "a.json", mask_set)
+    labels = load_labels(tmp_path / "a.json")
+    assert labels.unique().tolist() == [0, 1, 2]
+    write_label_map(tmp_path / "b.png", labels)
+    assert torch.equal(load_labels(tmp_path / "b.png", (12, 16))[::2, ::2], labels)
+    masks = load_masks(tmp_path / "b.png", (12, 16))
+    assert len(masks) == 2
+    assert (masks.height, masks.width) == (12, 16)
+
+
+def test_development_scene(scenes: Path) -> None:
+    masks = read_mask_set(scenes / "dev_tiny" / "sam_mild" / "amg" / "frame_00000.json")
+    stated = json.loads((scenes / "dev_tiny" / "sam_mild" / "amg" / "frame_00000.json").read_text())
+    assert masks.areas.tolist() == [record["area"] for record in stated]
+    assert masks.bboxes.tolist() == [record["bbox"] for record in stated]
