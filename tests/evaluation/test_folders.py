@@ -31,12 +31,13 @@ def test_common_views_are_loaded_and_the_rest_reported(tmp_path: Path) -> None:
 
 
 def test_png_of_every_depth_and_npy(tmp_path: Path) -> None:
-    for name, ids in {
+    maps: dict[str, np.ndarray] = {
         "eight": np.array([[0, 255]], np.uint8),
         "sixteen": np.array([[0, 65535]], np.uint16),
         "thirtytwo": np.array([[0, 70000]], np.int32),
         "bits": np.array([[False, True]]),
-    }.items():
+    }
+    for name, ids in maps.items():
         path = tmp_path / f"{name}.png"
         if ids.dtype == np.int32:  # Pillow writes mode I as 16 bits: only .npy holds more
             path = path.with_suffix(".npy")
