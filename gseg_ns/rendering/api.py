@@ -1,0 +1,308 @@
+"""`rasterization`, `project` and `rasterize_to_pixels`: gsplat 1.4.0's contract on either device."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering import cpu
+from gseg_ns.rendering.binning import tile_lists
+from gseg_ns.rendering.projection import project_gaussians, sh_colors
+
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+CameraModel = Literal["pinhole", "ortho", "fisheye"]
+
+
+def _check(condition: bool, what: str) -> None:
+    if not condition:
+        raise GsegError(what)
+
+
+def rasterization(
+    means: Tensor,  # [N, 3]
+    quats: Tensor,  # [N, 4]
+    scales: Tensor,  # [N, 3]
+    opacities: Tensor,  # [N]
+    colors: Tensor,  # [(C,) N, D] or [(C,) N, K, 3]
+    viewmats: Tensor,  # [C, 4, 4]
+    Ks: Tensor,  # [C, 3, 3]
+    width: int,
+    height: int,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    packed: bool = True,
+    tile_size: int = 16,
+    backgrounds: Tensor | None = None,  # [C, X]
+    render_mode: RenderMode = "RGB",
+    sparse_grad: bool = False,
+    absgrad: bool = False,
+    rasterize_mode: Literal["classic", "antialiased"] = "classic",
+    channel_chunk: int = 32,
+    distributed: bool = False,
+    camera_model: CameraModel = "pinhole",
+    covars: Tensor | None = None,  # [N, 3, 3]
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Render Gaussians, with gradients: `gsplat.rasterization` on CUDA tensors, the same on CPU tensors.
+
+    Arguments, defaults and results are those of gsplat 1.4.0. On the CPU:
+
+    - `packed`, `sparse_grad` and `distributed` must be False (pass `packed=False`: gsplat's default is True).
+    - `channel_chunk` has no effect: any number of channels is one pass.
+    - `meta["flatten_ids"]` lists fewer tiles a Gaussian than gsplat's, with the same image.
+    - A Gaussian with a NaN or infinite position, rotation, scale or opacity is left out and gets zero gradients;
+      a NaN colour stays within the pixels that show it.
+
+    Returns:
+        Colours [C, H, W, X] (X = D, 1 for "D" and "ED", D + 1 for "RGB+D" and "RGB+ED"), alphas [C, H, W, 1], and
+        gsplat's meta dictionary. `meta["means2d"]` is in the graph; after backward it carries `.absgrad` [C, N, 2]
+        if asked for.
+
+    Raises:
+        GsegError: wrong shape, or an option that the CPU does not have.
+    """
+    if means.is_cuda:
+        import gsplat
+
+        return gsplat.rasterization(
+            means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane, radius_clip,
+            eps2d, sh_degree, packed, tile_size, backgrounds, render_mode, sparse_grad, absgrad, rasterize_mode,
+            channel_chunk, distributed, camera_model, covars,
+        )  # fmt: skip
+    _check(
+        not (packed or sparse_grad or distributed),
+        "rasterization: packed, sparse_grad and distributed rendering need CUDA tensors; pass packed=False",
+    )
+    _check(
+        render_mode in ("RGB", "D", "ED", "RGB+D", "RGB+ED"),
+        f"rasterization: render_mode is {render_mode!r}; use RGB, D, ED, RGB+D or RGB+ED",
+    )
+    count, cameras = means.shape[0], viewmats.shape[0]
+    shape = tuple(colors.shape)
+    if sh_degree is None:
+        fits = (colors.dim() == 2 and shape[0] == count) or (colors.dim() == 3 and shape[:2] == (cameras, count))
+        wanted = f"[{count}, D] or [{cameras}, {count}, D]"
+    else:
+        fits = (colors.dim() == 3 and shape[0] == count) or (colors.dim() == 4 and shape[:2] == (cameras, count))
+        fits = fits and shape[-1] == 3 and shape[-2] >= (sh_degree + 1) ** 2
+        wanted = (
+            f"[{count}, K, 3] or [{cameras}, {count}, K, 3] with K >= {(sh_degree + 1) ** 2} for degree {sh_degree}"
+        )
+    _check(fits, f"rasterization: colors has shape {shape}; it must be {wanted}")
+
+    meta = _project_cpu(
+        means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d,
+        tile_size, rasterize_mode, camera_model, covars,
+    )  # fmt: skip
+    if sh_degree is None:
+        values = colors.expand(cameras, -1, -1) if colors.dim() == 2 else colors
+    else:
+        centres = torch.inverse(viewmats)[:, :3, 3]
+        values = sh_colors(sh_degree, means[None] - centres[:, None], colors)
+        values = torch.clamp_min(values + 0.5, 0.0)  # as Inria's code and gsplat do
+    depths = meta["depths"][..., None]
+    if render_mode in ("D", "ED"):
+        values = depths
+        backgrounds = None if backgrounds is None else backgrounds.new_zeros(cameras, 1)
+    elif render_mode in ("RGB+D", "RGB+ED"):
+        values = torch.cat([values, depths], dim=-1)
+        if backgrounds is not None:
+            backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, 1)], dim=-1)
+    image, alphas = rasterize_to_pixels(
+        meta["means2d"], meta["conics"], values, meta["opacities"], width, height, tile_size, meta["isect_offsets"],
+        meta["flatten_ids"], backgrounds=backgrounds, absgrad=absgrad,
+    )  # fmt: skip
+    if render_mode in ("ED", "RGB+ED"):
+        image = torch.cat([image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)], dim=-1)
+    return image, alphas, meta
+
+
+@torch.no_grad()
+def project(
+    means: Tensor,  # [N, 3]
+    quats: Tensor,  # [N, 4]
+    scales: Tensor,  # [N, 3]
+    opacities: Tensor,  # [N]
+    viewmats: Tensor,  # [C, 4, 4]
+    Ks: Tensor,  # [C, 3, 3]
+    width: int,
+    height: int,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    tile_size: int = 16,
+    rasterize_mode: Literal["classic", "antialiased"] = "classic",
+    camera_model: CameraModel = "pinhole",
+    covars: Tensor | None = None,  # [N, 3, 3]
+) -> dict[str, Any]:
+    """Everything that `rasterization` does before it composites: its meta dictionary, without gradients.
+
+    Raises:
+        GsegError: wrong shape.
+    """
+    if not means.is_cuda:
+        return _project_cpu(
+            means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d,
+            tile_size, rasterize_mode, camera_model, covars,
+        )  # fmt: skip
+    from gsplat.cuda._wrapper import fully_fused_projection, isect_offset_encode, isect_tiles
+
+    cameras = viewmats.shape[0]
+    triangle = None if covars is None else covars[..., [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]]
+    radii, means2d, depths, conics, compensations = fully_fused_projection(
+        means, triangle, None if covars is not None else quats, None if covars is not None else scales, viewmats, Ks,
+        width, height, eps2d=eps2d, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip, packed=False,
+        calc_compensations=rasterize_mode == "antialiased", camera_model=camera_model,
+    )  # fmt: skip
+    opacities = opacities.repeat(cameras, 1)
+    if compensations is not None:
+        opacities = opacities * compensations
+    tile_width, tile_height = -(-width // tile_size), -(-height // tile_size)
+    tiles_per_gauss, isect_ids, flatten_ids = isect_tiles(means2d, radii, depths, tile_size, tile_width, tile_height)
+    offsets = isect_offset_encode(isect_ids, cameras, tile_width, tile_height)
+    return _meta(
+        radii, means2d, depths, conics, opacities, tiles_per_gauss, isect_ids, flatten_ids, offsets, width, height,
+        tile_size,
+    )  # fmt: skip
+
+
+def rasterize_to_pixels(
+    means2d: Tensor,  # [C, N, 2]
+    conics: Tensor,  # [C, N, 3]
+    colors: Tensor,  # [C, N, D]
+    opacities: Tensor,  # [C, N]
+    image_width: int,
+    image_height: int,
+    tile_size: int,
+    isect_offsets: Tensor,  # [C, tile_height, tile_width]
+    flatten_ids: Tensor,  # [n_isects]
+    backgrounds: Tensor | None = None,  # [C, D]
+    masks: Tensor | None = None,  # [C, tile_height, tile_width] bool
+    packed: bool = False,
+    absgrad: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Composite projected Gaussians: `gsplat.rasterize_to_pixels` on CUDA tensors, the same on CPU tensors.
+
+    Typical use: features of Gaussians that were just rendered, over the lists in `meta`, so that projection and sort
+    are not repeated. Detach means2d, conics and opacities where features must not move the geometry.
+
+    The tile lists that `rasterization` and `project` make on the CPU hold for `meta["opacities"]` or smaller ones.
+
+    Returns:
+        Colours [C, H, W, D] and alphas [C, H, W, 1].
+
+    Raises:
+        GsegError: wrong shape, or packed input on the CPU.
+    """
+    if means2d.is_cuda:
+        import gsplat
+
+        return gsplat.rasterize_to_pixels(
+            means2d, conics, colors, opacities, image_width, image_height, tile_size, isect_offsets, flatten_ids,
+            backgrounds=backgrounds, masks=masks, packed=packed, absgrad=absgrad,
+        )  # fmt: skip
+    _check(not packed, "rasterize_to_pixels: packed input needs CUDA tensors; pass packed=False")
+    cameras, count = means2d.shape[:2]
+    expected = {
+        "means2d": (means2d, (cameras, count, 2)),
+        "conics": (conics, (cameras, count, 3)),
+        "colors": (colors, (cameras, count, colors.shape[-1])),
+        "opacities": (opacities, (cameras, count)),
+        "isect_offsets": (isect_offsets, (cameras, -(-image_height // tile_size), -(-image_width // tile_size))),
+    }
+    if backgrounds is not None:
+        expected["backgrounds"] = (backgrounds, (cameras, colors.shape[-1]))
+    if masks is not None:
+        expected["masks"] = (masks, tuple(isect_offsets.shape))
+    for name, (tensor, shape) in expected.items():
+        _check(
+            tuple(tensor.shape) == shape, f"rasterize_to_pixels: {name} has shape {tuple(tensor.shape)}, not {shape}"
+        )
+    return cpu.rasterize_to_pixels(
+        means2d, conics, colors, opacities, image_width, image_height, tile_size, isect_offsets, flatten_ids,
+        backgrounds, masks, absgrad,
+    )  # fmt: skip
+
+
+def _project_cpu(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    near_plane: float,
+    far_plane: float,
+    radius_clip: float,
+    eps2d: float,
+    tile_size: int,
+    rasterize_mode: str,
+    camera_model: str,
+    covars: Tensor | None,
+) -> dict[str, Any]:
+    count, cameras = means.shape[0], viewmats.shape[0]
+    expected = {
+        "means": (means, (count, 3)),
+        "opacities": (opacities, (count,)),
+        "viewmats": (viewmats, (cameras, 4, 4)),
+        "Ks": (Ks, (cameras, 3, 3)),
+    }
+    if covars is None:
+        expected |= {"quats": (quats, (count, 4)), "scales": (scales, (count, 3))}
+    else:
+        expected["covars"] = (covars, (count, 3, 3))
+    for name, (tensor, shape) in expected.items():
+        _check(tuple(tensor.shape) == shape, f"rasterization: {name} has shape {tuple(tensor.shape)}, not {shape}")
+    radii, means2d, depths, conics, compensations = project_gaussians(
+        means, quats, scales, covars, viewmats, Ks, width, height, eps2d, near_plane, far_plane, radius_clip,
+        rasterize_mode == "antialiased", camera_model,
+    )  # fmt: skip
+    opacities = opacities.repeat(cameras, 1)
+    if compensations is not None:
+        opacities = opacities * compensations
+    lists = tile_lists(means2d, conics, opacities, radii, depths, width, height, tile_size)
+    return _meta(radii, means2d, depths, conics, opacities, *lists, width, height, tile_size)
+
+
+def _meta(
+    radii: Tensor,
+    means2d: Tensor,
+    depths: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    tiles_per_gauss: Tensor,
+    isect_ids: Tensor,
+    flatten_ids: Tensor,
+    isect_offsets: Tensor,
+    width: int,
+    height: int,
+    tile_size: int,
+) -> dict[str, Any]:
+    cameras, tile_height, tile_width = isect_offsets.shape
+    return {
+        "camera_ids": None,
+        "gaussian_ids": None,
+        "radii": radii,
+        "means2d": means2d,
+        "depths": depths,
+        "conics": conics,
+        "opacities": opacities,
+        "tile_width": tile_width,
+        "tile_height": tile_height,
+        "tiles_per_gauss": tiles_per_gauss,
+        "isect_ids": isect_ids,
+        "flatten_ids": flatten_ids,
+        "isect_offsets": isect_offsets,
+        "width": width,
+        "height": height,
+        "tile_size": tile_size,
+        "n_cameras": cameras,
+    }

@@ -1,0 +1,113 @@
+"""Compositing on the CPU as an autograd function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gseg_ns.rendering import threads
+from gseg_ns.rendering.kernels import composite
+
+
+def offsets_with_end(isect_offsets: Tensor, flatten_ids: Tensor) -> np.ndarray:
+    """Tile offsets [tiles + 1] with the end of the last list appended."""
+    flat = isect_offsets.reshape(-1)
+    out = np.empty(flat.numel() + 1, np.int64)
+    out[:-1] = flat.numpy()
+    out[-1] = flatten_ids.numel()
+    return out
+
+
+class _Composite(torch.autograd.Function):
+    """Forward and backward compositing without background; alpha is returned beside the colours."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means2d: Tensor,  # [C, N, 2]
+        conics: Tensor,  # [C, N, 3]
+        colors: Tensor,  # [C, N, D]
+        opacities: Tensor,  # [C, N]
+        isect_offsets: Tensor,  # [C, tile_height, tile_width]
+        flatten_ids: Tensor,  # [n_isects]
+        masks: Tensor | None,  # [C, tile_height, tile_width]
+        width: int,
+        height: int,
+        tile_size: int,
+        absgrad: bool,
+    ) -> tuple[Tensor, Tensor]:
+        cameras, tile_height, tile_width = isect_offsets.shape
+        total, channels = cameras * means2d.shape[1], colors.shape[-1]
+        inputs = (
+            means2d.detach().reshape(total, 2).contiguous().numpy(),
+            conics.detach().reshape(total, 3).contiguous().numpy(),
+            colors.detach().reshape(total, channels).contiguous().numpy(),
+            opacities.detach().reshape(total).contiguous().numpy(),
+            offsets_with_end(isect_offsets, flatten_ids),
+            flatten_ids.contiguous().numpy(),
+            np.empty(0, np.bool_) if masks is None else masks.reshape(-1).contiguous().numpy(),
+            width,
+            height,
+            tile_size,
+            tile_width,
+            tile_height,
+        )
+        image = torch.empty((cameras, height, width, channels), dtype=means2d.dtype)
+        transmittance = torch.empty((cameras, height, width), dtype=means2d.dtype)
+        tiles = cameras * tile_height * tile_width
+        threads.share(composite.forward, tiles, *inputs, image.numpy(), transmittance.numpy())
+        ctx.save_for_backward(means2d, conics, colors, opacities, image, transmittance)
+        ctx.inputs, ctx.absgrad = inputs, absgrad
+        return image, 1.0 - transmittance[..., None]
+
+    @staticmethod
+    def backward(ctx: Any, v_image: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        means2d, _, colors, _, image, transmittance = ctx.saved_tensors
+        tiles = ctx.inputs[4].shape[0] - 1
+        flatten_ids = ctx.inputs[5]
+        channels = colors.shape[-1]
+        total = means2d.shape[0] * means2d.shape[1]
+        v_pairs = np.empty((flatten_ids.shape[0], channels + 8), image.numpy().dtype)
+        threads.share(
+            composite.backward, tiles, *ctx.inputs, image.numpy(), transmittance.numpy(),
+            v_image.contiguous().numpy(), v_alphas[..., 0].contiguous().numpy(), v_pairs,
+        )  # fmt: skip
+        v_gauss = np.empty((total, channels + 8), v_pairs.dtype)
+        threads.share(composite.reduce_pairs, total, flatten_ids, v_pairs, v_gauss, grain=1 << 16)
+        grads = torch.from_numpy(v_gauss).reshape(*means2d.shape[:2], channels + 8)
+        if ctx.absgrad:
+            means2d.absgrad = grads[..., channels + 2 : channels + 4].clone()
+        return (
+            grads[..., channels : channels + 2].contiguous(),
+            grads[..., channels + 4 : channels + 7].contiguous(),
+            grads[..., :channels].contiguous(),
+            grads[..., channels + 7].contiguous(),
+            *(None,) * 7,
+        )
+
+
+def rasterize_to_pixels(
+    means2d: Tensor,
+    conics: Tensor,
+    colors: Tensor,
+    opacities: Tensor,
+    image_width: int,
+    image_height: int,
+    tile_size: int,
+    isect_offsets: Tensor,
+    flatten_ids: Tensor,
+    backgrounds: Tensor | None = None,
+    masks: Tensor | None = None,
+    absgrad: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """CPU side of `gseg_ns.rendering.rasterize_to_pixels`; shapes as there, already checked."""
+    image, alphas = _Composite.apply(
+        means2d, conics, colors, opacities, isect_offsets, flatten_ids, masks, image_width, image_height, tile_size,
+        absgrad,
+    )  # fmt: skip
+    if backgrounds is not None:
+        image = image + (1.0 - alphas) * backgrounds[:, None, None, :]
+    return image, alphas

@@ -1,0 +1,1 @@
+"""Numba kernels: plain loops over arrays, compiled once and cached on disk, run without the GIL."""
