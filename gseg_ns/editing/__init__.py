@@ -1,1 +1,1 @@
-"""What can be done to a selection."""
+"""What is done to a selection: operations that can be undone, saved and replayed, and baked on export."""

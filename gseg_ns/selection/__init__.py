@@ -1,1 +1,1 @@
-"""Prompts to sets of Gaussians."""
+"""Which Gaussians: sets, shapes, neighbourhoods, history, and selections on disk."""

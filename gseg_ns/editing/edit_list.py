@@ -1,0 +1,139 @@
+"""Lists of operations on disk: JSON, with the masks packed into it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from gseg_ns.editing.operations import (
+    Duplicate,
+    Hide,
+    Isolate,
+    Operation,
+    Recolour,
+    Remove,
+    SetOpacity,
+    ShowAll,
+    Swap,
+    Transform,
+)
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
+from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.store import Fingerprint
+
+EDITS_FILE = "edits.json"
+"""Name of the file beside a run's `config.yml`."""
+
+_FORMAT = "gseg-edits-1"
+_KINDS: dict[str, Any] = {
+    "recolour": Recolour,
+    "opacity": SetOpacity,
+    "transform": Transform,
+    "duplicate": Duplicate,
+    "swap": Swap,
+    "remove": Remove,
+    "hide": Hide,
+    "isolate": Isolate,
+    "show-all": ShowAll,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def describe(operation: Operation) -> str:
+    """The operation in a few words, for lists and reports."""
+    mask = getattr(operation, "mask", None)
+    count = "" if mask is None else f" {int(mask.unpack().sum()):,} Gaussians"
+    return _NAMES[type(operation)] + count
+
+
+def to_json(operations: Sequence[Operation], fingerprint: Fingerprint) -> dict[str, Any]:
+    """The list as plain JSON values.
+
+    Args:
+        operations: what was done, in order.
+        fingerprint: of the Gaussians that it was done to.
+    """
+    entries = []
+    for operation in operations:
+        entry: dict[str, Any] = {"kind": _NAMES[type(operation)]}
+        for f in fields(operation):  # type: ignore[arg-type]
+            if f.init:
+                value = getattr(operation, f.name)
+                entry[f.name] = _mask_to_json(value) if isinstance(value, PackedMask) else value
+        entries.append(entry)
+    made_for = {"count": fingerprint.count, "digest": fingerprint.digest}
+    return {"format": _FORMAT, "gaussians": made_for, "operations": entries}
+
+
+def from_json(document: Any, fingerprint: Fingerprint, file: Path) -> list[Operation]:
+    """Read what `to_json` made.
+
+    Args:
+        document: parsed JSON.
+        fingerprint: of the Gaussians at hand.
+        file: where it came from, for messages.
+
+    Raises:
+        GsegError: not an edit list, or one made for other Gaussians.
+    """
+    try:
+        if document["format"] != _FORMAT:
+            raise ValueError(f"format {document['format']!r}")
+        gaussians = document["gaussians"]
+        fingerprint.check(Fingerprint(int(gaussians["count"]), str(gaussians["digest"])), file)
+        return [_operation(dict(entry)) for entry in document["operations"]]
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise GsegError(f"{file} is not a list of edits that can be read ({error!r}). Save it again.") from error
+
+
+def save_edits(path: Path, operations: Sequence[Operation], fingerprint: Fingerprint) -> None:
+    """Write a list of operations, replacing the file in one step.
+
+    Raises:
+        GsegError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(to_json(operations, fingerprint), indent=1), encoding="utf-8")
+
+
+def load_edits(path: Path, fingerprint: Fingerprint) -> list[Operation]:
+    """Read what `save_edits` wrote.
+
+    Raises:
+        GsegError: no such file, not an edit list, or one made for other Gaussians.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise GsegError(f"There is no edit list {path}. Save edits in the viewer or with `gseg edit` first.") from error
+    except (OSError, ValueError) as error:
+        raise GsegError(f"{path} is not a list of edits that can be read ({error}). Save it again.") from error
+    return from_json(document, fingerprint, path)
+
+
+def _mask_to_json(mask: PackedMask) -> dict[str, Any]:
+    return {"length": mask.length, "zlib": base64.b64encode(mask.data).decode("ascii")}
+
+
+def _operation(entry: dict[str, Any]) -> Operation:
+    kind = _KINDS[entry.pop("kind")]
+    values: dict[str, Any] = {}
+    for f in fields(kind):
+        if not f.init or f.name not in entry:
+            continue
+        value = entry.pop(f.name)
+        if isinstance(value, dict):
+            bits = zlib.decompress(base64.b64decode(value["zlib"], validate=True))
+            value = PackedMask.from_bits(int(value["length"]), bits)
+        elif isinstance(value, list):
+            value = tuple(float(v) for v in value)
+        values[f.name] = value
+    if entry:
+        raise ValueError(f"unknown fields {sorted(entry)}")
+    return kind(**values)

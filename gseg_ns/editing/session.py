@@ -1,0 +1,237 @@
+"""One user's work on one scene: selection, named selections and edits, with undo and redo of all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gseg_ns.editing.edit_list import EDITS_FILE, load_edits, save_edits
+from gseg_ns.editing.operations import Duplicate, Edited, Operation, Swap, begin
+from gseg_ns.errors import GsegError
+from gseg_ns.selection.history import History
+from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.selection import Mode, Selection
+from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, check_name, load_selections, save_selections
+from gseg_ns.splats import Splats
+
+CURRENT = "current"
+"""Name under which `Session.save` keeps the unnamed present selection."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that undo restores. Immutable; a few kB."""
+
+    selection: PackedMask
+    """Over the rows of the edited scene."""
+    operations: tuple[Operation, ...] = ()
+    named: tuple[tuple[str, PackedMask], ...] = ()
+    """Named selections in the order in which they were made."""
+    labels: tuple[tuple[int, str], ...] = ()
+    """Names that the user gave to groups."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what this state may hold alone (operations and names are shared with its neighbours)."""
+        last = self.operations[-1].nbytes if self.operations else 0
+        return 256 + self.selection.nbytes + last + sum(mask.nbytes for _, mask in self.named[-1:])
+
+
+class Session:
+    """Selection and edits of one scene. Never writes to the scene's tensors.
+
+    Not thread safe: a caller with several threads holds a lock around each call.
+    """
+
+    def __init__(self, splats: Splats) -> None:
+        """Start with nothing selected and nothing edited."""
+        self._splats = splats
+        self._fingerprint: Fingerprint | None = None
+        self._evaluated: list[tuple[tuple[Operation, ...], Edited]] = [((), begin(splats))]
+        self.history: History[State] = History(State(PackedMask.empty(len(splats))), lambda state: state.nbytes)
+
+    # ---- what there is
+
+    @property
+    def state(self) -> State:
+        """The present state."""
+        return self.history.present
+
+    @property
+    def splats(self) -> Splats:
+        """The scene as it is without edits."""
+        return self._splats
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which Gaussians this is about."""
+        if self._fingerprint is None:
+            self._fingerprint = Fingerprint.of(self._splats.means)
+        return self._fingerprint
+
+    @property
+    def scene(self) -> Edited:
+        """The edited scene, all rows kept. Computed once for each list of operations, building on what is known."""
+        operations = self.state.operations
+        known, scene = max(
+            ((done, scene) for done, scene in self._evaluated if operations[: len(done)] == done),
+            key=lambda entry: len(entry[0]),
+        )
+        if len(known) == len(operations):
+            return scene
+        for operation in operations[len(known) :]:
+            scene = operation(scene)
+        self._evaluated = [self._evaluated[0], *self._evaluated[1:][-3:], (operations, scene)]
+        return scene
+
+    @property
+    def selection(self) -> Selection:
+        """The selected rows of `scene`, on its device."""
+        return Selection(self.state.selection.unpack(self._splats.device))
+
+    @property
+    def named(self) -> dict[str, PackedMask]:
+        """Named selections."""
+        return dict(self.state.named)
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Names of groups."""
+        return dict(self.state.labels)
+
+    def rebase(self, splats: Splats) -> bool:
+        """Go on over new values of the same Gaussians, as training produces them.
+
+        Returns:
+            False when their number has changed: then rows mean other Gaussians, and everything starts anew.
+        """
+        same = len(splats) == len(self._splats)
+        self._splats = splats
+        self._fingerprint = None
+        self._evaluated = [((), begin(splats))]
+        if not same:
+            self.history.reset(State(PackedMask.empty(len(splats))))
+        return same
+
+    # ---- what can be done
+
+    def select(self, mask: Tensor | Selection, mode: Mode = "set") -> int:
+        """Change the selection.
+
+        Args:
+            mask: bool [M] over the rows of `scene`.
+            mode: how it meets the present selection.
+
+        Returns:
+            The number of Gaussians selected now.
+        """
+        selection = self.selection.combine(mask, mode)
+        self._push(replace(self.state, selection=selection.pack()))
+        return selection.count
+
+    def invert(self) -> int:
+        """Select what is drawn and not selected. Returns the number of Gaussians selected now."""
+        return self.select(self.selection.invert().mask & self.scene.drawn)
+
+    def edit(self, operation: Operation) -> None:
+        """Add an operation to the list. What `Duplicate` and `Swap` put into the scene becomes the selection.
+
+        Raises:
+            GsegError: the operation cannot be applied; nothing changes then.
+        """
+        before = len(self.scene)
+        scene = operation(self.scene)
+        operations = (*self.state.operations, operation)
+        self._evaluated = [self._evaluated[0], *self._evaluated[1:][-3:], (operations, scene)]
+        selection = self.state.selection.resized(len(scene))
+        if isinstance(operation, Duplicate | Swap):
+            selection = PackedMask.pack(torch.arange(len(scene)) >= before)
+        self._push(replace(self.state, operations=operations, selection=selection))
+
+    def keep(self, name: str) -> str:
+        """Keep the present selection under a name. An old one of that name is replaced. Returns the cleaned name.
+
+        Raises:
+            GsegError: a name that cannot be one, or nothing selected.
+        """
+        name = check_name(name)
+        if name == CURRENT:
+            raise GsegError(f"{CURRENT!r} is the name of the selection that is being made. Choose another.")
+        if not self.selection.count:
+            raise GsegError("Nothing is selected. Select something before you name it.")
+        named = {**self.named, name: self.state.selection}
+        self._push(replace(self.state, named=tuple(named.items())))
+        return name
+
+    def recall(self, name: str, mode: Mode = "set") -> int:
+        """Bring a named selection back. Returns the number of Gaussians selected now.
+
+        Raises:
+            GsegError: there is none of that name.
+        """
+        if name not in self.named:
+            raise GsegError(f"There is no selection {name!r}. There are: {', '.join(self.named) or 'none'}.")
+        return self.select(self.named[name].resized(len(self.scene)).unpack(self._splats.device), mode)
+
+    def forget(self, name: str) -> None:
+        """Drop a named selection, if there is one of that name."""
+        named = {key: mask for key, mask in self.named.items() if key != name}
+        self._push(replace(self.state, named=tuple(named.items())))
+
+    def label(self, group: int, name: str) -> None:
+        """Name a group; an empty name takes the name away."""
+        labels = {**self.labels, group: check_name(name)} if name.strip() else self.labels
+        if not name.strip():
+            labels.pop(group, None)
+        self._push(replace(self.state, labels=tuple(labels.items())))
+
+    def undo(self) -> bool:
+        """Take back the last change. Returns whether there was one."""
+        return self.history.undo()
+
+    def redo(self) -> bool:
+        """Repeat what was undone. Returns whether there was something."""
+        return self.history.redo()
+
+    # ---- on disk
+
+    def save(self, folder: Path) -> None:
+        """Write selections and edits beside a run's `config.yml`.
+
+        Raises:
+            GsegError: a file cannot be written.
+        """
+        rows = len(self._splats)
+        masks = {name: mask.resized(rows) for name, mask in self.named.items()}
+        masks[CURRENT] = self.state.selection.resized(rows)
+        save_selections(folder / SELECTIONS_FILE, masks, self.fingerprint)
+        save_edits(folder / EDITS_FILE, self.state.operations, self.fingerprint)
+
+    def load(self, folder: Path) -> bool:
+        """Read what `save` wrote, as one step that can be undone.
+
+        Returns:
+            False when there is nothing there.
+
+        Raises:
+            GsegError: files of other Gaussians, or damaged ones; nothing changes then.
+        """
+        selections, edits = folder / SELECTIONS_FILE, folder / EDITS_FILE
+        if not selections.exists() and not edits.exists():
+            return False
+        masks = load_selections(selections, self.fingerprint) if selections.exists() else {}
+        operations = tuple(load_edits(edits, self.fingerprint)) if edits.exists() else ()
+        scene = begin(self._splats)
+        for operation in operations:
+            scene = operation(scene)
+        self._evaluated = [self._evaluated[0], (operations, scene)]
+        current = masks.pop(CURRENT, PackedMask.empty(len(self._splats))).resized(len(scene))
+        self._push(State(current, operations, tuple(masks.items()), self.state.labels))
+        return True
+
+    def _push(self, state: State) -> None:
+        if state != self.state:
+            self.history.push(state)

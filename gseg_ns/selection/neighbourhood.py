@@ -1,0 +1,96 @@
+"""Growing, shrinking and cleaning a selection by who is next to whom.
+
+All lengths are multiples of the spacing of the Gaussians themselves, so nothing depends on the scale of the scene.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+
+class Neighbourhood:
+    """The k-nearest-neighbour graph of a set of centres. Built on first use, then kept: build one a scene."""
+
+    def __init__(self, means: Tensor, k: int = 8, reach: float = 3.0) -> None:
+        """Describe the graph.
+
+        Args:
+            means: [N, 3] centres.
+            k: neighbours of each Gaussian.
+            reach: neighbours farther away than this many times the scene's median neighbour distance are none: a gap
+                between two objects is not bridged by the nearest Gaussian across it.
+        """
+        self._points = means.detach().to("cpu", torch.float32).numpy()
+        self._k = min(k, max(len(self._points) - 1, 0))
+        self._reach = reach
+
+    @cached_property
+    def _edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Neighbours int32 [N, k], and whether each is within reach, bool [N, k]."""
+        count = len(self._points)
+        if self._k == 0:
+            return np.zeros((count, 0), np.int32), np.zeros((count, 0), bool)
+        distances, indices = cKDTree(self._points).query(self._points, k=self._k + 1, workers=-1)
+        distances, indices = distances[:, 1:], indices[:, 1:].astype(np.int32)
+        return indices, distances <= self._reach * np.median(distances)
+
+    def grow(self, mask: Tensor, steps: int = 1) -> Tensor:
+        """Add every Gaussian that is a neighbour of a selected one.
+
+        Args:
+            mask: bool [N].
+            steps: how often.
+
+        Returns:
+            bool [N]. Nothing grows out of an empty mask.
+        """
+        indices, near = self._edges
+        selected = mask.detach().cpu().numpy().copy()
+        for _ in range(steps):
+            grown = selected | (selected[indices] & near).any(axis=1)
+            grown[indices[selected][near[selected]]] = True  # being a nearest neighbour is not mutual
+            selected = grown
+        return torch.from_numpy(selected).to(mask.device)
+
+    def shrink(self, mask: Tensor, steps: int = 1) -> Tensor:
+        """Drop every Gaussian that is a neighbour of one outside: the complement grows."""
+        return ~self.grow(~mask, steps)
+
+
+def largest_component(means: Tensor, mask: Tensor, k: int = 8, reach: float = 3.0) -> Tensor:
+    """Keep the largest connected part of a selection.
+
+    Selected Gaussians are connected when one is among the other's `k` nearest selected ones and nearer than `reach`
+    times the median of such distances.
+
+    Args:
+        means: [N, 3] centres.
+        mask: bool [N].
+        k: neighbours looked at.
+        reach: see above.
+
+    Returns:
+        bool [N], a subset of `mask`.
+    """
+    chosen = torch.nonzero(mask)[:, 0]
+    count = len(chosen)
+    if count <= 2:
+        return mask.clone()
+    points = means[chosen].detach().to("cpu", torch.float32).numpy()
+    k = min(k, count - 1)
+    distances, indices = cKDTree(points).query(points, k=k + 1, workers=-1)
+    near = distances[:, 1:] <= reach * np.median(distances[:, 1:])
+    rows, columns = np.repeat(np.arange(count), k).reshape(count, k)[near], indices[:, 1:][near]
+    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
+    _, labels = connected_components(graph, directed=False)
+    keep = labels == np.bincount(labels).argmax()
+    result = torch.zeros_like(mask)
+    result[chosen[torch.from_numpy(keep).to(chosen.device)]] = True
+    return result

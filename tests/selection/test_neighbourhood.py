@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component
+
+
+def grid(side: int, offset: float = 0.0) -> torch.Tensor:
+    axis = torch.arange(side, dtype=torch.float32)
+    points = torch.stack(torch.meshgrid(axis, axis, torch.zeros(1), indexing="ij"), -1).reshape(-1, 3)
+    return points + torch.tensor([offset, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_grow_and_shrink_do_not_cross_gaps_and_ignore_the_unit(scale: float) -> None:
+    means = torch.cat([grid(10), grid(10, offset=15.0)]) * scale
+    graph = Neighbourhood(means)
+    mask = torch.zeros(200, dtype=torch.bool)
+    mask[55] = True
+    grown = graph.grow(mask)
+    assert 4 < int(grown.sum()) < 30
+    assert graph.grow(mask, steps=30)[:100].all()
+    assert not graph.grow(mask, steps=30)[100:].any()
+    assert bool((graph.shrink(grown) <= grown).all())
+    assert graph.shrink(torch.arange(200) < 100)[:100].all()  # nothing of the other object is near
+    assert not graph.grow(torch.zeros(200, dtype=torch.bool)).any()
+
+
+def test_shrink_takes_the_rim_away() -> None:
+    graph = Neighbourhood(grid(10))
+    mask = torch.arange(100) < 50
+    shrunk = graph.shrink(mask)
+    assert shrunk[:30].all()
+    assert not shrunk[40:].any()
+
+
+def test_largest_component() -> None:
+    means = torch.cat([grid(10), grid(4, offset=30.0), grid(3, offset=60.0)])
+    mask = torch.ones(len(means), dtype=torch.bool)
+    mask[0] = False
+    kept = largest_component(means, mask)
+    assert kept.nonzero()[:, 0].tolist() == list(range(1, 100))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_few_gaussians(count: int) -> None:
+    means = torch.rand(count, 3)
+    mask = torch.ones(count, dtype=torch.bool)
+    assert torch.equal(largest_component(means, mask), mask)
+    assert len(Neighbourhood(means).grow(mask)) == count
+
+
+def test_all_in_one_place() -> None:
+    means = torch.zeros(30, 3)
+    mask = torch.arange(30) < 3
+    assert Neighbourhood(means).grow(mask).sum() > 3
+    assert largest_component(means, mask).sum() == 3

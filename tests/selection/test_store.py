@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.selection.store import Fingerprint, check_name, load_selections, save_selections
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    means = torch.rand(101, 3)
+    fingerprint = Fingerprint.of(means)
+    masks = {"red mug": torch.rand(101) < 0.5, "Schüssel": torch.zeros(101, dtype=torch.bool)}
+    save_selections(tmp_path / "run" / "selections.npz", masks, fingerprint)
+    loaded = load_selections(tmp_path / "run" / "selections.npz", fingerprint)
+    assert list(loaded) == list(masks)
+    for name, mask in masks.items():
+        assert torch.equal(loaded[name].unpack(), mask)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["selections.npz"]
+    save_selections(tmp_path / "none.npz", {}, fingerprint)
+    assert load_selections(tmp_path / "none.npz", fingerprint) == {}
+
+
+def test_another_run_is_refused(tmp_path: Path) -> None:
+    means = torch.rand(101, 3)
+    save_selections(tmp_path / "s.npz", {"a": means[:, 0] > 0.5}, Fingerprint.of(means))
+    with pytest.raises(GsegError, match="101 Gaussians, this run has 100"):
+        load_selections(tmp_path / "s.npz", Fingerprint.of(means[:100]))
+    with pytest.raises(GsegError, match="another run"):
+        load_selections(tmp_path / "s.npz", Fingerprint.of(means + 1))
+
+
+def test_damaged_and_missing_files(tmp_path: Path) -> None:
+    fingerprint = Fingerprint.of(torch.rand(10, 3))
+    with pytest.raises(GsegError, match="no selection file"):
+        load_selections(tmp_path / "s.npz", fingerprint)
+    (tmp_path / "s.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(GsegError, match="not a selection file"):
+        load_selections(tmp_path / "s.npz", fingerprint)
+    np.savez(tmp_path / "t.npz", a=np.array([{"b": 1}], dtype=object))
+    with pytest.raises(GsegError, match="not a selection file"):
+        load_selections(tmp_path / "t.npz", fingerprint)
+
+
+def test_a_mask_of_the_wrong_length_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="over 9 Gaussians"):
+        save_selections(tmp_path / "s.npz", {"a": torch.zeros(9, dtype=torch.bool)}, Fingerprint.of(torch.rand(10, 3)))
+    assert not (tmp_path / "s.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "a\\b", "", ".hidden", "a\0b", "y" * 65])
+def test_names(name: str) -> None:
+    with pytest.raises(GsegError):
+        check_name(name)
