@@ -1,0 +1,127 @@
+"""What Nerfstudio 1.1.5 lacks to run on a machine without CUDA, without network, or with a current torch.
+
+Each function states the fault it works around; nothing here changes the state of torch or Nerfstudio, except
+`allow_checkpoint_scalars`, which widens what torch may read from a checkpoint by four harmless types.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
+
+def allow_checkpoint_scalars() -> None:
+    """Let `torch.load` read Nerfstudio's checkpoints under torch >= 2.6.
+
+    Nerfstudio calls `torch.load` without `weights_only`, whose default became True; its scheduler state holds a numpy
+    float. Upstream: https://github.com/nerfstudio-project/nerfstudio/issues/3683
+    """
+    if not hasattr(torch.serialization, "add_safe_globals"):
+        return
+    try:
+        from numpy._core import multiarray
+    except ImportError:  # numpy 1
+        from numpy.core import multiarray  # type: ignore[no-redef]
+    # A checkpoint written under the other major version of numpy names `scalar` by the other path.
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    allowed: list[Any] = [(multiarray.scalar, name) for name in names]
+    torch.serialization.add_safe_globals([*allowed, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType])
+
+
+def with_globals(function: Callable[..., Any], **replacements: Any) -> Callable[..., Any]:
+    """Return a copy of `function` that sees other module globals; the original is untouched.
+
+    This lets Splatfacto's own `get_outputs` run, unmodified and uncopied, with our `rasterization`.
+
+    Raises:
+        KeyError: `function` does not use one of the names, so that an upstream change is noticed and not ignored.
+    """
+    for name in replacements:
+        if name not in function.__globals__:
+            raise KeyError(f"{function.__qualname__} has no global {name!r}: unsupported version of its package")
+    copy = types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **replacements},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = getattr(function, "__kwdefaults__", None)
+    return copy
+
+
+def eager(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the Python function inside a `torch.compile`d one, which needs a C++ compiler at run time."""
+    return getattr(function, "_torchdynamo_orig_callable", function)
+
+
+def intrinsics_stay_on_cpu(camera: Cameras) -> Cameras:
+    """Make `camera.get_intrinsics_matrices().cuda()`, which Splatfacto calls, a no-op.
+
+    Only this one camera object is touched: `Tensor.cuda` itself stays as it is.
+    """
+
+    def get_intrinsics_matrices() -> Tensor:
+        intrinsics = type(camera).get_intrinsics_matrices(camera)
+        intrinsics.cuda = lambda *_, **__: intrinsics  # type: ignore[method-assign]
+        return intrinsics
+
+    camera.get_intrinsics_matrices = get_intrinsics_matrices  # type: ignore[method-assign]
+    return camera
+
+
+class LazyLpips(nn.Module):
+    """LPIPS that fetches its AlexNet weights when first asked, not when the model is built.
+
+    Splatfacto's constructor downloads them, so that offline even training fails. Where the weights cannot be had the
+    metric is NaN, and one warning says so.
+    """
+
+    def __init__(self, metric: Callable[..., nn.Module], **kwargs: Any) -> None:
+        super().__init__()
+        self._make = lambda: metric(**kwargs)
+        self._metric: nn.Module | None = None
+        self._failed = False
+
+    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Return the distance of two image batches [B, 3, H, W] in [0, 1], or NaN."""
+        if self._metric is None and not self._failed:
+            from nerfstudio.utils.rich_utils import CONSOLE
+
+            try:
+                self._metric = self._make().to(predicted.device)
+            except Exception as error:  # torchvision raises URLError, RuntimeError or OSError
+                self._failed = True
+                CONSOLE.log(f"[yellow]LPIPS is left out: its weights could not be loaded ({error}).")
+        if self._metric is None:
+            return predicted.new_tensor(float("nan"))
+        return self._metric(predicted, target)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the metric out of the module tree, so that no checkpoint carries or expects AlexNet."""
+        if name == "_metric":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+
+@contextmanager
+def lazy_lpips() -> Iterator[None]:
+    """Within this block, torchmetrics' LPIPS is built lazily (see `LazyLpips`)."""
+    from torchmetrics.image import lpip
+
+    original = lpip.LearnedPerceptualImagePatchSimilarity
+    lpip.LearnedPerceptualImagePatchSimilarity = lambda **kwargs: LazyLpips(original, **kwargs)  # type: ignore
+    try:
+        yield
+    finally:
+        lpip.LearnedPerceptualImagePatchSimilarity = original  # type: ignore[misc]

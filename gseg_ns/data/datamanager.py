@@ -1,0 +1,202 @@
+"""Full images with their 2D masks."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers import full_images_datamanager
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.masks import MaskFolder, MaskSet, PaintOrder, load_labels, load_masks, resize_labels
+
+
+@dataclass
+class MaskDatamanagerConfig(FullImageDatamanagerConfig):
+    """Full images with 2D masks."""
+
+    _target: type = field(default_factory=lambda: MaskDatamanager)
+    masks_dir: Path = Path("masks")
+    """Folder of masks, relative to the scene: SA-1B JSON (overlapping, scored) or PNG label maps, named as the images."""
+    mask_order: PaintOrder = "confidence"
+    """Which of overlapping masks is on top in the label map: the most confident (Gaga), the largest (whole objects) or
+    the smallest (parts)."""
+    mask_min_score: float = 0.5
+    """Masks with a lower score are left out of the label map (Gaga: 0.5)."""
+    mask_min_visible: float = 0.1
+    """Masks of which no more than this part stays visible in the label map are dropped (Gaga: 0.1)."""
+    masks_are_consistent: bool = False
+    """The ids of the label maps already agree between the views (tracked or ground truth): nothing is associated."""
+
+
+class MaskDatamanager(FullImageDatamanager[InputDataset]):
+    """Nerfstudio's `FullImageDatamanager` that also brings the label map of every training image.
+
+    Label maps are in the batch under `labels` ([H, W] int32, 0 = unlabelled), never under `mask`, which Nerfstudio takes
+    for a photometric mask. They follow the image through resizing and undistortion with nearest neighbours. Images
+    without a mask file train colours only.
+    """
+
+    config: MaskDatamanagerConfig
+    train_dataset: InputDataset
+    eval_dataset: InputDataset
+
+    def __init__(
+        self,
+        config: MaskDatamanagerConfig,
+        device: torch.device | str = "cpu",
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if config.cache_images == "cpu" and not torch.cuda.is_available():
+            # Nerfstudio pins "cpu" images, which needs a CUDA driver; "gpu" means the device in use, here the CPU.
+            config.cache_images = "gpu"
+        self._mask_files: list[Path | None] | None = None
+        self._labels: dict[int, Tensor] = {}
+        self._fitted: set[int] = set()
+        """Views whose label map has been resized and undistorted."""
+        super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+        # Undistortion overwrites the dataset's cameras; the masks need them as they were.
+        self._distorted_cameras: Cameras = deepcopy(self.train_dataset.cameras)
+
+    @property
+    def masks_path(self) -> Path:
+        """The mask folder."""
+        data = self.get_datapath()
+        return (data if data.is_dir() else data.parent) / self.config.masks_dir
+
+    def require_masks(self) -> None:
+        """Find and read the masks of the training images, before any time is spent on training.
+
+        Raises:
+            GsegError: fewer than two training images; no mask folder, no mask for any training image, no mask with
+                content, or a mask file that cannot be read.
+        """
+        if self._mask_files is not None:
+            return
+        images = self.train_dataset.image_filenames
+        if len(images) < 2:
+            raise GsegError(f"{self.get_datapath()} has {len(images)} training image: objects need at least 2 views")
+        files = MaskFolder(self.masks_path).match(images)
+        self._mask_files = files
+        without = sum(path is None for path in files)
+        if without:
+            CONSOLE.log(
+                f"[yellow]{without} of {len(images)} training images have no mask in {self.masks_path}: "
+                "they train colours only."
+            )
+        self._labels = {}
+        resized = 0
+        for view, path in enumerate(files):
+            if path is None:
+                continue
+            labels = load_labels(
+                path,
+                order=self.config.mask_order,
+                min_score=self.config.mask_min_score,
+                min_visible=self.config.mask_min_visible,
+            )
+            resized += tuple(labels.shape) != self._raw_size(view)
+            self._labels[view] = labels
+        if resized:
+            CONSOLE.log(f"[yellow]{resized} masks differ in size from their image and are resized (nearest).")
+        if not any(bool(labels.any()) for labels in self._labels.values()):
+            raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
+        self._compress_labels()
+
+    def _compress_labels(self) -> None:
+        """Number the labels 1..n: over all views where they are consistent, else in each view."""
+        if self.config.masks_are_consistent:
+            values = torch.unique(torch.cat([torch.unique(labels) for labels in self._labels.values()]))
+            values = torch.cat([values.new_zeros(1), values[values > 0]])
+            self._labels = {
+                view: torch.searchsorted(values, labels.clamp_min(0)).int() for view, labels in self._labels.items()
+            }
+            return
+        for view, labels in self._labels.items():
+            values, inverse = torch.unique(labels.clamp_min(0), return_inverse=True)
+            self._labels[view] = (inverse + int(values[0] > 0)).int()
+
+    def _raw_size(self, view: int) -> tuple[int, int]:
+        """Height and width of a training image before undistortion."""
+        camera = self._distorted_cameras[view]
+        return int(camera.height.item()), int(camera.width.item())
+
+    def _source_pixels(self, view: int) -> Tensor | None:
+        """Where each pixel of the undistorted image comes from.
+
+        Nerfstudio's own undistortion is run on an image of coordinates, so that masks follow the image exactly,
+        whatever the camera model.
+
+        Returns:
+            flat index into the distorted image [H', W'] int64, -1 outside of it; None for undistorted cameras.
+        """
+        camera = self._distorted_cameras[view].reshape(())
+        distortion = camera.distortion_params
+        if distortion is None or bool(torch.all(distortion == 0)):
+            return None
+        height, width = self._raw_size(view)
+        y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+        coordinates = np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float32)
+        intrinsics = camera.get_intrinsics_matrices().numpy()
+        _, source, _ = full_images_datamanager._undistort_image(
+            camera, distortion.numpy(), {}, coordinates, intrinsics
+        )
+        # The third channel is below one where the border was blended in, which spoils the coordinates.
+        inside = source[..., 2] > 0.999
+        column = np.clip(np.rint(source[..., 0]), 0, width - 1).astype(np.int64)
+        row = np.clip(np.rint(source[..., 1]), 0, height - 1).astype(np.int64)
+        return torch.from_numpy(np.where(inside, row * width + column, -1))
+
+    def labels(self, view: int) -> Tensor | None:
+        """The label map of a training image as it is trained on: [H, W] int32 on the CPU, or None.
+
+        Raises:
+            GsegError: see `require_masks`.
+        """
+        self.require_masks()
+        labels = self._labels.get(view)
+        if labels is None or view in self._fitted:
+            return labels
+        labels = resize_labels(labels, *self._raw_size(view))
+        source = self._source_pixels(view)
+        if source is not None:
+            labels = torch.where(source < 0, 0, labels.flatten()[source.clamp_min(0)])
+        self._labels[view] = labels
+        self._fitted.add(view)
+        return labels
+
+    def mask_set(self, view: int) -> MaskSet | None:
+        """All overlapping masks of a training image as it is trained on, or None. Read anew at each call."""
+        self.require_masks()
+        assert self._mask_files is not None
+        path = self._mask_files[view]
+        if path is None:
+            return None
+        masks = load_masks(path, self._raw_size(view))
+        source = self._source_pixels(view)
+        return masks if source is None else masks.remap(source)
+
+    def camera(self, view: int) -> Cameras:
+        """The camera [1] of a training image as it is trained on (undistorted)."""
+        self.cached_train  # noqa: B018  undistorts the cameras on first access
+        return self.train_dataset.cameras[view : view + 1]
+
+    def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
+        """Return the next training camera and batch, with `labels` where the image has a mask."""
+        camera, batch = super().next_train(step)
+        labels = self.labels(int(batch["image_idx"]))
+        if labels is not None:
+            batch["labels"] = labels
+        return camera, batch

@@ -1,0 +1,459 @@
+"""What all segmentation methods share: Splatfacto on any device, features on Gaussians, phases, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.models import splatfacto
+from nerfstudio.models.splatfacto import RGB2SH, SH2RGB, SplatfactoModel, SplatfactoModelConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.nn import Parameter
+
+from gseg_ns import compat
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.datamanager import MaskDatamanager
+from gseg_ns.errors import GsegError
+from gseg_ns.models.geometry import load_geometry
+from gseg_ns.models.schedule import AUTO, resolve
+from gseg_ns.models.strategy import BudgetedStrategy
+from gseg_ns.palette import colours
+from gseg_ns.rendering import project, rasterization, rasterize_to_pixels, threads
+from gseg_ns.rendering.camera import Camera
+from gseg_ns.splats import Splats
+
+GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+"""Splatfacto's own per-Gaussian parameters."""
+
+CPU_MAX_GAUSSIANS = 60_000
+"""Default budget without a GPU: a step of 60 000 Gaussians at 512x384 still takes well under a second on two cores."""
+
+
+@dataclass
+class SegmentationModelConfig(SplatfactoModelConfig):
+    """Splatfacto with features on its Gaussians. Step counts left at -1 follow from the length of the run."""
+
+    _target: type = field(default_factory=lambda: SegmentationModel)
+    num_iterations: int = 40_000
+    """Length of the run in steps. Set from --max-num-iterations."""
+    geometry_fraction: float = 0.75
+    """Part of the run that trains the geometry before it is frozen (Gaga: 30k of 40k)."""
+    geometry: Path | None = None
+    """Start from a trained splat and skip the geometry phase: a 3DGS PLY in this scene's frame, or a Nerfstudio run of
+    this scene (its folder or config.yml)."""
+    geometry_frame: Literal["nerfstudio", "original"] = "nerfstudio"
+    """Coordinates of a PLY given as `geometry`: Nerfstudio's normalised frame of this scene (what ns-export writes), or
+    the frame of the capture's own poses (what other 3DGS trainers write)."""
+    max_gaussians: int = AUTO
+    """Densification stops at this many Gaussians; 0: no limit; -1: 60000 on the CPU, no limit on a GPU."""
+    warmup_length: int = AUTO
+    """period of steps where refinement is turned off; -1: 1/60 of the geometry phase"""
+    refine_every: int = AUTO
+    """period of steps where gaussians are culled and densified; -1: 1/300 of the geometry phase, but at least as many
+    steps as there are views (up to 100)"""
+    resolution_schedule: int = AUTO
+    """training starts at 1/d resolution, every n steps this is doubled; -1: 1/10 of the geometry phase"""
+    sh_degree_interval: int = AUTO
+    """every n intervals turn on another sh degree; -1: 1/30 of the geometry phase"""
+    stop_screen_size_at: int = AUTO
+    """stop culling/splitting at this step WRT screen size of gaussians; -1: 2/15 of the geometry phase"""
+    stop_split_at: int = AUTO
+    """stop splitting at this step; -1: half of the geometry phase"""
+
+
+class SegmentationModel(SplatfactoModel):
+    """Base of all methods.
+
+    A trained model of any method answers the same questions: `gaussian_groups`, `label_image`, `feature_image`,
+    `splats`. Viewer, selection, export and evaluation ask nothing else.
+
+    A method names its per-Gaussian features in `feature_dims` and overrides `gaussian_groups`, `decode` and either
+    `feature_losses` (two phases: geometry, then features on frozen geometry) or `get_loss_dict` (joint training).
+    """
+
+    config: SegmentationModelConfig
+    feature_dims: dict[str, int] = {}  # noqa: RUF012  overridden, never mutated
+    """Name -> number of channels of the extra per-Gaussian parameters; each needs an optimizer of that name."""
+    main_feature: str = ""
+    """The per-Gaussian parameter that `feature_image` composites."""
+    two_phases: bool = True
+    """Whether geometry is trained first and then frozen."""
+    has_scales: bool = False
+    """Whether groups depend on a scale in [0, 1]."""
+
+    feature_mean: Tensor
+    feature_basis: Tensor
+
+    def __init__(self, config: SegmentationModelConfig, *args: Any, **kwargs: Any) -> None:
+        if not 0 < config.geometry_fraction < 1:
+            raise GsegError(f"--geometry-fraction is {config.geometry_fraction}: give a part of the run, between 0 and 1")
+        self._datamanager: MaskDatamanager | None = None
+        self._phase_started = False
+        super().__init__(config, *args, **kwargs)
+
+    # ----------------------------------------------------------------------------------------------- construction
+
+    @property
+    def geometry_steps(self) -> int:
+        """Steps in which the geometry trains."""
+        if not self.two_phases:
+            return self.config.num_iterations
+        if self.config.geometry is not None:
+            return 0
+        return round(self.config.geometry_fraction * self.config.num_iterations)
+
+    @property
+    def in_feature_phase(self) -> bool:
+        """Whether the geometry is frozen at the current step."""
+        return self.two_phases and self.step >= self.geometry_steps
+
+    def populate_modules(self) -> None:
+        """Build the parameters: Splatfacto's own, from points or from `geometry`, and the features."""
+        self.config = resolve(self.config, self.geometry_steps, self.num_train_data)
+        trained = None
+        if self.config.geometry is not None:
+            trained = load_geometry(self.config.geometry, self.config.geometry_frame, self.kwargs["metadata"])
+        colour = None
+        seed = self.seed_points
+        if trained is not None:
+            self.seed_points = (trained.means, torch.empty((0, 3)))
+            self.config.random_init = False
+        elif seed is not None and not self.config.random_init:
+            chosen = self._within_budget(seed[0].shape[0])
+            colour = seed[1][chosen] if seed[1].shape[0] else None
+            # Splatfacto moves the colours of seed points to CUDA; without colours it does not, and we set them below.
+            self.seed_points = (seed[0][chosen], torch.empty((0, 3)))
+        elif self._budget:
+            self.config.num_random = min(self.config.num_random, self._budget)
+        with compat.lazy_lpips():
+            super().populate_modules()
+        self.seed_points = seed
+
+        if colour is not None:
+            fraction = colour.float() / 255
+            dc = RGB2SH(fraction) if self.config.sh_degree > 0 else torch.logit(fraction, eps=1e-10)
+            self.gauss_params["features_dc"] = Parameter(dc)
+        if trained is not None:
+            self._set_geometry(trained.with_sh_degree(self.config.sh_degree))
+        for name, dim in self.feature_dims.items():
+            self.gauss_params[name] = Parameter(self.initial_feature(name, self.num_points, dim))
+
+        old = self.strategy
+        options = {name: getattr(old, name) for name in old.__dataclass_fields__}
+        self.strategy = BudgetedStrategy(**(options | {"verbose": False}), max_gaussians=self._budget)
+        dim = self.feature_dims.get(self.main_feature, 3)
+        self.register_buffer("feature_mean", torch.zeros(dim))
+        self.register_buffer("feature_basis", torch.zeros(dim, 3))
+        if not torch.cuda.is_available():
+            threads.configure()
+        self._get_outputs = compat.with_globals(
+            SplatfactoModel.get_outputs, rasterization=rasterization, get_viewmat=compat.eager(splatfacto.get_viewmat)
+        )
+
+    @property
+    def _budget(self) -> int:
+        """Largest number of Gaussians, 0 = any."""
+        if self.config.max_gaussians != AUTO:
+            return self.config.max_gaussians
+        return 0 if torch.cuda.is_available() else CPU_MAX_GAUSSIANS
+
+    def _within_budget(self, count: int) -> Tensor:
+        """Choose the seed points to start from: all [count], or a random subset of the budget's size."""
+        if not self._budget or count <= self._budget:
+            return torch.arange(count)
+        CONSOLE.log(f"[yellow]Starting from {self._budget} of {count} points: raise --max-gaussians to keep more.")
+        return torch.randperm(count, generator=torch.Generator().manual_seed(0))[: self._budget].sort().values
+
+    def _set_geometry(self, trained: Splats) -> None:
+        """Take over the Gaussians of a trained splat, whose SH degree is that of the config."""
+        dc = trained.sh[:, 0]
+        values = {
+            "means": trained.means,
+            "scales": trained.scales,
+            "quats": trained.quats,
+            "features_dc": dc if self.config.sh_degree > 0 else torch.logit(SH2RGB(dc).clamp(0, 1), eps=1e-6),
+            "features_rest": trained.sh[:, 1:],
+            "opacities": trained.opacities[:, None],
+        }
+        for name, value in values.items():
+            self.gauss_params[name] = Parameter(value.contiguous())
+
+    def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
+        """Start value of a per-Gaussian feature: [count, dim]."""
+        return torch.zeros((count, dim))
+
+    def get_gaussian_param_groups(self) -> dict[str, list[Parameter]]:
+        """Splatfacto's groups and one a feature."""
+        names = (*GEOMETRY, *self.feature_dims)
+        return {name: [cast(Parameter, self.gauss_params[name])] for name in names}
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Splatfacto's callbacks, and the start of the feature phase."""
+        pipeline = training_callback_attributes.pipeline
+        assert pipeline is not None
+        datamanager = pipeline.datamanager
+        if not isinstance(datamanager, MaskDatamanager):
+            raise GsegError("This method needs masks: its datamanager cannot be replaced")
+        datamanager.require_masks()
+        # Not as a submodule: the pipeline already holds the datamanager.
+        object.__setattr__(self, "_datamanager", datamanager)
+        return [
+            *super().get_training_callbacks(training_callback_attributes),
+            TrainingCallback(
+                [TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._refresh_projection, update_every_num_iters=100
+            ),
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._refresh_projection),
+        ]
+
+    def step_cb(self, optimizers: Optimizers, step: int) -> None:
+        """Note the step; start the feature phase when its time has come."""
+        super().step_cb(optimizers, step)
+        if self.in_feature_phase and not self._phase_started:
+            self._phase_started = True
+            self.start_feature_phase()
+
+    def step_post_backward(self, step: int) -> None:
+        """Densify, unless the geometry is frozen."""
+        if not self.in_feature_phase:
+            super().step_post_backward(step)
+
+    def masks(self) -> MaskDatamanager:
+        """The datamanager of the run in training. A method and not a property: the viewer evaluates every property.
+
+        Raises:
+            GsegError: outside of training.
+        """
+        if self._datamanager is None:
+            raise GsegError("The masks are only at hand in training")
+        return self._datamanager
+
+    def start_feature_phase(self) -> None:
+        """Prepare the training of features on the frozen geometry. Called again after a resume."""
+
+    def feature_losses(self, view: int) -> dict[str, Tensor]:
+        """Losses of a step of the feature phase on training image `view`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list[Any]]:
+        """Render a view. In the feature phase of training nothing is rendered: losses use cached contributions."""
+        if self.training and self.in_feature_phase:
+            return {}
+        outputs = self.render(camera)
+        if not self.training:
+            outputs.update(self.view_outputs(camera, outputs))
+        return outputs
+
+    def render(self, camera: Cameras) -> dict[str, Tensor | list[Any]]:
+        """Splatfacto's own outputs, on any device; leaves the projection in `self.info`."""
+        if self.device.type != "cuda":
+            camera = compat.intrinsics_stay_on_cpu(camera)
+        return self._get_outputs(self, camera)
+
+    def composite(self, values: Tensor, detach_geometry: bool = True) -> Tensor:
+        """Composite per-Gaussian values over the projection, tiles and sort of the last `render`.
+
+        Args:
+            values: [N, D], N the Gaussians of that render.
+            detach_geometry: whether gradients stop at the values.
+
+        Returns:
+            [H, W, D], not divided by alpha.
+        """
+        info = self.info
+        means2d, conics, opacities = info["means2d"], info["conics"], info["opacities"]
+        if detach_geometry:
+            means2d, conics, opacities = means2d.detach(), conics.detach(), opacities.detach()
+        image, _ = rasterize_to_pixels(
+            means2d,
+            conics,
+            values[None],
+            opacities,
+            info["width"],
+            info["height"],
+            info["tile_size"],
+            info["isect_offsets"],
+            info["flatten_ids"],
+        )
+        return image[0]
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Splatfacto's metrics; in the feature phase there is no picture to measure."""
+        if self.training and self.in_feature_phase:
+            return {"gaussian_count": torch.tensor(float(self.num_points))}
+        return super().get_metrics_dict(outputs, batch)
+
+    def get_loss_dict(
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Splatfacto's losses, or those of the feature phase."""
+        if self.training and self.in_feature_phase:
+            return self.feature_losses(int(batch["image_idx"]))
+        return super().get_loss_dict(outputs, batch, metrics_dict)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Any], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Splatfacto's metrics and pictures; LPIPS is left out where its weights could not be had."""
+        metrics, images = super().get_image_metrics_and_images(outputs, batch)
+        return {name: value for name, value in metrics.items() if not math.isnan(value)}, images
+
+    # ------------------------------------------------------------------------------------- what a trained model says
+
+    def splats(self) -> Splats:
+        """The Gaussians as plain data, detached."""
+        sh = torch.cat([self.shs_0[:, None], self.shs_rest], dim=1)
+        return Splats(
+            means=self.means.detach(),
+            quats=self.quats.detach(),
+            scales=self.scales.detach(),
+            opacities=self.opacities.detach().squeeze(-1),
+            sh=sh.detach(),
+        )
+
+    def gaussian_groups(self, scale: float | None = None) -> Tensor:
+        """The group of each Gaussian: [N] int64, 0 = none. `scale` in [0, 1] for methods with `has_scales`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
+        """Turn composited features [..., D] into group ids [...] int64, 0 = none."""
+        raise NotImplementedError(type(self).__name__)
+
+    @torch.no_grad()
+    def feature_image(self, camera: Cameras) -> Tensor:
+        """Composite the main feature: [H, W, D]."""
+        with self._evaluating():
+            self.render(camera.to(self.device))
+            return self.composite(self.gauss_params[self.main_feature])
+
+    @torch.no_grad()
+    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
+        """Segment a view: [H, W] int64 group ids, 0 = none."""
+        return self.decode(self.feature_image(camera), scale)
+
+    @torch.no_grad()
+    def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:
+        """Pictures beside Splatfacto's: `groups` in palette colours and `features` by a stored projection."""
+        rgb = outputs["rgb"]
+        rows = self._cropped_rows()
+        if not self.main_feature or (rows is not None and not bool(rows.any())):
+            return {"groups": torch.zeros_like(rgb), "features": torch.zeros_like(rgb)}
+        values = self.gauss_params[self.main_feature]
+        image = self.composite(values if rows is None else values[rows])
+        labels = self.decode(image)
+        projected = (image - self.feature_mean * outputs["accumulation"]) @ self.feature_basis + 0.5
+        return {"groups": colours(labels).to(rgb) / 255, "features": projected.clamp(0, 1)}
+
+    def _cropped_rows(self) -> Tensor | None:
+        """Which Gaussians the viewer's crop box leaves, [N] bool, or None without a crop."""
+        return None if self.crop_box is None or self.training else self.crop_box.within(self.means).squeeze(-1)
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Render a view for the viewer, `ns-render` and `ns-eval`."""
+        return super().get_outputs_for_camera(camera, obb_box)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Render as in evaluation (full resolution, no crop), whatever the mode."""
+        training, crop = self.training, self.crop_box
+        self.eval()
+        self.crop_box = None
+        try:
+            yield
+        finally:
+            self.train(training)
+            self.crop_box = crop
+
+    def view_camera(self, view: int) -> Camera:
+        """The camera of a training image as it is trained on."""
+        return to_camera(self.masks().camera(view)).to(self.device)
+
+    @torch.no_grad()
+    def project_view(self, view: int) -> dict[str, Any]:
+        """Project the Gaussians into a training view (see `gseg_ns.rendering.project`)."""
+        camera = self.view_camera(view)
+        return project(
+            self.means,
+            self.quats,
+            self.scales.exp(),
+            self.opacities.sigmoid().squeeze(-1),
+            camera.viewmat[None],
+            camera.K[None],
+            camera.width,
+            camera.height,
+            rasterize_mode=self.config.rasterize_mode,
+        )
+
+    @torch.no_grad()
+    def _refresh_projection(self, step: int) -> None:
+        """Recompute the three directions in which the features are shown; signs follow the last, against flicker."""
+        if not self.main_feature:
+            return
+        values = self.gauss_params[self.main_feature].detach()
+        visible = (self.opacities.squeeze(-1) > 0) & (values.norm(dim=1) > 0)
+        values = values[visible]
+        if len(values) < 4:
+            return
+        values = values[:: max(len(values) // 20_000, 1)].float()
+        mean = values.mean(dim=0)
+        _, spread, directions = torch.linalg.svd(values - mean, full_matrices=False)
+        count = min(3, directions.shape[0])
+        basis = torch.zeros_like(self.feature_basis)
+        # Two standard deviations fill the range of a colour channel.
+        basis[:, :count] = (directions[:count] / (4 * spread[:count, None] / len(values) ** 0.5).clamp_min(1e-8)).T
+        flipped = (basis * self.feature_basis).sum(dim=0) < 0
+        self.feature_mean.copy_(mean)
+        self.feature_basis.copy_(torch.where(flipped, -basis, basis))
+
+    # ------------------------------------------------------------------------------------------------- checkpoints
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a resumed run needs beyond parameters and buffers. Only tensors and plain values: nothing to unpickle."""
+        return {"step": self.step, "strategy": dict(self.strategy_state), "rng": torch.get_rng_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_extra_state` saved."""
+        self.step = int(state["step"])
+        self.strategy_state = {
+            name: value.to(self.device) if isinstance(value, Tensor) else value
+            for name, value in state["strategy"].items()
+        }
+        torch.set_rng_state(state["rng"].cpu())
+
+    def resize_for(self, state: dict[str, Tensor]) -> None:
+        """Give parameters and buffers of variable size the shapes that they have in `state`."""
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:
+        """Load a checkpoint of this method, whatever its number of Gaussians.
+
+        Upstream replaces the parameters, so that optimizers built before keep training the old ones
+        (https://github.com/nerfstudio-project/nerfstudio/issues/3554). Here the parameters keep their identity.
+
+        Raises:
+            GsegError: the checkpoint is of another method.
+        """
+        missing = [name for name in self.feature_dims if f"gauss_params.{name}" not in dict]
+        if missing:
+            raise GsegError(
+                f"The checkpoint has no {', '.join(missing)}: it is of another method. "
+                "To start from its geometry, give --pipeline.model.geometry instead of --load-dir."
+            )
+        before = {name: parameter for name, parameter in self.gauss_params.items()}
+        self.resize_for(dict)
+        super().load_state_dict(dict, **kwargs)
+        for name, parameter in before.items():
+            parameter.data = self.gauss_params[name].data
+            self.gauss_params[name] = parameter

@@ -1,0 +1,100 @@
+"""Gaga: Group Any Gaussians via 3D-aware Memory Bank (Lyu et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gseg_ns.lifting.identity import identity_loss
+from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
+from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
+from gseg_ns.rendering import PixelWeights, pixel_weights
+
+
+@dataclass
+class GagaModelConfig(IdentityModelConfig):
+    """Gaga: geometry first, then masks associated by a 3D-aware memory bank, then identity encodings."""
+
+    _target: type = field(default_factory=lambda: GagaModel)
+    identity_pixels: int = 8192
+    """Pixels of each view that supervise the encodings, drawn once; 0: all of them. The paper renders all in every
+    step; with frozen geometry a fixed sample gives the same gradients in the mean, at a fraction of the time."""
+    identity_weight: float = 1.0
+    """Weight of the 2D cross entropy"""
+    neighbour_weight: float = 2.0
+    """Weight of the 3D neighbourhood loss (official code: 2, divided by the number of classes); 0 leaves it out"""
+    neighbour_every: int = 5
+    """Steps between two evaluations of the 3D neighbourhood loss (official code: 5)"""
+    neighbour_samples: int = 1000
+    """Gaussians drawn for it (official code: 1000)"""
+    neighbour_count: int = 5
+    """Neighbours of each (official code: 5, the Gaussian itself among them)"""
+
+
+class GagaModel(IdentityModel):
+    """Geometry phase, association, identity phase on frozen geometry."""
+
+    config: GagaModelConfig
+
+    def populate_modules(self) -> None:
+        """Build the model and its 3D loss."""
+        super().populate_modules()
+        self._neighbours = NeighbourhoodLoss(
+            num_samples=self.config.neighbour_samples, k=self.config.neighbour_count, include_self=True
+        )
+        self._samples: dict[int, tuple[PixelWeights, Tensor]] = {}
+
+    def start_feature_phase(self) -> None:
+        """Associate the masks and lift them in closed form; after a resume the association is already there."""
+        self._samples = {}
+        if not self.lookups:
+            self.associate()
+            self.start_identities()
+            self._refresh_projection(self.step)
+
+    @torch.no_grad()
+    def _sample(self, view: int) -> tuple[PixelWeights, Tensor] | None:
+        """The pixels of a view that supervise it: who contributes how much, and their groups.
+
+        Geometry is frozen, so what a pixel sees never changes: it is computed once.
+        """
+        if view not in self._samples:
+            groups = self.group_map(view)
+            if groups is None:
+                return None
+            targets = groups.flatten()
+            usable = torch.arange(len(targets)) if self.config.train_unlabelled else targets.nonzero().squeeze(1)
+            count = self.config.identity_pixels or len(usable)
+            generator = torch.Generator().manual_seed(view)
+            pixels = usable[torch.randperm(len(usable), generator=generator)[:count]].sort().values
+            weights = pixel_weights(self.project_view(view), pixels.to(self.device))
+            self._samples[view] = weights, targets[pixels].to(self.device)
+        return self._samples[view]
+
+    def feature_losses(self, view: int) -> dict[str, Tensor]:
+        """2D cross entropy of the composited encodings, and every few steps the 3D neighbourhood loss."""
+        encodings = self.gauss_params["identity"]
+        # Keeps the graph alive in steps on views without a mask.
+        losses: dict[str, Tensor] = {"identity_2d": encodings.sum() * 0}
+        sample = self._sample(view)
+        if sample is not None:
+            weights, targets = sample
+            scores = self.classifier(weights.matmul(encodings))
+            loss = identity_loss(scores, targets, self.config.train_unlabelled)
+            losses["identity_2d"] = losses["identity_2d"] + self.config.identity_weight * loss
+        if self.config.neighbour_weight > 0 and self.step % self.config.neighbour_every == 0:
+            neighbours = self._neighbours(self.means.detach(), encodings, self.classifier)
+            losses["identity_3d"] = self.config.neighbour_weight * neighbours
+        return losses
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Splatfacto's metrics, and the number of groups once there are any."""
+        metrics = super().get_metrics_dict(outputs, batch)
+        if self.num_groups:
+            metrics["groups"] = torch.tensor(float(self.num_groups))
+        return metrics
+
+

@@ -1,0 +1,113 @@
+"""Trained geometry to start from: a 3DGS PLY or a Nerfstudio run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.splats import Splats
+from gseg_ns.splats.ply import read_ply
+from gseg_ns.splats.transform import to_original_frame, transform
+
+Similarity = tuple[Tensor, float]
+"""A dataparser's map from original coordinates p to scale * (matrix [3, 4] @ [p, 1])."""
+
+
+def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata: dict[str, Any]) -> Splats:
+    """Read Gaussians into the frame of this scene.
+
+    Args:
+        path: a `.ply`, or the folder or config.yml of a Nerfstudio run of Splatfacto or one of our methods.
+        frame: coordinates of a PLY; those of a run are known from its `dataparser_transforms.json`.
+        metadata: of the dataset, with `dataparser_transform` and `dataparser_scale`.
+
+    Raises:
+        GsegError: the path does not exist, is neither, or is damaged; or this scene's frame is not known.
+    """
+    if not path.exists():
+        raise GsegError(f"{path} does not exist: give a 3DGS PLY or a Nerfstudio run with --pipeline.model.geometry")
+    if path.is_file() and path.suffix == ".ply":
+        splats = read_ply(path, drop_invalid=True)
+        return splats if frame == "nerfstudio" else _from_original(splats, _scene_frame(metadata))
+    run = path if path.is_dir() else path.parent
+    splats = _load_run(run)
+    theirs = _run_frame(run)
+    if theirs is None or "dataparser_transform" not in metadata:
+        return splats
+    ours = _scene_frame(metadata)
+    if torch.allclose(theirs[0], ours[0], atol=1e-5) and abs(theirs[1] - ours[1]) < 1e-5 * ours[1]:
+        return splats
+    return _from_original(to_original_frame(splats, *theirs), ours)
+
+
+def _scene_frame(metadata: dict[str, Any]) -> Similarity:
+    if "dataparser_transform" not in metadata:
+        raise GsegError("This dataparser does not tell its frame: use gseg-data, or a splat in Nerfstudio's frame")
+    return metadata["dataparser_transform"].float(), float(metadata["dataparser_scale"])
+
+
+def _from_original(splats: Splats, frame: Similarity) -> Splats:
+    matrix, scale = frame
+    return transform(splats, matrix[:3, :3], matrix[:3, 3] * scale, scale)
+
+
+def _run_frame(run: Path) -> Similarity | None:
+    path = run / "dataparser_transforms.json"
+    if not path.exists():
+        return None
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return torch.tensor(saved["transform"], dtype=torch.float32), float(saved["scale"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise GsegError(f"{path} is damaged ({error}): copy it from the original run") from error
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """Find the newest checkpoint of a run.
+
+    Raises:
+        GsegError: there is none.
+    """
+    checkpoints = sorted((run / "nerfstudio_models").glob("step-*.ckpt"))
+    if not checkpoints:
+        raise GsegError(f"{run} is not a Nerfstudio run: it has no nerfstudio_models/step-*.ckpt")
+    return checkpoints[-1]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without unpickling code.
+
+    Raises:
+        GsegError: the file is damaged or holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise GsegError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}). If the run was stopped while writing it, remove it: "
+            "an earlier checkpoint is used then."
+        ) from error
+
+
+def _load_run(run: Path) -> Splats:
+    checkpoint = latest_checkpoint(run)
+    state = read_checkpoint(checkpoint).get("pipeline", {})
+    prefix = "_model.gauss_params."
+    names = ("means", "quats", "scales", "features_dc", "features_rest", "opacities")
+    missing = [name for name in names if prefix + name not in state]
+    if missing:
+        raise GsegError(f"{checkpoint} is not a checkpoint of Splatfacto: it has no {', '.join(missing)}")
+    means, quats, scales, dc, rest, opacities = (state[prefix + name].float() for name in names)
+    if rest.shape[1] == 0:  # With SH degree 0 Splatfacto stores colours as logits.
+        from nerfstudio.models.splatfacto import RGB2SH
+
+        dc = RGB2SH(torch.sigmoid(dc))
+    sh = torch.cat([dc[:, None], rest], dim=1)
+    return Splats(means=means, quats=quats, scales=scales, opacities=opacities.squeeze(-1), sh=sh)

@@ -1,0 +1,49 @@
+"""Milestones as fractions of the run, so that one knob, `--max-num-iterations`, shortens everything."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from gseg_ns.models.base import SegmentationModelConfig
+
+    ConfigT = TypeVar("ConfigT", bound=SegmentationModelConfig)
+
+AUTO = -1
+"""Value of a step count that is derived from the length of the run."""
+
+PAPER_GEOMETRY_STEPS = 30_000
+"""Length of 3DGS training in all four papers; Splatfacto's own defaults are made for it."""
+
+PAPER_MILESTONES = {
+    "warmup_length": 500,
+    "stop_split_at": 15_000,
+    "resolution_schedule": 3_000,
+    "sh_degree_interval": 1_000,
+    "stop_screen_size_at": 4_000,
+}
+"""Splatfacto's step counts in a run of `PAPER_GEOMETRY_STEPS`."""
+
+PAPER_REFINE_EVERY = 100
+
+
+def resolve(config: ConfigT, geometry_steps: int, num_views: int) -> ConfigT:
+    """Return a copy of `config` in which every step count left at `AUTO` fits a geometry phase of this length.
+
+    Densification needs gradients from most views before it decides, so `refine_every` does not shrink below the number
+    of views (nor above the 100 steps of the paper); in a short run that makes fewer refinements, not worse ones.
+
+    Args:
+        config: a model config.
+        geometry_steps: steps in which the geometry trains.
+        num_views: training views.
+    """
+    factor = max(geometry_steps, 1) / PAPER_GEOMETRY_STEPS
+    changes: dict[str, int] = {}
+    for name, steps in PAPER_MILESTONES.items():
+        if getattr(config, name) == AUTO:
+            changes[name] = max(round(steps * factor), 1)
+    if config.refine_every == AUTO:
+        changes["refine_every"] = max(round(PAPER_REFINE_EVERY * factor), min(PAPER_REFINE_EVERY, num_views))
+    return dataclasses.replace(config, **changes)
