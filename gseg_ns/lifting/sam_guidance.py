@@ -1,0 +1,90 @@
+"""SAM guidance, of the first version of SAGA (arXiv 2312.00860v1, section 3.3): masks as the encoder of SAM sees."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SamProjection(nn.Module):
+    """The MLP phi from the embedding of SAM to the space of the features (Eq. 4), laid out as the official one."""
+
+    def __init__(self, embedding: int = 256, channels: int = 32, hidden: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(embedding, hidden),
+            nn.LayerNorm(hidden),
+            nn.LeakyReLU(),
+            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
+            nn.LeakyReLU(),
+            nn.Linear(hidden, channels),
+        )
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """[..., E] embeddings to [..., D]."""
+        return self.layers(embedding)
+
+
+def prototypes(projected: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """One query a mask: the mean of the projected embedding inside it (Eq. 5).
+
+    Args:
+        projected: [h, w, D] of one image.
+        masks: [M, h, w] bool, resized to the embedding's grid.
+
+    Returns:
+        [M', D] queries and [M] bool, the masks that cover a cell of the grid; M' is their number.
+    """
+    weight = masks.flatten(1).to(projected)
+    area = weight.sum(dim=1)
+    kept = area > 0
+    return weight[kept] @ projected.flatten(0, 1) / area[kept, None], kept
+
+
+def guidance_loss(features: Tensor, queries: Tensor, members: Tensor) -> Tensor:
+    """Binary cross entropy between sigmoid(T . F) and the masks (Eqs. 6 and 7).
+
+    A mean over pixels and masks as in the official code (the paper: a sum, whose weight would follow the image size).
+
+    Args:
+        features: [P, D] rendered.
+        queries: [M, D].
+        members: [P, M] bool.
+
+    Returns:
+        scalar, 0 where there is no mask.
+    """
+    if members.numel() == 0:
+        return features.sum() * 0.0
+    return F.binary_cross_entropy_with_logits(features @ queries.T, members.to(features))
+
+
+def clutter_loss(features: Tensor, queries: Tensor) -> Tensor:
+    """Mean of max(f . T, 0) over Gaussians and queries: most Gaussians belong to no given mask.
+
+    In the official code (times 0.1, on a tenth of the Gaussians), not in the paper.
+
+    Args:
+        features: [n, D] of drawn Gaussians.
+        queries: [M, D].
+    """
+    return F.relu(features @ queries.T).mean() if len(queries) and len(features) else features.sum() * 0.0
+
+
+def accept_mean_query(query: Tensor, features: Tensor, mask: Tensor, recall: float = 0.9) -> bool:
+    """Whether one query explains a mask: it finds the given share of the mask's pixels (section 3.4, SAM-based prompt).
+
+    Args:
+        query: [D].
+        features: [H, W, D] rendered.
+        mask: [H, W] bool.
+        recall: share.
+    """
+    inside = features[mask]
+    return bool(len(inside)) and float((inside @ query > 0).float().mean()) > recall
+
+
+def sam_threshold(scores: Tensor) -> float:
+    """tau^SAM, mean plus standard deviation of all scores [N] (section 3.4)."""
+    return float(scores.mean() + scores.std(unbiased=False)) if len(scores) else 0.0

@@ -1,0 +1,167 @@
+"""Cleaning and completing a selection by where its Gaussians are (SAGA v1, section 3.5).
+
+Every length is taken from the Gaussians themselves, so nothing depends on the scale of the scene. Distances are plain
+distances; the official code uses squared ones as radii in places. Each step can be used alone, and leaves an empty
+selection empty.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_PAIRS = 1 << 26
+"""Distances at a time on CUDA: 256 MiB."""
+
+
+def _k_nearest(points: Tensor, queries: Tensor, k: int) -> Tensor:
+    """Distances [Q, k] of each query to its k nearest points, nearest first; k <= number of points."""
+    if points.is_cuda:
+        block = max(1, _PAIRS // len(points))
+        parts = [
+            torch.cdist(chunk, points, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False).values
+            for chunk in queries.split(block)
+        ]
+        return torch.cat(parts) if parts else points.new_zeros(0, k)
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(points.numpy()).query(queries.numpy(), k=list(range(1, k + 1)), workers=-1)
+    return torch.from_numpy(distance).to(points.dtype)
+
+
+def _within(points: Tensor, queries: Tensor, radius: float) -> Tensor:
+    """Whether a query has a point within a distance, bool [Q]."""
+    if points.is_cuda:
+        return _k_nearest(points, queries, 1)[:, 0] <= radius
+    from scipy.spatial import cKDTree
+
+    # The bound ends the search early, and is exclusive.
+    bound = float(torch.nextafter(torch.tensor(radius, dtype=torch.double), torch.tensor(torch.inf).double()))
+    distance, _ = cKDTree(points.numpy()).query(queries.numpy(), distance_upper_bound=bound, workers=-1)
+    return torch.from_numpy(distance <= radius)
+
+
+def neighbour_radius(means: Tensor, selected: Tensor, quantile: float = 1.0) -> float:
+    """Largest distance of a selected Gaussian to its nearest selected neighbour (Eq. 13).
+
+    Args:
+        means: [N, 3] centres.
+        selected: bool [N].
+        quantile: below 1, that quantile in place of the maximum, which a single outlier sets.
+
+    Returns:
+        distance; 0 with fewer than two selected.
+    """
+    points = means.detach()[selected]
+    if len(points) < 2:
+        return 0.0
+    nearest = _k_nearest(points, points, 2)[:, 1].sort().values
+    return float(nearest[min(round(quantile * (len(nearest) - 1)), len(nearest) - 1)])
+
+
+def statistical_filter(means: Tensor, selected: Tensor, deviations: float = 1.0, rounds: int = 1) -> Tensor:
+    """Drop Gaussians that lie apart from the rest of the selection.
+
+    A Gaussian goes where the mean distance to its sqrt(n) nearest selected ones is above the mean of all such means
+    plus their standard deviation.
+
+    Args:
+        means: [N, 3] centres.
+        selected: bool [N].
+        deviations: standard deviations above the mean.
+        rounds: how often.
+
+    Returns:
+        bool [N], a subset of `selected`.
+    """
+    kept = selected.clone()
+    for _ in range(rounds):
+        points = means.detach()[kept]
+        count = math.isqrt(len(points))
+        if count < 2:
+            break
+        apart = _k_nearest(points, points, count + 1)[:, 1:].mean(dim=1)
+        limit = apart.mean() + deviations * apart.std(unbiased=False)
+        # An even spacing has no outliers; without the tolerance rounding would make some.
+        kept[kept.clone()] = apart <= limit * (1 + 1e-6)
+    return kept
+
+
+def grow_region(means: Tensor, selected: Tensor, seeds: Tensor, quantile: float = 1.0) -> Tensor:
+    """Keep of a selection what hangs together with trusted seeds: mask-guided region growing.
+
+    Selected Gaussians within the seeds' `neighbour_radius` of what is kept so far join, until none does.
+
+    Args:
+        means: [N, 3] centres.
+        selected: bool [N], the selection to filter.
+        seeds: bool [N], e.g. `validated`; those outside `selected` do not count.
+        quantile: see `neighbour_radius`.
+
+    Returns:
+        bool [N], a subset of `selected`; the seeds alone where there are fewer than two.
+    """
+    points = means.detach()
+    kept = selected & seeds
+    radius = neighbour_radius(points, kept, quantile)
+    if radius == 0.0:
+        return kept
+    frontier = kept.clone()
+    while bool(frontier.any()):
+        open_rows = torch.nonzero(selected & ~kept).flatten()
+        if len(open_rows) == 0:
+            break
+        joined = open_rows[_within(points[frontier], points[open_rows], radius)]
+        frontier = torch.zeros_like(kept)
+        frontier[joined] = True
+        kept |= frontier
+    return kept
+
+
+def ball_query(
+    means: Tensor, selected: Tensor, radius: float | None = None, quantile: float = 1.0, among: Tensor | None = None
+) -> Tensor:
+    """Take in every Gaussian that lies within a radius of a selected one: what the threshold missed inside an object.
+
+    Args:
+        means: [N, 3] centres.
+        selected: bool [N].
+        radius: in the units of `means`; the selection's own `neighbour_radius` where None.
+        quantile: see `neighbour_radius`.
+        among: bool [N], Gaussians that may be taken in; all where None.
+
+    Returns:
+        bool [N], a superset of `selected`.
+    """
+    points = means.detach()
+    grown = selected.clone()
+    if not bool(selected.any()):
+        return grown
+    radius = neighbour_radius(points, selected, quantile) if radius is None else radius
+    inside = points[selected]
+    low, high = inside.amin(dim=0) - radius, inside.amax(dim=0) + radius
+    near = ((points >= low) & (points <= high)).all(dim=1) & ~selected
+    if among is not None:
+        near &= among
+    rows = torch.nonzero(near).flatten()
+    if len(rows):
+        grown[rows] = _within(inside, points[rows], radius)
+    return grown
+
+
+def validated(inside: Tensor, outside: Tensor, least: float = 0.5) -> Tensor:
+    """Gaussians that a 2D mask confirms: what they add to the view falls mostly into it.
+
+    The official code finds them by the gradient of a rendered scalar; the sums of contributions say the same exactly.
+
+    Args:
+        inside: [N] summed contribution to the mask's pixels (see `gseg_ns.rendering.vote`).
+        outside: [N] summed contribution to the view's other pixels.
+        least: share that must fall into the mask.
+
+    Returns:
+        bool [N]; never one that the view does not see.
+    """
+    return (inside > 0) & (inside >= least * (inside + outside))

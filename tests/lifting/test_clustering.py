@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import torch
+
+from gseg_ns.lifting.clustering import ClusterOptions, SceneClusters, cluster_centres
+
+
+def blobs(noise: int = 0) -> torch.Tensor:
+    """Three groups that the first two channels tell apart, each of two parts that the third does."""
+    torch.manual_seed(0)
+    centres = torch.tensor(
+        [[1.0, 0, 0.3], [1.0, 0, -0.3], [-1.0, 0, 0.3], [-1.0, 0, -0.3], [0, 1.0, 0.3], [0, 1.0, -0.3]]
+    )
+    points = centres.repeat_interleave(60, dim=0) + 0.01 * torch.randn(360, 3)
+    return torch.cat([points, torch.tensor([[0.0, -1.0, 0.0]]).expand(noise, 3)])
+
+
+def test_groups_follow_the_gate_and_noise_stays_noise() -> None:
+    clusters = SceneClusters(blobs(noise=3), ClusterOptions(share=1.0, min_cluster_size=20))
+    parts = clusters.groups(torch.ones(3))
+    wholes = clusters.groups(torch.tensor([1.0, 1.0, 0.01]))
+    assert parts.unique().tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert wholes.unique().tolist() == [0, 1, 2, 3]
+    assert parts[-3:].tolist() == [0, 0, 0]
+    for group in range(6):
+        assert len(parts[60 * group : 60 * group + 60].unique()) == 1
+    for group in range(3):
+        assert len(wholes[120 * group : 120 * group + 120].unique()) == 1
+    assert clusters.groups(torch.ones(3)) is parts
+
+
+def test_too_few_gaussians_are_all_noise() -> None:
+    assert cluster_centres(torch.eye(3), 10, 0.01).shape == (0, 3)
+    assert SceneClusters(torch.randn(4, 3)).groups(torch.ones(3)).tolist() == [0, 0, 0, 0]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gseg_ns.lifting.sam_guidance import (
+    SamProjection,
+    accept_mean_query,
+    clutter_loss,
+    guidance_loss,
+    prototypes,
+    sam_threshold,
+)
+
+
+def test_prototypes_are_masked_means_without_empty_masks() -> None:
+    projected = torch.randn(4, 4, 5)
+    masks = torch.zeros(3, 4, 4, dtype=torch.bool)
+    masks[0, :2] = True
+    masks[2, 1, 1] = True
+    queries, kept = prototypes(projected, masks)
+    assert kept.tolist() == [True, False, True]
+    torch.testing.assert_close(queries[0], projected[:2].reshape(-1, 5).mean(dim=0))
+    torch.testing.assert_close(queries[1], projected[1, 1])
+
+
+def test_losses() -> None:
+    features = torch.tensor([[4.0, 0.0], [0.0, 4.0]], requires_grad=True)
+    queries = torch.tensor([[4.0, -4.0], [-4.0, 4.0]])
+    right = guidance_loss(features, queries, torch.eye(2).bool())
+    wrong = guidance_loss(features, queries, ~torch.eye(2).bool())
+    assert right < 1e-3
+    assert wrong > 10
+    assert guidance_loss(features, queries[:0], torch.zeros(2, 0).bool()).item() == 0
+    assert clutter_loss(features, queries).item() == pytest.approx(8.0)
+    assert clutter_loss(features[:0], queries).item() == 0
+
+
+def test_the_projection_learns_masks_through_the_features() -> None:
+    torch.manual_seed(0)
+    embedding = torch.zeros(2, 2, 256)
+    embedding[:, 0, 0] = 3
+    embedding[:, 1, 1] = 3
+    masks = torch.tensor([[[1, 0], [1, 0]], [[0, 1], [0, 1]]]).bool()
+    features = torch.nn.Parameter(torch.randn(8, 32))
+    members = torch.tensor([[1, 0]] * 4 + [[0, 1]] * 4).bool()
+    projection = SamProjection()
+    optimizer = torch.optim.Adam([features, *projection.parameters()], lr=0.01)
+    for _ in range(60):
+        queries, _ = prototypes(projection(embedding), masks)
+        loss = guidance_loss(features, queries, members)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.05
+
+
+def test_acceptance_and_threshold() -> None:
+    features = torch.zeros(4, 4, 2)
+    features[:, :2, 0] = 1
+    features[:, 2:, 0] = -1
+    left = torch.zeros(4, 4, dtype=torch.bool)
+    left[:, :2] = True
+    query = torch.tensor([1.0, 0.0])
+    assert accept_mean_query(query, features, left)
+    assert not accept_mean_query(query, features, torch.ones_like(left))
+    assert not accept_mean_query(query, features, torch.zeros_like(left))
+    assert sam_threshold(torch.tensor([0.0, 2.0])) == pytest.approx(2.0)
+    assert sam_threshold(torch.zeros(0)) == 0
