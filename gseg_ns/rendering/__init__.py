@@ -1,7 +1,24 @@
-"""Gaussians to pixels."""
+"""Gaussians to pixels, and pixels back to Gaussians.
+
+`rasterization` and `rasterize_to_pixels` keep gsplat 1.4.0's contract on CUDA and on the CPU. The rest answers which
+Gaussian adds how much to which pixel. Cameras are OpenCV world-to-camera matrices with intrinsics in pixels; pixel
+centres lie at +0.5.
+"""
 
 from __future__ import annotations
 
 from gseg_ns.rendering.api import project, rasterization, rasterize_to_pixels
+from gseg_ns.rendering.camera import Camera
+from gseg_ns.rendering.contributions import pixel_weights, top_contributors, vote
+from gseg_ns.rendering.pixel_weights import PixelWeights
 
-__all__ = ["project", "rasterization", "rasterize_to_pixels"]
+__all__ = [
+    "Camera",
+    "PixelWeights",
+    "pixel_weights",
+    "project",
+    "rasterization",
+    "rasterize_to_pixels",
+    "top_contributors",
+    "vote",
+]

@@ -1,4 +1,4 @@
-"""A camera as the rendering layer sees it."""
+"""One pinhole view, in the renderer's convention."""
 
 from __future__ import annotations
 
@@ -7,48 +7,55 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gseg_ns.errors import GsegError
+
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera in OpenCV's convention: x right, y down, z forward; pixel centres at +0.5.
+    """An OpenCV camera: x right, y down, z forward; pixel centres at +0.5.
 
     Raises:
-        ValueError: a field has the wrong shape or the image no pixels.
+        GsegError: wrong shapes, or an image without pixels.
     """
 
-    viewmat: Tensor  # [4, 4]
-    """World to camera."""
-    K: Tensor  # [3, 3]
-    """Intrinsics, in pixels."""
+    viewmat: Tensor
+    """[4, 4] world to camera."""
+    K: Tensor
+    """[3, 3] intrinsics in pixels."""
     width: int
     height: int
 
     def __post_init__(self) -> None:
-        if tuple(self.viewmat.shape) != (4, 4):
-            raise ValueError(f"viewmat has shape {tuple(self.viewmat.shape)}, expected (4, 4)")
-        if tuple(self.K.shape) != (3, 3):
-            raise ValueError(f"K has shape {tuple(self.K.shape)}, expected (3, 3)")
+        if tuple(self.viewmat.shape) != (4, 4) or tuple(self.K.shape) != (3, 3):
+            raise GsegError(
+                f"Camera: viewmat {tuple(self.viewmat.shape)} and K {tuple(self.K.shape)} must be 4 x 4 and 3 x 3"
+            )
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"an image of {self.width}x{self.height} has no pixels")
+            raise GsegError(f"Camera: an image of {self.width} x {self.height} pixels has nothing to render")
 
-    @staticmethod
-    def from_c2w(camera_to_world: Tensor, K: Tensor, width: int, height: int) -> Camera:
-        """Convert an OpenGL camera-to-world matrix [3, 4] or [4, 4] (y up, looking along -z), as Nerfstudio has it."""
-        rotation = camera_to_world[:3, :3] * camera_to_world.new_tensor([1.0, -1.0, -1.0])
-        viewmat = torch.eye(4, dtype=camera_to_world.dtype, device=camera_to_world.device)
-        viewmat[:3, :3] = rotation.T
-        viewmat[:3, 3] = -rotation.T @ camera_to_world[:3, 3]
-        return Camera(viewmat, K, width, height)
+    @classmethod
+    def from_c2w(cls, c2w: Tensor, K: Tensor, width: int, height: int) -> Camera:
+        """From an OpenGL camera-to-world matrix [3, 4] or [4, 4] (Nerfstudio's: y up, z backward).
+
+        Raises:
+            GsegError: a matrix of another shape, or one that cannot be inverted.
+        """
+        if tuple(c2w.shape) not in ((3, 4), (4, 4)):
+            raise GsegError(f"Camera.from_c2w: the pose has shape {tuple(c2w.shape)}; it must be 3 x 4 or 4 x 4")
+        pose = torch.eye(4, dtype=c2w.dtype, device=c2w.device)
+        pose[:3] = c2w[:3]
+        pose = pose * pose.new_tensor([1.0, -1.0, -1.0, 1.0])
+        inverse, status = torch.linalg.inv_ex(pose)
+        if int(status) != 0 or not bool(torch.isfinite(inverse).all()):
+            raise GsegError("Camera.from_c2w: the pose has no inverse; check the camera file for an empty matrix")
+        return cls(inverse, K, width, height)
 
     def to(self, device: torch.device | str) -> Camera:
-        """The same camera on `device`."""
+        """The same camera with its matrices on another device."""
         return Camera(self.viewmat.to(device), self.K.to(device), self.width, self.height)
 
-    def resized(self, width: int, height: int) -> Camera:
-        """The same view with another number of pixels."""
-        if (width, height) == (self.width, self.height):
-            return self
+    def scaled(self, factor: float) -> Camera:
+        """The same view in another resolution: sizes are rounded down as Nerfstudio does, at least one pixel."""
         K = self.K.clone()
-        K[0] *= width / self.width
-        K[1] *= height / self.height
-        return Camera(self.viewmat, K, width, height)
+        K[:2] = K[:2] * factor
+        return Camera(self.viewmat, K, max(1, int(self.width * factor)), max(1, int(self.height * factor)))

@@ -1,51 +1,24 @@
-"""Front-to-back alpha compositing of one tile at a time, forward and backward.
-
-The rules are gsplat 1.4.0's (`rasterize_to_pixels_{fwd,bwd}.cu`): alpha = min(0.999, o exp(-sigma)), contributions
-with sigma < 0 or alpha < 1/255 are skipped, and a pixel is finished before the contribution that would bring its
-transmittance to 1e-4 or below.
-
-Inside a tile each Gaussian is visited row by row over the columns that its ellipse can reach, widened to whole groups
-of `LANES` columns, so that the inner loops have no branches and full vectors. A finished pixel is marked by a negative
-transmittance: the test `next > 1e-4` then fails for ever, and |T| is still the pixel's final transmittance.
-"""
+"""Compositing of channels, one tile at a time, forward and backward. The weights are those of `weights`."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from gseg_ns.rendering.kernels.jit import exp_negative, kernel
-from gseg_ns.rendering.kernels.tiles import cutoff
-
-LANES = 8
-# Gaussians between two looks at whether the whole tile is finished.
-CHECK_EVERY = 8
-
-
-@kernel
-def row_limits(mean_y, a, b, c, limit, tile_y, rows):  # type: ignore[no-untyped-def]
-    """First and last+1 row (within the tile) whose pixel centres the ellipse can reach."""
-    if not (a > 0 and c > 0 and a * c > b * b):
-        return 0, rows
-    reach = math.sqrt(2.0 * limit * a / (a * c - b * b))
-    first = max(0, math.ceil(mean_y - reach - 0.5) - tile_y)
-    last = min(rows, math.floor(mean_y + reach - 0.5) + 1 - tile_y)
-    return first, last
-
-
-@kernel
-def column_limits(mean_x, dy, a, b, c, limit, tile_x, columns):  # type: ignore[no-untyped-def]
-    """First and last+1 column (within the tile) that the ellipse can reach in one row, in whole groups of lanes."""
-    if not (a > 0 and c > 0 and a * c > b * b):
-        return 0, columns
-    root = math.sqrt(max(b * b * dy * dy - a * (c * dy * dy - 2.0 * limit), 0.0)) / a
-    centre = mean_x - b * dy / a - 0.5 - tile_x
-    first = max(0, math.ceil(centre - root))
-    last = min(columns, math.floor(centre + root) + 1)
-    if first >= last:
-        return 0, 0
-    return first // LANES * LANES, (last + LANES - 1) // LANES * LANES
+from gseg_ns.rendering.kernels.jit import kernel
+from gseg_ns.rendering.kernels.weights import (
+    CHECK_EVERY,
+    LANES,
+    blend_row,
+    column_limits,
+    cutoff,
+    drawn_alpha,
+    falloff,
+    finished,
+    next_transmittance,
+    open_tile,
+    row_limits,
+    uncapped_alpha,
+)
 
 
 @kernel
@@ -63,7 +36,7 @@ def forward(  # type: ignore[no-untyped-def]
         out_transmittance: [C, H, W], written.
     """
     real = means2d.dtype.type
-    one, half, least, largest, done, zero = real(1), real(0.5), real(1.0 / 255.0), real(0.999), real(1e-4), real(0)
+    half, zero = real(0.5), real(0)
     channels = colors.shape[1]
     stride = (tile_size + LANES - 1) // LANES * LANES
     size = stride * tile_size
@@ -75,21 +48,14 @@ def forward(  # type: ignore[no-untyped-def]
         camera = tile // per_camera
         tile_y = (tile - camera * per_camera) // tile_width * tile_size
         tile_x = (tile - camera * per_camera) % tile_width * tile_size
-        rows = min(tile_size, height - tile_y)
-        columns = min(tile_size, width - tile_x)
-        trans[:] = -one
+        rows, columns = open_tile(trans, tile_x, tile_y, stride, tile_size, width, height)
         total[:] = zero
-        for row in range(rows):
-            trans[row * stride : row * stride + columns] = one
         begin, end = offsets[tile], offsets[tile + 1]
         if masks.shape[0] > 0 and not masks[tile]:
             end = begin
         for k in range(begin, end):
             if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1:
-                best = -one
-                for p in range(size):
-                    best = max(best, trans[p])
-                if best < zero:
+                if finished(trans):
                     break
             g = flatten_ids[k]
             opacity = opacities[g]
@@ -103,17 +69,7 @@ def forward(  # type: ignore[no-untyped-def]
                 dy = real(tile_y + row) + half - y
                 first, last = column_limits(x, dy, a, b, c, limit, tile_x, columns)
                 base = row * stride
-                offset = real(tile_x) + half - x
-                for i in range(first, last):
-                    dx = offset + real(i)
-                    sigma = half * (a * dx * dx + c * dy * dy) + b * dx * dy
-                    alpha = min(largest, opacity * exp_negative(-max(sigma, zero)))
-                    alpha = alpha if (alpha >= least) & (sigma >= zero) else zero
-                    before = trans[base + i]
-                    after = before * (one - alpha)
-                    alive = after > done
-                    weight[i] = alpha * before if alive else zero
-                    trans[base + i] = after if alive else -abs(before)
+                blend_row(trans, weight, base, first, last, tile_x, x, dy, a, b, c, opacity)
                 for channel in range(channels):
                     value = colors[g, channel]
                     plane = channel * size + base
@@ -143,7 +99,7 @@ def backward(  # type: ignore[no-untyped-def]
         v_isect: [pairs, D + 8], written: colours, then x, y, |x|, |y|, conic (3), opacity.
     """
     real = means2d.dtype.type
-    one, half, least, largest, done, zero = real(1), real(0.5), real(1.0 / 255.0), real(0.999), real(1e-4), real(0)
+    one, half, largest, done, zero = real(1), real(0.5), real(0.999), real(1e-4), real(0)
     channels = colors.shape[1]
     stride = (tile_size + LANES - 1) // LANES * LANES
     size = stride * tile_size
@@ -157,9 +113,7 @@ def backward(  # type: ignore[no-untyped-def]
         camera = tile // per_camera
         tile_y = (tile - camera * per_camera) // tile_width * tile_size
         tile_x = (tile - camera * per_camera) % tile_width * tile_size
-        rows = min(tile_size, height - tile_y)
-        columns = min(tile_size, width - tile_x)
-        trans[:] = -one
+        rows, columns = open_tile(trans, tile_x, tile_y, stride, tile_size, width, height)
         rest[:] = zero
         grad[:] = zero
         begin, end = offsets[tile], offsets[tile + 1]
@@ -182,10 +136,7 @@ def backward(  # type: ignore[no-untyped-def]
         for k in range(begin, end):
             v_isect[k] = zero
             if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1:
-                best = -one
-                for p in range(size):
-                    best = max(best, trans[p])
-                if best < zero:
+                if finished(trans):
                     v_isect[k:end] = zero
                     break
             g = flatten_ids[k]
@@ -204,7 +155,6 @@ def backward(  # type: ignore[no-untyped-def]
                 if first >= last:
                     continue
                 base = row * stride
-                offset = real(tile_x) + half - x
                 for i in range(first, last):
                     dot[i] = zero
                 for channel in range(channels):
@@ -214,21 +164,19 @@ def backward(  # type: ignore[no-untyped-def]
                         dot[i] += grad[plane + i] * value
                 s0, s1, s2 = zero, zero, zero
                 for i in range(first, last):
-                    dx = offset + real(i)
-                    sigma = half * (a * dx * dx + c * dy * dy) + b * dx * dy
-                    raw = opacity * exp_negative(-max(sigma, zero))
-                    alpha = min(largest, raw)
-                    alpha = alpha if (alpha >= least) & (sigma >= zero) else zero
+                    dx = real(tile_x + i) + half - x
+                    sigma = falloff(dx, dy, a, b, c)
+                    raw = uncapped_alpha(opacity, sigma)
+                    alpha = drawn_alpha(raw, sigma)
                     before = trans[base + i]
-                    keep = one - alpha
-                    after = before * keep
+                    after = next_transmittance(before, alpha)
                     alive = after > done
                     w = alpha * before if alive else zero
                     weight[i] = w
                     trans[base + i] = after if alive else -abs(before)
                     left = rest[base + i] - w * dot[i]
                     rest[base + i] = left
-                    v_alpha = before * dot[i] - left / keep
+                    v_alpha = before * dot[i] - left / (one - alpha)
                     v_sigma = -alpha * v_alpha if alive & (raw <= largest) else zero
                     s0 += v_sigma
                     s1 += v_sigma * dx

@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.typing import signature as signature_of
 from numba.extending import intrinsic, overload
 
 # NaN and infinity keep their meaning (no nnan, ninf): a bad Gaussian must fail its comparisons, not spread.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
 kernel = njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+
+# For arithmetic that several kernels must repeat to the last bit: no reordering, and fused only where written.
+# `fastmath=False` must be said: left out, the flags would be the caller's.
+exact = njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 
 _LOG2E = 1.4426950408889634
 
@@ -41,12 +46,24 @@ def _power_of_two(typingctx, value):  # type: ignore[no-untyped-def]
     return types.float32(types.float32), codegen
 
 
+@intrinsic
+def multiply_add(typingctx, x, y, z):  # type: ignore[no-untyped-def]
+    """Product and sum x * y + z, in one rounding where the processor has the instruction."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        real = args[0].type
+        function = builder.module.declare_intrinsic("llvm.fmuladd", [real], ir.FunctionType(real, [real] * 3))
+        return builder.call(function, args)
+
+    return signature_of(x, x, x, x), codegen
+
+
 def exp_negative(value: float) -> float:
     """exp(value) for value <= 0; in float32 a polynomial (2 ulp) that vectorises, in float64 the library's."""
     return math.exp(value)
 
 
-@overload(exp_negative, jit_options={"fastmath": FASTMATH, "error_model": "numpy"})
+@overload(exp_negative, jit_options={"fastmath": False, "error_model": "numpy"})
 def _exp_negative(value):  # type: ignore[no-untyped-def]
     if value != types.float32:
         return lambda value: math.exp(value)
@@ -59,13 +76,13 @@ def _exp_negative(value):  # type: ignore[no-untyped-def]
         f = t - n
         # Taylor coefficients of 2**f; |f| <= 1/2 leaves a relative error below 2e-8 at degree 7.
         p = low(1.5252733804059841e-05)
-        p = p * f + low(1.540353039338161e-04)
-        p = p * f + low(1.3333558146428443e-03)
-        p = p * f + low(9.618129107628477e-03)
-        p = p * f + low(5.550410866482158e-02)
-        p = p * f + low(2.402265069591007e-01)
-        p = p * f + low(6.931471805599453e-01)
-        p = p * f + low(1.0)
+        p = multiply_add(p, f, low(1.540353039338161e-04))
+        p = multiply_add(p, f, low(1.3333558146428443e-03))
+        p = multiply_add(p, f, low(9.618129107628477e-03))
+        p = multiply_add(p, f, low(5.550410866482158e-02))
+        p = multiply_add(p, f, low(2.402265069591007e-01))
+        p = multiply_add(p, f, low(6.931471805599453e-01))
+        p = multiply_add(p, f, low(1.0))
         return p * _power_of_two(n)
 
     return impl

@@ -13,17 +13,7 @@ import math
 import numpy as np
 
 from gseg_ns.rendering.kernels.jit import kernel
-
-# Relative slack on the cut-off, so that rounding never drops a pixel that the exact alpha test would keep.
-CUTOFF_SLACK = 1e-3
-
-
-@kernel
-def cutoff(opacity):  # type: ignore[no-untyped-def]
-    """Largest sigma at which `opacity` still gives alpha >= 1/255, plus slack; negative if there is none."""
-    if not opacity * 255.0 >= 1.0:
-        return -1.0
-    return math.log(opacity * 255.0) + CUTOFF_SLACK
+from gseg_ns.rendering.kernels.weights import cutoff
 
 
 @kernel

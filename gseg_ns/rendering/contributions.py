@@ -1,0 +1,150 @@
+"""Contributions: how much each Gaussian adds to each pixel, w = alpha T, from a `meta` of `project`.
+
+On the CPU these are kernels that walk the tile lists; the weights are bit for bit those of the renderer. On CUDA they
+are composed of gsplat 1.4.0's own operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering import contributions_cuda, threads
+from gseg_ns.rendering.cpu import offsets_with_end
+from gseg_ns.rendering.kernels import contribute
+from gseg_ns.rendering.pixel_weights import PixelWeights
+
+
+def _scene(meta: dict[str, Any]) -> tuple[Any, ...]:
+    """The arrays that every contribution kernel starts with: projected Gaussians, tile lists."""
+    total = meta["radii"].numel()
+    return (
+        meta["means2d"].detach().reshape(total, 2).contiguous().numpy(),
+        meta["conics"].detach().reshape(total, 3).contiguous().numpy(),
+        meta["opacities"].detach().reshape(total).contiguous().numpy(),
+        offsets_with_end(meta["isect_offsets"], meta["flatten_ids"]),
+        meta["flatten_ids"].numpy(),
+    )
+
+
+@torch.no_grad()
+def vote(
+    meta: dict[str, Any],
+    labels: Tensor,  # [H, W] or [C, H, W] integer
+    num_labels: int,
+    out: Tensor | None = None,  # [N, num_labels] float32
+) -> Tensor:
+    """Sum over pixels of each label of the weight of each Gaussian (the counts of FlashSplat, Shen et al. 2024).
+
+    Args:
+        meta: from `project` or `rasterization`; the cameras' sums are added up.
+        labels: the label of each pixel; labels outside 0..num_labels-1 are ignored.
+        num_labels: number of columns.
+        out: add into this tensor and return it, so that a loop over views allocates nothing.
+
+    Returns:
+        [N, num_labels] float32.
+
+    Raises:
+        GsegError: wrong shape.
+    """
+    cameras, count = meta["radii"].shape
+    width, height = meta["width"], meta["height"]
+    if labels.dim() == 2:
+        labels = labels[None]
+    if tuple(labels.shape) != (cameras, height, width):
+        raise GsegError(f"vote: labels has shape {tuple(labels.shape)}; the view is {cameras} x {height} x {width}")
+    if out is None:
+        out = torch.zeros((count, num_labels), device=meta["means2d"].device)
+    if tuple(out.shape) != (count, num_labels) or out.dtype != torch.float32 or not out.is_contiguous():
+        raise GsegError(f"vote: out must be a contiguous float32 tensor [{count}, {num_labels}]")
+    if num_labels == 0 or count == 0:
+        return out
+    if meta["means2d"].is_cuda:
+        return contributions_cuda.vote(meta, labels.to(meta["means2d"].device), num_labels, out)
+    tile_size, tile_width, tile_height = meta["tile_size"], meta["tile_width"], meta["tile_height"]
+    grid = (width, height, tile_size, tile_width, tile_height)
+    tiles = cameras * tile_width * tile_height
+    local = np.empty((cameras, height, width), np.int32)
+    present = np.empty((tiles, min(num_labels, tile_size * tile_size)), np.int32)
+    counts = np.empty(tiles, np.int64)
+    wide = labels.cpu().contiguous().numpy()
+    threads.share(contribute.localise_labels, tiles, wide, num_labels, *grid, local, present, counts)
+    scene = _scene(meta)
+    offsets, flatten_ids = scene[3], scene[4]
+    lengths = counts * np.diff(offsets)
+    pair_offsets = np.cumsum(lengths) - lengths
+    pair_sums = np.empty(int(lengths.sum()), scene[0].dtype)
+    threads.share(contribute.vote, tiles, *scene, *grid, local, counts, pair_offsets, pair_sums)
+    threads.share(
+        contribute.gather_votes, count, count, offsets, flatten_ids, present, counts, pair_offsets, pair_sums,
+        out.numpy(), grain=1 << 16,
+    )  # fmt: skip
+    return out
+
+
+@torch.no_grad()
+def top_contributors(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The Gaussian with the largest weight at each pixel, and that weight.
+
+    Returns:
+        ids [H, W] int64, -1 where nothing is drawn, and weights [H, W]; [C, H, W] for several cameras.
+    """
+    if meta["means2d"].is_cuda:
+        ids, weights = contributions_cuda.top_contributors(meta)
+    else:
+        cameras, count = meta["radii"].shape
+        width, height = meta["width"], meta["height"]
+        ids = torch.empty((cameras, height, width), dtype=torch.int64)
+        weights = torch.empty((cameras, height, width), dtype=meta["means2d"].dtype)
+        tile_width, tile_height = meta["tile_width"], meta["tile_height"]
+        threads.share(
+            contribute.top, cameras * tile_width * tile_height, *_scene(meta), width, height, meta["tile_size"],
+            tile_width, tile_height, max(count, 1), ids.numpy(), weights.numpy(),
+        )  # fmt: skip
+    return (ids[0], weights[0]) if ids.shape[0] == 1 else (ids, weights)
+
+
+@torch.no_grad()
+def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
+    """The weights of chosen pixels of one camera as a sparse matrix, each row front to back.
+
+    With frozen geometry these are computed once a view; after that a feature image at those pixels is one sparse
+    product, and its gradient another.
+
+    Args:
+        meta: from `project` or `rasterization`, with one camera.
+        pixels: [P] int64 flat indices y * width + x, in any order, repeats allowed.
+
+    Raises:
+        GsegError: several cameras, or an index outside the image.
+    """
+    cameras, count = meta["radii"].shape
+    width, height = meta["width"], meta["height"]
+    if cameras != 1:
+        raise GsegError(f"pixel_weights: the view has {cameras} cameras; project one camera at a time")
+    pixels = pixels.reshape(-1).to(torch.int64)
+    if pixels.numel() and not (0 <= int(pixels.min()) and int(pixels.max()) < width * height):
+        raise GsegError(f"pixel_weights: pixel indices must lie in 0..{width * height - 1}")
+    if meta["means2d"].is_cuda:
+        return contributions_cuda.pixel_weights(meta, pixels.to(meta["means2d"].device))
+    tile_size, tile_width, tile_height = meta["tile_size"], meta["tile_width"], meta["tile_height"]
+    tiles = tile_width * tile_height
+    flat = pixels.cpu().contiguous().numpy()
+    tile_of = flat // width // tile_size * tile_width + flat % width // tile_size
+    order = np.argsort(tile_of, kind="stable")
+    groups = np.zeros(tiles + 1, np.int64)
+    np.cumsum(np.bincount(tile_of, minlength=tiles), out=groups[1:])
+    scene = (groups, order, flat, *_scene(meta), width, tile_size, tile_width)
+    crow = np.zeros(flat.shape[0] + 1, np.int64)
+    none = (np.empty(0, np.int64), np.empty(0, scene[3].dtype))
+    threads.share(contribute.pixel_rows, tiles, *scene, crow, *none)
+    np.cumsum(crow, out=crow)
+    cols, vals = np.empty(crow[-1], np.int64), np.empty(crow[-1], scene[3].dtype)
+    if crow[-1]:
+        threads.share(contribute.pixel_rows, tiles, *scene, crow, cols, vals)
+    return PixelWeights(torch.from_numpy(crow), torch.from_numpy(cols), torch.from_numpy(vals), count)

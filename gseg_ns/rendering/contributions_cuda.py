@@ -1,0 +1,113 @@
+"""The CUDA side of `contributions`, from gsplat 1.4.0's public operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gseg_ns.rendering.pixel_weights import PixelWeights
+
+# Label channels of one rasterization; 32 is gsplat's own chunk.
+_CHANNELS = 32
+# Pixels whose contributors are listed at once: bounds the memory of the pair list.
+_PIXELS = 1 << 18
+
+
+def vote(meta: dict[str, Any], labels: Tensor, num_labels: int, out: Tensor) -> Tensor:
+    """Label sums as the gradient of a rendered image in its colours: d (image . onehot) / d colour = sum of w."""
+    import gsplat
+
+    cameras, count = meta["radii"].shape
+    valid = labels[(labels >= 0) & (labels < num_labels)]
+    present = torch.unique(valid).long()
+    for start in range(0, present.numel(), _CHANNELS):
+        chunk = present[start : start + _CHANNELS]
+        onehot = (labels[..., None] == chunk).float()
+        with torch.enable_grad():
+            colors = torch.zeros((cameras, count, chunk.numel()), device=out.device, requires_grad=True)
+            image, _ = gsplat.rasterize_to_pixels(
+                meta["means2d"].detach(), meta["conics"].detach(), colors, meta["opacities"].detach(), meta["width"],
+                meta["height"], meta["tile_size"], meta["isect_offsets"], meta["flatten_ids"],
+            )  # fmt: skip
+            (grad,) = torch.autograd.grad(image, colors, onehot)
+        out.index_add_(1, chunk, grad.sum(dim=0))
+    return out
+
+
+def pairs(meta: dict[str, Any], pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Contributors of the chosen pixels: pixel ids and Gaussian ids [M] int64, weights [M], front to back by pixel.
+
+    Args:
+        pixels: flat indices over all cameras, (camera * height + y) * width + x, without repeats.
+    """
+    from gsplat.cuda._wrapper import rasterize_to_indices_in_range
+
+    cameras = meta["radii"].shape[0]
+    width, height, tile_size = meta["width"], meta["height"], meta["tile_size"]
+    means2d, conics, opacities = meta["means2d"].detach(), meta["conics"].detach(), meta["opacities"].detach()
+    # A pixel that starts with transmittance 0 is finished before its first contribution, so it lists nothing.
+    start = means2d.new_zeros(cameras * height * width)
+    start[pixels] = 1.0
+    flatten_ids = meta["flatten_ids"]
+    gaussians, pixel, camera = rasterize_to_indices_in_range(
+        0, flatten_ids.numel() // (tile_size * tile_size) + 1, start.reshape(cameras, height, width), means2d, conics,
+        opacities, width, height, tile_size, meta["isect_offsets"], flatten_ids,
+    )  # fmt: skip
+    centre = torch.stack([pixel % width, pixel // width], dim=-1) + 0.5
+    d = means2d[camera, gaussians] - centre
+    a, b, c = conics[camera, gaussians].unbind(-1)
+    sigma = 0.5 * (a * d[:, 0] ** 2 + c * d[:, 1] ** 2) + b * d[:, 0] * d[:, 1]
+    alpha = (opacities[camera, gaussians] * torch.exp(-sigma)).clamp_max(0.999)
+    pixel = pixel + camera * width * height
+    # T is the product over the pairs before this one in its pixel; sums of logs in float64 keep it exact enough.
+    logs = torch.log1p(-alpha.double())
+    before = logs.cumsum(0) - logs
+    first = torch.ones_like(pixel, dtype=torch.bool)
+    first[1:] = pixel[1:] != pixel[:-1]
+    segment = first.long().cumsum(0) - 1
+    weights = alpha * torch.exp(before - before[first][segment]).to(alpha.dtype)
+    return pixel, gaussians, weights
+
+
+def top_contributors(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Ids [C, H, W] int64 (-1 = none) and weights [C, H, W]."""
+    cameras = meta["radii"].shape[0]
+    total = cameras * meta["height"] * meta["width"]
+    device = meta["means2d"].device
+    ids = torch.full((total,), -1, dtype=torch.int64, device=device)
+    best = meta["means2d"].new_zeros(total)
+    for start in range(0, total, _PIXELS):
+        chosen = torch.arange(start, min(start + _PIXELS, total), device=device)
+        pixel, gaussians, weights = pairs(meta, chosen)
+        best.scatter_reduce_(0, pixel, weights, reduce="amax")
+        place = torch.arange(pixel.numel(), device=device)
+        # Of equal weights the nearest: the smallest place in the list.
+        winner = torch.full((total,), pixel.numel(), dtype=torch.int64, device=device)
+        is_best = weights == best[pixel]
+        winner.scatter_reduce_(0, pixel[is_best], place[is_best], reduce="amin")
+        found = winner < pixel.numel()
+        ids[found] = gaussians[winner[found]]
+    shape = (cameras, meta["height"], meta["width"])
+    return ids.reshape(shape), best.reshape(shape)
+
+
+def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
+    """Sparse rows of the chosen pixels of one camera, in the order asked for."""
+    count = meta["radii"].shape[1]
+    unique, inverse = torch.unique(pixels, return_inverse=True)
+    parts = []
+    for start in range(0, unique.numel(), _PIXELS):
+        chosen = unique[start : start + _PIXELS]
+        pixel, gaussians, weights = pairs(meta, chosen)
+        # Pairs come tile by tile or row by row; rows of the result follow `chosen`.
+        row = torch.searchsorted(chosen, pixel)
+        row, order = torch.sort(row, stable=True)
+        lengths = torch.bincount(row, minlength=chosen.numel())
+        crow = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        parts.append(PixelWeights(crow, gaussians[order], weights[order], count))
+    if not parts:
+        empty = pixels.new_zeros(0)
+        return PixelWeights(pixels.new_zeros(1), empty, meta["means2d"].new_zeros(0), count)
+    return PixelWeights.cat(parts).rows(inverse)
