@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from gseg_ns.errors import GsegError
@@ -14,6 +14,19 @@ MASK_SUFFIXES = (".json", ".png")
 def without_suffix(path: PurePath) -> str:
     """The path with forward slashes, NFC, and without its last suffix: `a/img.0001.jpg` -> `a/img.0001`."""
     return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
+
+
+def scan_masks(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]]:
+    """Mask files by their path relative to the folder, without suffix; names that start with a dot are left out.
+
+    Usually there is one file a name.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in relative.parts):
+            found.setdefault(without_suffix(relative), []).append(path)
+    return found
 
 
 class MaskFolder:
@@ -29,7 +42,7 @@ class MaskFolder:
             suffix.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, suffixes: Collection[str] = MASK_SUFFIXES) -> None:
         self.folder = folder
         if not folder.is_dir():
             raise GsegError(
@@ -47,7 +60,7 @@ class MaskFolder:
                 )
             self.files[key] = path
         if not self.files:
-            raise GsegError(f"{folder} has no mask files ({', '.join(MASK_SUFFIXES)}). Make masks with `gseg masks`.")
+            raise GsegError(f"{folder} has no mask files ({', '.join(suffixes)}). Make masks with `gseg masks`.")
         self._depth = max(len(PurePosixPath(key).parts) for key in self.files)
 
     def __len__(self) -> int:

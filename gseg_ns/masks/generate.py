@@ -1,0 +1,324 @@
+"""Masks of all photographs of a scene: resumable, safe to kill, shared by processes and machines."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
+from gseg_ns.masks.folder import MASK_SUFFIXES, scan_masks
+from gseg_ns.masks.images import SceneImage, image_size, read_image
+from gseg_ns.masks.io import read_mask_set, write_mask_set
+from gseg_ns.masks.mask_set import MaskSet
+from gseg_ns.masks.sources.base import MaskSource, Photo, SourceConfig, torch_device
+
+SETTINGS_FILE = ".settings.json"
+"""In the mask folder: what the masks were made with. Hidden, so that no reader takes it for masks."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every image of a run has in common; sent to the workers."""
+
+    source: SourceConfig
+    output: Path
+    """Folder of the mask files."""
+    max_side: int = 0
+    """Photographs are shrunk so that their longer side has at most this many pixels; 0 = as they are."""
+    embeddings: Path | None = None
+    """Folder of the image embeddings; None = not wanted."""
+    device: str = "auto"
+
+    def settings(self) -> dict[str, Any]:
+        """What the bytes of a mask file depend on, besides the photograph."""
+        return {"source": self.source.name, "max_side": self.max_side, **self.source.settings()}
+
+    def mask_path(self, image: SceneImage) -> Path:
+        """Where the masks of an image are written."""
+        return self.output / f"{image.key}.json"
+
+    def embedding_path(self, image: SceneImage) -> Path | None:
+        """Where the embedding of an image is written."""
+        return self.embeddings / f"{image.key}.npz" if self.embeddings else None
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the masks of a photograph of this size."""
+        longest = max(height, width)
+        if self.max_side <= 0 or longest <= self.max_side:
+            return height, width
+        return max(1, round(height * self.max_side / longest)), max(1, round(width * self.max_side / longest))
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What became of one image."""
+
+    image: SceneImage
+    masks: int = 0
+    coverage: float = 0.0
+    """Fraction of its pixels that some mask covers."""
+    seconds: float | None = None
+    """Time it took; None where it was done already."""
+    error: str | None = None
+    """Why it has no masks."""
+
+
+class _WriteError(Exception):
+    """A result could not be written: the next would not be either, so that the run ends."""
+
+
+def coverage(masks: MaskSet) -> float:
+    """Fraction of the pixels that some mask covers."""
+    return float((masks.regions[0] != 0).double().mean())
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/4` -> (2, 4): the second of four.
+
+    Raises:
+        GsegError: it is none of 1/n ... n/n.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match and 1 <= int(match[1]) <= int(match[2]):
+        return int(match[1]), int(match[2])
+    raise GsegError(f"--shard {text} is no share of the images. Use 1/4, 2/4, 3/4 and 4/4 for four processes.")
+
+
+def prepare(job: Job, images: Sequence[SceneImage], overwrite: bool) -> None:
+    """Record the settings in the mask folder, or see that those recorded are the same.
+
+    Args:
+        job: the run.
+        images: all images of the scene.
+        overwrite: remove the masks of these images first.
+
+    Raises:
+        GsegError: the folder holds masks of other settings or of unknown origin, or cannot be written.
+    """
+    path = job.output / SETTINGS_FILE
+    wanted = job.settings()
+    if overwrite:
+        path.unlink(missing_ok=True)
+        keys = {image.key for image in images}
+        for key, files in scan_masks(job.output, MASK_SUFFIXES).items():
+            for file in files if key in keys else []:
+                file.unlink()
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        strangers = scan_masks(job.output, MASK_SUFFIXES)
+        if strangers:
+            raise GsegError(
+                f"{job.output} has mask files that `gseg masks` did not make (such as {next(iter(strangers))}). "
+                "Choose another --output-dir, or let --overwrite replace them."
+            ) from None
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        return
+    except (OSError, ValueError) as error:
+        raise GsegError(f"{path} cannot be read ({error}). Use --overwrite to make all masks again.") from error
+    # Through JSON, which turns tuples into lists.
+    wanted = json.loads(json.dumps(wanted))
+    if recorded != wanted:
+        changed = sorted(k for k in {*recorded, *wanted} if recorded.get(k) != wanted.get(k))
+        changes = ", ".join(f"{key} was {recorded.get(key)!r} and is now {wanted.get(key)!r}" for key in changed)
+        raise GsegError(
+            f"{job.output} was made with other settings: {changes}. Repeat those to go on, choose another "
+            "--output-dir, or make all masks again with --overwrite."
+        )
+
+
+def sweep(job: Job, images: Iterable[SceneImage], finished: bool) -> None:
+    """Remove half-written files that a killed run left for these images.
+
+    Files of processes that still live on this machine are left alone.
+
+    Args:
+        job: the run.
+        images: images that no other run works on.
+        finished: this process has written all that it will write.
+    """
+    targets = [path for image in images for path in (job.mask_path(image), job.embedding_path(image)) if path]
+    targets.append(job.output / SETTINGS_FILE)
+    wanted = {(path.parent, path.stem, path.suffix) for path in targets}
+    pattern = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)\.tmp(?P<suffix>\.[a-z]+)")
+    for folder in {path.parent for path in targets}:
+        for path in folder.glob(".*.tmp.*") if folder.is_dir() else []:
+            match = pattern.fullmatch(path.name)
+            if match is None or (folder, match["stem"], match["suffix"]) not in wanted:
+                continue
+            pid = int(match["pid"])
+            if not _alive(pid) or (finished and pid == os.getpid()):
+                path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def finished(job: Job, image: SceneImage) -> ImageResult | None:
+    """The result of an image that is done: its file is whole and of the photograph's size. Else None."""
+    path = job.mask_path(image)
+    embedding = job.embedding_path(image)
+    if not path.is_file() or (embedding is not None and not embedding.is_file()):
+        return None
+    try:
+        masks = read_mask_set(path)
+        if (masks.height, masks.width) != job.size_of(*image_size(image.path)):
+            return None
+    except GsegError:
+        return None
+    return ImageResult(image, len(masks), coverage(masks))
+
+
+def make(job: Job, source: MaskSource, image: SceneImage) -> ImageResult:
+    """Make and write the masks of one image.
+
+    Whatever goes wrong with this image is told in the result, so that the others are still done; a result that cannot
+    be written ends the run.
+    """
+    start = time.perf_counter()
+    try:
+        pixels = read_image(image.path)
+        height, width = job.size_of(*pixels.shape[:2])
+        if (height, width) != pixels.shape[:2]:
+            from PIL import Image
+
+            pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+        result = source.generate(Photo(image.name, pixels), embed=job.embeddings is not None)
+        if (result.masks.height, result.masks.width) != (height, width):
+            raise GsegError(f"masks of {result.masks.height}x{result.masks.width} for an image of {height}x{width}")
+    except GsegError as error:
+        return ImageResult(image, error=str(error))
+    except MemoryError:
+        return ImageResult(image, error="out of memory; use a smaller --max-side")
+    except Exception as error:
+        if "out of memory" in str(error).lower():
+            hint = "out of GPU memory; use fewer points per batch, a smaller --max-side or --device cpu"
+            return ImageResult(image, error=hint)
+        # A source is foreign code: one image that it trips over must not cost the hours of the others.
+        return ImageResult(image, error=f"{type(error).__name__}: {error}")
+    try:
+        embedding = job.embedding_path(image)
+        if embedding is not None:
+            with atomic_path(embedding) as temporary:
+                arrays: dict[str, Any] = dict(result.embedding)
+                np.savez(temporary, **arrays)
+        # Last, since an image counts as done when its masks are there.
+        write_mask_set(job.mask_path(image), result.masks)
+    except GsegError as error:
+        raise _WriteError(str(error)) from error
+    return ImageResult(image, len(result.masks), coverage(result.masks), time.perf_counter() - start)
+
+
+def run(job: Job, images: Sequence[SceneImage], workers: int = 1) -> Iterator[ImageResult]:
+    """Make the masks of images, in any order, with one process or several.
+
+    Memory does not grow with the number of images.
+
+    Raises:
+        GsegError: the source cannot be loaded, or results cannot be written.
+    """
+    try:
+        if not images:
+            return
+        if workers == 1:
+            source = job.source.setup(torch_device(job.device))
+            for image in images:
+                yield make(job, source, image)
+        else:
+            yield from _run_in_workers(job, images, min(workers, len(images)))
+    except _WriteError as error:
+        raise GsegError(f"{error} What is done stays; run the same command again to go on.") from error
+
+
+def _run_in_workers(job: Job, images: Sequence[SceneImage], workers: int) -> Iterator[ImageResult]:
+    # No pool of the standard library: when its parent is killed, its processes wait forever. Here each worker has a
+    # pipe of its own, which ends with the parent; and a worker that dies costs one image.
+    context = multiprocessing.get_context("spawn")
+    pending = list(reversed(images))
+    running: dict[Connection, BaseProcess] = {}
+    assigned: dict[Connection, SceneImage] = {}
+    ready: set[Connection] = set()
+
+    def start(index: int) -> None:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, job, index, workers), daemon=True)
+        process.start()
+        theirs.close()
+        running[ours] = process
+
+    try:
+        for index in range(workers):
+            start(index)
+        while pending or assigned:
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                try:
+                    message = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    process = running.pop(connection)
+                    process.join()
+                    if connection not in ready:
+                        raise GsegError(
+                            f"A worker ended while it loaded the masks' source (status {process.exitcode}). Out of "
+                            "memory? Use fewer --workers."
+                        ) from None
+                    lost = assigned.pop(connection, None)
+                    if lost is not None:
+                        reason = f"its worker process ended (status {process.exitcode}); out of memory?"
+                        yield ImageResult(lost, error=reason)
+                    if pending:
+                        start(len(running))
+                    continue
+                if isinstance(message, BaseException):
+                    raise message
+                ready.add(connection)
+                if isinstance(message, ImageResult):
+                    del assigned[connection]
+                    yield message
+                if pending:
+                    assigned[connection] = pending.pop()
+                    connection.send(assigned[connection])
+    finally:
+        for connection, process in running.items():
+            connection.close()
+            process.terminate()
+            process.join()
+
+
+def _work(connection: Connection, job: Job, index: int, workers: int) -> None:
+    """A worker: loads the source, says so, then answers each image with its result until the pipe ends."""
+    import torch
+
+    # Ctrl-C reaches the whole group; the parent ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    try:
+        source = job.source.setup(torch_device(job.device, index))
+        connection.send(None)
+        while True:
+            connection.send(make(job, source, connection.recv()))
+    except (EOFError, BrokenPipeError):
+        return
+    except (GsegError, _WriteError) as error:
+        connection.send(error)

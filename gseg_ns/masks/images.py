@@ -1,0 +1,153 @@
+"""The photographs of a scene: which there are, what their masks are called, and how they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from gseg_ns.errors import GsegError
+from gseg_ns.masks.folder import without_suffix
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
+
+
+@dataclass(frozen=True)
+class SceneImage:
+    """One photograph of a scene."""
+
+    path: Path
+    """Where it is."""
+    name: PurePosixPath
+    """Its path relative to the scene."""
+    key: str
+    """Name of its mask file, without `.json`: the path below the folder of photographs, without the suffix."""
+
+
+def scene_images(data: Path, images_dir: str = "images") -> list[SceneImage]:
+    """The photographs of a scene, sorted by name, each once.
+
+    Args:
+        data: a Nerfstudio folder (`transforms.json`), a `transforms.json` itself, or a COLMAP folder.
+        images_dir: the folder of photographs of a COLMAP scene, relative to it, subfolders included.
+
+    Raises:
+        GsegError: there is no such scene, or it has no photographs.
+    """
+    if not data.exists():
+        raise GsegError(f"The scene {data} does not exist.")
+    transforms = data / "transforms.json" if data.is_dir() else data
+    root = transforms.parent
+    if transforms.is_file():
+        paths = [_existing(root / frame["file_path"]) for frame in read_frames(transforms)]
+    elif (root / images_dir).is_dir():
+        paths = [path for path in (root / images_dir).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+        paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    else:
+        raise GsegError(f"{root} is no scene: it has neither a transforms.json nor a folder {images_dir} (COLMAP).")
+    if not paths:
+        raise GsegError(f"{root} has no photographs.")
+    named = {PurePosixPath(Path(os.path.relpath(path, root)).as_posix()): path for path in paths}
+    names = sorted(named)
+    keys = mask_keys(names)
+    return [SceneImage(named[name], name, key) for name, key in zip(names, keys, strict=True)]
+
+
+def read_frames(transforms: Path) -> list[dict[str, Any]]:
+    """The frames of a Nerfstudio `transforms.json`.
+
+    Raises:
+        GsegError: the file is damaged or has no frames.
+    """
+    try:
+        frames = json.loads(transforms.read_text(encoding="utf-8"))["frames"]
+        if not all(isinstance(frame["file_path"], str) for frame in frames):
+            raise TypeError("a file_path is no text")
+    except OSError as error:
+        raise GsegError(f"Cannot read {transforms}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise GsegError(
+            f"{transforms} is no Nerfstudio scene: {error}. It needs `frames` with a `file_path` each."
+        ) from error
+    return frames
+
+
+def _existing(path: Path) -> Path:
+    """Blender-style scenes leave `.png` out."""
+    return path.with_name(path.name + ".png") if not path.suffix and not path.exists() else path
+
+
+def mask_keys(names: list[PurePosixPath]) -> list[str]:
+    """What the masks of these images are called, without suffix.
+
+    The first folder is left out when it is `images` or `images_<n>` for all of them, so that `images/left/1.jpg` gives
+    `left/1`. Images that differ by suffix alone (also on a file system that ignores case) keep it: `1.jpg`, `1.png`.
+    """
+    # Photographs outside of the scene's folder have their masks inside it all the same.
+    inner = [PurePosixPath(*[part for part in name.parts if part not in ("..", "/")]) for name in names]
+    first = {name.parts[0] for name in inner if len(name.parts) > 1}
+    if len(first) == 1 and all(len(name.parts) > 1 for name in inner) and re.fullmatch(r"images(_\d+)?", min(first)):
+        inner = [PurePosixPath(*name.parts[1:]) for name in inner]
+    stems = [without_suffix(name) for name in inner]
+    count = Counter(stem.casefold() for stem in stems)
+    return [
+        stem if count[stem.casefold()] == 1 else without_suffix(name.with_name(name.name + ".x"))
+        for stem, name in zip(stems, inner, strict=True)
+    ]
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width, from the file's header.
+
+    Raises:
+        GsegError: the file is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError as error:
+        raise GsegError(f"{path} does not exist.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise GsegError(f"Cannot read {path}: {error}.") from error
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a photograph as the methods see it.
+
+    EXIF rotation is not applied, since Nerfstudio does not apply it either: masks must lie on the pixels that it trains
+    on. Transparent pixels lie on white. 16-bit grey is scaled to 8 bits.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        GsegError: the file is missing, damaged, or of a kind that is no photograph.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode.startswith("I"):
+                grey = np.asarray(image).astype(np.int64)
+                if grey.min() < 0 or grey.max() > 65535:
+                    raise GsegError(f"{path} has grey values beyond 16 bits. Save it with 8 or 16 bits.")
+                return np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2)
+            if image.mode == "F":
+                raise GsegError(f"{path} has floating point values. Save it with 8 or 16 bits.")
+            if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+                white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+                return np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise GsegError(f"{path} does not exist.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise GsegError(f"Cannot read {path}: {error}. Save this photograph again or remove its frame.") from error

@@ -1,0 +1,87 @@
+"""What a source of masks is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from gseg_ns.errors import GsegError
+from gseg_ns.masks.mask_set import MaskSet
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What a source is given."""
+
+    name: PurePosixPath
+    """Path relative to the scene."""
+    pixels: np.ndarray
+    """uint8 [H, W, 3], RGB."""
+
+
+@dataclass(frozen=True)
+class SourceResult:
+    """What a source gives back."""
+
+    masks: MaskSet
+    """Scored masks, of the photo's size."""
+    embedding: dict[str, np.ndarray] = field(default_factory=dict)
+    """Arrays that describe the image for later prompts; empty where none was asked for."""
+
+
+class MaskSource(Protocol):
+    """Finds masks in one photograph after another, the same for the same photograph whatever came before."""
+
+    def generate(self, photo: Photo, embed: bool) -> SourceResult:
+        """Find the masks of one photograph.
+
+        Args:
+            photo: the photograph.
+            embed: also give the image embedding. Sources without one are never asked.
+
+        Raises:
+            GsegError: this photograph cannot be done; the next may.
+        """
+        ...
+
+
+class SourceConfig(Protocol):
+    """Options of a source, light to import and to send to another process."""
+
+    name: ClassVar[str]
+    embeds: ClassVar[bool]
+    """Whether the source can give image embeddings."""
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that the masks depend on, as JSON can hold it."""
+        ...
+
+    def setup(self, device: str) -> MaskSource:
+        """Load what is needed, on a torch device such as `cpu` or `cuda:1`.
+
+        Raises:
+            GsegError: a file or package is missing or wrong.
+        """
+        ...
+
+
+def torch_device(name: str, worker: int = 0) -> str:
+    """`auto` is CUDA where there is a GPU (workers take turns on several), else the CPU.
+
+    Raises:
+        GsegError: torch cannot use the device.
+    """
+    import torch
+
+    if name == "auto":
+        return f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise GsegError(f"There is no device {name!r}. Use auto, cpu, cuda or cuda:1.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise GsegError(f"The device {name} is not on this machine, which has {torch.cuda.device_count()} GPUs.")
+    return name

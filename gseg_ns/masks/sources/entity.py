@@ -1,0 +1,133 @@
+"""Masks that something else has made: label maps, panoptic or entity PNGs with scores, SA-1B JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.masks.folder import MaskFolder
+from gseg_ns.masks.io import read_label_map, read_mask_set
+from gseg_ns.masks.mask_set import MaskSet
+from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
+
+
+@dataclass
+class EntityConfig:
+    """A folder of label maps or panoptic PNGs (EntitySeg, CropFormer, ...), with scores where it has them."""
+
+    name: ClassVar[str] = "entity"
+    embeds: ClassVar[bool] = False
+
+    folder: Path | None = None
+    """The folder, with files named after the images. PNG: a label a pixel, or COCO's panoptic id R + 256 G + 65536 B.
+    Scores: a JSON of the same name beside it, or one JSON for the folder (--entity.scores), with `segments_info`: a
+    list of {id, score}. A folder of SA-1B JSON without PNGs is taken as it is."""
+    scores: Path | None = None
+    """COCO panoptic JSON with the scores of all images: `annotations` with `file_name` and `segments_info`."""
+    ignore: tuple[int, ...] = ()
+    """Labels that are no object, beside 0: such as 255 for void."""
+    min_score: float = 0.0
+    """Leave out masks with a lower score. What is kept can still be left out when it is painted for training."""
+    min_area: int = 0
+    """Leave out masks of fewer pixels."""
+
+    def settings(self) -> dict[str, Any]:
+        """The options, and a digest of the files' names and sizes."""
+        digest = hashlib.sha256()
+        for path in sorted(self._folder().rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(self._folder()).as_posix()}:{path.stat().st_size}\n".encode())
+        return {
+            "folder": self._folder().name,
+            "files": digest.hexdigest()[:16],
+            "scores": self.scores.name if self.scores else None,
+            "ignore": list(self.ignore),
+            "min_score": self.min_score,
+            "min_area": self.min_area,
+        }
+
+    def _folder(self) -> Path:
+        if self.folder is None:
+            raise GsegError("The source entity needs --entity.folder, a folder of label maps or panoptic PNGs.")
+        if not self.folder.is_dir():
+            raise GsegError(f"The folder {self.folder} does not exist.")
+        return self.folder
+
+    def setup(self, device: str) -> MaskSource:
+        """List the folder and read the scores."""
+        folder = self._folder()
+        has_png = any(path.suffix.lower() == ".png" for path in folder.rglob("*"))
+        files = MaskFolder(folder, (".png",) if has_png else (".json",))
+        return EntitySource(self, files, read_scores(self.scores) if self.scores else {})
+
+
+class EntitySource:
+    """Converts the files of a folder."""
+
+    def __init__(self, config: EntityConfig, files: MaskFolder, scores: dict[str, dict[int, float]]) -> None:
+        self.config = config
+        self.files = files
+        self.scores = scores
+
+    def generate(self, photo: Photo, embed: bool) -> SourceResult:
+        """The masks of the file that belongs to the photo, resized to it (nearest) if the proportions are the same."""
+        path = self.files.find(photo.name)
+        if path is None:
+            raise GsegError(f"{self.files.folder} has no file for {photo.name}.")
+        height, width = photo.pixels.shape[:2]
+        if path.suffix.lower() == ".json":
+            masks = read_mask_set(path)
+        else:
+            labels = read_label_map(path)
+            for ignored in self.config.ignore:
+                labels[labels == ignored] = 0
+            masks = MaskSet.from_labels(labels, self._scores_of(path))
+        # Half a pixel of rounding on either side is no other picture.
+        if len(masks) and abs(masks.height * width - masks.width * height) > max(height, width, *masks.rles[0]["size"]):
+            raise GsegError(
+                f"{path} is {masks.width}x{masks.height} but {photo.name} is {width}x{height}: another picture, or "
+                "turned (EXIF rotation is not applied, as in Nerfstudio)."
+            )
+        masks = masks.resize(height, width)
+        masks = masks.select((masks.areas >= max(1, self.config.min_area)) & (masks.scores >= self.config.min_score))
+        return SourceResult(masks.select(torch.argsort(masks.scores, descending=True, stable=True)))
+
+    def _scores_of(self, path: Path) -> dict[int, float]:
+        beside = path.with_suffix(".json")
+        if beside.is_file():
+            return read_scores(beside).get("", {})
+        return self.scores.get(path.relative_to(self.files.folder).as_posix(), self.scores.get(path.name, {}))
+
+
+def read_scores(path: Path) -> dict[str, dict[int, float]]:
+    """Scores of segments by file name and id.
+
+    Reads COCO panoptic JSON (a dict with `annotations`, each with `file_name` and `segments_info`), or the segments of
+    one image (a list, or a dict with `segments_info`), which are returned for the file name "". Segments without
+    `score` are left out.
+
+    Raises:
+        GsegError: the file is damaged or of another kind.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and "annotations" in data:
+            images = {str(record["file_name"]): record["segments_info"] for record in data["annotations"]}
+        else:
+            images = {"": data["segments_info"] if isinstance(data, dict) else data}
+        return {
+            name: {int(segment["id"]): float(segment["score"]) for segment in segments if "score" in segment}
+            for name, segments in images.items()
+        }
+    except OSError as error:
+        raise GsegError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise GsegError(
+            f"{path} holds no scores of segments ({error}): needed `segments_info` with id and score."
+        ) from error
