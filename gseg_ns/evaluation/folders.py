@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.overlap import resize_nearest
+from gseg_ns.masks.io import read_label_map
 
 ID_SUFFIXES = (".png", ".npy")
 
@@ -86,30 +87,23 @@ def id_files(folder: Path) -> dict[str, Path]:
 
 
 def read_ids(path: Path) -> Tensor:
-    """Read one label map: a PNG of one channel (1, 8, 16 or 32 bit, palette index) or an integer `.npy`.
+    """Read one label map: a PNG (see `gseg_ns.masks.io.read_label_map`) or an integer `.npy`.
 
     Returns:
         int64 [H, W].
 
     Raises:
-        GsegError: not readable, not 2-D, of floats, or a colour image (whose colours are no ids).
+        GsegError: not readable, not 2-D, or of floats.
     """
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
     if not path.exists():
         raise GsegError(f"{path} does not exist.")
+    if path.suffix.lower() != ".npy":
+        return read_label_map(path).long()
     try:
-        if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
-        else:
-            with Image.open(path) as image:
-                if image.mode not in ("1", "L", "P", "I", "F") and not image.mode.startswith("I;16"):
-                    raise GsegError(
-                        f"{path} is a colour image ({image.mode}). A label map has one channel that holds the id."
-                    )
-                array = np.asarray(image)
-    except (OSError, ValueError, EOFError, UnidentifiedImageError) as error:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
         raise GsegError(f"{path} is not a readable label map ({error}).") from error
     if array.dtype.kind not in "iub":
         raise GsegError(f"{path} holds {array.dtype}. A label map holds integer ids: round and save it as such.")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gseg_ns.evaluation.overlap import IdMaps, Overlaps, count_overlaps
 
-Variant = Literal["paper", "official"]
+Variant = Literal["paper", "official", "pooled"]
 
 HIT = 0.5
 """A matched pair is correct when its IoU is above this (strictly)."""
@@ -68,25 +68,29 @@ def evaluate_instances(
       Label 0 means unlabelled: void in the ground truth, no instance in the prediction.
     - `official`: views where i is present, as the published evaluation script does: spill into views without the
       object is free. Label 0 is an ordinary label on both sides, so an "unlabelled" region is one more instance.
+    - `pooled`: no mean over views; IoU over the pixels of all views together, so that large appearances weigh more.
+      Unified-Lift (Zhu et al., CVPR 2025) reports `iou` and `f_score` of a linear assignment with the same threshold on
+      Replica, and does not say how views are joined; no script was published. Label 0 as in `paper`.
 
     Args:
         pred: predicted ids, [V, H, W] or a sequence of [H, W]; resized (nearest) to the ground truth where they differ.
         gt: ground-truth ids of the same views, consistent over views, as the predicted ones must be.
         variant: see above.
-        ignore_gt: void ground-truth ids, whose pixels are not looked at. None: (0,) for `paper`, () for `official`.
-        ignore_pred: predicted ids that are no instance. None: (0,) for `paper`, () for `official`.
+        ignore_gt: void ground-truth ids, whose pixels are not looked at. None: () for `official`, else (0,).
+        ignore_pred: predicted ids that are no instance. None: () for `official`, else (0,).
 
     Raises:
         ValueError: different numbers of views, no view, or not integer maps.
     """
-    by_variant: Collection[int] = (0,) if variant == "paper" else ()
+    by_variant: Collection[int] = () if variant == "official" else (0,)
     overlaps = count_overlaps(
         pred,
         gt,
         by_variant if ignore_gt is None else ignore_gt,
         by_variant if ignore_pred is None else ignore_pred,
     )
-    return score_matching(overlaps, mean_view_iou(overlaps, variant), variant)
+    iou = pooled_iou(overlaps) if variant == "pooled" else mean_view_iou(overlaps, variant)
+    return score_matching(overlaps, iou, variant)
 
 
 def mean_view_iou(overlaps: Overlaps, variant: Variant = "paper") -> Tensor:
