@@ -7,14 +7,41 @@ AAAI 2025, Eq. 2, after GARField). The gate does not see metres but the share of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gseg_ns.errors import GsegError
+from gseg_ns.rendering import rasterize_to_pixels
 
 _MAX_QUANTILES = 1000
+
+
+@torch.no_grad()
+def expected_depth(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Composited depth of one view, divided by alpha: the official code leaves the division out.
+
+    Args:
+        meta: from `gseg_ns.rendering.project`, with one camera.
+
+    Returns:
+        depth [H, W] along the camera's z (0 where nothing was hit), and alpha [H, W] in 0..1.
+    """
+    colours, alphas = rasterize_to_pixels(
+        meta["means2d"].detach(),
+        meta["conics"].detach(),
+        meta["depths"].detach()[..., None],
+        meta["opacities"].detach(),
+        meta["width"],
+        meta["height"],
+        meta["tile_size"],
+        meta["isect_offsets"],
+        meta["flatten_ids"],
+    )
+    alpha = alphas[0, ..., 0]
+    return torch.where(alpha > 0, colours[0, ..., 0] / alpha.clamp_min(1e-10), 0.0), alpha
 
 
 def unproject(depth: Tensor, K: Tensor) -> Tensor:
@@ -67,10 +94,16 @@ def mask_scales(points: Tensor, masks: Iterable[Tensor], valid: Tensor | None = 
                 "Make the masks from the images that are trained on, at their size."
             )
         mask = mask.to(points.device)
+        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+        if len(rows) == 0:
+            scales.append(points.new_zeros(()))
+            continue
+        box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        mask, trusted = mask[box], usable[box]
         inner = F.conv2d(mask[None, None].float(), kernel, padding=1)[0, 0] >= 5
-        inside = points[inner & mask & usable]
+        inside = points[box][inner & mask & trusted]
         if len(inside) < 2:
-            inside = points[mask & usable]
+            inside = points[box][mask & trusted]
         variance = inside.double().var(dim=0, unbiased=False).sum() if len(inside) >= 2 else points.new_zeros(())
         scales.append(2.0 * variance.sqrt().float())
     return torch.stack(scales) if scales else points.new_zeros(0)

@@ -149,6 +149,7 @@ def test_views_with_nothing_to_tell_apart_give_finite_losses() -> None:
         loss = correspondence_loss(features, gates, kinds, related, size, PairSampling())
         loss.backward()
         assert torch.isfinite(loss)
+        assert features.grad is not None
         assert torch.isfinite(features.grad).all()
 
 

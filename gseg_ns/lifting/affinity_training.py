@@ -1,0 +1,187 @@
+"""SAGA's feature phase on frozen geometry: affinity features at sampled pixels and their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.affinity import ScaleGate, draw_ranks, nearest_neighbours
+from gseg_ns.lifting.correspondence import (
+    PairSampling,
+    correspondence_loss,
+    identity_vectors,
+    mask_correspondence,
+    norm_loss,
+    sample_scales,
+)
+from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
+from gseg_ns.lifting.scales import ScaleQuantiles, expected_depth, mask_scales, unproject
+from gseg_ns.masks import MaskSet
+from gseg_ns.rendering import PixelWeights
+
+
+@dataclass(frozen=True)
+class AffinityOptions:
+    """How affinity features are trained (SAGA, section 3.4 and appendix A)."""
+
+    num_pixels: int = 1000
+    """Pixels drawn from a view in each step; those in no mask take part in the norm regularisation only"""
+    num_scales: int = 8
+    """Scales drawn in each step (paper: 8; the official code adds two more, the ends)"""
+    neighbours: int = 16
+    """Nearest Gaussians that a feature is smoothed over, itself among them (K of the paper); 1 turns smoothing off"""
+    rank_share: float = 0.5
+    """Share of the neighbours that each step draws (official code: 0.5; paper: 1)"""
+    norm_weight: float = 1.0
+    """Weight of the feature norm regularisation; 0 turns it off"""
+    norm_squared: bool = False
+    """The official code's square of the mean lack of length, instead of the paper's mean"""
+    pairs: PairSampling = field(default_factory=PairSampling)
+    """Which pixel pairs count"""
+    cache_gib: float = 2.0
+    """Memory for the cached contributions of all views together; where they do not fit, a random part of each view's
+    pixels is kept"""
+
+
+def composite_smoothed(features: Tensor, neighbours: Tensor, weights: PixelWeights) -> Tensor:
+    """Composite smoothed unit features at some pixels (section 3.3 and Eq. 10).
+
+    Only Gaussians that the pixels touch are smoothed; both steps are sparse products.
+
+    Args:
+        features: [N, D] as optimised.
+        neighbours: [N, K], the ranks of this step.
+        weights: [P, N].
+
+    Returns:
+        [P, D], of length <= alpha.
+    """
+    seen = torch.zeros(len(features), dtype=torch.bool, device=features.device)
+    seen[weights.col] = True
+    touched = seen.nonzero().squeeze(1)
+    place = torch.empty(len(features), dtype=torch.long, device=features.device)
+    place[touched] = torch.arange(len(touched), device=features.device)
+    count = neighbours.shape[1]
+    crow = torch.arange(0, count * len(touched) + 1, count, device=features.device)
+    col = neighbours[touched].reshape(-1)
+    average = PixelWeights(crow, col, weights.val.new_full((len(col),), 1.0 / count), len(features))
+    smoothed = F.normalize(average.matmul(F.normalize(features, dim=-1)), dim=-1)
+    return PixelWeights(weights.crow, place[weights.col], weights.val, len(touched)).matmul(smoothed)
+
+
+def affinity_losses(
+    features: Tensor,
+    neighbours: Tensor,
+    gate: ScaleGate,
+    quantiles: ScaleQuantiles,
+    pool: PixelPool,
+    options: AffinityOptions,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Losses of one view, Eq. 13.
+
+    Args:
+        features: [N, D] as optimised.
+        neighbours: [N, K].
+        gate: the scale gate.
+        quantiles: fitted on all training masks.
+        pool: the view.
+        options: see there.
+        generator: of the random numbers, on the CPU.
+
+    Returns:
+        `correspondence` and `norm`, scalars; `norm` only where it has a weight.
+    """
+    weights, regions = pool.draw(options.num_pixels, generator)
+    ranks = draw_ranks(neighbours.shape[1], options.rank_share, generator).to(neighbours.device)
+    rendered = composite_smoothed(features, neighbours[:, ranks], weights)
+    losses = {"correspondence": rendered.sum() * 0.0}
+    if options.norm_weight > 0:
+        losses["norm"] = options.norm_weight * norm_loss(rendered, options.norm_squared)
+    covered = pool.members.any(dim=1)[regions]
+    if not bool(covered.any()):
+        return losses
+    # Regions that were not drawn are left out of the tables over pairs of regions.
+    present, kinds = regions[covered].unique(return_inverse=True)
+    members = pool.members[present]
+    scales = sample_scales(pool.scales, options.num_scales, float(quantiles.quantiles[-1]), generator)
+    related = mask_correspondence(identity_vectors(members, pool.scales, scales))
+    losses["correspondence"] = correspondence_loss(
+        rendered[covered],
+        gate(quantiles(scales)),
+        kinds,
+        related,
+        pool.sizes[present][kinds],
+        options.pairs,
+        generator if not rendered.is_cuda else None,
+    )
+    return losses
+
+
+@torch.no_grad()
+def view_scales(meta: dict[str, Any], K: Tensor, masks: MaskSet) -> Tensor:
+    """Metric 3D scales [M] of the masks of one view (Eq. 2), from its own depth and its own intrinsics.
+
+    Args:
+        meta: projection of the view.
+        K: [3, 3] intrinsics of this view.
+        masks: its masks, of the view's size.
+    """
+    depth, alpha = expected_depth(meta)
+    # One mask at a time: all masks of a large photograph, decoded, are hundreds of megabytes.
+    decoded = (masks.select([index]).decode()[0] for index in range(len(masks)))
+    return mask_scales(unproject(depth, K.to(depth)), decoded, alpha >= 0.5)
+
+
+class AffinityViews:
+    """All training views of a frozen scene, prepared once: mask scales, their quantiles, cached contributions."""
+
+    def __init__(
+        self,
+        means: Tensor,
+        views: Iterable[tuple[int, dict[str, Any], Tensor, MaskSet]],
+        num_views: int,
+        quantiles: ScaleQuantiles,
+        options: AffinityOptions,
+        seed: int = 0,
+    ) -> None:
+        """Prepare, and fit `quantiles`.
+
+        Args:
+            means: [N, 3] centres.
+            views: number, projection, intrinsics [3, 3] and masks of each view that has masks.
+            num_views: how many at most; the memory for contributions is divided by this.
+            quantiles: is fitted to the scales of all masks.
+            options: see there.
+            seed: of the pixels that are kept and of all that is drawn in training.
+
+        Raises:
+            GsegError: no view has a mask.
+        """
+        self.options = options
+        self.quantiles = quantiles
+        self.generator = torch.Generator().manual_seed(seed)
+        self.neighbours = nearest_neighbours(means, options.neighbours)
+        bound = options.cache_gib * 2**30 / max(num_views, 1)
+        self.pools: dict[int, PixelPool] = {}
+        for view, meta, K, masks in views:
+            if len(masks):
+                scales = view_scales(meta, K, masks)
+                self.pools[view] = make_pool(meta, masks, scales, bound, self.generator)
+        if not self.pools:
+            raise GsegError("No training view has a mask. Run `gseg masks` on the images, or name another mask folder.")
+        quantiles.fit(torch.cat([pool.scales for pool in self.pools.values()]))
+
+    def losses(self, view: int, features: Tensor, gate: ScaleGate) -> dict[str, Tensor]:
+        """`affinity_losses` of a view; zero for a view without masks."""
+        if view not in self.pools:
+            return {"correspondence": features.sum() * 0.0}
+        return affinity_losses(
+            features, self.neighbours, gate, self.quantiles, self.pools[view], self.options, self.generator
+        )
