@@ -45,11 +45,10 @@ def with_gaussians(model: Model, splats: Splats, source: Tensor) -> Model:
     for name, parameter in model.gauss_params.items():
         if name not in GEOMETRY:
             values[name] = _taken(parameter.detach(), source)
-    count = model.num_points
     other = copy.copy(model)
     other._modules = dict(model._modules)
     other._buffers = {
-        name: _taken(buffer, source) if buffer is not None and buffer.ndim and len(buffer) == count else buffer
+        name: _taken(buffer, source) if buffer is not None and name in model.gaussian_buffers else buffer
         for name, buffer in model._buffers.items()
     }
     other.gauss_params = ParameterDict({name: Parameter(v, requires_grad=False) for name, v in values.items()})

@@ -1,0 +1,105 @@
+"""Writing some Gaussians of a run as a run of its own, on which every Nerfstudio command works."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+import torch
+import yaml
+from nerfstudio.engine.trainer import TrainerConfig
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
+from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.edited import with_gaussians
+from gseg_ns.splats import Splats
+
+
+def read_config(path: Path) -> TrainerConfig:
+    """Read a run's `config.yml`.
+
+    The file is YAML with Python objects, which is Nerfstudio's format and cannot be read otherwise: as with every
+    `ns-*` command, open runs that you trust.
+
+    Raises:
+        GsegError: no such file, or not a Nerfstudio config.
+    """
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except OSError as error:
+        raise GsegError(f"Cannot read {path}: {error.strerror or error}. Give the config.yml of a run.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise GsegError(f"{path} is not the config.yml of a Nerfstudio run ({error}).") from error
+    if not isinstance(config, TrainerConfig):
+        raise GsegError(f"{path} is not the config.yml of a Nerfstudio run.")
+    return config
+
+
+def write_run(
+    config_path: Path,
+    model: SegmentationModel,
+    splats: Splats,
+    source: Tensor,
+    name: str,
+    output_dir: Path | None = None,
+) -> Path:
+    """Write a run that has these Gaussians and nothing else.
+
+    It lies in `<output_dir>/<experiment>-<name>/<method>/<timestamp>/`, as if `ns-train` had made it. The data stay
+    where they are and are shared with the original run.
+
+    Args:
+        config_path: `config.yml` of the run that `model` belongs to.
+        model: its model.
+        splats: M Gaussians.
+        source: int64 [M], see `with_gaussians`.
+        name: appended to the experiment's name.
+        output_dir: where runs are; None: where the original is.
+
+    Returns:
+        the new run's `config.yml`.
+
+    Raises:
+        GsegError: no Gaussians, a run of that name and second, or a file that cannot be written.
+    """
+    if not len(splats):
+        raise GsegError("There are no Gaussians to write a run of. Select something first.")
+    config = read_config(config_path)
+    config.set_experiment_name()
+    config.output_dir = (config_path.parents[3] if output_dir is None else output_dir).absolute()
+    config.experiment_name = f"{config.experiment_name}-{name}"
+    config.timestamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    config.load_dir = config.load_checkpoint = config.load_config = config.load_step = None
+    folder = config.get_base_dir()
+    if folder.exists():
+        raise GsegError(f"{folder} is there already. Wait a second, or choose another name.")
+    state = with_gaussians(model, splats, source).state_dict()
+    checkpoint = {
+        "step": int(model.step),
+        "pipeline": {
+            f"_model.{key}": value.detach().cpu() if isinstance(value, Tensor) else value
+            for key, value in state.items()
+        },
+        "optimizers": {},
+        "schedulers": {},
+        "scalers": {},
+    }
+    with atomic_path(config.get_checkpoint_dir() / f"step-{int(model.step):09d}.ckpt") as temporary:
+        torch.save(checkpoint, temporary)
+    transforms = config_path.parent / "dataparser_transforms.json"
+    if transforms.exists():
+        with atomic_path(folder / transforms.name) as temporary:
+            shutil.copyfile(transforms, temporary)
+    with atomic_path(folder / "config.yml") as temporary:
+        temporary.write_text(yaml.dump(config), encoding="utf-8")
+    return folder / "config.yml"
+
+
+def export_command(config_path: Path) -> str:
+    """The Nerfstudio command that writes the PLY of a run."""
+    output = config_path.parent / "export"
+    return shlex.join(["ns-export", "gaussian-splat", "--load-config", str(config_path), "--output-dir", str(output)])

@@ -1,0 +1,480 @@
+"""What the viewer's buttons do, without any button: a session on a model, under the viewer's lock.
+
+All browsers share one session. Every public method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.models.splatfacto import SplatfactoModel
+from torch import Tensor
+
+from gseg_ns.editing.edit_list import EDITS_FILE
+from gseg_ns.editing.operations import Edited, Operation
+from gseg_ns.editing.session import Session
+from gseg_ns.errors import GsegError
+from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.edited import with_gaussians
+from gseg_ns.models.isolated import write_run
+from gseg_ns.palette import colours
+from gseg_ns.rendering.camera import Camera
+from gseg_ns.selection import prompts
+from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component
+from gseg_ns.selection.overlay import highlight
+from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.picking import Pick, pick
+from gseg_ns.selection.postprocess import statistical_filter
+from gseg_ns.selection.selection import Mode
+from gseg_ns.selection.shapes import rectangle
+from gseg_ns.selection.store import SELECTIONS_FILE, check_name
+from gseg_ns.splats.ply import write_ply
+
+Change = Literal["none", "all", "invert", "grow", "shrink", "clean"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One click."""
+
+    feature: Tensor | None  # [D] of the pixel, for methods that are prompted by features
+    group: int
+    piece: int
+    """Which appended copy was hit; 0 = the scene itself."""
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """A line of the list of groups."""
+
+    id: int
+    name: str
+    count: int
+    colour: tuple[int, int, int]
+    hidden: bool
+
+
+class SegmentController:
+    """Selection and edits on a model in the viewer."""
+
+    def __init__(self, model: SegmentationModel, lock: AbstractContextManager[Any] | None = None) -> None:
+        """Start with nothing selected.
+
+        Args:
+            model: the model that is shown, possibly in training.
+            lock: held while the model is read and while the session changes; the viewer's `train_lock`.
+        """
+        self.model = model
+        self.scale = 0.5
+        self.threshold = 0.75
+        self._lock: AbstractContextManager[Any] = lock if lock is not None else threading.Lock()
+        self._session = Session(model.splats())
+        self._seen = self._version()
+        self._points: list[Point] = []
+        self._before_prompt: PackedMask | None = None
+        self._groups: tuple[Any, Tensor] | None = None
+        self._neighbourhood: tuple[Any, Neighbourhood] | None = None
+        self._shown: tuple[Any, SegmentationModel, Tensor] | None = None
+        self.notice = ""
+
+    # ------------------------------------------------------------------------------------------------ state
+
+    @contextmanager
+    def _held(self) -> Iterator[Session]:
+        """Hold the lock, with the session on the model's present Gaussians."""
+        with self._lock:
+            yield self._current()
+
+    def _version(self) -> tuple[int, int, int]:
+        """Changes whenever training may have changed the Gaussians."""
+        means = self.model.gauss_params["means"]
+        return self.model.num_points, id(means), means._version
+
+    def _current(self) -> Session:
+        version = self._version()
+        if version != self._seen:
+            self._seen = version
+            had = self._session.state
+            if not self._session.rebase(self.model.splats()):
+                self._points, self._before_prompt = [], None
+                if had.operations or had.selection != PackedMask.empty(had.selection.length):
+                    self.notice = "Training changed the number of Gaussians: selection and edits start anew."
+        return self._session
+
+    def summary(self) -> str:
+        """What is selected and done, in one line."""
+        with self._held() as session:
+            edits = len(session.state.operations)
+            return (
+                f"{session.selection.count:,} of {len(session.scene):,} Gaussians selected, "
+                f"{edits} edit{'' if edits == 1 else 's'}"
+            )
+
+    @property
+    def selected(self) -> Tensor:
+        """The selected rows of the edited scene, bool [M]."""
+        with self._held() as session:
+            return session.selection.mask
+
+    @property
+    def names(self) -> list[str]:
+        """Named selections."""
+        with self._held() as session:
+            return list(session.named)
+
+    # ---------------------------------------------------------------------------------------------- prompts
+
+    def click(self, camera: Camera, x: float, y: float, positive: bool) -> str:
+        """Add a point to the prompt, and select what it means.
+
+        Args:
+            camera: the view that was clicked on.
+            x: pixel column.
+            y: pixel row.
+            positive: whether it is what is wanted, or what is not.
+
+        Returns:
+            what was picked, for the user.
+
+        Raises:
+            GsegError: there is nothing, or nothing that belongs to a group.
+        """
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            point = self._point(scene, pick(scene.splats, camera, x, y, scene.drawn), positive)
+            if self._before_prompt is None:
+                self._points, self._before_prompt = [], session.state.selection
+            self._points.append(point)
+            before = session.selection.count
+            count = self._resolve(session)
+        what = "object" if self.model.prompts_by_feature else f"group {point.group}"
+        label = session.labels.get(point.group)
+        if label and not self.model.prompts_by_feature:
+            what += f" ({label})"
+        return (
+            f"**{'+' if positive else '−'}** {what}: {count - before:+,} → {count:,} Gaussians "
+            f"({1000 * (time.perf_counter() - started):.0f} ms)"
+        )
+
+    def _point(self, scene: Edited, found: Pick, positive: bool) -> Point:
+        source = scene.source[found.rows].clamp_min(0)
+        piece = int(scene.piece[found.top])
+        if self.model.prompts_by_feature:
+            features = self.model.gauss_params[self.model.main_feature].detach()
+            return Point(found.weights @ features[source], 0, piece, positive)
+        groups = self._row_groups(scene)
+        group = found.label(groups)
+        if group == 0:
+            raise GsegError("That spot belongs to no group. Click elsewhere, or draw a rectangle.")
+        return Point(None, group, piece, positive)
+
+    def _resolve(self, session: Session) -> int:
+        """Select what the points so far mean, beside what was selected before the first of them."""
+        scene = session.scene
+        assert self._before_prompt is not None
+        wanted = torch.zeros(len(scene), dtype=torch.bool, device=scene.splats.device)
+        refused = torch.zeros_like(wanted)
+        if self.model.prompts_by_feature:
+            positive = [p.feature for p in self._points if p.positive and p.feature is not None]
+            negative = [p.feature for p in self._points if not p.positive and p.feature is not None]
+            features, gate = self.model.gauss_params[self.model.main_feature].detach(), self.model.gate(self.scale)
+            pieces = torch.tensor(sorted({p.piece for p in self._points}), device=wanted.device)
+            meant = scene.drawn & torch.isin(scene.piece, pieces)
+            source = scene.source.clamp_min(0)
+            if positive:
+                others = torch.stack(negative) if negative else None
+                chosen, _ = prompts.select(features, torch.stack(positive), others, gate, self.threshold)
+                wanted = chosen[source] & meant
+            elif negative:
+                chosen, _ = prompts.select(features, torch.stack(negative), None, gate, self.threshold)
+                refused = chosen[source] & meant
+        else:
+            groups = self._row_groups(scene)
+            for point in self._points:
+                target = wanted if point.positive else refused
+                target |= (groups == point.group) & (scene.piece == point.piece) & scene.drawn
+        base = self._before_prompt.resized(len(scene)).unpack(wanted.device)
+        return session.select((base | wanted) & ~refused)
+
+    def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
+        """Change the scale or the threshold; the present prompt is answered anew."""
+        self.scale = self.scale if scale is None else scale
+        self.threshold = self.threshold if threshold is None else threshold
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            if not self._points or not self.model.prompts_by_feature:
+                return ""
+            count = self._resolve(session)
+        return f"Scale {self.scale:.2f}: {count:,} Gaussians ({1000 * (time.perf_counter() - started):.0f} ms)"
+
+    def drag(
+        self,
+        camera: Camera,
+        corner: tuple[float, float],
+        opposite: tuple[float, float],
+        mode: Mode = "set",
+        visible_only: bool = True,
+    ) -> str:
+        """Select with a rectangle on the screen; see `gseg_ns.selection.shapes.rectangle`."""
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            drawn = scene.drawn
+            mask = torch.zeros_like(drawn)
+            mask[drawn] = rectangle(scene.splats.subset(drawn), camera, corner, opposite, visible_only)
+            count = self._select(session, mask, mode)
+        return f"Rectangle: {count:,} Gaussians selected ({1000 * (time.perf_counter() - started):.0f} ms)"
+
+    # ------------------------------------------------------------------------------------------- set algebra
+
+    def _select(self, session: Session, mask: Tensor, mode: Mode = "set") -> int:
+        """Select outside of a prompt, which ends with it."""
+        self._end_prompt()
+        return session.select(mask, mode)
+
+    def _end_prompt(self) -> None:
+        self._points, self._before_prompt = [], None
+
+    def change(self, what: Change) -> str:
+        """Change the selection as a whole."""
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            scene, mask = session.scene, session.selection.mask
+            self._end_prompt()
+            if what == "none":
+                count = session.select(torch.zeros_like(mask))
+            elif what == "all":
+                count = session.select(scene.drawn)
+            elif what == "invert":
+                count = session.invert()
+            else:
+                if not bool(mask.any()):
+                    raise GsegError("Nothing is selected. Click on an object first.")
+                if what == "clean":
+                    kept = largest_component(scene.splats.means, mask)
+                    count = session.select(statistical_filter(scene.splats.means, kept, deviations=3.0))
+                else:
+                    graph = self._graph(session)
+                    changed = graph.grow(mask) if what == "grow" else graph.shrink(mask)
+                    count = session.select(changed & scene.drawn)
+        return f"{what.capitalize()}: {count:,} Gaussians selected ({1000 * (time.perf_counter() - started):.0f} ms)"
+
+    def _graph(self, session: Session) -> Neighbourhood:
+        key = (self._seen, session.state.operations)
+        if self._neighbourhood is None or self._neighbourhood[0] != key:
+            self._neighbourhood = key, Neighbourhood(session.scene.splats.means)
+        return self._neighbourhood[1]
+
+    def undo(self) -> str:
+        """Take the last change back."""
+        with self._held() as session:
+            self._end_prompt()
+            return "Undone." if session.undo() else "There is nothing to undo."
+
+    def redo(self) -> str:
+        """Repeat what was undone."""
+        with self._held() as session:
+            self._end_prompt()
+            return "Redone." if session.redo() else "There is nothing to redo."
+
+    def keep(self, name: str) -> str:
+        """Name the selection."""
+        with self._held() as session:
+            return f"Kept {session.selection.count:,} Gaussians as “{session.keep(name)}”."
+
+    def recall(self, name: str, mode: Mode = "set") -> str:
+        """Bring a named selection back."""
+        with self._held() as session:
+            self._end_prompt()
+            return f"“{name}”: {session.recall(name, mode):,} Gaussians selected."
+
+    # ------------------------------------------------------------------------------------------------ groups
+
+    def _model_groups(self) -> Tensor:
+        """The group of each of the model's Gaussians, int64 [N], at the present scale."""
+        key = (self._seen, self.scale if self.model.has_scales else None, self.model.step)
+        if self._groups is None or self._groups[0] != key:
+            self._groups = key, self.model.gaussian_groups(self.scale if self.model.has_scales else None)
+        return self._groups[1]
+
+    def _row_groups(self, scene: Edited) -> Tensor:
+        """The group of each row of the edited scene; 0 for what came from elsewhere."""
+        groups = self._model_groups()
+        return torch.where(scene.source >= 0, groups[scene.source.clamp_min(0)], 0)
+
+    def groups(self) -> list[Group]:
+        """All groups, the largest first."""
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            groups = self._row_groups(scene)
+            present = ~scene.removed
+            ids, counts = groups[present & (groups > 0)].unique(return_counts=True)
+            visible = set(groups[scene.drawn].unique().tolist())
+            paint = colours(ids).tolist()
+            labels = session.labels
+        rows = [
+            Group(i, labels.get(i, ""), n, (c[0], c[1], c[2]), i not in visible)
+            for i, n, c in zip(ids.tolist(), counts.tolist(), paint, strict=True)
+        ]
+        return sorted(rows, key=lambda group: -group.count)
+
+    def group_mask(self, group: int) -> Tensor:
+        """The rows of a group, bool [M]."""
+        with self._held() as session, torch.no_grad():
+            return self._row_groups(session.scene) == group
+
+    def select_group(self, group: int, mode: Mode = "set") -> str:
+        """Select the Gaussians of a group."""
+        mask = self.group_mask(group)
+        with self._held() as session:
+            return f"Group {group}: {self._select(session, mask, mode):,} Gaussians selected."
+
+    def label(self, group: int, name: str) -> str:
+        """Name a group."""
+        with self._held() as session:
+            session.label(group, name)
+        return f"Group {group} is now “{name.strip()}”." if name.strip() else f"Group {group} has no name now."
+
+    # ------------------------------------------------------------------------------------------------- edits
+
+    def packed(self, mask: Tensor | None = None) -> PackedMask:
+        """A mask, or the selection, for an operation.
+
+        Raises:
+            GsegError: nothing is in it.
+        """
+        with self._held() as session:
+            chosen = session.selection.mask if mask is None else mask
+            if not bool(chosen.any()):
+                raise GsegError("Nothing is selected. Click on an object first.")
+            return PackedMask.pack(chosen)
+
+    def named_mask(self, name: str) -> PackedMask:
+        """A named selection.
+
+        Raises:
+            GsegError: there is none of that name.
+        """
+        with self._held() as session:
+            if name not in session.named:
+                raise GsegError(f"There is no selection {name!r}. Name one first, under “Selection”.")
+            return session.named[name]
+
+    def edit(self, operation: Operation) -> str:
+        """Do something to Gaussians."""
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            self._end_prompt()
+            session.edit(operation)
+        return f"{type(operation).__name__} done ({1000 * (time.perf_counter() - started):.0f} ms)"
+
+    # ------------------------------------------------------------------------------------------------ output
+
+    def save(self, folder: Path) -> str:
+        """Write selections and edits beside a run's `config.yml`."""
+        with self._held() as session:
+            session.save(folder)
+        return f"Saved {SELECTIONS_FILE} and {EDITS_FILE} in {folder}."
+
+    def load(self, folder: Path) -> str:
+        """Read selections and edits that `save` wrote; the empty string when there are none."""
+        with self._held() as session:
+            self._end_prompt()
+            return f"Loaded selections and edits of {folder}." if session.load(folder) else ""
+
+    def export_ply(self, path: Path, overwrite: bool = False) -> str:
+        """Write the selected Gaussians, edits baked in, as a 3DGS PLY that every splat tool reads.
+
+        Raises:
+            GsegError: nothing is selected, the file is there already, or it cannot be written.
+        """
+        started = time.perf_counter()
+        if path.exists() and not overwrite:
+            raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
+        with self._held() as session, torch.no_grad():
+            splats = session.scene.splats.subset(_selected(session)).to("cpu")
+        write_ply(path, splats)
+        return f"Wrote {len(splats):,} Gaussians to `{path}` ({time.perf_counter() - started:.1f} s)."
+
+    def isolate_run(self, config: Path, name: str, output_dir: Path | None = None) -> Path:
+        """Write the selected Gaussians, edits baked in, as a run of its own; see `write_run`.
+
+        Returns:
+            the new run's `config.yml`.
+        """
+        check_name(name)
+        with self._held() as session, torch.no_grad():
+            keep = _selected(session)
+            splats, source = session.scene.splats.subset(keep), session.scene.source[keep]
+            return write_run(config, self.model, splats, source, name, output_dir)
+
+    @torch.no_grad()
+    def outputs(self, camera: Cameras, crop: OrientedBox | None) -> dict[str, Tensor]:
+        """Render a view with edits and highlight. Called with the lock held, by the viewer's render threads.
+
+        May be interrupted by an exception at any line: nothing is half-changed then.
+
+        Args:
+            camera: the view.
+            crop: the viewer's crop box.
+        """
+        session = self._current()
+        scene = session.scene
+        model, drawn = self._shown_model(session)
+        outputs: dict[str, Tensor] = SplatfactoModel.get_outputs_for_camera(model, camera, crop)  # type: ignore[assignment]
+        rgb = outputs["rgb"]
+        mask = torch.zeros_like(rgb[..., 0])
+        rows = torch.nonzero(drawn)[:, 0] if drawn is not None else None
+        selected = session.selection.mask
+        if rows is not None:
+            selected = selected[rows]
+        inside = None if crop is None else crop.within(model.means).reshape(-1)
+        if len(model.means) and (inside is None or bool(inside.any())):
+            values = [selected.to(rgb)[:, None]]
+            if self.model.has_scales and self._groups is not None:
+                groups = self._row_groups(scene)
+                values.append(colours(groups if rows is None else groups[rows]).to(rgb) / 255)
+            stacked = torch.cat(values, dim=1)
+            image = model.composite(stacked if inside is None else stacked[inside])
+            mask = image[..., 0].clamp(0, 1)
+            if image.shape[-1] > 1:
+                outputs["groups"] = image[..., 1:].clamp(0, 1)
+        for name in ("rgb", "groups"):
+            if name in outputs:
+                outputs[name] = highlight(outputs[name], mask)
+        outputs["selection"] = mask[..., None]
+        return outputs
+
+    def _shown_model(self, session: Session) -> tuple[SegmentationModel, Tensor | None]:
+        """The model that draws the edited scene, and which rows of the scene it has (None: all)."""
+        operations = session.state.operations
+        if not operations:
+            return self.model, None
+        key = (self._seen, operations)
+        if self._shown is None or self._shown[0] != key:
+            scene = session.scene
+            drawn = scene.drawn
+            self._shown = key, with_gaussians(self.model, scene.splats.subset(drawn), scene.source[drawn]), drawn
+        _, model, drawn = self._shown
+        model.step, model.background_color = self.model.step, self.model.background_color
+        model.training = self.model.training
+        return model, drawn
+
+
+def _selected(session: Session) -> Tensor:
+    """The selected rows that have not been removed, bool [M]; a GsegError when there are none."""
+    mask = session.selection.mask & ~session.scene.removed
+    if not bool(mask.any()):
+        raise GsegError("Nothing is selected, so nothing was written. Click on an object first.")
+    return mask

@@ -1,0 +1,357 @@
+"""The "Segment" tab of Nerfstudio's viewer. Buttons only: what they do is in `controller`."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.viewer_elements import ViewerControl
+from torch import Tensor
+
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.editing.operations import (
+    Duplicate,
+    Hide,
+    Isolate,
+    Operation,
+    Recolour,
+    Remove,
+    SetOpacity,
+    ShowAll,
+    Swap,
+    Transform,
+)
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering.camera import Camera
+from gseg_ns.selection.selection import Mode
+from gseg_ns.viewer.controller import Change, Group, SegmentController
+
+if TYPE_CHECKING:
+    import viser
+    from nerfstudio.viewer.viewer import Viewer
+
+    from gseg_ns.models.base import SegmentationModel
+
+_CLICK_HEIGHT = 720  # pixels in which the position of a click is expressed
+_LISTED = 60  # groups in the dropdown
+_NO_NAME, _NO_GROUP = "(none)", "(press “Segment everything”)"
+
+
+class SegmentPanel(ViewerControl):
+    """Selecting, editing and exporting objects in the browser.
+
+    The viewer finds it as an attribute of the model and sets it up; without a viewer it does nothing. All browsers
+    share one session, which outlives a reload.
+    """
+
+    def __init__(self, model: SegmentationModel) -> None:
+        """Belong to a model; the viewer calls `_setup` when there is one."""
+        self._model = model
+        self.controller: SegmentController | None = None
+
+    # ------------------------------------------------------------------------------------------------ drawing
+
+    def is_drawing(self) -> bool:
+        """Whether the render that runs now is for a browser: evaluation and `ns-render` show the run as it is."""
+        return self.controller is not None and isinstance(threading.current_thread(), RenderStateMachine)
+
+    def outputs(self, camera: Cameras, crop: OrientedBox | None) -> dict[str, Tensor]:
+        """Render a view with edits and highlight."""
+        assert self.controller is not None
+        return self.controller.outputs(camera, crop)
+
+    # -------------------------------------------------------------------------------------------------- setup
+
+    def _setup(self, viewer: Viewer) -> None:
+        """Build the tab. Called by the viewer, once."""
+        super()._setup(viewer)
+        self.controller = SegmentController(self._model, viewer.train_lock)
+        self._config = viewer.log_filename.parent / "config.yml"
+        gui = viewer.viser_server.gui
+        with _tab(gui, "Segment"):
+            self._status = gui.add_markdown("Click on an object to select it.")
+            self._summary = gui.add_markdown("")
+            self._build_picking(gui)
+            with gui.add_folder("Selection"):
+                self._build_selection(gui)
+            with gui.add_folder("Groups"):
+                self._build_groups(gui)
+            with gui.add_folder("Edit", expand_by_default=False):
+                self._build_edits(gui)
+            with gui.add_folder("Export", expand_by_default=False):
+                self._build_export(gui)
+        try:
+            self._say(self.controller.load(self._config.parent))
+        except GsegError as error:
+            self._say(f"**Not loaded:** {error}")
+        self._refresh()
+
+    def _build_picking(self, gui: viser.GuiApi) -> None:
+        self._tool = gui.add_button_group("Pick", ("Click +", "Click -", "Rectangle", "Stop"))
+        self._tool.on_click(lambda _: self._choose_tool(str(self._tool.value)))
+        self._keep_picking = gui.add_checkbox(
+            "Keep picking", False, hint="Stay in this mode after a click. The camera does not move meanwhile."
+        )
+        self._mode = gui.add_dropdown(
+            "Rectangle, groups", ("set", "add", "remove", "intersect"), hint="How they meet the selection"
+        )
+        self._visible = gui.add_checkbox("Visible only", True, hint="The rectangle leaves out what is behind")
+        if self._model.has_scales:
+            self._scale = gui.add_slider("Scale", 0.0, 1.0, 0.01, 0.5, hint="0: parts, 1: groups of objects")
+            self._scale.on_update(lambda _: self._reprompt(scale=float(self._scale.value)))
+        if self._model.prompts_by_feature:
+            self._threshold = gui.add_slider(
+                "Threshold", 0.0, 1.0, 0.01, 0.75, hint="Least cosine with what was clicked; lower selects more"
+            )
+            self._threshold.on_update(lambda _: self._reprompt(threshold=float(self._threshold.value)))
+
+    def _build_selection(self, gui: viser.GuiApi) -> None:
+        controller = self._controller
+        history = gui.add_button_group("History", ("Undo", "Redo"))
+        history.on_click(lambda _: self._do(controller.undo if history.value == "Undo" else controller.redo))
+        whole = gui.add_button_group("Select", ("None", "All", "Invert"))
+        whole.on_click(lambda _: self._do(lambda: controller.change(cast(Change, whole.value.lower()))))
+        refine = gui.add_button_group("Refine", ("Grow", "Shrink", "Clean"))
+        refine.on_click(lambda _: self._do(lambda: controller.change(cast(Change, refine.value.lower()))))
+        name = gui.add_text("Name", "", hint="Of the selection; no slashes")
+        gui.add_button("Save selection").on_click(lambda _: self._do(lambda: self._save(name.value)))
+        self._named = gui.add_dropdown("Saved", (_NO_NAME,))
+        gui.add_button("Load selection").on_click(
+            lambda _: self._do(lambda: controller.recall(self._chosen_name(), self._chosen_mode()))
+        )
+
+    def _build_groups(self, gui: viser.GuiApi) -> None:
+        controller = self._controller
+        gui.add_button("Segment everything", hint="List the groups and show them in colour").on_click(
+            lambda _: self._do(self._segment_everything)
+        )
+        self._group_list = gui.add_markdown("")
+        self._group = gui.add_dropdown("Group", (_NO_GROUP,))
+        act = gui.add_button_group("Group ", ("Pick", "Hide", "Isolate", "Show all"))
+        act.on_click(lambda _: self._do(lambda: self._on_group(act.value)))
+        name = gui.add_text("Group name", "")
+        gui.add_button("Rename group").on_click(
+            lambda _: self._do(lambda: controller.label(self._chosen_group().id, name.value))
+        )
+
+    def _build_edits(self, gui: viser.GuiApi) -> None:
+        controller = self._controller
+        show = gui.add_button_group("Show", ("Hide", "Isolate", "Show all", "Remove"))
+        operations: dict[str, Callable[[], Operation]] = {
+            "Hide": lambda: Hide(controller.packed()),
+            "Isolate": lambda: Isolate(controller.packed()),
+            "Show all": ShowAll,
+            "Remove": lambda: Remove(controller.packed()),
+        }
+        show.on_click(lambda _: self._edit(operations[show.value]))
+        colour = gui.add_rgb("Colour", (230, 60, 60))
+        gui.add_button("Recolour").on_click(
+            lambda _: self._edit(
+                lambda: Recolour(controller.packed(), tuple(float(c) / 255 for c in colour.value))  # type: ignore[arg-type]
+            )
+        )
+        opacity = gui.add_slider("Opacity x", 0.0, 2.0, 0.05, 0.5)
+        gui.add_button("Set opacity").on_click(
+            lambda _: self._edit(lambda: SetOpacity(controller.packed(), float(opacity.value)))
+        )
+        move = gui.add_vector3("Move", (0.0, 0.0, 0.0), step=0.01, hint="Scene units")
+        turn = gui.add_vector3("Turn", (0.0, 0.0, 0.0), step=1.0, hint="Degrees about x, y, z, about its own centre")
+        size = gui.add_number("Size x", 1.0, min=0.01, step=0.05)
+        place = gui.add_button_group("Place", ("Transform", "Duplicate"))
+
+        def placed() -> Operation:
+            rotation = _quaternion(turn.value)
+            kind = Transform if place.value == "Transform" else Duplicate
+            return kind(
+                mask=controller.packed(),
+                translation=tuple(map(float, move.value)),  # type: ignore[arg-type]
+                rotation=rotation,
+                scale=float(size.value),
+            )
+
+        place.on_click(lambda _: self._edit(placed))
+        source = gui.add_text("Swap with", "", hint="Name of a saved selection, or path of a PLY")
+        gui.add_button("Swap").on_click(lambda _: self._edit(lambda: self._swap(source.value.strip())))
+
+    def _build_export(self, gui: viser.GuiApi) -> None:
+        controller = self._controller
+        default = self._config.parent / "selection.ply"
+        path = gui.add_text("PLY", str(default))
+        overwrite = gui.add_checkbox("Overwrite", False)
+        gui.add_button("Export PLY", hint="The selected Gaussians, with edits").on_click(
+            lambda _: self._do(lambda: controller.export_ply(Path(path.value).expanduser(), overwrite.value))
+        )
+        name = gui.add_text("Run name", "object")
+        gui.add_button("Isolate to new run", hint="Write the selected Gaussians as a Nerfstudio run").on_click(
+            lambda _: self._do(lambda: self._isolate_run(name.value))
+        )
+        gui.add_button("Save session", hint="Selections and edits, beside config.yml").on_click(
+            lambda _: self._do(lambda: controller.save(self._config.parent))
+        )
+
+    # ------------------------------------------------------------------------------------------------ actions
+
+    @property
+    def _controller(self) -> SegmentController:
+        assert self.controller is not None
+        return self.controller
+
+    def _do(self, action: Callable[[], str]) -> None:
+        """Run an action; say what came of it; draw."""
+        try:
+            self._say(action())
+        except GsegError as error:
+            self._say(f"**Not done:** {error}")
+        self._refresh()
+        self.viewer._trigger_rerender()
+
+    def _edit(self, operation: Callable[[], Operation]) -> None:
+        self._do(lambda: self._controller.edit(operation()))
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._status.content = text
+
+    def _refresh(self) -> None:
+        """Bring what the tab shows up to date."""
+        controller = self._controller
+        self._summary.content = controller.summary()
+        names = tuple(controller.names) or (_NO_NAME,)
+        if self._named.options != names:
+            self._named.options = names
+        if controller.notice:
+            self._say(controller.notice)
+            controller.notice = ""
+
+    def _choose_tool(self, tool: str) -> None:
+        """Register for the pointer. While registered, dragging does not move the camera, so one click unregisters."""
+        scene = self.viser_server.scene
+        self._release_pointer()
+        if tool == "Stop":
+            self._say("The mouse moves the camera.")
+            return
+        kind = "rect-select" if tool == "Rectangle" else "click"
+
+        @scene.on_pointer_event(event_type=kind)  # type: ignore[arg-type]
+        def _(event: viser.ScenePointerEvent) -> None:
+            if not self._keep_picking.value:
+                self._release_pointer()
+            self._do(lambda: self._picked(event, tool))
+
+        self._say("Draw a rectangle." if tool == "Rectangle" else f"{tool}: click on the picture.")
+
+    def _release_pointer(self) -> None:
+        with warnings.catch_warnings():  # viser warns when nothing was registered
+            warnings.simplefilter("ignore")
+            self.viser_server.scene.remove_pointer_callback()
+
+    def _picked(self, event: viser.ScenePointerEvent, tool: str) -> str:
+        camera = self._camera(event.client)
+        points = [(x * camera.width, y * camera.height) for x, y in event.screen_pos]
+        if tool == "Rectangle":
+            return self._controller.drag(camera, points[0], points[1], self._chosen_mode(), bool(self._visible.value))
+        return self._controller.click(camera, *points[0], positive=tool == "Click +")
+
+    def _camera(self, client: viser.ClientHandle) -> Camera:
+        """The view of the browser that was clicked in, not of the first one."""
+        from nerfstudio.viewer.utils import get_camera
+
+        return to_camera(get_camera(self.viewer.get_camera_state(client), _CLICK_HEIGHT))
+
+    def _reprompt(self, **values: float) -> None:
+        self._do(lambda: self._controller.reprompt(**values))
+
+    def _save(self, name: str) -> str:
+        said = self._controller.keep(name)
+        return f"{said} {self._controller.save(self._config.parent)}"
+
+    def _chosen_mode(self) -> Mode:
+        return cast(Mode, self._mode.value)
+
+    def _chosen_name(self) -> str:
+        if self._named.value == _NO_NAME:
+            raise GsegError("No selection has been saved yet. Give it a name and press “Save selection”.")
+        return str(self._named.value)
+
+    def _segment_everything(self) -> str:
+        groups = self._controller.groups()
+        self._options = {f"{_line(group)}": group for group in groups[:_LISTED]}
+        self._group.options = tuple(self._options) or (_NO_GROUP,)
+        self._group_list.content = "\n\n".join(_swatch(group) for group in groups[:_LISTED])
+        control = self.viewer.control_panel
+        if "groups" in control._output_render.options:
+            control._output_render.value = "groups"
+        if not groups:
+            return "There are no groups yet: this method finds them later in training."
+        return f"{len(groups)} groups" + (f", the largest {_LISTED} are listed." if len(groups) > _LISTED else ".")
+
+    def _chosen_group(self) -> Group:
+        options: dict[str, Group] = getattr(self, "_options", {})
+        if self._group.value not in options:
+            raise GsegError("Press “Segment everything”, then choose a group.")
+        return options[str(self._group.value)]
+
+    def _on_group(self, action: str) -> str:
+        if action == "Show all":
+            return self._controller.edit(ShowAll())
+        group = self._chosen_group().id
+        if action == "Pick":
+            return self._controller.select_group(group, self._chosen_mode())
+        mask = self._controller.packed(self._controller.group_mask(group))
+        return self._controller.edit(Hide(mask) if action == "Hide" else Isolate(mask))
+
+    def _swap(self, source: str) -> Operation:
+        controller = self._controller
+        if not source:
+            raise GsegError("Name a saved selection, or the path of a PLY, under “Swap with”.")
+        other = controller.named_mask(source) if source in controller.names else str(Path(source).expanduser())
+        return Swap(controller.packed(), other)
+
+    def _isolate_run(self, name: str) -> str:
+        from gseg_ns.models.isolated import export_command
+
+        config = self._controller.isolate_run(self._config, name)
+        return f"Wrote `{config}`. As a PLY:\n\n```\n{export_command(config)}\n```"
+
+
+def _line(group: Group) -> str:
+    name = f" {group.name}" if group.name else ""
+    return f"{group.id}{name} ({group.count:,})"
+
+
+def _swatch(group: Group) -> str:
+    hidden = ", hidden" if group.hidden else ""
+    colour = "#{:02x}{:02x}{:02x}".format(*group.colour)
+    return f"<span style={{{{color: '{colour}'}}}}>■</span> {_line(group)}{hidden}"
+
+
+def _quaternion(degrees: Any) -> tuple[float, float, float, float]:
+    """Rotation about x, then y, then z, as w, x, y, z."""
+    x, y, z = (math.radians(float(v)) / 2 for v in degrees)
+    cx, cy, cz, sx, sy, sz = *np.cos([x, y, z]), *np.sin([x, y, z])
+    return (
+        float(cx * cy * cz + sx * sy * sz),
+        float(sx * cy * cz - cx * sy * sz),
+        float(cx * sy * cz + sx * cy * sz),
+        float(cx * cy * sz - sx * sy * cz),
+    )
+
+
+def _tab(gui: viser.GuiApi, label: str) -> Any:
+    """A tab beside the viewer's own ones, or a folder where the viewer has none."""
+    from viser import GuiTabGroupHandle
+
+    # Nerfstudio keeps its tab group in a local variable, so it is looked up among the panel's contents.
+    root = getattr(gui, "_container_handle_from_id", {}).get("root")
+    for child in getattr(root, "_children", {}).values():
+        if isinstance(child, GuiTabGroupHandle):
+            return child.add_tab(label)
+    return gui.add_folder(label)
