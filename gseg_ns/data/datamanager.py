@@ -26,7 +26,7 @@ class MaskDatamanagerConfig(FullImageDatamanagerConfig):
 
     _target: type = field(default_factory=lambda: MaskDatamanager)
     masks_dir: Path = Path("masks")
-    """Folder of masks, relative to the scene: SA-1B JSON (overlapping, scored) or PNG label maps, named as the images."""
+    """Folder of masks, relative to the scene, named as the images: SA-1B JSON (overlapping, scored) or PNG label maps."""
     mask_order: PaintOrder = "confidence"
     """Which of overlapping masks is on top in the label map: the most confident (Gaga), the largest (whole objects) or
     the smallest (parts)."""
@@ -41,8 +41,8 @@ class MaskDatamanagerConfig(FullImageDatamanagerConfig):
 class MaskDatamanager(FullImageDatamanager[InputDataset]):
     """Nerfstudio's `FullImageDatamanager` that also brings the label map of every training image.
 
-    Label maps are in the batch under `labels` ([H, W] int32, 0 = unlabelled), never under `mask`, which Nerfstudio takes
-    for a photometric mask. They follow the image through resizing and undistortion with nearest neighbours. Images
+    Label maps are in the batch under `labels` ([H, W] int32, 0 = unlabelled), never under `mask`, which Nerfstudio
+    takes for a photometric mask. They follow the image through resizing and undistortion with nearest neighbours. Images
     without a mask file train colours only.
     """
 
@@ -150,9 +150,7 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
         coordinates = np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float32)
         intrinsics = camera.get_intrinsics_matrices().numpy()
-        _, source, _ = full_images_datamanager._undistort_image(
-            camera, distortion.numpy(), {}, coordinates, intrinsics
-        )
+        _, source, _ = full_images_datamanager._undistort_image(camera, distortion.numpy(), {}, coordinates, intrinsics)
         # The third channel is below one where the border was blended in, which spoils the coordinates.
         inside = source[..., 2] > 0.999
         column = np.clip(np.rint(source[..., 0]), 0, width - 1).astype(np.int64)

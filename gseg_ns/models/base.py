@@ -96,7 +96,9 @@ class SegmentationModel(SplatfactoModel):
 
     def __init__(self, config: SegmentationModelConfig, *args: Any, **kwargs: Any) -> None:
         if not 0 < config.geometry_fraction < 1:
-            raise GsegError(f"--geometry-fraction is {config.geometry_fraction}: give a part of the run, between 0 and 1")
+            raise GsegError(
+                f"--geometry-fraction is {config.geometry_fraction}: give a part of the run, between 0 and 1"
+            )
         self._datamanager: MaskDatamanager | None = None
         self._phase_started = False
         super().__init__(config, *args, **kwargs)
@@ -421,7 +423,7 @@ class SegmentationModel(SplatfactoModel):
     # ------------------------------------------------------------------------------------------------- checkpoints
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a resumed run needs beyond parameters and buffers. Only tensors and plain values: nothing to unpickle."""
+        """What a resumed run needs beyond parameters and buffers, as tensors and plain values: nothing to unpickle."""
         return {"step": self.step, "strategy": dict(self.strategy_state), "rng": torch.get_rng_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:

@@ -96,5 +96,3 @@ class GagaModel(IdentityModel):
         if self.num_groups:
             metrics["groups"] = torch.tensor(float(self.num_groups))
         return metrics
-
-

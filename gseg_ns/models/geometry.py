@@ -91,8 +91,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise GsegError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). If the run was stopped while writing it, remove it: "
-            "an earlier checkpoint is used then."
+            f"{path} cannot be read ({str(error).splitlines()[0]}). If the run was stopped while writing it, remove "
+            "it: an earlier checkpoint is used then."
         ) from error
 
 

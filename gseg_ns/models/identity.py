@@ -56,7 +56,7 @@ class IdentityModel(SegmentationModel):
 
     @torch.no_grad()
     def associate(self) -> None:
-        """Give the masks of all training views group ids that agree (Gaga, section 3.2), in the order of image names."""
+        """Give the masks of all training views group ids that agree, in the order of image names (Gaga, section 3.2)."""
         masks = self.masks()
         names = [path.as_posix() for path in masks.train_dataset.image_filenames]
         started = time.perf_counter()
@@ -92,7 +92,9 @@ class IdentityModel(SegmentationModel):
             return None
         name = masks.train_dataset.image_filenames[view].as_posix()
         if name not in self.lookups:
-            raise GsegError(f"{name} was not there when the masks were associated: resume with the same images and masks")
+            raise GsegError(
+                f"{name} was not there when the masks were associated: resume with the same images and masks"
+            )
         return relabel(labels, self.lookups[name])
 
     @torch.no_grad()

@@ -77,7 +77,9 @@ class SegmentationTrainer(Trainer):
         source = self.config.load_dir or self.config.load_checkpoint
         try:
             if self.config.load_dir is not None and not any(self.config.load_dir.glob("step-*.ckpt")):
-                raise GsegError(f"{self.config.load_dir} holds no step-*.ckpt: give the nerfstudio_models folder of a run")
+                raise GsegError(
+                    f"{self.config.load_dir} holds no step-*.ckpt: give the nerfstudio_models folder of a run"
+                )
             super()._load_checkpoint()
         except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile, AssertionError) as error:
             raise GsegError(

@@ -59,3 +59,12 @@ class Camera:
         K = self.K.clone()
         K[:2] = K[:2] * factor
         return Camera(self.viewmat, K, max(1, int(self.width * factor)), max(1, int(self.height * factor)))
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same view with another number of pixels; the two sides may scale differently."""
+        if (width, height) == (self.width, self.height):
+            return self
+        K = self.K.clone()
+        K[0] *= width / self.width
+        K[1] *= height / self.height
+        return Camera(self.viewmat, K, width, height)

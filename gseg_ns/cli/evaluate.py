@@ -1,0 +1,81 @@
+"""`gseg eval`: a run against ground-truth label maps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from gseg_ns.errors import GsegError
+
+
+@dataclass
+class Eval:
+    """Score a run's views against ground-truth label maps: IoU, precision, recall (Gaga, Algorithm 1), boundary IoU."""
+
+    load_config: Path
+    """config.yml of the run"""
+    ground_truth: Path
+    """Folder of label maps (PNG or npy) named after the images, with ids that agree over the views; 0 is not scored"""
+    split: Literal["test", "train"] = "test"
+    """Which views"""
+    variant: Literal["paper", "official"] = "paper"
+    """How IoU is averaged over views, and whether label 0 counts: the paper's Algorithm 1 or the official script"""
+    scale: float | None = None
+    """Granularity in [0, 1], for methods that have scales"""
+    output: Path | None = None
+    """JSON file for the scores. Default: eval_<split>.json beside the config.yml"""
+
+    def main(self) -> None:
+        """Evaluate."""
+        import torch
+        from rich.progress import track
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.runs import load_run
+        from gseg_ns.evaluation.boundary import boundary_iou_of_pairs
+        from gseg_ns.evaluation.folders import id_files, read_ids
+        from gseg_ns.evaluation.matching import evaluate_instances
+        from gseg_ns.evaluation.overlap import resize_nearest
+        from gseg_ns.files import atomic_path
+
+        files = id_files(self.ground_truth)
+        run = load_run(self.load_config)
+        views = [view for view in run.views(self.split) if view[0] in files]
+        if not views:
+            stems = ", ".join(view[0] for view in list(run.views(self.split))[:3])
+            raise GsegError(
+                f"{self.ground_truth} has no label map for any {self.split} view of the run ({stems}, ...): "
+                "files are matched by name without suffix"
+            )
+        predicted, truth, psnr = [], [], []
+        for stem, camera, image in track(views, description="Evaluating", console=CONSOLE):
+            gt = read_ids(files[stem])
+            labels = run.model.label_image(camera, self.scale).cpu()
+            predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
+            truth.append(gt)
+            rgb = run.model.get_outputs_for_camera(camera)["rgb"].cpu()
+            error = (rgb - image[..., :3].cpu().float() / 255).square().mean()
+            psnr.append(float(-10 * torch.log10(error)))
+        scores = evaluate_instances(predicted, truth, variant=self.variant)
+        boundary = boundary_iou_of_pairs(predicted, truth, scores.pairs)
+        result = {
+            **asdict(scores),
+            "boundary_iou": boundary,
+            "psnr": sum(psnr) / len(psnr),
+            "num_gaussians": run.model.num_points,
+            "step": run.step,
+            "method": run.config.method_name,
+            "ground_truth": str(self.ground_truth),
+            "split": self.split,
+        }
+        output = self.output or self.load_config.parent / f"eval_{self.split}.json"
+        with atomic_path(output) as temporary:
+            temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        CONSOLE.print(
+            f"IoU {scores.iou:.1f}  precision {scores.precision:.1f}  recall {scores.recall:.1f}  "
+            f"boundary IoU {boundary:.1f}  PSNR {result['psnr']:.2f} dB\n"
+            f"{scores.num_gt} ground-truth labels, {scores.num_pred} predicted, {scores.num_views} views, "
+            f"{run.model.num_points} Gaussians. Details: {output}"
+        )

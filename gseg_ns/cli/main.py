@@ -1,0 +1,37 @@
+"""The `gseg` command."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated, Union
+
+import tyro
+
+from gseg_ns.cli.console import ERRORS
+from gseg_ns.cli.evaluate import Eval
+from gseg_ns.cli.export import Export
+from gseg_ns.cli.render import Render
+from gseg_ns.errors import GsegError
+
+Command = Union[  # noqa: UP007  tyro reads the members' annotations
+    Annotated[Render, tyro.conf.subcommand("render")],
+    Annotated[Export, tyro.conf.subcommand("export")],
+    Annotated[Eval, tyro.conf.subcommand("eval")],
+]
+
+
+def entrypoint() -> None:
+    """Run `gseg`; bad input is one message on stderr and exit status 1."""
+    # Upstream's deprecations are not the user's concern.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    command = tyro.cli(Command, prog="gseg", description="Objects in 3D Gaussian splats.")
+    try:
+        command.main()
+    except GsegError as error:
+        ERRORS.print(f"[bold red]Error:[/] {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        ERRORS.print("Stopped.")
+        sys.exit(130)
