@@ -14,18 +14,15 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering import contributions_cuda, threads
-from gseg_ns.rendering.cpu import offsets_with_end
+from gseg_ns.rendering.cpu import offsets_with_end, pack
 from gseg_ns.rendering.kernels import contribute
 from gseg_ns.rendering.pixel_weights import PixelWeights
 
 
 def _scene(meta: dict[str, Any]) -> tuple[Any, ...]:
     """The arrays that every contribution kernel starts with: projected Gaussians, tile lists."""
-    total = meta["radii"].numel()
     return (
-        meta["means2d"].detach().reshape(total, 2).contiguous().numpy(),
-        meta["conics"].detach().reshape(total, 3).contiguous().numpy(),
-        meta["opacities"].detach().reshape(total).contiguous().numpy(),
+        pack(meta["means2d"], meta["conics"], meta["opacities"]),
         offsets_with_end(meta["isect_offsets"], meta["flatten_ids"]),
         meta["flatten_ids"].numpy(),
     )
@@ -75,7 +72,7 @@ def vote(
     wide = labels.cpu().contiguous().numpy()
     threads.share(contribute.localise_labels, tiles, wide, num_labels, *grid, local, present, counts)
     scene = _scene(meta)
-    offsets, flatten_ids = scene[3], scene[4]
+    offsets, flatten_ids = scene[1], scene[2]
     lengths = counts * np.diff(offsets)
     pair_offsets = np.cumsum(lengths) - lengths
     pair_sums = np.empty(int(lengths.sum()), scene[0].dtype)

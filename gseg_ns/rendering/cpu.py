@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gseg_ns.rendering import threads
-from gseg_ns.rendering.kernels import composite
+from gseg_ns.rendering.kernels import composite, weights
+from gseg_ns.rendering.kernels.composite import EXTRA
 
 
 def offsets_with_end(isect_offsets: Tensor, flatten_ids: Tensor) -> np.ndarray:
@@ -19,6 +20,18 @@ def offsets_with_end(isect_offsets: Tensor, flatten_ids: Tensor) -> np.ndarray:
     out[:-1] = flat.numpy()
     out[-1] = flatten_ids.numel()
     return out
+
+
+def pack(means2d: Tensor, conics: Tensor, opacities: Tensor) -> np.ndarray:
+    """Projected Gaussians [C, N, ...] as the kernels read them: [C * N, PACKED]."""
+    total = opacities.numel()
+    packed = np.empty((total, weights.PACKED), opacities.detach().numpy().dtype)
+    threads.share(
+        weights.pack, total, means2d.detach().reshape(total, 2).contiguous().numpy(),
+        conics.detach().reshape(total, 3).contiguous().numpy(),
+        opacities.detach().reshape(total).contiguous().numpy(), packed, grain=2048,
+    )  # fmt: skip
+    return packed
 
 
 class _Composite(torch.autograd.Function):
@@ -42,10 +55,8 @@ class _Composite(torch.autograd.Function):
         cameras, tile_height, tile_width = isect_offsets.shape
         total, channels = cameras * means2d.shape[1], colors.shape[-1]
         inputs = (
-            means2d.detach().reshape(total, 2).contiguous().numpy(),
-            conics.detach().reshape(total, 3).contiguous().numpy(),
+            pack(means2d, conics, opacities),
             colors.detach().reshape(total, channels).contiguous().numpy(),
-            opacities.detach().reshape(total).contiguous().numpy(),
             offsets_with_end(isect_offsets, flatten_ids),
             flatten_ids.contiguous().numpy(),
             np.empty(0, np.bool_) if masks is None else masks.reshape(-1).contiguous().numpy(),
@@ -66,18 +77,18 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v_image: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         means2d, _, colors, _, image, transmittance = ctx.saved_tensors
-        tiles = ctx.inputs[4].shape[0] - 1
-        flatten_ids = ctx.inputs[5]
+        tiles = ctx.inputs[2].shape[0] - 1
+        flatten_ids = ctx.inputs[3]
         channels = colors.shape[-1]
         total = means2d.shape[0] * means2d.shape[1]
-        v_pairs = np.empty((flatten_ids.shape[0], channels + 8), image.numpy().dtype)
+        v_pairs = np.empty((flatten_ids.shape[0], channels + EXTRA), image.numpy().dtype)
         threads.share(
             composite.backward, tiles, *ctx.inputs, image.numpy(), transmittance.numpy(),
             v_image.contiguous().numpy(), v_alphas[..., 0].contiguous().numpy(), v_pairs,
         )  # fmt: skip
-        v_gauss = np.empty((total, channels + 8), v_pairs.dtype)
+        v_gauss = np.empty((total, channels + EXTRA), v_pairs.dtype)
         threads.share(composite.reduce_pairs, total, flatten_ids, v_pairs, v_gauss, grain=1 << 16)
-        grads = torch.from_numpy(v_gauss).reshape(*means2d.shape[:2], channels + 8)
+        grads = torch.from_numpy(v_gauss).reshape(*means2d.shape[:2], channels + EXTRA)
         if ctx.absgrad:
             means2d.absgrad = grads[..., channels + 2 : channels + 4].clone()
         return (

@@ -1,4 +1,4 @@
-"""Compositing of channels, one tile at a time, forward and backward. The weights are those of `weights`."""
+"""Compositing of channels, block by block, forward and backward. The weights are those of `weights`."""
 
 from __future__ import annotations
 
@@ -7,86 +7,186 @@ import numpy as np
 from gseg_ns.rendering.kernels.jit import kernel
 from gseg_ns.rendering.kernels.weights import (
     CHECK_EVERY,
-    LANES,
-    blend_row,
-    column_limits,
-    cutoff,
+    COLUMN,
+    COLUMNS,
+    OPACITY,
+    PLANES,
+    ROW,
+    SIZE,
+    TRANS,
+    WEIGHT,
+    A,
+    B,
+    C,
+    X,
+    Y,
+    blend,
+    blocks_of,
     drawn_alpha,
     falloff,
     finished,
+    new_block,
     next_transmittance,
-    open_tile,
-    row_limits,
+    open_block,
+    reach,
     uncapped_alpha,
 )
+
+# Planes of the backward block: what is left of the loss behind a Gaussian, its colour times the gradient, channels.
+REST, DOT, GRADS = PLANES, PLANES + SIZE, PLANES + 2 * SIZE
+# Columns after the channels in a row of gradients: mean, |mean|, conic, opacity.
+EXTRA = 8
+
+
+@kernel
+def add_channels(block, begin, end, colors, g, channels):  # type: ignore[no-untyped-def]
+    """Add weight times colour to the channel planes, four channels at a time."""
+    channel = 0
+    while channel + 4 <= channels:
+        plane = PLANES + channel * SIZE
+        c0, c1, c2, c3 = colors[g, channel], colors[g, channel + 1], colors[g, channel + 2], colors[g, channel + 3]
+        for p in range(begin, end):
+            w = block[np.uintp(WEIGHT + p)]
+            block[np.uintp(plane + p)] += w * c0
+            block[np.uintp(plane + SIZE + p)] += w * c1
+            block[np.uintp(plane + 2 * SIZE + p)] += w * c2
+            block[np.uintp(plane + 3 * SIZE + p)] += w * c3
+        channel += 4
+    if channels - channel == 3:
+        plane = PLANES + channel * SIZE
+        c0, c1, c2 = colors[g, channel], colors[g, channel + 1], colors[g, channel + 2]
+        for p in range(begin, end):
+            w = block[np.uintp(WEIGHT + p)]
+            block[np.uintp(plane + p)] += w * c0
+            block[np.uintp(plane + SIZE + p)] += w * c1
+            block[np.uintp(plane + 2 * SIZE + p)] += w * c2
+    else:
+        for rest in range(channel, channels):
+            plane = PLANES + rest * SIZE
+            c0 = colors[g, rest]
+            for p in range(begin, end):
+                block[np.uintp(plane + p)] += block[np.uintp(WEIGHT + p)] * c0
 
 
 @kernel
 def forward(  # type: ignore[no-untyped-def]
-    start, stop, means2d, conics, colors, opacities, offsets, flatten_ids, masks, width, height, tile_size, tile_width,
-    tile_height, out_colors, out_transmittance,
+    start, stop, packed, colors, offsets, flatten_ids, masks, width, height, tile_size, tile_width, tile_height,
+    out_colors, out_transmittance,
 ):  # fmt: skip
     """Composite tiles start..stop (numbered camera by camera, row by row).
 
     Args:
-        means2d: [M, 2], conics [M, 3], colors [M, D], opacities [M], with M = cameras * Gaussians.
+        packed: [M, PACKED] from `weights.pack`, colors [M, D], with M = cameras * Gaussians.
         offsets: [tiles + 1] into `flatten_ids`.
         masks: [tiles] bool; tiles that are False stay empty. Length 0 means every tile.
         out_colors: [C, H, W, D], written. Without background.
         out_transmittance: [C, H, W], written.
     """
-    real = means2d.dtype.type
-    half, zero = real(0.5), real(0)
     channels = colors.shape[1]
-    stride = (tile_size + LANES - 1) // LANES * LANES
-    size = stride * tile_size
-    trans = np.empty(size, means2d.dtype)
-    total = np.empty(size * channels, means2d.dtype)
-    weight = np.empty(stride, means2d.dtype)
-    per_camera = tile_width * tile_height
+    block = new_block(channels, packed.dtype)
+    across, down = blocks_of(tile_size)
     for tile in range(start, stop):
-        camera = tile // per_camera
-        tile_y = (tile - camera * per_camera) // tile_width * tile_size
-        tile_x = (tile - camera * per_camera) % tile_width * tile_size
-        rows, columns = open_tile(trans, tile_x, tile_y, stride, tile_size, width, height)
-        total[:] = zero
         begin, end = offsets[tile], offsets[tile + 1]
         if masks.shape[0] > 0 and not masks[tile]:
             end = begin
-        for k in range(begin, end):
-            if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1:
-                if finished(trans):
+        for number in range(across * down):
+            camera, left, top, columns, rows = open_block(
+                block, number, tile, tile_size, tile_width, tile_height, width, height
+            )
+            block[PLANES:] = 0
+            for k in range(begin, end):
+                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
                     break
-            g = flatten_ids[k]
-            opacity = opacities[g]
-            limit = cutoff(opacity)
-            if not limit >= 0:
-                continue
-            x, y = means2d[g, 0], means2d[g, 1]
-            a, b, c = conics[g, 0], conics[g, 1], conics[g, 2]
-            first_row, last_row = row_limits(y, a, b, c, limit, tile_y, rows)
-            for row in range(first_row, last_row):
-                dy = real(tile_y + row) + half - y
-                first, last = column_limits(x, dy, a, b, c, limit, tile_x, columns)
-                base = row * stride
-                blend_row(trans, weight, base, first, last, tile_x, x, dy, a, b, c, opacity)
-                for channel in range(channels):
-                    value = colors[g, channel]
-                    plane = channel * size + base
-                    for i in range(first, last):
-                        total[plane + i] += weight[i] * value
-        for row in range(rows):
-            for column in range(columns):
-                p = row * stride + column
-                out_transmittance[camera, tile_y + row, tile_x + column] = abs(trans[p])
-                for channel in range(channels):
-                    out_colors[camera, tile_y + row, tile_x + column, channel] = total[channel * size + p]
+                g = flatten_ids[k]
+                first, last = reach(packed, g, left, top, columns, rows)
+                if first < last:
+                    blend(block, first * COLUMNS, last * COLUMNS, packed, g, left, top)
+                    add_channels(block, first * COLUMNS, last * COLUMNS, colors, g, channels)
+            for row in range(rows):
+                for column in range(columns):
+                    p = row * COLUMNS + column
+                    out_transmittance[camera, top + row, left + column] = abs(block[TRANS + p])
+                    for channel in range(channels):
+                        out_colors[camera, top + row, left + column, channel] = block[PLANES + channel * SIZE + p]
+
+
+@kernel
+def dot_channels(block, begin, end, colors, g, channels):  # type: ignore[no-untyped-def]
+    """DOT = sum over channels of colour times the pixel's gradient, four channels at a time."""
+    real = block.dtype.type
+    if channels == 3:
+        c0, c1, c2 = colors[g, 0], colors[g, 1], colors[g, 2]
+        for p in range(begin, end):
+            block[np.uintp(DOT + p)] = (
+                block[np.uintp(GRADS + p)] * c0
+                + block[np.uintp(GRADS + SIZE + p)] * c1
+                + block[np.uintp(GRADS + 2 * SIZE + p)] * c2
+            )
+        return
+    for p in range(begin, end):
+        block[np.uintp(DOT + p)] = real(0)
+    channel = 0
+    while channel + 4 <= channels:
+        plane = GRADS + channel * SIZE
+        c0, c1, c2, c3 = colors[g, channel], colors[g, channel + 1], colors[g, channel + 2], colors[g, channel + 3]
+        for p in range(begin, end):
+            block[np.uintp(DOT + p)] += (
+                block[np.uintp(plane + p)] * c0
+                + block[np.uintp(plane + SIZE + p)] * c1
+                + block[np.uintp(plane + 2 * SIZE + p)] * c2
+                + block[np.uintp(plane + 3 * SIZE + p)] * c3
+            )
+        channel += 4
+    for rest in range(channel, channels):
+        plane = GRADS + rest * SIZE
+        c0 = colors[g, rest]
+        for p in range(begin, end):
+            block[np.uintp(DOT + p)] += block[np.uintp(plane + p)] * c0
+
+
+@kernel
+def color_gradients(block, begin, end, channels, row):  # type: ignore[no-untyped-def]
+    """Add to row[:channels] the sums of weight times the pixel's gradient, four channels at a time."""
+    real = block.dtype.type
+    channel = 0
+    while channel + 4 <= channels:
+        plane = GRADS + channel * SIZE
+        s0, s1, s2, s3 = real(0), real(0), real(0), real(0)
+        for p in range(begin, end):
+            w = block[np.uintp(WEIGHT + p)]
+            s0 += w * block[np.uintp(plane + p)]
+            s1 += w * block[np.uintp(plane + SIZE + p)]
+            s2 += w * block[np.uintp(plane + 2 * SIZE + p)]
+            s3 += w * block[np.uintp(plane + 3 * SIZE + p)]
+        row[channel] += s0
+        row[channel + 1] += s1
+        row[channel + 2] += s2
+        row[channel + 3] += s3
+        channel += 4
+    if channels - channel == 3:
+        plane = GRADS + channel * SIZE
+        s0, s1, s2 = real(0), real(0), real(0)
+        for p in range(begin, end):
+            w = block[np.uintp(WEIGHT + p)]
+            s0 += w * block[np.uintp(plane + p)]
+            s1 += w * block[np.uintp(plane + SIZE + p)]
+            s2 += w * block[np.uintp(plane + 2 * SIZE + p)]
+        row[channel] += s0
+        row[channel + 1] += s1
+        row[channel + 2] += s2
+    else:
+        for rest in range(channel, channels):
+            plane = GRADS + rest * SIZE
+            s0 = real(0)
+            for p in range(begin, end):
+                s0 += block[np.uintp(WEIGHT + p)] * block[np.uintp(plane + p)]
+            row[rest] += s0
 
 
 @kernel
 def backward(  # type: ignore[no-untyped-def]
-    start, stop, means2d, conics, colors, opacities, offsets, flatten_ids, masks, width, height, tile_size, tile_width,
-    tile_height, out_colors, out_transmittance, v_colors, v_alphas, v_isect,
+    start, stop, packed, colors, offsets, flatten_ids, masks, width, height, tile_size, tile_width, tile_height,
+    out_colors, out_transmittance, v_colors, v_alphas, v_pairs,
 ):  # fmt: skip
     """Gradients of each (tile, Gaussian) pair, front to back.
 
@@ -96,121 +196,93 @@ def backward(  # type: ignore[no-untyped-def]
 
     Args:
         v_colors: [C, H, W, D]; v_alphas [C, H, W].
-        v_isect: [pairs, D + 8], written: colours, then x, y, |x|, |y|, conic (3), opacity.
+        v_pairs: [pairs, D + EXTRA], written: colours, then x, y, |x|, |y|, conic (3), opacity.
     """
-    real = means2d.dtype.type
-    one, half, largest, done, zero = real(1), real(0.5), real(0.999), real(1e-4), real(0)
+    real = packed.dtype.type
+    one, largest, done, zero = real(1), real(0.999), real(1e-4), real(0)
     channels = colors.shape[1]
-    stride = (tile_size + LANES - 1) // LANES * LANES
-    size = stride * tile_size
-    trans = np.empty(size, means2d.dtype)
-    rest = np.empty(size, means2d.dtype)
-    grad = np.empty(size * channels, means2d.dtype)
-    weight = np.empty(stride, means2d.dtype)
-    dot = np.empty(stride, means2d.dtype)
-    per_camera = tile_width * tile_height
+    block = new_block(2 + channels, packed.dtype)
+    across, down = blocks_of(tile_size)
     for tile in range(start, stop):
-        camera = tile // per_camera
-        tile_y = (tile - camera * per_camera) // tile_width * tile_size
-        tile_x = (tile - camera * per_camera) % tile_width * tile_size
-        rows, columns = open_tile(trans, tile_x, tile_y, stride, tile_size, width, height)
-        rest[:] = zero
-        grad[:] = zero
         begin, end = offsets[tile], offsets[tile + 1]
+        v_pairs[begin:end] = 0
         if masks.shape[0] > 0 and not masks[tile]:
-            v_isect[begin:end] = zero
             continue
-        for row in range(rows):
-            for column in range(columns):
-                p = row * stride + column
-                trans[p] = one
-                left = (
-                    -out_transmittance[camera, tile_y + row, tile_x + column]
-                    * (v_alphas[camera, tile_y + row, tile_x + column])
-                )
-                for channel in range(channels):
-                    v = v_colors[camera, tile_y + row, tile_x + column, channel]
-                    grad[channel * size + p] = v
-                    left += v * out_colors[camera, tile_y + row, tile_x + column, channel]
-                rest[p] = left
-        for k in range(begin, end):
-            v_isect[k] = zero
-            if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1:
-                if finished(trans):
-                    v_isect[k:end] = zero
+        for number in range(across * down):
+            camera, left, top, columns, rows = open_block(
+                block, number, tile, tile_size, tile_width, tile_height, width, height
+            )
+            block[PLANES:] = 0
+            for row in range(rows):
+                for column in range(columns):
+                    p = row * COLUMNS + column
+                    behind = (
+                        -out_transmittance[camera, top + row, left + column]
+                        * (v_alphas[camera, top + row, left + column])
+                    )
+                    for channel in range(channels):
+                        v = v_colors[camera, top + row, left + column, channel]
+                        block[GRADS + channel * SIZE + p] = v
+                        behind += v * out_colors[camera, top + row, left + column, channel]
+                    block[REST + p] = behind
+            origin_x, origin_y = real(left) + real(0.5), real(top) + real(0.5)
+            for k in range(begin, end):
+                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
                     break
-            g = flatten_ids[k]
-            opacity = opacities[g]
-            limit = cutoff(opacity)
-            if not limit >= 0:
-                continue
-            x, y = means2d[g, 0], means2d[g, 1]
-            a, b, c = conics[g, 0], conics[g, 1], conics[g, 2]
-            v_x, v_y, v_abs_x, v_abs_y = zero, zero, zero, zero
-            v_a, v_b, v_c, v_sum = zero, zero, zero, zero
-            first_row, last_row = row_limits(y, a, b, c, limit, tile_y, rows)
-            for row in range(first_row, last_row):
-                dy = real(tile_y + row) + half - y
-                first, last = column_limits(x, dy, a, b, c, limit, tile_x, columns)
+                g = flatten_ids[k]
+                first, last = reach(packed, g, left, top, columns, rows)
                 if first >= last:
                     continue
-                base = row * stride
-                for i in range(first, last):
-                    dot[i] = zero
-                for channel in range(channels):
-                    value = colors[g, channel]
-                    plane = channel * size + base
-                    for i in range(first, last):
-                        dot[i] += grad[plane + i] * value
-                s0, s1, s2 = zero, zero, zero
-                for i in range(first, last):
-                    dx = real(tile_x + i) + half - x
+                first, last = first * COLUMNS, last * COLUMNS
+                dot_channels(block, first, last, colors, g, channels)
+                x, y, a, b, c = packed[g, X], packed[g, Y], packed[g, A], packed[g, B], packed[g, C]
+                opacity = packed[g, OPACITY]
+                s, sx, sy, sxx, sxy, syy, abs_x, abs_y = zero, zero, zero, zero, zero, zero, zero, zero
+                for p in range(first, last):
+                    dx = (block[np.uintp(COLUMN + p)] + origin_x) - x
+                    dy = (block[np.uintp(ROW + p)] + origin_y) - y
                     sigma = falloff(dx, dy, a, b, c)
                     raw = uncapped_alpha(opacity, sigma)
                     alpha = drawn_alpha(raw, sigma)
-                    before = trans[base + i]
+                    before = block[np.uintp(TRANS + p)]
                     after = next_transmittance(before, alpha)
                     alive = after > done
                     w = alpha * before if alive else zero
-                    weight[i] = w
-                    trans[base + i] = after if alive else -abs(before)
-                    left = rest[base + i] - w * dot[i]
-                    rest[base + i] = left
-                    v_alpha = before * dot[i] - left / (one - alpha)
+                    block[np.uintp(WEIGHT + p)] = w
+                    block[np.uintp(TRANS + p)] = after if alive else -abs(before)
+                    dot = block[np.uintp(DOT + p)]
+                    behind = block[np.uintp(REST + p)] - w * dot
+                    block[np.uintp(REST + p)] = behind
+                    v_alpha = before * dot - behind / (one - alpha)
                     v_sigma = -alpha * v_alpha if alive & (raw <= largest) else zero
-                    s0 += v_sigma
-                    s1 += v_sigma * dx
-                    s2 += v_sigma * dx * dx
-                    v_abs_x += abs(v_sigma * (a * dx + b * dy))
-                    v_abs_y += abs(v_sigma * (b * dx + c * dy))
-                v_sum += s0
-                v_x -= a * s1 + b * dy * s0
-                v_y -= b * s1 + c * dy * s0
-                v_a += half * s2
-                v_b += dy * s1
-                v_c += half * dy * dy * s0
-                for channel in range(channels):
-                    plane = channel * size + base
-                    acc = zero
-                    for i in range(first, last):
-                        acc += weight[i] * grad[plane + i]
-                    v_isect[k, channel] += acc
-            v_isect[k, channels] = v_x
-            v_isect[k, channels + 1] = v_y
-            v_isect[k, channels + 2] = v_abs_x
-            v_isect[k, channels + 3] = v_abs_y
-            v_isect[k, channels + 4] = v_a
-            v_isect[k, channels + 5] = v_b
-            v_isect[k, channels + 6] = v_c
-            v_isect[k, channels + 7] = -v_sum / opacity
+                    tx = v_sigma * dx
+                    ty = v_sigma * dy
+                    s += v_sigma
+                    sx += tx
+                    sy += ty
+                    sxx += tx * dx
+                    sxy += tx * dy
+                    syy += ty * dy
+                    abs_x += abs(a * tx + b * ty)
+                    abs_y += abs(b * tx + c * ty)
+                row_out = v_pairs[k]
+                color_gradients(block, first, last, channels, row_out)
+                row_out[channels] -= a * sx + b * sy
+                row_out[channels + 1] -= b * sx + c * sy
+                row_out[channels + 2] += abs_x
+                row_out[channels + 3] += abs_y
+                row_out[channels + 4] += real(0.5) * sxx
+                row_out[channels + 5] += sxy
+                row_out[channels + 6] += real(0.5) * syy
+                row_out[channels + 7] -= s / opacity
 
 
 @kernel
-def reduce_pairs(start, stop, flatten_ids, v_isect, v_gauss):  # type: ignore[no-untyped-def]
-    """Sum the pairs' rows into rows start..stop of `v_gauss` [M, D + 8], in list order whatever the cut."""
+def reduce_pairs(start, stop, flatten_ids, v_pairs, v_gauss):  # type: ignore[no-untyped-def]
+    """Sum the pairs' rows into rows start..stop of `v_gauss` [M, D + EXTRA], in list order whatever the cut."""
     v_gauss[start:stop] = 0
     for k in range(flatten_ids.shape[0]):
         g = flatten_ids[k]
         if start <= g < stop:
-            for column in range(v_isect.shape[1]):
-                v_gauss[g, column] += v_isect[k, column]
+            for column in range(v_pairs.shape[1]):
+                v_gauss[g, column] += v_pairs[k, column]

@@ -10,16 +10,25 @@ import numpy as np
 from gseg_ns.rendering.kernels.jit import kernel
 from gseg_ns.rendering.kernels.weights import (
     CHECK_EVERY,
-    LANES,
-    blend_row,
-    column_limits,
-    cutoff,
+    COLUMNS,
+    OPACITY,
+    PLANES,
+    SIZE,
+    WEIGHT,
+    A,
+    B,
+    C,
+    X,
+    Y,
+    blend,
+    blocks_of,
     drawn_alpha,
     falloff,
     finished,
+    new_block,
     next_transmittance,
-    open_tile,
-    row_limits,
+    open_block,
+    reach,
     uncapped_alpha,
 )
 
@@ -62,7 +71,7 @@ def localise_labels(  # type: ignore[no-untyped-def]
 
 @kernel
 def vote(  # type: ignore[no-untyped-def]
-    start, stop, means2d, conics, opacities, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height,
+    start, stop, packed, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height,
     local, counts, pair_offsets, pair_sums,
 ):  # fmt: skip
     """Sum the weights of each (tile, Gaussian) pair by the tile's own label numbers.
@@ -72,54 +81,48 @@ def vote(  # type: ignore[no-untyped-def]
         pair_offsets: [tiles], where each tile's sums begin in `pair_sums`: counts[tile] numbers for each pair.
         pair_sums: written.
     """
-    real = means2d.dtype.type
-    half, zero = real(0.5), real(0)
-    stride = (tile_size + LANES - 1) // LANES * LANES
-    trans = np.empty(stride * tile_size, means2d.dtype)
-    number = np.empty(stride * tile_size, np.int32)
-    weight = np.empty(stride, means2d.dtype)
-    per_camera = tile_width * tile_height
+    real = packed.dtype.type
+    zero = real(0)
+    block = new_block(1, packed.dtype)
+    across, down = blocks_of(tile_size)
     for tile in range(start, stop):
         found = counts[tile]
-        if found == 0:
-            continue
-        camera = tile // per_camera
-        tile_y = (tile - camera * per_camera) // tile_width * tile_size
-        tile_x = (tile - camera * per_camera) % tile_width * tile_size
-        rows, columns = open_tile(trans, tile_x, tile_y, stride, tile_size, width, height)
-        number[:] = -1
-        for row in range(rows):
-            for column in range(columns):
-                number[row * stride + column] = local[camera, tile_y + row, tile_x + column]
         begin, end = offsets[tile], offsets[tile + 1]
-        pair_sums[pair_offsets[tile] : pair_offsets[tile] + found * (end - begin)] = zero
-        for k in range(begin, end):
-            if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(trans):
-                break
-            g = flatten_ids[k]
-            opacity = opacities[g]
-            limit = cutoff(opacity)
-            if not limit >= 0:
-                continue
-            x, y = means2d[g, 0], means2d[g, 1]
-            a, b, c = conics[g, 0], conics[g, 1], conics[g, 2]
-            slot = pair_offsets[tile] + found * (k - begin)
-            first_row, last_row = row_limits(y, a, b, c, limit, tile_y, rows)
-            for row in range(first_row, last_row):
-                dy = real(tile_y + row) + half - y
-                first, last = column_limits(x, dy, a, b, c, limit, tile_x, columns)
-                base = row * stride
-                blend_row(trans, weight, base, first, last, tile_x, x, dy, a, b, c, opacity)
-                if found <= 4:
-                    for label in range(found):
+        pair_sums[pair_offsets[tile] : pair_offsets[tile] + found * (end - begin)] = 0
+        for number in range(across * down if found > 0 else 0):
+            camera, left, top, columns, rows = open_block(
+                block, number, tile, tile_size, tile_width, tile_height, width, height
+            )
+            block[PLANES:] = -1
+            lowest, highest = found, -1
+            for row in range(rows):
+                for column in range(columns):
+                    label = local[camera, top + row, left + column]
+                    block[PLANES + row * COLUMNS + column] = label
+                    if label >= 0:
+                        lowest, highest = min(lowest, label), max(highest, label)
+            for k in range(begin, end if highest >= 0 else begin):
+                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                    break
+                g = flatten_ids[k]
+                first, last = reach(packed, g, left, top, columns, rows)
+                if first >= last:
+                    continue
+                first, last = first * COLUMNS, last * COLUMNS
+                blend(block, first, last, packed, g, left, top)
+                slot = pair_offsets[tile] + found * (k - begin)
+                if highest - lowest < 4:
+                    for label in range(lowest, highest + 1):
+                        name = real(label)
                         total = zero
-                        for i in range(first, last):
-                            total += weight[i] if number[base + i] == label else zero
+                        for p in range(first, last):
+                            total += block[np.uintp(WEIGHT + p)] if block[np.uintp(PLANES + p)] == name else zero
                         pair_sums[slot + label] += total
                 else:
-                    for i in range(first, last):
-                        if number[base + i] >= 0:
-                            pair_sums[slot + number[base + i]] += weight[i]
+                    for p in range(first, last):
+                        label = np.int64(block[np.uintp(PLANES + p)])
+                        if label >= 0:
+                            pair_sums[slot + label] += block[np.uintp(WEIGHT + p)]
 
 
 @kernel
@@ -141,61 +144,49 @@ def gather_votes(  # type: ignore[no-untyped-def]
 
 @kernel
 def top(  # type: ignore[no-untyped-def]
-    start, stop, means2d, conics, opacities, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height,
-    num_gaussians, out_ids, out_weights,
+    start, stop, packed, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height, num_gaussians,
+    out_ids, out_weights,
 ):  # fmt: skip
     """The Gaussian of the largest weight at each pixel (the nearest of equals), -1 where nothing is drawn.
 
     Args:
         out_ids: [C, H, W] int64, out_weights [C, H, W], written.
     """
-    real = means2d.dtype.type
-    half = real(0.5)
-    stride = (tile_size + LANES - 1) // LANES * LANES
-    trans = np.empty(stride * tile_size, means2d.dtype)
-    best = np.empty(stride * tile_size, means2d.dtype)
-    owner = np.empty(stride * tile_size, np.int32)
-    weight = np.empty(stride, means2d.dtype)
-    per_camera = tile_width * tile_height
+    block = new_block(1, packed.dtype)
+    owner = np.empty(SIZE, np.int32)
+    across, down = blocks_of(tile_size)
     for tile in range(start, stop):
-        camera = tile // per_camera
-        tile_y = (tile - camera * per_camera) // tile_width * tile_size
-        tile_x = (tile - camera * per_camera) % tile_width * tile_size
-        rows, columns = open_tile(trans, tile_x, tile_y, stride, tile_size, width, height)
-        best[:] = real(0)
-        owner[:] = -1
         begin, end = offsets[tile], offsets[tile + 1]
-        for k in range(begin, end):
-            if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(trans):
-                break
-            g = flatten_ids[k]
-            opacity = opacities[g]
-            limit = cutoff(opacity)
-            if not limit >= 0:
-                continue
-            x, y = means2d[g, 0], means2d[g, 1]
-            a, b, c = conics[g, 0], conics[g, 1], conics[g, 2]
-            name = np.int32(g % num_gaussians)
-            first_row, last_row = row_limits(y, a, b, c, limit, tile_y, rows)
-            for row in range(first_row, last_row):
-                dy = real(tile_y + row) + half - y
-                first, last = column_limits(x, dy, a, b, c, limit, tile_x, columns)
-                base = row * stride
-                blend_row(trans, weight, base, first, last, tile_x, x, dy, a, b, c, opacity)
-                for i in range(first, last):
-                    larger = weight[i] > best[base + i]
-                    owner[base + i] = name if larger else owner[base + i]
-                    best[base + i] = weight[i] if larger else best[base + i]
-        for row in range(rows):
-            for column in range(columns):
-                out_ids[camera, tile_y + row, tile_x + column] = owner[row * stride + column]
-                out_weights[camera, tile_y + row, tile_x + column] = best[row * stride + column]
+        for number in range(across * down):
+            camera, left, top, columns, rows = open_block(
+                block, number, tile, tile_size, tile_width, tile_height, width, height
+            )
+            block[PLANES:] = 0
+            owner[:] = -1
+            for k in range(begin, end):
+                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                    break
+                g = flatten_ids[k]
+                first, last = reach(packed, g, left, top, columns, rows)
+                if first >= last:
+                    continue
+                first, last = first * COLUMNS, last * COLUMNS
+                blend(block, first, last, packed, g, left, top)
+                name = np.int32(g % num_gaussians)
+                for p in range(first, last):
+                    w, best = block[np.uintp(WEIGHT + p)], block[np.uintp(PLANES + p)]
+                    owner[np.uintp(p)] = name if w > best else owner[np.uintp(p)]
+                    block[np.uintp(PLANES + p)] = w if w > best else best
+            for row in range(rows):
+                for column in range(columns):
+                    out_ids[camera, top + row, left + column] = owner[row * COLUMNS + column]
+                    out_weights[camera, top + row, left + column] = block[PLANES + row * COLUMNS + column]
 
 
 @kernel
 def pixel_rows(  # type: ignore[no-untyped-def]
-    start, stop, groups, order, pixels, means2d, conics, opacities, offsets, flatten_ids, width, tile_size, tile_width,
-    row_starts, cols, vals,
+    start, stop, groups, order, pixels, packed, offsets, flatten_ids, width, tile_size, tile_width, row_starts, cols,
+    vals,
 ):  # fmt: skip
     """Weights of chosen pixels, front to back, as sparse rows.
 
@@ -206,15 +197,16 @@ def pixel_rows(  # type: ignore[no-untyped-def]
         groups: [tiles + 1] into `order`, which lists the positions in `pixels` tile by tile.
         pixels: [P] flat indices y * width + x.
     """
-    real = means2d.dtype.type
+    real = packed.dtype.type
     half, done = real(0.5), real(1e-4)
     fill = cols.shape[0] > 0
-    longest = 0
+    longest = np.int64(0)
     for tile in range(start, stop):
         if groups[tile + 1] > groups[tile]:
             longest = max(longest, offsets[tile + 1] - offsets[tile])
-    shape = np.empty((6, longest), means2d.dtype)
-    alphas = np.empty(longest, means2d.dtype)
+    shape = np.empty((6, longest), packed.dtype)
+    alphas = np.empty(longest, packed.dtype)
+    x, y, a, b, c, opacity = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
     for tile in range(start, stop):
         if groups[tile + 1] == groups[tile]:
             continue
@@ -222,18 +214,18 @@ def pixel_rows(  # type: ignore[no-untyped-def]
         length = offsets[tile + 1] - begin
         for k in range(length):
             g = flatten_ids[begin + k]
-            shape[0, k], shape[1, k] = means2d[g, 0], means2d[g, 1]
-            shape[2, k], shape[3, k], shape[4, k] = conics[g, 0], conics[g, 1], conics[g, 2]
-            shape[5, k] = opacities[g]
+            x[k], y[k], opacity[k] = packed[g, X], packed[g, Y], packed[g, OPACITY]
+            a[k], b[k], c[k] = packed[g, A], packed[g, B], packed[g, C]
         for member in range(groups[tile], groups[tile + 1]):
             position = order[member]
             pixel = pixels[position]
             px, py = real(pixel % width) + half, real(pixel // width) + half
             for k in range(length):
-                sigma = falloff(px - shape[0, k], py - shape[1, k], shape[2, k], shape[3, k], shape[4, k])
-                alphas[k] = drawn_alpha(uncapped_alpha(shape[5, k], sigma), sigma)
+                at = np.uintp(k)  # an unsigned index needs no test for negative ones, so the loop vectorises
+                sigma = falloff(px - x[at], py - y[at], a[at], b[at], c[at])
+                alphas[at] = drawn_alpha(uncapped_alpha(opacity[at], sigma), sigma)
             before = real(1)
-            found = row_starts[position] if fill else 0
+            found = row_starts[position] if fill else np.int64(0)
             for k in range(length):
                 alpha = alphas[k]
                 if alpha > 0:

@@ -4,8 +4,10 @@ The rules are gsplat 1.4.0's (`rasterize_to_pixels_fwd.cu`): alpha = min(0.999, 
 sigma < 0 or alpha < 1/255 are skipped, and a pixel is finished before the contribution that would bring its
 transmittance to 1e-4 or below.
 
-Inside a tile each Gaussian is visited row by row over the columns that its ellipse can reach, widened to whole groups
-of `LANES` columns, so that the inner loops have no branches and full vectors. A finished pixel is marked by a negative
+A tile is cut into blocks of `COLUMNS` x `ROWS` pixels, and a block walks the tile's list alone. Its pixels lie row
+after row in one buffer, so that the rows which a Gaussian can reach are one run of whole vectors: the inner loops have
+no branches, no remainders and no work for rows outside the ellipse. All planes of a block live in one array at
+constant distances, which is how the compiler knows that they do not overlap. A finished pixel is marked by a negative
 transmittance: the test `after > 1e-4` then fails for ever, and |T| is still the pixel's final transmittance.
 """
 
@@ -13,14 +15,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gseg_ns.rendering.kernels.jit import exact, exp_negative, kernel, multiply_add
 
-LANES = 8
-# Gaussians between two looks at whether the whole tile is finished.
+COLUMNS = 8
+ROWS = 16
+SIZE = COLUMNS * ROWS
+# Planes of a block's buffer, by their offset: pixel column and row, transmittance, weight, and room for kernels.
+COLUMN, ROW, TRANS, WEIGHT, PLANES = 0, SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE
+# Gaussians between two looks at whether the whole block is finished.
 CHECK_EVERY = 8
 # Slack on the cut-off in units of sigma: float32 rounding in long thin ellipses must not drop a pixel that the
 # alpha test itself keeps.
 CUTOFF_SLACK = 0.02
+
+# Columns of a packed Gaussian: mean, conic and opacity, then its extent for `reach`.
+X, Y, A, B, C, OPACITY, HALF_WIDTH, HALF_HEIGHT, TOP_X, SHEAR, INVERSE_C, ROOT, DET = range(13)
+PACKED = 16
 
 
 @kernel
@@ -32,28 +44,58 @@ def cutoff(opacity):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def row_limits(mean_y, a, b, c, limit, tile_y, rows):  # type: ignore[no-untyped-def]
-    """First and last+1 row (within the tile) whose pixel centres the ellipse can reach."""
-    if not (a > 0 and c > 0 and a * c > b * b):
-        return 0, rows
-    reach = math.sqrt(2.0 * limit * a / (a * c - b * b))
-    first = max(0, math.ceil(mean_y - reach - 0.5) - tile_y)
-    last = min(rows, math.floor(mean_y + reach - 0.5) + 1 - tile_y)
-    return first, last
+def pack(start, stop, means2d, conics, opacities, packed):  # type: ignore[no-untyped-def]
+    """Gather each Gaussian into one cache line of `packed` [M, PACKED], with its extent where alpha >= 1/255.
+
+    The extent is that of the ellipse sigma <= cutoff (opacity-aware, as in Speedy-Splat, Hanson et al. 2025): half
+    width (negative: nothing is drawn; infinite: no ellipse, every pixel must be tested), half height, the x of its
+    topmost point, and the terms of y(x) = -SHEAR x +- sqrt(ROOT - DET x^2) INVERSE_C, all from the mean.
+    """
+    for g in range(start, stop):
+        a, b, c = float(conics[g, 0]), float(conics[g, 1]), float(conics[g, 2])
+        packed[g, X], packed[g, Y] = means2d[g, 0], means2d[g, 1]
+        packed[g, A], packed[g, B], packed[g, C] = conics[g, 0], conics[g, 1], conics[g, 2]
+        packed[g, OPACITY] = opacities[g]
+        limit = cutoff(float(opacities[g]))
+        det = a * c - b * b
+        if limit < 0:
+            packed[g, HALF_WIDTH] = -1.0
+        elif not (a > 0 and c > 0 and det > 0):
+            packed[g, HALF_WIDTH] = np.inf
+        else:
+            half_height = math.sqrt(2.0 * limit * a / det)
+            packed[g, HALF_WIDTH] = math.sqrt(2.0 * limit * c / det)
+            packed[g, HALF_HEIGHT] = half_height
+            packed[g, TOP_X] = -b / a * half_height
+            packed[g, SHEAR] = b / c
+            packed[g, INVERSE_C] = 1.0 / c
+            packed[g, ROOT] = 2.0 * limit * c
+            packed[g, DET] = det
 
 
 @kernel
-def column_limits(mean_x, dy, a, b, c, limit, tile_x, columns):  # type: ignore[no-untyped-def]
-    """First and last+1 column (within the tile) that the ellipse can reach in one row, in whole groups of lanes."""
-    if not (a > 0 and c > 0 and a * c > b * b):
-        return 0, (columns + LANES - 1) // LANES * LANES
-    root = math.sqrt(max(b * b * dy * dy - a * (c * dy * dy - 2.0 * limit), 0.0)) / a
-    centre = mean_x - b * dy / a - 0.5 - tile_x
-    first = max(0, math.ceil(centre - root))
-    last = min(columns, math.floor(centre + root) + 1)
-    if first >= last:
+def reach(packed, g, left, top, columns, rows):  # type: ignore[no-untyped-def]
+    """First and last+1 row of the block at (left, top) whose pixel centres Gaussian g can reach; equal if none."""
+    half_width = float(packed[g, HALF_WIDTH])
+    if half_width == np.inf:
+        return 0, rows
+    begin = max(left + 0.5 - packed[g, X], -half_width)
+    end = min(left + columns - 0.5 - packed[g, X], half_width)
+    if not begin <= end:
         return 0, 0
-    return first // LANES * LANES, (last + LANES - 1) // LANES * LANES
+    high = low = float(packed[g, HALF_HEIGHT])
+    at = float(packed[g, TOP_X])
+    if not begin <= at <= end:
+        at = min(max(at, begin), end)
+        root = math.sqrt(max(packed[g, ROOT] - packed[g, DET] * at * at, 0.0))
+        high = root * packed[g, INVERSE_C] - packed[g, SHEAR] * at
+    at = -float(packed[g, TOP_X])
+    if not begin <= at <= end:
+        at = min(max(at, begin), end)
+        root = math.sqrt(max(packed[g, ROOT] - packed[g, DET] * at * at, 0.0))
+        low = root * packed[g, INVERSE_C] + packed[g, SHEAR] * at
+    centre = packed[g, Y] - 0.5 - top
+    return max(0, math.ceil(centre - low)), min(rows, math.floor(centre + high) + 1)
 
 
 @exact
@@ -84,37 +126,70 @@ def next_transmittance(before, alpha):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def blend_row(trans, weight, base, first, last, tile_x, x, dy, a, b, c, opacity):  # type: ignore[no-untyped-def]
-    """Composite one Gaussian over columns first..last of a row: weights out, transmittances updated."""
-    real = trans.dtype.type
-    half, zero, done = real(0.5), real(0), real(1e-4)
-    for i in range(first, last):
-        dx = real(tile_x + i) + half - x
+def blend(block, begin, end, packed, g, left, top):  # type: ignore[no-untyped-def]
+    """Composite one Gaussian over pixels begin..end of a block: weights out, transmittances updated."""
+    real = block.dtype.type
+    zero, done = real(0), real(1e-4)
+    x, y, a, b, c = packed[g, X], packed[g, Y], packed[g, A], packed[g, B], packed[g, C]
+    opacity = packed[g, OPACITY]
+    origin_x, origin_y = real(left) + real(0.5), real(top) + real(0.5)
+    for p in range(begin, end):
+        dx = (block[np.uintp(COLUMN + p)] + origin_x) - x
+        dy = (block[np.uintp(ROW + p)] + origin_y) - y
         sigma = falloff(dx, dy, a, b, c)
         alpha = drawn_alpha(uncapped_alpha(opacity, sigma), sigma)
-        before = trans[base + i]
+        before = block[np.uintp(TRANS + p)]
         after = next_transmittance(before, alpha)
         alive = after > done
-        weight[i] = alpha * before if alive else zero
-        trans[base + i] = after if alive else -abs(before)
+        block[np.uintp(WEIGHT + p)] = alpha * before if alive else zero
+        block[np.uintp(TRANS + p)] = after if alive else -abs(before)
 
 
 @kernel
-def open_tile(trans, tile_x, tile_y, stride, tile_size, width, height):  # type: ignore[no-untyped-def]
-    """Start a tile: transmittance 1 inside the image, finished outside. Returns its rows and columns."""
-    real = trans.dtype.type
-    rows = min(tile_size, height - tile_y)
-    columns = min(tile_size, width - tile_x)
-    trans[:] = real(-1)
-    for row in range(rows):
-        trans[row * stride : row * stride + columns] = real(1)
-    return rows, columns
+def new_block(planes, dtype):  # type: ignore[no-untyped-def]
+    """A buffer with room for `planes` more planes, and its pixel columns and rows filled in."""
+    block = np.zeros(PLANES + planes * SIZE, dtype)
+    for p in range(SIZE):
+        block[COLUMN + p] = p % COLUMNS
+        block[ROW + p] = p // COLUMNS
+    return block
 
 
 @kernel
-def finished(trans):  # type: ignore[no-untyped-def]
-    """Whether every pixel of the tile is finished."""
-    best = trans[0]
-    for p in range(trans.shape[0]):
-        best = max(best, trans[p])
+def blocks_of(tile_size):  # type: ignore[no-untyped-def]
+    """Blocks across and down a tile."""
+    return (tile_size + COLUMNS - 1) // COLUMNS, (tile_size + ROWS - 1) // ROWS
+
+
+@kernel
+def open_block(block, number, tile, tile_size, tile_width, tile_height, width, height):  # type: ignore[no-untyped-def]
+    """Start block `number` of a tile: transmittance 1 inside the image, finished outside.
+
+    Returns its camera, left, top, columns and rows; rows is 0 for a block that lies outside.
+    """
+    real = block.dtype.type
+    across, _ = blocks_of(tile_size)
+    per_camera = tile_width * tile_height
+    camera = tile // per_camera
+    tile_y = (tile - camera * per_camera) // tile_width * tile_size
+    tile_x = (tile - camera * per_camera) % tile_width * tile_size
+    left = tile_x + number % across * COLUMNS
+    top = tile_y + number // across * ROWS
+    columns = min(COLUMNS, tile_x + tile_size - left, width - left)
+    rows = min(ROWS, tile_y + tile_size - top, height - top)
+    if columns <= 0 or rows <= 0:
+        return camera, left, top, 0, 0
+    for row in range(ROWS):
+        for column in range(COLUMNS):
+            inside = row < rows and column < columns
+            block[TRANS + row * COLUMNS + column] = real(1) if inside else real(-1)
+    return camera, left, top, columns, rows
+
+
+@kernel
+def finished(block):  # type: ignore[no-untyped-def]
+    """Whether every pixel of the block is finished."""
+    best = block[TRANS]
+    for p in range(SIZE):
+        best = max(best, block[np.uintp(TRANS + p)])
     return best < 0
