@@ -91,7 +91,7 @@ class SceneClusters:
     """Groups of a scene at any scale.
 
     The sample is drawn once, so that neighbouring scales differ by the scale alone and a change of scale costs one
-    HDBSCAN over the sample and one product over all Gaussians. The last scales are kept.
+    HDBSCAN over the sample and one product over all Gaussians. The centres of the last scales are kept.
     """
 
     def __init__(self, features: Tensor, options: ClusterOptions | None = None, keep: int = 8) -> None:
@@ -111,14 +111,22 @@ class SceneClusters:
         self._known: OrderedDict[bytes, Tensor] = OrderedDict()
         self._keep = keep
 
-    def groups(self, gate: Tensor) -> Tensor:
-        """[N] int64 group of each Gaussian under a gate [D]; 0 is noise."""
+    def centres(self, gate: Tensor) -> Tensor:
+        """Mean directions [C, D] of the groups under a gate [D], the largest first."""
         key = gate.detach().cpu().numpy().tobytes()
         if key not in self._known:
             units = gated(self.features[self._sample], gate)
-            centres = cluster_centres(units, self.options.min_cluster_size, self.options.epsilon)
-            self._known[key] = assign(self.features, gate, centres, self.options.min_similarity)
+            self._known[key] = cluster_centres(units, self.options.min_cluster_size, self.options.epsilon)
             while len(self._known) > self._keep:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]
+
+    def assign(self, features: Tensor, gate: Tensor) -> Tensor:
+        """Groups [...] int64 of any features [..., D], ungated, e.g. composited ones; 0 is noise."""
+        flat = assign(features.reshape(-1, features.shape[-1]), gate, self.centres(gate), self.options.min_similarity)
+        return flat.reshape(features.shape[:-1])
+
+    def groups(self, gate: Tensor) -> Tensor:
+        """[N] int64 group of each Gaussian under a gate [D]; 0 is noise."""
+        return self.assign(self.features, gate)

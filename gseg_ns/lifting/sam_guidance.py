@@ -2,8 +2,43 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gseg_ns.errors import GsegError
+
+
+def read_embedding(path: Path) -> Tensor:
+    """Read a stored image embedding, without the padding of the square that the encoder saw.
+
+    Args:
+        path: .npz with `embedding` [C, S, S] and, where the image was padded, `input_size` [2] (height, width) of the
+            image within a square of side `square`.
+
+    Returns:
+        [h, w, C] float32; its grid spans the image.
+
+    Raises:
+        GsegError: the file is missing or is no embedding.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            grid = np.asarray(stored["embedding"], dtype=np.float32)
+            used = stored["input_size"] / stored["square"] if "input_size" in stored else np.ones(2)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise GsegError(
+            f"{path} is not a stored image embedding ({error}). Make the masks again with embeddings, or leave the "
+            "SAM guidance out."
+        ) from error
+    if grid.ndim != 3 or not np.isfinite(grid).all():
+        raise GsegError(f"{path} holds an array of shape {grid.shape}, not an embedding of channels, rows, columns.")
+    height, width = (max(1, round(size * share)) for size, share in zip(grid.shape[1:], used, strict=True))
+    return torch.from_numpy(np.ascontiguousarray(grid[:, :height, :width].transpose(1, 2, 0)))
 
 
 class SamProjection(nn.Module):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 
-_ROWS = 1 << 14
-"""Gaussians at a time: 16384 x 32 floats are 2 MiB, so all that is done to them is done in the cache."""
+_ROWS = 1 << 12
+"""Gaussians at a time: 4096 x 32 floats are 512 KiB, so all that is done to them is done in a core's cache."""
 
 _OPAQUE = 0.5
 """A click where the splat covers less of the pixel than this hits nothing."""
@@ -158,6 +158,7 @@ def queries(
     return torch.cat(positive), torch.cat(negative)
 
 
+@torch.no_grad()
 def similarity(features: Tensor, query: Tensor, gate: Tensor | None = None) -> Tensor:
     """Largest cosine of each Gaussian's feature with any query, both under the gate.
 
@@ -178,10 +179,11 @@ def similarity(features: Tensor, query: Tensor, gate: Tensor | None = None) -> T
     # <g f, g q> / |g f||g q|: the gate of the Gaussian's side moves into the query, that of its length into g^2.
     target = (F.normalize(query * gate, dim=-1) * gate).T.contiguous()
     square = (gate * gate)[:, None].contiguous()
-    rows = len(features) if features.is_cuda else _ROWS
+    rows = max(len(features), 1) if features.is_cuda else _ROWS
+    squares = features.new_empty(min(rows, len(features)), features.shape[1])
     for start in range(0, len(features), rows):
         block = features[start : start + rows]
-        length = (block * block).mm(square).clamp_min_(1e-24).rsqrt_()
+        length = torch.mul(block, block, out=squares[: len(block)]).mm(square).clamp_min_(1e-24).rsqrt_()
         torch.mul(block.mm(target).amax(dim=1), length[:, 0], out=best[start : start + rows])
     return best
 

@@ -35,7 +35,8 @@ def projection(means: Tensor, device: str = "cpu") -> dict[str, Any]:
     count = len(means)
     quats = torch.tensor([1.0, 0, 0, 0]).expand(count, 4)
     arguments = (means, quats, torch.full((count, 3), 0.12), torch.full((count,), 0.8), torch.eye(4)[None], K[None])
-    return project(*(value.to(device) for value in arguments), WIDTH, HEIGHT)
+    means, quats, scales, opacities, viewmats, Ks = (value.to(device) for value in arguments)
+    return project(means, quats, scales, opacities, viewmats, Ks, WIDTH, HEIGHT)
 
 
 def halves() -> MaskSet:

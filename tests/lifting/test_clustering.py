@@ -26,7 +26,9 @@ def test_groups_follow_the_gate_and_noise_stays_noise() -> None:
         assert len(parts[60 * group : 60 * group + 60].unique()) == 1
     for group in range(3):
         assert len(wholes[120 * group : 120 * group + 120].unique()) == 1
-    assert clusters.groups(torch.ones(3)) is parts
+    assert clusters.centres(torch.ones(3)) is clusters.centres(torch.ones(3))
+    image = clusters.assign(torch.stack([torch.zeros(3), clusters.features[0]]).reshape(1, 2, 3), torch.ones(3))
+    assert image.tolist() == [[0, int(parts[0])]]
 
 
 def test_too_few_gaussians_are_all_noise() -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from gseg_ns.errors import GsegError
 from gseg_ns.lifting.sam_guidance import (
     SamProjection,
     accept_mean_query,
     clutter_loss,
     guidance_loss,
     prototypes,
+    read_embedding,
     sam_threshold,
 )
 
@@ -67,3 +72,22 @@ def test_acceptance_and_threshold() -> None:
     assert not accept_mean_query(query, features, torch.zeros_like(left))
     assert sam_threshold(torch.tensor([0.0, 2.0])) == pytest.approx(2.0)
     assert sam_threshold(torch.zeros(0)) == 0
+
+
+def test_embedding_is_read_without_its_padding(tmp_path: Path) -> None:
+    grid = np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float16)
+    np.savez(tmp_path / "a.npz", embedding=grid, input_size=np.array([768, 1024]), square=np.array(1024))
+    found = read_embedding(tmp_path / "a.npz")
+    assert found.shape == (6, 8, 4)
+    assert found[5, 2].tolist() == grid[:, 5, 2].tolist()
+    np.savez(tmp_path / "b.npz", embedding=grid)
+    assert read_embedding(tmp_path / "b.npz").shape == (8, 8, 4)
+
+
+def test_what_is_no_embedding_is_an_error(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", values=np.zeros(3))
+    np.savez(tmp_path / "flat.npz", embedding=np.zeros(3))
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    for name in ("other", "flat", "broken", "missing"):
+        with pytest.raises(GsegError, match=name):
+            read_embedding(tmp_path / f"{name}.npz")

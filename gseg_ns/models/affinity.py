@@ -1,0 +1,104 @@
+"""What both versions of SAGA share: affinity features, groups by clustering, prompts by likeness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gseg_ns.lifting.affinity import nearest_neighbours, smooth
+from gseg_ns.lifting.clustering import ClusterOptions, SceneClusters
+from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
+
+AFFINITY_DIM = 32
+"""Channels of an affinity feature in both papers."""
+
+_STALE = 500
+"""Steps after which groups are clustered anew while training goes on."""
+
+
+@dataclass
+class AffinityModelConfig(SegmentationModelConfig):
+    """Methods with affinity features."""
+
+    _target: type = field(default_factory=lambda: AffinityModel)
+    clusters: ClusterOptions = field(default_factory=ClusterOptions)
+    """How the whole scene is divided into groups"""
+    default_scale: float = 0.5
+    """Scale in [0, 1] of groups where none is asked for: the share of the scene's masks that are smaller"""
+
+
+class AffinityModel(SegmentationModel):
+    """Gaussians whose features say what belongs together: groups are clusters of them."""
+
+    config: AffinityModelConfig
+    feature_dims = {"affinity": AFFINITY_DIM}  # noqa: RUF012
+    main_feature = "affinity"
+    prompts_by_feature = True
+    smoothing = 1
+    """Neighbours that a trained feature is averaged over; 1: none."""
+
+    finished: Tensor
+
+    def populate_modules(self) -> None:
+        """Build the model."""
+        super().populate_modules()
+        self.register_buffer("finished", torch.zeros((), dtype=torch.bool))
+        self._clusters: tuple[int, SceneClusters] | None = None
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Save the features as their smoothed form (SAGA, section 3.3), once."""
+        if not self.finished and self.smoothing > 1:
+            features = self.gauss_params["affinity"].data
+            features.copy_(smooth(features, nearest_neighbours(self.means, self.smoothing)))
+        self.finished.fill_(True)
+        self._clusters = None
+
+    def step_post_backward(self, step: int) -> None:
+        """As in the base; after the last step the features are finished, before the last checkpoint is written."""
+        super().step_post_backward(step)
+        if self.in_feature_phase:
+            self.finished.fill_(False)
+            if step >= self.config.num_iterations - 1:
+                self.finish()
+
+    # ------------------------------------------------------------------------------------------------- inference
+
+    def gate(self, scale: float) -> Tensor | None:
+        """What features are multiplied with before they are compared: [D], or None for nothing."""
+        return None
+
+    def _gate(self, scale: float | None) -> Tensor:
+        gate = self.gate(self.config.default_scale if scale is None else scale)
+        return torch.ones(AFFINITY_DIM, device=self.device) if gate is None else gate
+
+    def _scene_clusters(self) -> SceneClusters:
+        """The clusters of the present features; in training, of features that are not much older."""
+        if self._clusters is None or not 0 <= self.step - self._clusters[0] < _STALE:
+            features = self.gauss_params["affinity"].detach()
+            self._clusters = self.step, SceneClusters(features, self.config.clusters)
+        return self._clusters[1]
+
+    @torch.no_grad()
+    def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
+        """The group of composited features [..., D]: [...] int64, 0 where none is like them or nothing is there."""
+        if not self.in_feature_phase:
+            return torch.zeros(features.shape[:-1], dtype=torch.long, device=features.device)
+        return self._scene_clusters().assign(features, self._gate(scale))
+
+    @torch.no_grad()
+    def gaussian_groups(self, scale: float | None = None) -> Tensor:
+        """The group of each Gaussian at a scale: [N] int64, 0 = noise."""
+        return self.decode(self.gauss_params["affinity"], scale)
+
+    # ----------------------------------------------------------------------------------------------- checkpoints
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
+        """Load a checkpoint; one from the middle of training is finished, unless training goes on from it."""
+        super().load_state_dict(dict, **kwargs)
+        self._clusters = None
+        if not self.training and self.in_feature_phase:
+            self.finish()

@@ -1,0 +1,80 @@
+"""SAGA: Segment Any 3D Gaussians (Cen et al., AAAI 2025), with scale-gated affinity features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
+from torch import Tensor
+from torch.nn import Parameter
+
+from gseg_ns.lifting.affinity import ScaleGate
+from gseg_ns.lifting.affinity_training import AffinityOptions, AffinityViews
+from gseg_ns.lifting.scales import ScaleQuantiles
+from gseg_ns.masks import MaskSet
+from gseg_ns.models.affinity import AFFINITY_DIM, AffinityModel, AffinityModelConfig
+
+
+@dataclass
+class SagaModelConfig(AffinityModelConfig):
+    """SAGA: geometry first, then affinity features with a scale gate, from overlapping masks of all sizes."""
+
+    _target: type = field(default_factory=lambda: SagaModel)
+    affinity: AffinityOptions = field(default_factory=AffinityOptions)
+    """How affinity features are trained"""
+    scale_gate: bool = True
+    """Features are gated by a scale. Off: one granularity for all scales (the paper's ablation)"""
+
+
+class SagaModel(AffinityModel):
+    """Geometry phase, then features on frozen geometry."""
+
+    config: SagaModelConfig
+    has_scales = True
+
+    def populate_modules(self) -> None:
+        """Build the model, its gate and the map from metric scales to [0, 1]."""
+        super().populate_modules()
+        self.smoothing = self.config.affinity.neighbours
+        self.scale_gate = ScaleGate(AFFINITY_DIM, self.config.scale_gate)
+        self.scale_quantiles = ScaleQuantiles()
+        self._views: AffinityViews | None = None
+
+    def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
+        """Small random vectors, as the official code: [count, dim]."""
+        return 1e-2 * torch.randn((count, dim))
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Splatfacto's groups, the features and the gate."""
+        return {**super().get_param_groups(), "scale_gate": list(self.scale_gate.parameters())}
+
+    def start_feature_phase(self) -> None:
+        """Measure all masks in 3D and cache what the sampled pixels see."""
+        count = len(self.masks().train_dataset)
+        self._views = AffinityViews(
+            self.means.detach(),
+            track(self._mask_views(), "Measuring masks", total=count, console=CONSOLE, transient=True),
+            count,
+            self.scale_quantiles,
+            self.config.affinity,
+            seed=self.step,
+        )
+
+    def _mask_views(self) -> Iterator[tuple[int, dict[str, Any], Tensor, MaskSet]]:
+        for view in range(len(self.masks().train_dataset)):
+            masks = self.masks().mask_set(view)
+            if masks is not None:
+                yield view, self.project_view(view), self.view_camera(view).K, masks
+
+    def feature_losses(self, view: int) -> dict[str, Tensor]:
+        """The correspondence loss at drawn scales, and the norm regularisation (Eq. 13)."""
+        assert self._views is not None
+        return self._views.losses(view, self.gauss_params["affinity"], self.scale_gate)
+
+    def gate(self, scale: float) -> Tensor:
+        """The scale gate [D] at a scale in [0, 1]."""
+        return self.scale_gate.at(scale)

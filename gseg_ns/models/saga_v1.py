@@ -1,0 +1,133 @@
+"""The first version of SAGA (Cen et al., arXiv 2312.00860v1): SAM guidance and mask correspondence, one granularity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.correspondence import mask_set_overlap, overlap_loss
+from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
+from gseg_ns.lifting.sam_guidance import SamProjection, clutter_loss, guidance_loss, prototypes, read_embedding
+from gseg_ns.masks import MaskFolder
+from gseg_ns.models.affinity import AFFINITY_DIM, AffinityModel, AffinityModelConfig
+
+
+@dataclass
+class SagaV1ModelConfig(AffinityModelConfig):
+    """SAGA's first version: needs the image embeddings that SAM made beside the masks."""
+
+    _target: type = field(default_factory=lambda: SagaV1Model)
+    embeddings_dir: Path = Path("embeddings")
+    """Folder of image embeddings (.npz), relative to the scene, named as the masks"""
+    guidance_weight: float = 1.0
+    """Weight of the SAM-guidance loss; 0 leaves it out, and needs no embeddings"""
+    correspondence_weight: float = 1.0
+    """Weight of the correspondence loss (lambda of the paper); 0 leaves it out"""
+    clutter_weight: float = 0.1
+    """Weight of the loss on Gaussians that answer to any mask; in the official code, not in the paper"""
+    clutter_share: float = 0.1
+    """Share of the Gaussians drawn for it in each step"""
+    num_pixels: int = 1000
+    """Pixels drawn from a view in each step (the official code: all of a 64 x 64 image)"""
+    cache_gib: float = 2.0
+    """Memory for the cached contributions of all views together"""
+
+
+class SagaV1Model(AffinityModel):
+    """Geometry phase, then features on frozen geometry."""
+
+    config: SagaV1ModelConfig
+
+    def populate_modules(self) -> None:
+        """Build the model."""
+        super().populate_modules()
+        self.sam_projection = SamProjection(channels=AFFINITY_DIM)
+        self._pools: dict[int, PixelPool | None] = {}
+        self._guides: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
+        """Normal random vectors, as the official code: [count, dim]."""
+        return torch.randn((count, dim))
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Splatfacto's groups, the features and the projection of SAM's embedding."""
+        return {**super().get_param_groups(), "sam_projection": list(self.sam_projection.parameters())}
+
+    def start_feature_phase(self) -> None:
+        """Find the embeddings before any time is spent."""
+        self._pools = {}
+        self._embedding_files = self._find_embeddings() if self.config.guidance_weight > 0 else {}
+
+    def _find_embeddings(self) -> dict[int, Path]:
+        masks = self.masks()
+        folder = MaskFolder(masks.masks_path)
+        root = masks.masks_path.parent / self.config.embeddings_dir
+        found = {}
+        for view, image in enumerate(masks.train_dataset.image_filenames):
+            mask = folder.find(image)
+            if mask is None:
+                continue
+            path = root / mask.relative_to(folder.folder).with_suffix(".npz")
+            if not path.is_file():
+                raise GsegError(
+                    f"saga-v1 is guided by SAM's image embeddings, and {path} is missing. Make the masks with SAM and "
+                    "its embeddings, or train without: --pipeline.model.guidance-weight 0"
+                )
+            found[view] = path
+        return found
+
+    @torch.no_grad()
+    def _pool(self, view: int) -> PixelPool | None:
+        """The cached contributions and masks of a view; None without masks."""
+        if view not in self._pools:
+            masks = self.masks().mask_set(view)
+            if masks is None or len(masks) == 0:
+                self._pools[view] = None
+            else:
+                bound = self.config.cache_gib * 2**30 / len(self.masks().train_dataset)
+                generator = torch.Generator().manual_seed(view)
+                self._pools[view] = make_pool(self.project_view(view), masks, torch.zeros(len(masks)), bound, generator)
+        return self._pools[view]
+
+    def _guide(self, view: int) -> tuple[Tensor, Tensor]:
+        """The embedding [h, w, C] of a view, and its masks [M, h, w] on that grid; kept on the CPU."""
+        if view not in self._guides:
+            embedding = read_embedding(self._embedding_files[view])
+            masks = self.masks().mask_set(view)
+            assert masks is not None
+            self._guides[view] = embedding.half(), masks.resize(*embedding.shape[:2]).decode()
+        return self._guides[view]
+
+    def _guidance(self, view: int, rendered: Tensor, members: Tensor) -> dict[str, Tensor]:
+        """SAM-guidance loss on rendered [P, D] features of pixels in masks [P, M], and the loss on clutter."""
+        embedding, small = (tensor.to(self.device) for tensor in self._guide(view))
+        queries, kept = prototypes(self.sam_projection(embedding.float()), small)
+        features = self.gauss_params["affinity"]
+        drawn = torch.randint(len(features), (round(len(features) * self.config.clutter_share),), device=self.device)
+        return {
+            "sam_guidance": self.config.guidance_weight * guidance_loss(rendered, queries, members[:, kept]),
+            "clutter": self.config.clutter_weight * clutter_loss(features[drawn], queries),
+        }
+
+    def feature_losses(self, view: int) -> dict[str, Tensor]:
+        """SAM guidance and correspondence (Eq. 11)."""
+        features = self.gauss_params["affinity"]
+        pool = self._pool(view)
+        if pool is None:
+            return {"correspondence": features.sum() * 0.0}
+        weights, regions = pool.draw(self.config.num_pixels)
+        rendered = weights.matmul(features)
+        # Keeps the graph alive where both losses are left out.
+        losses = {"correspondence": features.sum() * 0.0}
+        if self.config.correspondence_weight > 0:
+            present, kinds = regions.unique(return_inverse=True)
+            overlap = mask_set_overlap(pool.members[present])
+            losses["correspondence"] = self.config.correspondence_weight * overlap_loss(rendered, kinds, overlap)
+        if self.config.guidance_weight > 0:
+            losses |= self._guidance(view, rendered, pool.members[regions])
+        return losses
