@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.models.splatfacto import SplatfactoModel
 from torch import Tensor
 
 from gseg_ns.editing.edit_list import EDITS_FILE
@@ -84,6 +83,7 @@ class SegmentController:
         self._before_prompt: PackedMask | None = None
         self._groups: tuple[Any, Tensor] | None = None
         self._neighbourhood: tuple[Any, Neighbourhood] | None = None
+        self._channels: dict[str, int] | None = None
         self._shown: tuple[Any, SegmentationModel, Tensor] | None = None
         self.notice = ""
 
@@ -420,7 +420,9 @@ class SegmentController:
             return write_run(config, self.model, splats, source, name, output_dir)
 
     @torch.no_grad()
-    def outputs(self, camera: Cameras, crop: OrientedBox | None) -> dict[str, Tensor]:
+    def outputs(
+        self, camera: Cameras, crop: OrientedBox | None, wanted: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
         """Render a view with edits and highlight. Called with the lock held, by the viewer's render threads.
 
         May be interrupted by an exception at any line: nothing is half-changed then.
@@ -428,33 +430,48 @@ class SegmentController:
         Args:
             camera: the view.
             crop: the viewer's crop box.
+            wanted: the outputs that are looked at; others may be empty. None: all.
         """
         session = self._current()
         scene = session.scene
         model, drawn = self._shown_model(session)
-        outputs: dict[str, Tensor] = SplatfactoModel.get_outputs_for_camera(model, camera, crop)  # type: ignore[assignment]
+        model.set_crop(crop)
+        outputs = cast(dict[str, Tensor], model.render(camera.to(model.device)))
+        self._complete(outputs, model, camera, wanted)
         rgb = outputs["rgb"]
         mask = torch.zeros_like(rgb[..., 0])
-        rows = torch.nonzero(drawn)[:, 0] if drawn is not None else None
-        selected = session.selection.mask
-        if rows is not None:
-            selected = selected[rows]
+        selected, groups = session.selection.mask, None
+        if self.model.has_scales and self._groups is not None and _looked_at("groups", wanted):
+            groups = self._row_groups(scene)
         inside = None if crop is None else crop.within(model.means).reshape(-1)
         if len(model.means) and (inside is None or bool(inside.any())):
-            values = [selected.to(rgb)[:, None]]
-            if self.model.has_scales and self._groups is not None:
-                groups = self._row_groups(scene)
-                values.append(colours(groups if rows is None else groups[rows]).to(rgb) / 255)
-            stacked = torch.cat(values, dim=1)
-            image = model.composite(stacked if inside is None else stacked[inside])
-            mask = image[..., 0].clamp(0, 1)
-            if image.shape[-1] > 1:
-                outputs["groups"] = image[..., 1:].clamp(0, 1)
+
+            def composite(values: Tensor) -> Tensor:
+                values = values if drawn is None else values[drawn]
+                return model.composite(values if inside is None else values[inside]).clamp(0, 1)
+
+            if bool(selected.any()):
+                mask = composite(selected.to(rgb)[:, None])[..., 0]
+            if groups is not None:
+                outputs["groups"] = composite(colours(groups).to(rgb) / 255)
         for name in ("rgb", "groups"):
-            if name in outputs:
+            if name in outputs and _looked_at(name, wanted):
                 outputs[name] = highlight(outputs[name], mask)
         outputs["selection"] = mask[..., None]
         return outputs
+
+    def _complete(
+        self, outputs: dict[str, Tensor], model: SegmentationModel, camera: Cameras, wanted: Collection[str] | None
+    ) -> None:
+        """Add the method's own pictures. They cost as much as the colours, so only where one is looked at."""
+        if wanted is None or self._channels is None or any(name in self._channels for name in wanted):
+            extra = model.view_outputs(camera, outputs)
+            self._channels = {name: image.shape[-1] for name, image in extra.items()}
+            outputs.update(extra)
+            return
+        blank = outputs["rgb"].new_zeros(())
+        size = outputs["rgb"].shape[:2]
+        outputs.update({name: blank.expand(*size, channels) for name, channels in self._channels.items()})
 
     def _shown_model(self, session: Session) -> tuple[SegmentationModel, Tensor | None]:
         """The model that draws the edited scene, and which rows of the scene it has (None: all)."""
@@ -470,6 +487,10 @@ class SegmentController:
         model.step, model.background_color = self.model.step, self.model.background_color
         model.training = self.model.training
         return model, drawn
+
+
+def _looked_at(name: str, wanted: Collection[str] | None) -> bool:
+    return wanted is None or name in wanted
 
 
 def _selected(session: Session) -> Tensor:

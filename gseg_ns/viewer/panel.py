@@ -66,7 +66,9 @@ class SegmentPanel(ViewerControl):
     def outputs(self, camera: Cameras, crop: OrientedBox | None) -> dict[str, Tensor]:
         """Render a view with edits and highlight."""
         assert self.controller is not None
-        return self.controller.outputs(camera, crop)
+        control = self.viewer.control_panel
+        shown = {control.output_render, control.split_output_render} if control.split else {control.output_render}
+        return self.controller.outputs(camera, crop, shown)
 
     # -------------------------------------------------------------------------------------------------- setup
 
@@ -95,8 +97,10 @@ class SegmentPanel(ViewerControl):
         self._refresh()
 
     def _build_picking(self, gui: viser.GuiApi) -> None:
-        self._tool = gui.add_button_group("Pick", ("Click +", "Click -", "Rectangle", "Stop"))
-        self._tool.on_click(lambda _: self._choose_tool(str(self._tool.value)))
+        click = gui.add_button_group("Click", ("Click +", "Click -"))
+        click.on_click(lambda _: self._choose_tool(click.value))
+        draw = gui.add_button_group("Draw", ("Rectangle", "Stop"))
+        draw.on_click(lambda _: self._choose_tool(draw.value))
         self._keep_picking = gui.add_checkbox(
             "Keep picking", False, hint="Stay in this mode after a click. The camera does not move meanwhile."
         )
@@ -135,7 +139,7 @@ class SegmentPanel(ViewerControl):
         )
         self._group_list = gui.add_markdown("")
         self._group = gui.add_dropdown("Group", (_NO_GROUP,))
-        act = gui.add_button_group("Group ", ("Pick", "Hide", "Isolate", "Show all"))
+        act = gui.add_button_group("Group ", ("Pick", "Hide", "Isolate"))
         act.on_click(lambda _: self._do(lambda: self._on_group(act.value)))
         name = gui.add_text("Group name", "")
         gui.add_button("Rename group").on_click(
@@ -144,14 +148,14 @@ class SegmentPanel(ViewerControl):
 
     def _build_edits(self, gui: viser.GuiApi) -> None:
         controller = self._controller
-        show = gui.add_button_group("Show", ("Hide", "Isolate", "Show all", "Remove"))
+        show = gui.add_button_group("Object", ("Hide", "Isolate", "Remove"))
         operations: dict[str, Callable[[], Operation]] = {
             "Hide": lambda: Hide(controller.packed()),
             "Isolate": lambda: Isolate(controller.packed()),
-            "Show all": ShowAll,
             "Remove": lambda: Remove(controller.packed()),
         }
         show.on_click(lambda _: self._edit(operations[show.value]))
+        gui.add_button("Show all").on_click(lambda _: self._edit(ShowAll))
         colour = gui.add_rgb("Colour", (230, 60, 60))
         gui.add_button("Recolour").on_click(
             lambda _: self._edit(
@@ -162,14 +166,14 @@ class SegmentPanel(ViewerControl):
         gui.add_button("Set opacity").on_click(
             lambda _: self._edit(lambda: SetOpacity(controller.packed(), float(opacity.value)))
         )
-        move = gui.add_vector3("Move", (0.0, 0.0, 0.0), step=0.01, hint="Scene units")
+        move = gui.add_vector3("Shift", (0.0, 0.0, 0.0), step=0.01, hint="Scene units")
         turn = gui.add_vector3("Turn", (0.0, 0.0, 0.0), step=1.0, hint="Degrees about x, y, z, about its own centre")
         size = gui.add_number("Size x", 1.0, min=0.01, step=0.05)
-        place = gui.add_button_group("Place", ("Transform", "Duplicate"))
+        place = gui.add_button_group("Place", ("Move", "Copy"))
 
         def placed() -> Operation:
             rotation = _quaternion(turn.value)
-            kind = Transform if place.value == "Transform" else Duplicate
+            kind = Transform if place.value == "Move" else Duplicate
             return kind(
                 mask=controller.packed(),
                 translation=tuple(map(float, move.value)),  # type: ignore[arg-type]
@@ -300,8 +304,6 @@ class SegmentPanel(ViewerControl):
         return options[str(self._group.value)]
 
     def _on_group(self, action: str) -> str:
-        if action == "Show all":
-            return self._controller.edit(ShowAll())
         group = self._chosen_group().id
         if action == "Pick":
             return self._controller.select_group(group, self._chosen_mode())

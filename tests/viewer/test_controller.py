@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox, SceneBox
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.editing.operations import Duplicate, Isolate, Recolour, Remove, Swap
+from gseg_ns.errors import GsegError
+from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.edited import with_gaussians
+from gseg_ns.models.gaga import GagaModel, GagaModelConfig
+from gseg_ns.splats.ply import read_ply
+from gseg_ns.viewer.controller import SegmentController
+
+PER_BALL = 150
+
+
+def view(width: int = 96, height: int = 64, distance: float = 4.0) -> Cameras:
+    c2w = torch.eye(4)[:3].clone()
+    c2w[2, 3] = distance  # looks along -z at the origin
+    return Cameras(c2w[None], fx=80.0, fy=80.0, cx=width / 2, cy=height / 2, width=width, height=height)
+
+
+CENTRES = torch.tensor([[-1.2, 0.0, 0.0], [0.0, 0.0, 0.0], [1.2, 0.0, 0.0]])
+
+
+def make_model() -> GagaModel:
+    """Three balls side by side, groups 1, 2, 3."""
+    g = torch.Generator().manual_seed(0)
+    points = torch.nn.functional.normalize(torch.randn(3 * PER_BALL, 3, generator=g), dim=1) * 0.35
+    points = points + CENTRES.repeat_interleave(PER_BALL, 0)
+    seeds = (points, torch.randint(0, 255, (len(points), 3), generator=g))
+    config = GagaModelConfig(sh_degree=2, max_gaussians=0)
+    box = SceneBox(torch.tensor([[-2.0] * 3, [2.0] * 3]))
+    model = config.setup(scene_box=box, num_train_data=1, seed_points=seeds, metadata={})
+    model.classifier.resize(4)
+    with torch.no_grad():
+        model.gauss_params["opacities"].fill_(3.0)
+        model.gauss_params["scales"].fill_(-2.6)
+        features = torch.zeros(len(points), 16)
+        features[torch.arange(len(points)), torch.arange(3).repeat_interleave(PER_BALL)] = 1.0
+        model.gauss_params["identity"].copy_(features)
+        weight = torch.zeros_like(model.classifier.weight)
+        weight.view(weight.shape[0], -1)[1:4, :3] = 5 * torch.eye(3)
+        model.classifier.weight.copy_(weight)
+        model.classifier.bias.zero_()
+    model.step = 30_000
+    return model.eval()
+
+
+@pytest.fixture
+def model() -> GagaModel:
+    return make_model()
+
+
+@pytest.fixture
+def controller(model: GagaModel) -> SegmentController:
+    return SegmentController(model)
+
+
+def pixel_of(ball: int) -> tuple[float, float]:
+    return 48 + 80 * float(CENTRES[ball, 0]) / 4, 32.0
+
+
+def rows(*balls: int) -> torch.Tensor:
+    return torch.isin(torch.arange(3 * PER_BALL) // PER_BALL, torch.tensor(balls))
+
+
+def test_the_fixture_is_what_it_says(model: GagaModel) -> None:
+    assert model.gaussian_groups().tolist() == [1] * PER_BALL + [2] * PER_BALL + [3] * PER_BALL
+
+
+def test_click_plus_and_minus_and_undo(controller: SegmentController) -> None:
+    camera = to_camera(view())
+    said = controller.click(camera, *pixel_of(1), positive=True)
+    assert "group 2" in said
+    assert "150 Gaussians" in said
+    assert torch.equal(controller.selected, rows(1))
+    controller.click(camera, *pixel_of(2), positive=True)
+    assert torch.equal(controller.selected, rows(1, 2))
+    controller.click(camera, *pixel_of(1), positive=False)
+    assert torch.equal(controller.selected, rows(2))
+    controller.undo()
+    assert torch.equal(controller.selected, rows(1, 2))
+    controller.undo()
+    assert torch.equal(controller.selected, rows(1))
+    controller.redo()
+    assert torch.equal(controller.selected, rows(1, 2))
+    assert "450 Gaussians selected" in controller.summary()
+
+
+@pytest.mark.parametrize(("x", "y"), [(48.0, 2.0), (-3.0, 10.0), (400.0, 10.0)])
+def test_clicks_on_nothing_change_nothing(controller: SegmentController, x: float, y: float) -> None:
+    with pytest.raises(GsegError, match=r"nothing at|outside"):
+        controller.click(to_camera(view()), x, y, positive=True)
+    assert not controller.selected.any()
+    assert "nothing to undo" in controller.undo()
+
+
+def test_rectangle_takes_what_is_seen(controller: SegmentController) -> None:
+    camera = to_camera(view())
+    x, _ = pixel_of(0)
+    controller.drag(camera, (x + 12, 50), (x - 12, 10), "set", visible_only=False)
+    assert torch.equal(controller.selected, rows(0))
+    controller.drag(camera, (x - 12, 10), (x + 12, 50), "set", visible_only=True)
+    front = controller.selected
+    assert 0 < int(front.sum()) < PER_BALL
+    assert bool((front <= rows(0)).all())
+    assert float(controller.model.means.detach()[front][:, 2].mean()) > 0  # towards the camera
+
+
+def test_a_copy_is_clicked_apart_from_its_original(controller: SegmentController) -> None:
+    camera = to_camera(view())
+    controller.click(camera, *pixel_of(0), positive=True)
+    controller.edit(Duplicate(controller.packed(), (0.0, 1.0, 0.0)))
+    copy = controller.selected
+    assert int(copy.sum()) == PER_BALL
+    controller.change("none")
+    controller.click(camera, *pixel_of(0), positive=True)
+    assert torch.equal(controller.selected[: 3 * PER_BALL], rows(0))
+    assert not controller.selected[3 * PER_BALL :].any()
+    controller.change("none")
+    x, y = pixel_of(0)
+    controller.click(camera, x, y - 20, positive=True)
+    assert torch.equal(controller.selected, copy)
+
+
+def test_grow_shrink_clean(controller: SegmentController) -> None:
+    with pytest.raises(GsegError, match="Nothing is selected"):
+        controller.change("grow")
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    controller.change("shrink")
+    assert bool((controller.selected <= rows(1)).all())
+    controller.change("none")
+    half = rows(1) & (controller.model.means[:, 0] < 0)
+    with controller._held() as session:
+        session.select(half)
+    controller.change("grow")
+    assert int(controller.selected.sum()) > int(half.sum())
+    assert bool((controller.selected <= rows(1)).all())
+    with controller._held() as session:
+        session.select(rows(1) | (torch.arange(450) == 5))
+    controller.change("clean")
+    assert not controller.selected[5]
+
+
+def test_outputs_show_selection_and_edits_and_leave_the_model_alone(
+    model: GagaModel, controller: SegmentController
+) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    plain = controller.outputs(view(), None)
+    assert not plain["selection"].any()
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    shown = controller.outputs(view(), None)
+    assert set(shown) == set(plain)
+    x, y = (int(v) for v in pixel_of(1))
+    assert shown["selection"][y, x, 0] > 0.9
+    assert shown["selection"][y, int(pixel_of(2)[0]), 0] < 0.01
+    assert not torch.allclose(shown["rgb"][y, x], plain["rgb"][y, x])
+
+    controller.edit(Isolate(controller.packed()))
+    isolated = controller.outputs(view(), None)
+    assert set(isolated) == set(plain)
+    assert isolated["accumulation"][y, int(pixel_of(0)[0]), 0] < 0.01
+    controller.undo()
+    controller.edit(Remove(controller.packed()))
+    removed = controller.outputs(view(), None)
+    assert removed["accumulation"][y, x, 0] < 0.01
+    assert torch.allclose(removed["rgb"][y, : x // 2], plain["rgb"][y, : x // 2], atol=1e-5)
+    for name, value in model.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, before[name]), name
+
+
+def test_outputs_that_nobody_looks_at_are_not_computed(controller: SegmentController) -> None:
+    full = controller.outputs(view(), None)
+    quick = controller.outputs(view(), None, {"rgb"})
+    assert {k: v.shape for k, v in quick.items()} == {k: v.shape for k, v in full.items()}
+    assert torch.equal(quick["rgb"], full["rgb"])
+    assert not quick["features"].any()
+    assert torch.equal(controller.outputs(view(), None, {"groups"})["groups"], full["groups"])
+
+
+def test_a_crop_box_and_a_selection(controller: SegmentController) -> None:
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    box = OrientedBox.from_params((1.2, 0.0, 0.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert not controller.outputs(view(), box)["selection"].any()
+    nowhere = OrientedBox.from_params((50.0, 0.0, 0.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert not controller.outputs(view(), nowhere)["selection"].any()
+    controller.edit(Remove(controller.packed()))
+    assert not controller.outputs(view(), nowhere)["selection"].any()
+    everything = OrientedBox.from_params((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (9.0, 9.0, 9.0))
+    assert controller.outputs(view(), everything)["accumulation"].max() > 0.9
+
+
+def test_everything_removed_can_be_drawn(controller: SegmentController) -> None:
+    controller.change("all")
+    controller.edit(Remove(controller.packed()))
+    assert controller.outputs(view(), None)["accumulation"].max() == 0
+    with pytest.raises(GsegError, match="nothing at"):
+        controller.click(to_camera(view()), *pixel_of(1), positive=True)
+
+
+def test_groups_are_listed_named_and_hidden(controller: SegmentController) -> None:
+    assert [(g.id, g.count, g.hidden) for g in controller.groups()] == [(i, PER_BALL, False) for i in (1, 2, 3)]
+    controller.label(2, "mug")
+    controller.select_group(2)
+    assert torch.equal(controller.selected, rows(1))
+    controller.edit(Isolate(controller.packed()))
+    groups = {g.id: g for g in controller.groups()}
+    assert groups[2].name == "mug"
+    assert groups[1].hidden
+    assert not groups[2].hidden
+
+
+def test_training_under_the_session(model: GagaModel, controller: SegmentController) -> None:
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    controller.edit(Recolour(controller.packed(), (1.0, 0.0, 0.0)))
+    with torch.no_grad():
+        model.gauss_params["means"] += 0.01  # a step of the optimizer
+    controller.outputs(view(), None)
+    assert torch.equal(controller.selected, rows(1))
+    assert torch.equal(controller._session.scene.splats.means, model.means)
+    with torch.no_grad():
+        for name, value in model.gauss_params.items():
+            model.gauss_params[name] = torch.nn.Parameter(value[:-7])
+    controller.outputs(view(), None)
+    assert not controller.selected.any()
+    assert "start anew" in controller.notice
+
+
+def test_export(controller: SegmentController, model: GagaModel, tmp_path: Path) -> None:
+    path = tmp_path / "mug.ply"
+    with pytest.raises(GsegError, match="nothing was written"):
+        controller.export_ply(path)
+    assert not path.exists()
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    controller.export_ply(path)
+    written = read_ply(path)
+    expected = model.splats().subset(rows(1))
+    for name in ("means", "quats", "scales", "opacities", "sh"):
+        assert torch.equal(getattr(written, name), getattr(expected, name)), name
+    with pytest.raises(GsegError, match="there already"):
+        controller.export_ply(path)
+    controller.export_ply(path, overwrite=True)
+
+
+def test_save_load_and_recall(controller: SegmentController, model: GagaModel, tmp_path: Path) -> None:
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    controller.keep("mug")
+    controller.edit(Remove(controller.packed()))
+    controller.save(tmp_path)
+    other = SegmentController(model)
+    assert "Loaded" in other.load(tmp_path)
+    assert other.names == ["mug"]
+    assert other.outputs(view(), None)["accumulation"][32, 48, 0] < 0.01
+    other.change("none")
+    other.recall("mug")
+    assert torch.equal(other.selected, rows(1))
+    assert SegmentController(model).load(tmp_path / "none") == ""
+
+
+def test_swap_by_name(controller: SegmentController) -> None:
+    camera = to_camera(view())
+    controller.click(camera, *pixel_of(2), positive=True)
+    controller.keep("right")
+    controller.change("none")
+    controller.click(camera, *pixel_of(0), positive=True)
+    controller.edit(Swap(controller.packed(), controller.named_mask("right")))
+    x, y = (int(v) for v in pixel_of(0))
+    assert controller.outputs(view(), None)["accumulation"][y, x, 0] > 0.9
+    assert {g.id: g.count for g in controller.groups()} == {2: PER_BALL, 3: 2 * PER_BALL}
+
+
+def test_an_interrupted_render_leaves_everything_as_it_was(model: GagaModel, controller: SegmentController) -> None:
+    """The viewer's renders are cut short by an exception that a trace function raises at some line."""
+    import sys
+
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    controller.edit(Remove(controller.packed()))
+    expected = SegmentController.outputs(controller, view(), None)["rgb"]
+    state = controller._session.state
+
+    class Interrupted(Exception):
+        pass
+
+    for stop in range(5, 400, 37):
+        controller._shown = None
+        seen = [0]
+
+        def trace(frame, event, arg, seen=seen, stop=stop):
+            if event == "line":
+                seen[0] += 1
+                if seen[0] == stop:
+                    raise Interrupted
+            return trace
+
+        sys.settrace(trace)
+        try:
+            controller.outputs(view(), None)
+        except Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+        assert controller._session.state is state
+        assert torch.allclose(controller.outputs(view(), None)["rgb"], expected)
+
+
+def test_clicks_and_renders_from_many_threads(controller: SegmentController) -> None:
+    camera = to_camera(view())
+    errors: list[BaseException] = []
+
+    def clicking(ball: int) -> None:
+        try:
+            for _ in range(8):
+                controller.click(camera, *pixel_of(ball), positive=True)
+                controller.undo()
+        except BaseException as error:
+            errors.append(error)
+
+    def drawing() -> None:
+        try:
+            for _ in range(8):
+                with controller._lock:
+                    controller.outputs(view(), None)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=clicking, args=(b,)) for b in range(3)] + [threading.Thread(target=drawing)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_only_the_viewers_renders_show_edits(model: GagaModel) -> None:
+    assert not model.panel.is_drawing()
+    model.panel.controller = SegmentController(model)
+    model.panel.controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    assert "selection" not in model.get_outputs_for_camera(view())
+    control = SimpleNamespace(output_render="rgb", split=False, split_output_render="rgb")
+    model.panel.viewer = SimpleNamespace(control_panel=control)
+    seen: dict[str, torch.Tensor] = {}
+    machine = RenderStateMachine(SimpleNamespace(), 10.0, SimpleNamespace())  # type: ignore[arg-type]
+    machine.run = lambda: seen.update(model.get_outputs_for_camera(view()))  # type: ignore[method-assign]
+    machine.start()
+    machine.join()
+    assert seen["selection"].max() > 0.9
+
+
+@pytest.mark.parametrize("degree", [0, 2])
+def test_a_model_with_its_own_gaussians_is_the_same_model(degree: int) -> None:
+    model = make_model()
+    if degree == 0:
+        model.config.sh_degree = 0
+        model.gauss_params["features_rest"] = torch.nn.Parameter(model.gauss_params["features_rest"][:, :0])
+    other = with_gaussians(model, model.splats(), torch.arange(model.num_points))
+    assert isinstance(other, SegmentationModel)
+    a, b = model.get_outputs_for_camera(view()), other.get_outputs_for_camera(view())
+    for name in ("rgb", "depth", "accumulation", "groups"):
+        assert torch.allclose(a[name], b[name], atol=1e-5), name
+    assert torch.equal(model.gaussian_groups(), other.gaussian_groups())
