@@ -103,8 +103,7 @@ def rasterization(
         values = colors.expand(cameras, -1, -1) if colors.dim() == 2 else colors
     else:
         centres = torch.inverse(viewmats)[:, :3, 3]
-        values = sh_colors(sh_degree, means[None] - centres[:, None], colors)
-        values = torch.clamp_min(values + 0.5, 0.0)  # as Inria's code and gsplat do
+        values = sh_colors(sh_degree, means[None] - centres[:, None], colors, meta["radii"])
     depths = meta["depths"][..., None]
     if render_mode in ("D", "ED"):
         values = depths

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +18,38 @@ from numba.extending import intrinsic, overload
 # NaN and infinity keep their meaning (no nnan, ninf): a bad Gaussian must fail its comparisons, not spread.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
-kernel = njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+
+def _compiler(fastmath: set[str] | bool) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator that compiles without the GIL and caches on disk, for this state of all kernel sources.
+
+    Numba's cache looks only at the file of a function, yet kernels inline others across files: an edited helper would
+    leave stale callers behind. So the cache's stamp is replaced by one of the whole folder. Where the folder cannot
+    be written, Numba itself falls back to the user's cache folder, or to NUMBA_CACHE_DIR.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        compiled = njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy")(function)
+        index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+        if index is not None and hasattr(index, "_source_stamp"):
+            index._source_stamp = _sources_stamp()
+        return compiled
+
+    return decorate
+
+
+@functools.cache
+def _sources_stamp() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+kernel = _compiler(FASTMATH)
 
 # For arithmetic that several kernels must repeat to the last bit: no reordering, and fused only where written.
-# `fastmath=False` must be said: left out, the flags would be the caller's.
-exact = njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+# `False` must be said: left out, the flags would be the caller's.
+exact = _compiler(False)
 
 _LOG2E = 1.4426950408889634
 

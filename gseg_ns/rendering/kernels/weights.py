@@ -38,7 +38,7 @@ PACKED = 16
 @kernel
 def cutoff(opacity):  # type: ignore[no-untyped-def]
     """Largest sigma at which `opacity` still gives alpha >= 1/255, plus slack; negative if there is none."""
-    if not opacity * 255.0 >= 1.0:
+    if not 1.0 <= opacity * 255.0 < np.inf:
         return -1.0
     return math.log(opacity * 255.0) + CUTOFF_SLACK
 
