@@ -202,20 +202,20 @@ class Renderer:
         if not np.isfinite(depth).all():
             raise ValueError(f"View {index} looks out of the room.")
 
-        rotation = rng.random((len(corners), 2), dtype=np.float32)
-        total = np.zeros((len(corners), 3), dtype=np.float32)
-        for sub in range(samples * samples):
-            # Every pixel continues its own sequence from camera ray to camera ray, so all its shadow rays are spread.
-            step = np.float32(sub * max(self._light_rays, self._bounce_rays)) * _R2
-            offset = (np.array([sub % samples, sub // samples]) + rng.random((len(corners), 2))) / samples
-            for low in range(0, len(corners), _CHUNK):
-                part = slice(low, low + _CHUNK)
-                light = self._shade(
-                    origin, rays(corners[part] + offset[part].astype(np.float32)), rotation[part] + step
-                )
-                # Tone-mapped before averaging: a highlight's edge is then smooth as well.
-                total[part] += _tone(light)
-        image = np.round(to_srgb(total / samples**2) * 255).astype(np.uint8)
+        subs = np.arange(samples * samples)
+        offset = np.stack([subs % samples, subs // samples], axis=1)[:, None] + rng.random((len(subs), len(corners), 2))
+        pixels = (corners + offset / samples).astype(np.float32)  # [S, H * W, 2]
+        # Every pixel continues its own sequence from camera ray to camera ray, so all its shadow rays are spread.
+        step = subs.astype(np.float32)[:, None, None] * max(self._light_rays, self._bounce_rays) * _R2
+        jitter = rng.random((1, len(corners), 2), dtype=np.float32) + step.astype(np.float32)
+        total = np.empty((len(corners), 3), dtype=np.float32)
+        chunk = max(_CHUNK // len(subs), 1)
+        for low in range(0, len(corners), chunk):
+            part = slice(low, low + chunk)
+            light = self._shade(origin, rays(pixels[:, part].reshape(-1, 2)), jitter[:, part].reshape(-1, 2))
+            # Tone-mapped before averaging: a highlight's edge is then smooth as well.
+            total[part] = _tone(light).reshape(len(subs), -1, 3).mean(axis=0)
+        image = np.round(to_srgb(total) * 255).astype(np.uint8)
         return View(
             image.reshape(height, width, 3),
             self._owners[triangle].reshape(height, width),

@@ -31,7 +31,7 @@ class DemoScene:
     """What was written.
 
     Attributes:
-        folder: the scene, to be given to `ns-train ... --data`.
+        folder: the scene (absolute), to be given to `ns-train ... --data`.
         masks: the folder of mask files, one JSON a view.
         ground_truth: the folder with `instance`, `object` and `part` label maps.
         num_objects: objects; their ids are 1..num_objects in all views.
@@ -209,7 +209,8 @@ def write_demo_scene(
     Raises:
         GsegError: a number is out of range, or the folder is in the way or cannot be written.
     """
-    folder = Path(folder)
+    # Resolved: "." has no name to build a sibling from.
+    folder = Path(folder).resolve()
     for option, value, low, high in (
         ("objects", num_objects, 1, 5000),
         ("views", num_views, 8, 100_000),
@@ -260,5 +261,5 @@ def _check_free(folder: Path, overwrite: bool) -> None:
                 raise GsegError(f"{folder} is not empty. Choose another folder, or give --overwrite.")
             if not ((folder / "info.json").is_file() and (folder / "gt" / "instance").is_dir()):
                 raise GsegError(f"{folder} holds something else than a demo scene. Choose another folder.")
-    elif folder.exists() or folder.is_symlink():
+    elif folder.exists():
         raise GsegError(f"{folder} is a file. Choose another folder.")
