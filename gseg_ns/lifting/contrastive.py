@@ -80,15 +80,17 @@ def contrastive_loss(
     min_pixels: int = 20,
     scaled: bool = True,
     per_cluster: bool = True,
+    train_unlabelled: bool = False,
 ) -> Tensor:
     """InfoNCE between pixels and the centroids of their view's masks (Eq. 1).
 
     Args:
         features: rendered features of sampled pixels; scaled to unit length here.
-        labels: masks of the pixels; label 0 (no mask) takes no part.
+        labels: masks of the pixels; label 0 = no mask.
         min_pixels: clusters with no more samples than this take no part, as in the official code.
         scaled: divide similarities by each cluster's temperature (official code); plain dot products otherwise (paper).
         per_cluster: divide the sum over pixels by the number of clusters (official code), else by that of pixels.
+        train_unlabelled: let the pixels of label 0 be one more mask (official code); otherwise they take no part.
 
     Returns:
         A scalar; 0 when fewer than two clusters remain, since there is nothing to tell apart.
@@ -96,7 +98,7 @@ def contrastive_loss(
     if features.shape[0] == 0:
         return features.sum() * 0.0
     found, index, counts = labels.long().unique(return_inverse=True, return_counts=True)
-    keep = ((counts > min_pixels) & (found != 0))[index]
+    keep = ((counts > min_pixels) & ((found != 0) | train_unlabelled))[index]
     features, labels = unit(features[keep]), labels[keep]
     clusters = cluster(features, labels)
     if len(clusters) < 2:

@@ -1,0 +1,229 @@
+"""GradiSeg: Gradient-Guided Gaussian Segmentation with Enhanced 3D Boundary Precision (arXiv 2412.00392)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.optimizers import Optimizers
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.densification import (
+    GRADIENT,
+    accumulate,
+    mean_gradient,
+    reset_monitor,
+    select,
+    split_axis,
+    split_in_two,
+)
+from gseg_ns.lifting.identity import identity_loss
+from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss, update_running_mean
+from gseg_ns.masks import resize_labels
+from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
+from gseg_ns.models.schedule import AUTO
+
+POSITION = "position_gradient"
+"""Strategy-state entry: running mean of the position gradient, [N, 3]."""
+
+
+@dataclass
+class GradiSegModelConfig(IdentityModelConfig):
+    """GradiSeg: identity encodings trained with geometry that feels them, Gaussians split along object boundaries.
+
+    Gaussian Grouping, the baseline of the paper's Table 4: `--pipeline.model.igd False --pipeline.model.la-knn False`.
+    """
+
+    _target: type = field(default_factory=lambda: GradiSegModel)
+    num_iterations: int = 30_000
+    """Length of the run in steps. Set from --max-num-iterations."""
+    densify_stop: float = 0.4
+    """Part of the run after which Splatfacto's densification ends (paper: 12k of 30k)"""
+    identity_start: float = AUTO
+    """Part of the run after which masks are associated, lifted in closed form and trained. -1: 0 where the masks come
+    associated (paper), else 0.25: the memory bank needs geometry, and by then the resolution is full."""
+    identity_weight: float = 1.0
+    """Weight of the 2D cross entropy (Gaussian Grouping: 1; the paper's is unknown)"""
+    neighbour_weight: float = 2.0
+    """Weight of the 3D neighbourhood loss (Gaussian Grouping: 2, divided by the number of classes); 0 leaves it out"""
+    neighbour_every: int = 5
+    """Steps between two evaluations of the 3D neighbourhood loss (Gaussian Grouping: 5)"""
+    neighbour_samples: int = 1000
+    """Gaussians drawn for it (paper: 1000)"""
+    neighbour_count: int = 5
+    """Neighbours of each, itself excluded (paper: 5)"""
+    igd: bool = True
+    """Identity Gradient Guided Densification"""
+    igd_start: float = 0.4
+    """Part of the run after which it begins (paper: 12k of 30k)"""
+    igd_stop: float = 0.5
+    """Part of the run after which it ends (paper: 15k of 30k)"""
+    igd_growth: float = 0.3
+    """Gaussians split in the whole window, as a part of those at its start; each event, one every `refine_every`
+    steps, takes its share of those with the largest identity gradient (30 events of 1 % in the paper's schedule).
+    This comes on top of `max_gaussians`."""
+    igd_threshold: float | None = None
+    """Split every Gaussian above this mean identity gradient instead, in units of a loss summed over pixels"""
+    igd_min_scale: float = 1e-3
+    """Gaussians whose longest axis is shorter (in scene units) are not split"""
+    igd_direction: Literal["longest_axis", "position_gradient", "random"] = "longest_axis"
+    """Principal axis along which a Gaussian is split"""
+    igd_offset: float = 0.5
+    """Distance of a child from its parent's centre, in standard deviations of the parent"""
+    igd_shrink: float = 1.6
+    """Divides a child's extent along the axis (3DGS: 1.6 for two children)"""
+    la_knn: bool = True
+    """Local adaptive neighbours in place of global ones once `la_knn_start` has come"""
+    la_knn_start: float = 0.5
+    """Part of the run after which neighbours are local (the paper's supplement: 15k of 30k; its main text: 12k)"""
+    la_knn_candidates: int = 32
+    """Nearest neighbours among which the local ones are picked"""
+    la_knn_rank: Literal["projection", "distance"] = "projection"
+    """Pick those least far along the direction (paper), or the nearest ones ahead"""
+    position_decay: float = 0.9
+    """Weight of the past in the running mean of the position gradient"""
+
+
+class GradiSegModel(IdentityModel):
+    """Joint training: densification, identity-gradient densification, local neighbours."""
+
+    config: GradiSegModelConfig
+    two_phases = False
+
+    def populate_modules(self) -> None:
+        """Build the model and its 3D loss."""
+        for name in ("densify_stop", "igd_start", "igd_stop", "la_knn_start"):
+            if not 0 <= getattr(self.config, name) <= 1:
+                option = name.replace("_", "-")
+                raise GsegError(f"--pipeline.model.{option} is {getattr(self.config, name)}: give a part of the run")
+        if self.config.stop_split_at == AUTO:
+            self.config.stop_split_at = round(self.config.densify_stop * self.config.num_iterations)
+        super().populate_modules()
+        self._neighbours = NeighbourhoodLoss(
+            num_samples=self.config.neighbour_samples,
+            k=self.config.neighbour_count,
+            num_candidates=self.config.la_knn_candidates,
+            rank_by=self.config.la_knn_rank,
+        )
+        self._drawn: Tensor | None = None
+        """The encodings as they entered the rasterizer in this step: their gradient is that of the 2D loss alone."""
+
+    # -------------------------------------------------------------------------------------------------- schedule
+
+    def _reached(self, fraction: float) -> bool:
+        return self.step >= fraction * self.config.num_iterations
+
+    @property
+    def in_igd_window(self) -> bool:
+        """Whether Gaussians may be split for their identity gradient at the current step."""
+        return self.config.igd and self._reached(self.config.igd_start) and not self._reached(self.config.igd_stop)
+
+    def step_cb(self, optimizers: Optimizers, step: int) -> None:
+        """Note the step; associate the masks when the time has come."""
+        super().step_cb(optimizers, step)
+        start = self.config.identity_start
+        if start == AUTO:
+            start = 0.0 if self.masks().config.masks_are_consistent else 0.25
+        if not self.lookups and self._reached(start):
+            self.associate()
+            self.start_identities()
+            self._refresh_projection(step)
+
+    # ---------------------------------------------------------------------------------------------------- losses
+
+    def get_loss_dict(
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Splatfacto's losses; 2D cross entropy, which moves geometry too; at times the 3D neighbourhood loss."""
+        losses = super().get_loss_dict(outputs, batch, metrics_dict)
+        self._drawn = None
+        if not (self.training and self.lookups):
+            return losses
+        groups = self.group_map(int(batch["image_idx"]))
+        encodings = self.gauss_params["identity"]
+        if groups is not None:
+            self._drawn = encodings * 1.0
+            self._drawn.retain_grad()
+            image = self.composite(self._drawn, detach_geometry=False)
+            targets = resize_labels(groups, *image.shape[:2]).flatten().to(self.device)
+            loss = identity_loss(self.classifier(image).flatten(0, 1), targets, self.config.train_unlabelled)
+            losses["identity_2d"] = self.config.identity_weight * loss
+        if self.config.neighbour_weight > 0 and self.step % self.config.neighbour_every == 0:
+            directions = None
+            if self.config.la_knn and self._reached(self.config.la_knn_start) and POSITION in self.strategy_state:
+                directions = -self.strategy_state[POSITION]
+            neighbours = self._neighbours(self.means.detach(), encodings, self.classifier, directions)
+            losses["identity_3d"] = self.config.neighbour_weight * neighbours
+        return losses
+
+    # -------------------------------------------------------------------------------------------- densification
+
+    def step_post_backward(self, step: int) -> None:
+        """Note this step's gradients, densify as Splatfacto does, then split for identity gradients."""
+        if self.lookups:
+            self._monitor()
+        super().step_post_backward(step)
+        if self.in_igd_window and step % self.config.refine_every == 0 and GRADIENT in self.strategy_state:
+            self.split_boundaries()
+
+    @torch.no_grad()
+    def _monitor(self) -> None:
+        """Accumulate identity gradients and the running mean of position gradients, before any Gaussian moves row."""
+        state = self.strategy_state
+        if GRADIENT not in state:
+            reset_monitor(state, self.num_points, self.device)
+            state[POSITION] = torch.zeros_like(self.means)
+        if self._drawn is not None and self._drawn.grad is not None:
+            accumulate(state, self._drawn.grad, self.info["width"] * self.info["height"])
+        if self.means.grad is not None:
+            update_running_mean(state[POSITION], self.means.grad, self.info["radii"][0] > 0, self.config.position_decay)
+
+    def split_boundaries(self) -> int:
+        """Split the Gaussians with the largest identity gradients in two and restart the monitor of all.
+
+        Returns:
+            How many were split.
+        """
+        state = self.strategy_state
+        window = (self.config.igd_stop - self.config.igd_start) * self.config.num_iterations
+        events = max(window / self.config.refine_every, 1.0)
+        scales = self.scales.detach().exp()
+        mask = select(
+            mean_gradient(state),
+            scales,
+            self.config.igd_growth / events,
+            self.config.igd_threshold,
+            self.config.igd_min_scale,
+            budget=round(self.config.igd_growth * self.num_points),
+        )
+        axis = split_axis(self.quats.detach()[mask], scales[mask], self.config.igd_direction, state[POSITION][mask])
+        count = split_in_two(
+            self.gauss_params,
+            self.optimizers,
+            state,
+            mask,
+            axis,
+            self.config.igd_offset,
+            self.config.igd_shrink,
+        )
+        reset_monitor(state, self.num_points, self.device)
+        return count
+
+    # ------------------------------------------------------------------------------------------------- inference
+
+    @torch.no_grad()
+    def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:
+        """The base's pictures and `identity_gradient` [H, W, 1], 1 = the 99th percentile of all Gaussians (Fig. 1)."""
+        pictures = super().view_outputs(camera, outputs)
+        pictures["identity_gradient"] = torch.zeros_like(outputs["rgb"][..., :1])
+        rows = self._cropped_rows()
+        if GRADIENT in self.strategy_state and (rows is None or bool(rows.any())):
+            gradient = mean_gradient(self.strategy_state)
+            top = gradient.sort().values[int(0.99 * (len(gradient) - 1))].clamp_min(1e-12)
+            values = (gradient / top)[:, None].contiguous()
+            image = self.composite(values if rows is None else values[rows])
+            pictures["identity_gradient"] = image.clamp(0, 1)
+        return pictures

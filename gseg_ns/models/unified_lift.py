@@ -1,0 +1,231 @@
+"""Unified-Lift: End-to-End 2D to 3D Scene Segmentation with an object-level codebook (Zhu et al., CVPR 2025)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from torch import Tensor
+from torch.nn import Parameter
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.codebook import PRESETS, assign, associate, classification_loss, concentration_loss
+from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
+from gseg_ns.lifting.identity import SILENT
+from gseg_ns.masks import resize_labels
+from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
+from gseg_ns.rendering import pixel_weights
+
+FEATURE_DIM = 16
+"""Channels of a Gaussian-level feature and of a code in the paper."""
+
+SH_C0 = 0.28209479177387814
+
+
+@dataclass
+class UnifiedLiftModelConfig(SegmentationModelConfig):
+    """Unified-Lift: contrastive features and a codebook of objects, trained with the colours on inconsistent masks.
+
+    The codebook baseline of the paper's Table 4: `--pipeline.model.concentration False --pipeline.model.area-aware
+    False --pipeline.model.filter-noise False`; its other rows turn them on one by one.
+    """
+
+    _target: type = field(default_factory=lambda: UnifiedLiftModel)
+    num_iterations: int = 30_000
+    """Length of the run in steps. Set from --max-num-iterations."""
+    num_codes: int = 256
+    """Largest number of objects (L); no view may have more masks than that"""
+    weights: Literal["official", "paper"] = "official"
+    """Loss weights: of the official code (concentration to classification 10^4, l2 distances, classification over
+    ln L, a term for the length of features), or of the paper's text (10^2, l1, none of these). The former measures
+    better: the latter leaves many codes near no object."""
+    num_pixels: int = 4096
+    """Pixels drawn from each view (official code: 32768 with replacement, of larger images)"""
+    min_pixels: int = 20
+    """Masks with no more of the drawn pixels than this take no part in the contrast (official code: 20)"""
+    feature_start: float = 0.0
+    """Part of the run after which features train (official code: 0)"""
+    codebook_start: float = 0.0
+    """Part of the run after which the codebook trains (official code: 0)"""
+    concentration: bool = True
+    """Pull codes towards the direction of their pixels' features (Eq. 6)"""
+    area_aware: bool = True
+    """Weigh masks by their area when they are matched to codes (Eq. 5); otherwise each counts once (Eq. 3)"""
+    filter_noise: bool = True
+    """Leave out pixels whose feature does not agree with their mask (Eq. 7 and 8)"""
+    uncertainty_threshold: float = 0.8
+    """Uncertainty above which a pixel is left out (tau)"""
+    codebook_trains_features: bool = False
+    """Let the terms of the codebook move features too. The official code does not; the paper does not say."""
+    train_unlabelled: bool = False
+    """Train pixels without a mask as one more mask, as the official code does, instead of leaving them out."""
+    grouping: Literal["codebook", "hdbscan"] = "codebook"
+    """What names the objects: the codebook, or HDBSCAN over the features at the end of training, the contrastive
+    baseline of the paper (the codebook's terms are then left out)."""
+    hdbscan_min_size: int = 50
+    """Smallest cluster of HDBSCAN, in Gaussians of a sample of 10000"""
+
+
+class UnifiedLiftModel(SegmentationModel):
+    """Gaussian-level features by contrast within views, and an object-level codebook over them."""
+
+    config: UnifiedLiftModelConfig
+    feature_dims = {"instance": FEATURE_DIM}  # noqa: RUF012
+    main_feature = "instance"
+    two_phases = False
+    named_codes: Tensor
+
+    def populate_modules(self) -> None:
+        """Build the model; codes start as the rows of a fresh 1x1 convolution do, uniform in +-1/sqrt(16)."""
+        super().populate_modules()
+        if self.config.num_codes < 1:
+            raise GsegError(f"--pipeline.model.num-codes is {self.config.num_codes}: give at least 1")
+        bound = FEATURE_DIM**-0.5
+        self.codebook = Parameter(torch.empty(self.config.num_codes, FEATURE_DIM).uniform_(-bound, bound))
+        self.register_buffer("named_codes", torch.ones(self.config.num_codes, dtype=torch.bool))
+        """Codes that can be answers: all of them, or with HDBSCAN as many as there are clusters."""
+
+    def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
+        """Start features like random colours in SH, as Gaussian Grouping's code does: uniform in about +-1.77."""
+        return (torch.rand(count, dim) - 0.5) / SH_C0
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Splatfacto's groups, the features and the codebook."""
+        return {**super().get_param_groups(), "codebook": [self.codebook]}
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The base's callbacks, a check of the masks, and HDBSCAN at the end where it is asked for."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        self._check_masks()
+        if self.config.grouping == "hdbscan":
+            callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self.cluster))
+        return callbacks
+
+    def _check_masks(self) -> None:
+        """Refuse views with more masks than codes before any time is spent on training."""
+        masks = self.masks()
+        for view, path in enumerate(masks.train_dataset.image_filenames):
+            labels = masks.labels(view)
+            count = 0 if labels is None else int((labels.unique() > 0).sum()) + int(self.config.train_unlabelled)
+            if count > self.config.num_codes:
+                raise GsegError(
+                    f"{path.name} has {count} masks but the codebook has {self.config.num_codes} codes: "
+                    "raise --pipeline.model.num-codes to at least the number of objects in the scene"
+                )
+
+    # ---------------------------------------------------------------------------------------------------- losses
+
+    def _started(self, fraction: float) -> bool:
+        return self.step >= fraction * self.config.num_iterations
+
+    def get_loss_dict(
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Splatfacto's losses, and those of the features and the codebook on the masks of this view."""
+        losses = super().get_loss_dict(outputs, batch, metrics_dict)
+        labels = batch.get("labels")
+        if self.training and labels is not None and self._started(self.config.feature_start):
+            losses.update(self.mask_losses(labels))
+        return losses
+
+    def mask_losses(self, labels: Tensor) -> dict[str, Tensor]:
+        """Losses of the view rendered last on its label map [H, W] (any size): contrast, and the codebook's terms."""
+        height, width = self.info["height"], self.info["width"]
+        labels = resize_labels(labels, height, width).flatten().long()
+        usable = torch.arange(labels.numel()) if self.config.train_unlabelled else labels.nonzero().squeeze(1)
+        pixels = usable[torch.randperm(usable.numel())[: self.config.num_pixels]].sort().values
+        # Geometry gets no gradient from features, so what the drawn pixels see is a constant matrix.
+        weights = pixel_weights(self.info, pixels.to(self.device))
+        features = weights.matmul(self.gauss_params["instance"])
+        labels = labels[pixels].to(self.device)
+        preset = PRESETS[self.config.weights]
+        losses = {
+            "contrastive": preset.contrastive
+            * contrastive_loss(features, labels, self.config.min_pixels, train_unlabelled=self.config.train_unlabelled)
+        }
+        if preset.norm > 0:
+            losses["feature_norm"] = preset.norm * norm_loss(features)
+        if self.config.grouping == "codebook" and self._started(self.config.codebook_start):
+            losses.update(self._codebook_losses(features, labels))
+        return losses
+
+    def _codebook_losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Eq. 8: both terms on the pixels whose mask is believed, each with its mask's code."""
+        preset = PRESETS[self.config.weights]
+        keep = torch.ones_like(labels, dtype=torch.bool)
+        if self.config.filter_noise:
+            keep = uncertainty(features, labels) <= self.config.uncertainty_threshold
+        if not self.config.codebook_trains_features:
+            features = features.detach()
+        logits = associate(features, self.codebook)
+        codes = assign(logits.detach().softmax(dim=-1), labels, self.config.area_aware)
+        losses = {
+            "classification": preset.classification * classification_loss(logits[keep], codes[keep], preset.log_classes)
+        }
+        if self.config.concentration:
+            losses["concentration"] = preset.concentration * concentration_loss(
+                features[keep], self.codebook, codes[keep], preset.concentration_norm
+            )
+        return losses
+
+    # ------------------------------------------------------------------------------------------------- inference
+
+    def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
+        """Pick the code with the highest similarity, counted from 1: ids [...] int64; 0 where there is no feature."""
+        logits = associate(features, self.codebook).masked_fill(~self.named_codes, -torch.inf)
+        return torch.where(features.norm(dim=-1) < SILENT, 0, logits.argmax(dim=-1) + 1)
+
+    @torch.no_grad()
+    def gaussian_groups(self, scale: float | None = None) -> Tensor:
+        """The same association for each Gaussian's own feature: [N] int64."""
+        return self.decode(self.gauss_params["instance"])
+
+    @torch.no_grad()
+    def cluster(self, step: int) -> None:
+        """Overwrite the codebook with the clusters that HDBSCAN finds among the features."""
+        from sklearn.cluster import HDBSCAN
+
+        features = torch.nn.functional.normalize(self.gauss_params["instance"].detach(), dim=-1)
+        visible = (self.opacities.squeeze(-1).sigmoid() > 0.1).nonzero().squeeze(1)
+        rows = visible[torch.randperm(len(visible), generator=torch.Generator().manual_seed(0))[:10_000]]
+        sample = features[rows]
+        names = torch.from_numpy(HDBSCAN(self.config.hdbscan_min_size).fit_predict(sample.double().cpu().numpy()))
+        sizes = torch.bincount(names[names >= 0].long())
+        chosen = sizes.argsort(descending=True)[: self.config.num_codes]
+        self.codebook.zero_()
+        for code, name in enumerate(chosen.tolist()):
+            self.codebook[code] = torch.nn.functional.normalize(
+                sample[(names == name).to(sample.device)].mean(0), dim=0
+            )
+        self.named_codes.copy_(torch.arange(self.config.num_codes) < max(len(chosen), 1))
+
+    @torch.no_grad()
+    def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:
+        """The base's pictures and `uncertainty` [H, W, 1] (Eq. 7, of the predicted segments: no mask is at hand)."""
+        pictures = super().view_outputs(camera, outputs)
+        rgb = outputs["rgb"]
+        pictures["uncertainty"] = torch.zeros_like(rgb[..., :1])
+        rows = self._cropped_rows()
+        if rows is None or bool(rows.any()):
+            values = self.gauss_params["instance"]
+            image = self.composite(values if rows is None else values[rows]).flatten(0, 1)
+            labels = self.decode(image)
+            pictures["uncertainty"] = uncertainty(image, labels).view_as(pictures["uncertainty"])
+        return pictures
+
+    # ----------------------------------------------------------------------------------------------- checkpoints
+
+    def resize_for(self, state: dict[str, Tensor]) -> None:
+        """Refuse a checkpoint with another number of codes: its ids would mean something else."""
+        super().resize_for(state)
+        codes = state["codebook"].shape[0]
+        if codes != self.config.num_codes:
+            raise GsegError(
+                f"The checkpoint has {codes} codes and --pipeline.model.num-codes is {self.config.num_codes}: "
+                f"resume with --pipeline.model.num-codes {codes}"
+            )
