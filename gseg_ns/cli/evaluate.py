@@ -34,7 +34,7 @@ class Eval:
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.runs import load_run
-        from gseg_ns.evaluation.boundary import boundary_iou_of_pairs
+        from gseg_ns.evaluation.boundary import mean_boundary_iou
         from gseg_ns.evaluation.folders import id_files, read_ids
         from gseg_ns.evaluation.matching import evaluate_instances
         from gseg_ns.evaluation.overlap import resize_nearest
@@ -59,7 +59,7 @@ class Eval:
             error = (rgb - image[..., :3].cpu().float() / 255).square().mean()
             psnr.append(float(-10 * torch.log10(error)))
         scores = evaluate_instances(predicted, truth, variant=self.variant)
-        boundary = boundary_iou_of_pairs(predicted, truth, scores.pairs)
+        boundary = mean_boundary_iou(predicted, truth, {gt: pred for gt, pred, _ in scores.pairs})
         result = {
             **asdict(scores),
             "boundary_iou": boundary,

@@ -35,7 +35,7 @@ class Render:
         from gseg_ns.cli.runs import load_run
         from gseg_ns.files import atomic_path
         from gseg_ns.masks import write_label_map
-        from gseg_ns.palette import overlay
+        from gseg_ns.pictures import overlay
 
         run = load_run(self.load_config)
         views = list(run.views(self.split))

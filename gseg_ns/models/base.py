@@ -90,6 +90,10 @@ class SegmentationModel(SplatfactoModel):
     """Whether geometry is trained first and then frozen."""
     has_scales: bool = False
     """Whether groups depend on a scale in [0, 1]."""
+    prompts_by_feature: bool = False
+    """Whether a prompt is answered by the likeness of `main_feature` (see `gate`) and not by groups."""
+    gaussian_buffers: tuple[str, ...] = ()
+    """Names of buffers with a row a Gaussian."""
 
     feature_mean: Tensor
     feature_basis: Tensor
@@ -156,6 +160,10 @@ class SegmentationModel(SplatfactoModel):
         dim = self.feature_dims.get(self.main_feature, 3)
         self.register_buffer("feature_mean", torch.zeros(dim))
         self.register_buffer("feature_basis", torch.zeros(dim, 3))
+        from gseg_ns.viewer.panel import SegmentPanel  # which knows this class
+
+        self.panel = SegmentPanel(self)
+        """The viewer's "Segment" tab; does nothing without a viewer."""
         if not torch.cuda.is_available():
             threads.configure()
         self._get_outputs = compat.with_globals(
@@ -218,7 +226,6 @@ class SegmentationModel(SplatfactoModel):
             TrainingCallback(
                 [TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._refresh_projection, update_every_num_iters=100
             ),
-            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._refresh_projection),
         ]
 
     def step_cb(self, optimizers: Optimizers, step: int) -> None:
@@ -330,6 +337,10 @@ class SegmentationModel(SplatfactoModel):
         """The group of each Gaussian: [N] int64, 0 = none. `scale` in [0, 1] for methods with `has_scales`."""
         raise NotImplementedError(type(self).__name__)
 
+    def gate(self, scale: float) -> Tensor | None:
+        """What features are multiplied with before they are compared at a scale: [D], or None for nothing."""
+        return None
+
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         """Turn composited features [..., D] into group ids [...] int64, 0 = none."""
         raise NotImplementedError(type(self).__name__)
@@ -365,6 +376,8 @@ class SegmentationModel(SplatfactoModel):
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Render a view for the viewer, `ns-render` and `ns-eval`."""
+        if self.panel.is_drawing():
+            return self.panel.outputs(camera, obb_box)
         return super().get_outputs_for_camera(camera, obb_box)
 
     @contextmanager

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
+from gseg_ns.errors import GsegError
+
+
+def pose(angle: float) -> list[list[float]]:
+    c, s = np.cos(angle), np.sin(angle)
+    return [[c, 0, s, 3 * s], [0, 1, 0, 0], [-s, 0, c, 3 * c], [0, 0, 0, 1]]
+
+
+def nerfstudio_scene(folder: Path, count: int = 6, **extra: object) -> Path:
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for i in range(count):
+        Image.new("RGB", (16, 12), (40 * i, 0, 0)).save(folder / f"images/f{i}.png")
+        frames.append({"file_path": f"images/f{i}.png", "transform_matrix": pose(i)})
+    meta = {"fl_x": 20.0, "fl_y": 20.0, "cx": 8.0, "cy": 6.0, "w": 16, "h": 12, "frames": frames, **extra}
+    (folder / "transforms.json").write_text(json.dumps(meta))
+    return folder
+
+
+def colmap_scene(folder: Path, model: str = "sparse/0", count: int = 9) -> Path:
+    (folder / "images").mkdir(parents=True)
+    (folder / model).mkdir(parents=True)
+    with (folder / model / "cameras.bin").open("wb") as file:
+        file.write(struct.pack("<QiiQQ", 1, 1, 1, 16, 12) + struct.pack("<4d", 20.0, 20.0, 8.0, 6.0))
+    with (folder / model / "images.bin").open("wb") as file:
+        file.write(struct.pack("<Q", count))
+        for i in range(count):
+            Image.new("RGB", (16, 12), (20 * i, 0, 0)).save(folder / f"images/f{i}.png")
+            half = 0.3 * i
+            quaternion = (np.cos(half), 0.0, np.sin(half), 0.0)
+            file.write(struct.pack("<i4d3di", i + 1, *quaternion, 0.0, 0.0, 3.0, 1))
+            file.write(f"f{i}.png".encode() + b"\0" + struct.pack("<Q", 0))
+    with (folder / model / "points3D.bin").open("wb") as file:
+        file.write(struct.pack("<Q", 2))
+        for i in range(2):
+            file.write(struct.pack("<Q3d3BdQ", i + 1, 0.1 * i, 0.2, 0.3, 10, 20, 30, 0.5, 0))
+    return folder
+
+
+def test_a_nerfstudio_folder_with_train_and_test_lists_needs_no_val_list(tmp_path: Path) -> None:
+    names = [f"images/f{i}.png" for i in range(6)]
+    scene = nerfstudio_scene(tmp_path / "s", train_filenames=names[:4], test_filenames=names[4:])
+    parser = GsegDataParserConfig(data=scene).setup()
+    assert [p.name for p in parser.get_dataparser_outputs("train").image_filenames] == [
+        "f0.png",
+        "f1.png",
+        "f2.png",
+        "f3.png",
+    ]
+    for split in ("val", "test"):
+        assert [p.name for p in parser.get_dataparser_outputs(split).image_filenames] == ["f4.png", "f5.png"]
+
+
+@pytest.mark.parametrize("model", ["sparse/0", "colmap/sparse/0", "sparse"])
+def test_a_colmap_folder_is_taken_as_it_is(tmp_path: Path, model: str) -> None:
+    scene = colmap_scene(tmp_path / "s", model)
+    parser = GsegDataParserConfig(data=scene).setup()
+    train, test = parser.get_dataparser_outputs("train"), parser.get_dataparser_outputs("test")
+    assert (len(train.image_filenames), len(test.image_filenames)) == (7, 2)
+    assert train.metadata["points3D_xyz"].shape == (2, 3)
+    assert train.metadata["points3D_rgb"][0].tolist() == [10, 20, 30]
+
+
+def test_points_of_an_old_nerfstudio_folder_come_from_its_colmap_model_without_a_question(tmp_path: Path) -> None:
+    scene = nerfstudio_scene(tmp_path / "s", applied_transform=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    colmap_scene(tmp_path / "c", "colmap/sparse/0")
+    (tmp_path / "c" / "colmap").rename(scene / "colmap")
+    outputs = GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
+    points = torch.tensor([[0.0, 0.2, 0.3], [0.1, 0.2, 0.3]])
+    matrix = outputs.dataparser_transform
+    expected = (points @ matrix[:3, :3].T + matrix[:3, 3]) * outputs.dataparser_scale
+    torch.testing.assert_close(outputs.metadata["points3D_xyz"], expected)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda scene: (scene / "transforms.json").unlink(), "neither transforms.json nor a COLMAP model"),
+        (lambda scene: (scene / "transforms.json").write_text("{"), "not a Nerfstudio transforms.json"),
+        (lambda scene: (scene / "transforms.json").write_text('{"frames": []}'), "lists no frames"),
+        (lambda scene: (scene / "images/f1.png").unlink(), "f1.png does not exist"),
+    ],
+)
+def test_a_broken_folder_gives_one_message_that_names_it(tmp_path: Path, break_it, message: str) -> None:
+    scene = nerfstudio_scene(tmp_path / "s")
+    break_it(scene)
+    with pytest.raises(GsegError, match=message):
+        GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="nowhere does not exist"):
+        GsegDataParserConfig(data=tmp_path / "nowhere").setup().get_dataparser_outputs("train")

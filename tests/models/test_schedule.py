@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from gseg_ns.models.base import SegmentationModelConfig
+from gseg_ns.models.schedule import AUTO, resolve
+
+
+def test_the_papers_length_gives_the_papers_schedule() -> None:
+    config = resolve(SegmentationModelConfig(), 30_000, num_views=200)
+    assert (config.warmup_length, config.refine_every, config.stop_split_at) == (500, 100, 15_000)
+    assert (config.resolution_schedule, config.sh_degree_interval, config.stop_screen_size_at) == (3000, 1000, 4000)
+
+
+def test_a_short_run_is_the_whole_method_in_miniature() -> None:
+    config = resolve(SegmentationModelConfig(), 1125, num_views=35)
+    assert config.stop_split_at == 562
+    assert config.refine_every == 35, "statistics of most views come before a refinement"
+    assert config.warmup_length < config.refine_every < config.stop_split_at
+
+
+def test_what_the_user_sets_is_kept_and_the_input_is_untouched() -> None:
+    config = SegmentationModelConfig(stop_split_at=77)
+    assert resolve(config, 3000, 10).stop_split_at == 77
+    assert config.warmup_length == AUTO

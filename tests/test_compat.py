@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.models.splatfacto import SplatfactoModel, get_viewmat
+
+from gseg_ns import compat
+
+
+def test_checkpoints_with_numpy_scalars_load_without_unpickling_code(tmp_path: Path) -> None:
+    compat.allow_checkpoint_scalars()
+    path = tmp_path / "step-000000001.ckpt"
+    torch.save({"schedulers": {"means": {"_last_lr": [np.float64(0.5)]}}}, path)
+    assert torch.load(path, weights_only=True)["schedulers"]["means"]["_last_lr"] == [0.5]
+
+
+def test_a_copied_function_sees_other_globals_and_the_original_does_not() -> None:
+    marker = object()
+    copy = compat.with_globals(SplatfactoModel.get_outputs, rasterization=marker)
+    assert copy.__globals__["rasterization"] is marker
+    assert SplatfactoModel.get_outputs.__globals__["rasterization"] is not marker
+    with pytest.raises(KeyError, match="no_such_name"):
+        compat.with_globals(SplatfactoModel.get_outputs, no_such_name=1)
+
+
+def test_the_view_matrix_needs_no_compiler() -> None:
+    function = compat.eager(get_viewmat)
+    pose = torch.eye(4)[None, :3]
+    expected = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None]
+    torch.testing.assert_close(function(pose), expected)
+
+
+def test_intrinsics_of_one_camera_stay_on_the_cpu() -> None:
+    cameras = Cameras(torch.eye(4)[None, :3], fx=10.0, fy=10.0, cx=4.0, cy=4.0, width=8, height=8)
+    patched = compat.intrinsics_stay_on_cpu(cameras[:1])
+    assert patched.get_intrinsics_matrices().cuda().device.type == "cpu"
+    assert not hasattr(torch.ones(1), "__dict__") or "cuda" not in torch.ones(1).__dict__
+
+
+def test_lpips_without_its_weights_is_nan_and_asked_for_once() -> None:
+    calls = []
+
+    def metric(**_: object) -> torch.nn.Module:
+        calls.append(1)
+        raise OSError("no network")
+
+    lazy = compat.LazyLpips(metric, normalize=True)
+    image = torch.zeros(1, 3, 8, 8)
+    assert torch.isnan(lazy(image, image))
+    assert torch.isnan(lazy(image, image))
+    assert calls == [1]
+
+
+def test_lpips_with_weights_is_used_and_left_out_of_checkpoints() -> None:
+    class Metric(torch.nn.Module):
+        def __init__(self, normalize: bool) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return (a - b).abs().mean() * self.weight
+
+    lazy = compat.LazyLpips(Metric, normalize=True)
+    assert lazy(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)).item() == 1
+    assert lazy.state_dict() == {}

@@ -1,0 +1,81 @@
+"""Which way imports may point (see the architecture section of README.md)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PURE = ("rendering", "splats", "masks", "lifting", "selection", "editing", "evaluation", "demo")
+"""Layers that know nothing of Nerfstudio."""
+
+ALLOWED = {
+    "rendering": {"rendering"},
+    "splats": {"splats"},
+    "masks": {"masks"},
+    "lifting": {"lifting", "rendering", "splats", "masks"},
+    "selection": {"selection", "rendering", "splats", "masks", "lifting"},
+    "editing": {"editing", "selection", "rendering", "splats"},
+    "evaluation": {"evaluation", "masks", "splats"},
+    "demo": {"demo", "masks", "splats"},
+    "data": {"data", "masks", "rendering"},
+    "dataparsers": {"dataparsers", "evaluation", "data"},
+    "viewer": {"viewer", "models", "selection", "editing", "splats", "rendering", "masks", "data"},
+}
+"""Which packages of ours a layer may import. Modules at the top (errors, files, palette, ...) are open to all."""
+
+
+def files(layer: str) -> list[Path]:
+    folder = ROOT / layer if layer in ("dataparsers", "method_configs") else ROOT / "gseg_ns" / layer
+    return sorted(folder.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of what a file imports, at any depth of the code, but for type checking alone."""
+    names: set[str] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            skipped |= {id(child) for child in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("layer", PURE)
+def test_pure_layers_do_not_know_nerfstudio(layer: str) -> None:
+    for path in files(layer):
+        assert not [name for name in imports(path) if name.split(".")[0] in ("nerfstudio", "viser")], path
+
+
+@pytest.mark.parametrize("layer", ALLOWED)
+def test_imports_point_the_right_way(layer: str) -> None:
+    for path in files(layer):
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] != "gseg_ns" or len(parts) == 1 or not (ROOT / "gseg_ns" / parts[1]).is_dir():
+                continue
+            assert parts[1] in ALLOWED[layer], f"{path} imports {name}"
+
+
+def test_importing_the_entry_module_is_light() -> None:
+    """Every ns-* command imports it: beyond Nerfstudio itself nothing slow may come along."""
+    heavy = ("segment_anything", "transformers", "skimage", "sklearn", "open3d", "numba", "plyfile", "pycocotools")
+
+    def loaded_after(statement: str) -> set[str]:
+        code = f"import sys, {statement}; print([name for name in {heavy} if name in sys.modules])"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return set(ast.literal_eval(run.stdout.strip().splitlines()[-1]))
+
+    upstream = loaded_after("nerfstudio.models.splatfacto, nerfstudio.engine.trainer")
+    assert loaded_after("gseg_ns.method_configs.gaga") - upstream == set()
