@@ -96,8 +96,8 @@ class GsegDataParser(DataParser):
             frames = meta["frames"]
         except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise GsegError(f"{transforms} is not a Nerfstudio transforms.json ({error})") from error
-        if not frames:
-            raise GsegError(f"{transforms} lists no frames")
+        if len(frames) < 2:
+            raise GsegError(f"{transforms} lists {len(frames) or 'no'} frames: objects need at least 2 views")
         if f"{split}_filenames" not in meta:
             split = next(
                 (other for other in ("test", "val") if split != "train" and f"{other}_filenames" in meta), split

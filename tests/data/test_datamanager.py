@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
+from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
+from gseg_ns.errors import GsegError
+from gseg_ns.masks import MaskSet, read_label_map, write_label_map, write_mask_set
+
+SIZE = (48, 64)
+
+
+def label_map(view: int) -> np.ndarray:
+    """A disc and a bar on nothing, at another place in each view."""
+    labels = np.zeros(SIZE, np.int32)
+    cv2.circle(labels, (20 + 3 * view, 24), 12, 5, -1)
+    labels[40:46, 5:60] = 300
+    return labels
+
+
+def write_scene(folder: Path, count: int = 4, distortion: dict[str, float] | None = None) -> Path:
+    """Images that show their own labels as grey, so that image and mask can be compared after any warp."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    frames = []
+    for view in range(count):
+        labels = label_map(view)
+        grey = np.select([labels == 5, labels == 300], [100, 200], 0).astype(np.uint8)
+        Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(folder / f"images/v{view}.png")
+        write_label_map(folder / f"masks/v{view}.png", torch.from_numpy(labels))
+        pose = np.eye(4)
+        pose[:3, 3] = [0.3 * view, 0.1 * view, 2]
+        frames.append({"file_path": f"images/v{view}.png", "transform_matrix": pose.tolist()})
+    names = [frame["file_path"] for frame in frames]
+    meta = {
+        "camera_model": "OPENCV", "fl_x": 60.0, "fl_y": 60.0, "cx": 32.0, "cy": 24.0, "w": SIZE[1], "h": SIZE[0],
+        "frames": frames, "train_filenames": names, "val_filenames": names[:1], **(distortion or {}),
+    }  # fmt: skip
+    (folder / "transforms.json").write_text(json.dumps(meta))
+    return folder
+
+
+def manager(scene: Path, **options: object) -> MaskDatamanager:
+    config = MaskDatamanagerConfig(
+        data=scene,
+        dataparser=GsegDataParserConfig(),
+        cache_images_type="uint8",
+        **options,  # type: ignore[arg-type]
+    )
+    return config.setup(device="cpu")
+
+
+def seen_in(image: torch.Tensor) -> torch.Tensor:
+    """Which label the picture shows: 1 = disc, 2 = bar, 0 = nothing, -1 = between."""
+    grey = image[..., 0].float()
+    seen = torch.full(grey.shape, -1)
+    for label, value in ((0, 0), (1, 100), (2, 200)):
+        seen[(grey - value).abs() < 3] = label
+    return seen
+
+
+@pytest.mark.parametrize(
+    "distortion",
+    [None, {"k1": -0.2, "k2": 0.05, "p1": 0.01, "p2": -0.005}, {"k1": 0.15}],
+    ids=["none", "brown", "barrel"],
+)
+def test_masks_follow_the_image_through_undistortion(tmp_path: Path, distortion: dict[str, float] | None) -> None:
+    data = manager(write_scene(tmp_path / "s", distortion=distortion))
+    for view in range(4):
+        image, labels = data.cached_train[view]["image"], data.labels(view)
+        assert labels is not None
+        assert labels.shape == image.shape[:2]
+        seen = seen_in(image)
+        sure = seen >= 0
+        assert sure.float().mean() > 0.8
+        # A pixel of a blurred edge may show a pure colour by chance; away from edges there is no difference.
+        assert (seen[sure] == labels[sure]).float().mean() > 0.995
+
+
+def test_overlapping_masks_follow_the_image_too(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s", distortion={"k1": -0.2})
+    for view in range(4):
+        labels = torch.from_numpy(label_map(view))
+        (scene / f"masks/v{view}.png").unlink()
+        write_mask_set(
+            scene / f"masks/v{view}.json",
+            MaskSet.from_arrays(torch.stack([labels == 5, labels == 300]), torch.tensor([0.9, 0.8])),
+        )
+    data = manager(scene)
+    data.cached_train  # noqa: B018
+    masks, labels = data.mask_set(2), data.labels(2)
+    assert masks is not None
+    assert labels is not None
+    assert torch.equal(masks.decode()[0], labels == 1)
+    assert torch.equal(masks.decode()[1], labels == 2)
+
+
+def test_batches_carry_labels_but_no_photometric_mask(tmp_path: Path) -> None:
+    data = manager(write_scene(tmp_path / "s"))
+    _, batch = data.next_train(0)
+    assert "mask" not in batch
+    assert sorted(batch["labels"].unique().tolist()) == [0, 1, 2], "labels are numbered without gaps"
+
+
+def test_masks_of_another_size_are_resized(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s")
+    full = read_label_map(scene / "masks/v0.png")
+    write_label_map(scene / "masks/v0.png", full.repeat_interleave(2, 0).repeat_interleave(2, 1))
+    labels = manager(scene).labels(0)
+    assert labels is not None
+    assert torch.equal(labels > 0, full > 0)
+
+
+def test_images_at_half_resolution_have_masks_at_half_resolution(tmp_path: Path) -> None:
+    data = manager(write_scene(tmp_path / "s"), camera_res_scale_factor=0.5)
+    labels = data.labels(1)
+    assert labels is not None
+    assert labels.shape == data.cached_train[1]["image"].shape[:2] == (24, 32)
+
+
+def test_consistent_ids_are_kept_over_views(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s")
+    only_bar = torch.from_numpy(np.where(label_map(1) == 300, 300, 0))
+    write_label_map(scene / "masks/v1.png", only_bar)
+    labels = manager(scene, masks_are_consistent=True).labels(1)
+    assert labels is not None
+    assert labels.unique().tolist() == [0, 2]
+
+
+def test_a_view_without_a_mask_trains_colours_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = write_scene(tmp_path / "s")
+    (scene / "masks/v2.png").unlink()
+    data = manager(scene)
+    assert data.labels(2) is None
+    assert data.labels(1) is not None
+    assert "1 of 4 training images have no mask" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda s: [p.unlink() for p in (s / "masks").iterdir()], "no mask files"),
+        (lambda s: (s / "masks").rename(s / "elsewhere"), "does not exist"),
+        (lambda s: [p.rename(p.with_name("x" + p.name)) for p in list((s / "masks").iterdir())], "None of the 4 masks"),
+        (lambda s: (s / "masks/v1.png").write_bytes((s / "masks/v1.png").read_bytes()[:60]), "v1.png"),
+        (
+            lambda s: [write_label_map(p, torch.zeros(SIZE, dtype=torch.int32)) for p in (s / "masks").iterdir()],
+            "are empty",
+        ),
+    ],
+    ids=["no files", "no folder", "no match", "corrupt", "all empty"],
+)
+def test_bad_masks_give_one_message(tmp_path: Path, break_it, message: str) -> None:
+    scene = write_scene(tmp_path / "s")
+    break_it(scene)
+    with pytest.raises(GsegError, match=message):
+        manager(scene).require_masks()
+
+
+def test_one_training_image_is_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="at least 2 views"):
+        manager(write_scene(tmp_path / "s", count=1)).require_masks()
+
+
+def test_cameras_agree_with_nerfstudios_rays(tmp_path: Path) -> None:
+    data = manager(write_scene(tmp_path / "s", distortion={"k1": -0.1}))
+    camera = data.camera(3)
+    ours = to_camera(camera)
+    rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+    points = rays.origins + 1.7 * rays.directions
+    local = points.reshape(-1, 3) @ ours.viewmat[:3, :3].T + ours.viewmat[:3, 3]
+    projected = local @ ours.K.T
+    pixels = projected[:, :2] / projected[:, 2:]
+    y, x = torch.meshgrid(torch.arange(ours.height), torch.arange(ours.width), indexing="ij")
+    expected = torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5
+    assert (local[:, 2] > 0).all()
+    # Nerfstudio keeps the distortion of the camera it has undistorted; its rays are those of a pinhole only without it.
+    if camera.distortion_params is not None:
+        camera.distortion_params = None
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+        local = (rays.origins + 1.7 * rays.directions).reshape(-1, 3) @ ours.viewmat[:3, :3].T + ours.viewmat[:3, 3]
+        projected = local @ ours.K.T
+        pixels = projected[:, :2] / projected[:, 2:]
+    torch.testing.assert_close(pixels, expected, atol=2e-3, rtol=0)

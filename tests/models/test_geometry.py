@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.models.geometry import load_geometry
+from gseg_ns.splats import Splats
+from gseg_ns.splats.ply import write_ply
+from gseg_ns.splats.transform import to_original_frame
+
+
+def splats(count: int = 7) -> Splats:
+    generator = torch.Generator().manual_seed(0)
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator)
+
+    return Splats(
+        means=rand(count, 3),
+        quats=torch.nn.functional.normalize(rand(count, 4), dim=1),
+        scales=rand(count, 3) - 4,
+        opacities=rand(count),
+        sh=rand(count, 16, 3),
+    )
+
+
+def frame(angle: float = 0.4, scale: float = 0.5) -> dict[str, object]:
+    c, s = torch.cos(torch.tensor(angle)), torch.sin(torch.tensor(angle))
+    matrix = torch.tensor([[c, -s, 0, 0.3], [s, c, 0, -0.2], [0, 0, 1, 0.1]])
+    return {"dataparser_transform": matrix, "dataparser_scale": scale}
+
+
+def write_run(folder: Path, content: Splats, with_frame: dict[str, object] | None = None) -> Path:
+    (folder / "nerfstudio_models").mkdir(parents=True)
+    parameters = {
+        "means": content.means, "quats": content.quats, "scales": content.scales,
+        "features_dc": content.sh[:, 0], "features_rest": content.sh[:, 1:], "opacities": content.opacities[:, None],
+    }  # fmt: skip
+    state = {f"_model.gauss_params.{name}": value for name, value in parameters.items()}
+    torch.save({"step": 9, "pipeline": state}, folder / "nerfstudio_models/step-000000009.ckpt")
+    if with_frame:
+        matrix = with_frame["dataparser_transform"]
+        assert isinstance(matrix, torch.Tensor)
+        saved = {"transform": matrix.tolist(), "scale": with_frame["dataparser_scale"]}
+        (folder / "dataparser_transforms.json").write_text(json.dumps(saved))
+    return folder
+
+
+def test_a_ply_and_a_run_give_the_same_gaussians(tmp_path: Path) -> None:
+    content = splats()
+    write_ply(tmp_path / "a.ply", content)
+    from_ply = load_geometry(tmp_path / "a.ply", "nerfstudio", {})
+    from_run = load_geometry(write_run(tmp_path / "run", content), "nerfstudio", {})
+    for loaded in (from_ply, from_run):
+        torch.testing.assert_close(loaded.means, content.means)
+        torch.testing.assert_close(loaded.sh, content.sh)
+        torch.testing.assert_close(loaded.opacities, content.opacities)
+
+
+def test_a_ply_in_original_coordinates_is_brought_into_the_scene(tmp_path: Path) -> None:
+    content, metadata = splats(), frame()
+    outside = to_original_frame(content, metadata["dataparser_transform"], metadata["dataparser_scale"])  # type: ignore
+    write_ply(tmp_path / "a.ply", outside)
+    loaded = load_geometry(tmp_path / "a.ply", "original", metadata)
+    torch.testing.assert_close(loaded.means, content.means, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loaded.scales, content.scales, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loaded.sh, content.sh, atol=1e-4, rtol=1e-4)
+
+
+def test_a_run_with_another_normalisation_is_brought_into_the_scene(tmp_path: Path) -> None:
+    content, ours, theirs = splats(), frame(), frame(angle=-0.7, scale=2.0)
+    same = load_geometry(write_run(tmp_path / "same", content, ours), "nerfstudio", ours)
+    torch.testing.assert_close(same.means, content.means)
+    other = load_geometry(write_run(tmp_path / "other", content, theirs), "nerfstudio", ours)
+    back = to_original_frame(other, ours["dataparser_transform"], ours["dataparser_scale"])  # type: ignore[arg-type]
+    truth = to_original_frame(content, theirs["dataparser_transform"], theirs["dataparser_scale"])  # type: ignore
+    torch.testing.assert_close(back.means, truth.means, atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_no_geometry_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="nothing does not exist"):
+        load_geometry(tmp_path / "nothing", "nerfstudio", {})
+    (tmp_path / "cloud.ply").write_text("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n")
+    with pytest.raises(GsegError, match=r"cloud\.ply"):
+        load_geometry(tmp_path / "cloud.ply", "nerfstudio", {})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(GsegError, match="not a Nerfstudio run"):
+        load_geometry(tmp_path / "empty", "nerfstudio", {})
+
+
+def test_a_checkpoint_cut_in_half_and_one_of_another_model_are_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", splats())
+    checkpoint = run / "nerfstudio_models/step-000000009.ckpt"
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: len(content) // 2])
+    with pytest.raises(GsegError, match=r"step-000000009\.ckpt cannot be read"):
+        load_geometry(run, "nerfstudio", {})
+    torch.save({"pipeline": {"_model.field.weight": torch.ones(1)}}, checkpoint)
+    with pytest.raises(GsegError, match="not a checkpoint of Splatfacto"):
+        load_geometry(run, "nerfstudio", {})
