@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +26,108 @@ def scenes() -> Path:
     if not folder.is_dir():
         pytest.skip("the development scenes are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo scene of five objects in 16 small views. Copy it before changing it."""
+    from gseg_ns.demo import write_demo_scene
+
+    folder = tmp_path_factory.mktemp("demo") / "small"
+    write_demo_scene(folder, num_objects=5, num_views=16, width=96, height=72)
+    return folder
+
+
+def run(command: str, *arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment as a user would, with its output captured."""
+    path = Path(sys.executable).parent / command
+    environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
+    return subprocess.run(
+        [str(path), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="session")
+def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`run(command, *arguments)`: a command of this environment in a process of its own."""
+    return run
+
+
+@pytest.fixture(scope="session")
+def gaga_run(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a short run of `ns-train gaga` on `small_scene`. Copy the run before changing it."""
+    output = tmp_path_factory.mktemp("runs")
+    arguments = (
+        "gaga --max-num-iterations 250 --pipeline.model.max-gaussians 6000 --pipeline.model.num-downscales 0 "
+        "--vis tensorboard --viewer.quit-on-train-completion True --experiment-name small --timestamp run"
+    )
+    done = run("ns-train", *arguments.split(), "--data", small_scene, "--output-dir", output)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return output / "small/gaga/run/config.yml"
+
+
+MakeTrainer = Callable[..., Any]
+"""(method specification, data, load=None, steps=40, **options of model or datamanager) -> a trainer, set up."""
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> MakeTrainer:
+    """Build a trainer in this process, small and seeded."""
+
+    def make(method: Any, data: Path, load: Path | None = None, steps: int = 40, **options: Any) -> Any:
+        config = copy.deepcopy(method.config)
+        config.data = config.pipeline.datamanager.data = data
+        config.output_dir = tmp_path / "outputs"
+        config.timestamp = f"run{len(list(tmp_path.rglob('config.yml')))}"
+        config.max_num_iterations = steps
+        config.vis = "tensorboard"
+        config.viewer.quit_on_train_completion = True
+        config.logging.local_writer.enable = False
+        config.load_dir = load
+        for name in ("eval_batch", "eval_image", "eval_all_images", "save"):
+            setattr(config, f"steps_per_{name}", options.pop(f"steps_per_{name}", 10**9))
+        config.save_only_latest_checkpoint = False
+        model = config.pipeline.model
+        model.background_color = "black"
+        model.max_gaussians = 4000
+        model.num_downscales = 0
+        for name, value in options.items():
+            setattr(config.pipeline.datamanager if name.startswith("mask") else model, name, value)
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002  what Nerfstudio draws its views from
+        random.seed(0)
+        trainer = config.setup(local_rank=0, world_size=1)
+        config.save_config()
+        trainer.setup()
+        return trainer
+
+    return make
+
+
+def train_step(trainer: Any, number: int) -> dict[str, torch.Tensor]:
+    """One training step with its callbacks, without the loop around it; returns the losses."""
+    from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
+
+    trainer.step = number
+    trainer.pipeline.train()
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(number, location=Location.BEFORE_TRAIN_ITERATION)
+    losses = trainer.train_iteration(number)[1]
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(number, location=Location.AFTER_TRAIN_ITERATION)
+    return losses
+
+
+@pytest.fixture(scope="session")
+def step() -> Callable[[Any, int], dict[str, torch.Tensor]]:
+    """`step(trainer, number)`: one training step with its callbacks."""
+    return train_step
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

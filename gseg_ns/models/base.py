@@ -418,8 +418,7 @@ class SegmentationModel(SplatfactoModel):
         if not self.main_feature:
             return
         values = self.gauss_params[self.main_feature].detach()
-        visible = (self.opacities.squeeze(-1) > 0) & (values.norm(dim=1) > 0)
-        values = values[visible]
+        values = values[values.norm(dim=1) > 0]
         if len(values) < 4:
             return
         values = values[:: max(len(values) // 20_000, 1)].float()
