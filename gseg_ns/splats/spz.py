@@ -1,0 +1,63 @@
+"""Writing SPZ, a compressed web format for splats (github.com/nianticlabs/spz), about a tenth of the PLY's size."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
+from gseg_ns.splats.container import Splats
+from gseg_ns.splats.transform import transform
+
+_MAX_BITS = 20
+_POSITION_LIMIT = 2**23
+"""Positions are 24-bit signed fixed point."""
+
+
+def write_spz(path: Path, splats: Splats) -> None:
+    """Write an SPZ file of version 3 (gzip, smallest-three quaternions), which all SPZ readers know.
+
+    SPZ holds what is seen and nothing else: columns of `extra` are not written. It is lossy: 8 bits for colour,
+    opacity, log scale (range -10 to 5.9) and SH (range -1 to 1), 10 bits for rotation; positions get as many fractional
+    bits as the extent of the splats leaves. SPZ's axes are right, up, back; the splats are taken to be right, down,
+    forward as PLY readers take them, so that a viewer shows the same scene from the same side for either file.
+
+    Args:
+        path: the file, written whole or not at all.
+        splats: the Gaussians, of any SH degree; those that `Splats.exportable` rejects are left out.
+
+    Raises:
+        GsegError: the package `gsply` is not installed, nothing can be written, the positions reach beyond 4 million
+            units, or the disk does not take the file.
+    """
+    try:
+        from gsply import GSData
+        from gsply import write_spz as write
+    except ImportError as error:
+        raise GsegError("SPZ needs the package gsply: pip install 'gseg-ns[spz]'.") from error
+
+    splats = splats.to("cpu")
+    splats = splats.subset(splats.exportable())
+    if len(splats) == 0:
+        raise GsegError(f"There is no Gaussian to write to {path}.")
+    reach = float(splats.means.abs().max())
+    bits = min(_MAX_BITS, math.floor(math.log2((_POSITION_LIMIT - 1) / max(reach, 1e-6))))
+    if bits < 1:
+        raise GsegError(
+            f"Cannot write {path}: positions reach {reach:.3g} units, SPZ holds 4 million. Scale the scene."
+        )
+    half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    turned = transform(splats, half_turn, torch.zeros(3))
+    data = GSData(
+        means=turned.means.numpy(),
+        scales=turned.scales.numpy(),
+        quats=torch.nn.functional.normalize(turned.quats, dim=-1).numpy(),
+        opacities=turned.opacities.numpy(),
+        sh0=turned.sh[:, 0].numpy(),
+        shN=turned.sh[:, 1:].numpy(),
+    )
+    with atomic_path(Path(path)) as temporary:
+        write(temporary, data, version=3, fractional_bits=bits)
