@@ -214,8 +214,8 @@ def write_demo_scene(
     for option, value, low, high in (
         ("objects", num_objects, 1, 5000),
         ("views", num_views, 8, 100_000),
-        ("width", width, 16, 8192),
-        ("height", height, 16, 8192),
+        ("width", width, 16, 4096),
+        ("height", height, 16, 4096),
         ("seed", seed, 0, 2**32 - 1),
     ):
         if not low <= value <= high:
