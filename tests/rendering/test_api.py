@@ -154,7 +154,7 @@ def test_one_gaussian_over_everything_and_degenerate_scales(make_scene):
     scene = scene._replace(scales=scales, means=torch.zeros(3, 3), opacities=torch.tensor([0.5, 0.5, 0.5]))
     colors = torch.rand(3, 3)
     image, alphas, meta = render(scene, colors)
-    torch.testing.assert_close(image, expected(meta, colors)[0], rtol=0, atol=2e-6)
+    torch.testing.assert_close(image, expected(meta, colors)[0], rtol=0, atol=2e-5)
     assert alphas.min() > 0.45
     image.sum().backward()
     assert torch.isfinite(scales.grad).all()

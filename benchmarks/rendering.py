@@ -1,0 +1,311 @@
+"""Time of rendering and of contributions on the CPU, as a table.
+
+    python benchmarks/rendering.py                      # synthetic scenes
+    python benchmarks/rendering.py --scene splats.ply   # your own Gaussians
+
+Wall time, best and median of several runs. Ratios are against the named row of the same run, since times on a shared
+machine move from run to run and ratios less so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering import (
+    pixel_weights,
+    project,
+    rasterization,
+    rasterize_to_pixels,
+    reference,
+    threads,
+    top_contributors,
+    vote,
+)
+
+
+class Scene(NamedTuple):
+    """Gaussians [N, ...] with linear scales and opacities in 0..1, and one camera."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    viewmats: Tensor
+    Ks: Tensor
+    width: int
+    height: int
+
+
+def look_at_centre(means: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """A camera [1, 4, 4], [1, 3, 3] that has the middle 90 % of the points in view."""
+    centre = means.median(dim=0).values
+    reach = torch.quantile((means - centre).norm(dim=1)[:100_000], 0.9)
+    viewmat = torch.eye(4)
+    viewmat[:3, 3] = -centre + torch.tensor([0.0, 0.0, 1.6 * float(reach)])
+    K = torch.tensor([[0.9 * width, 0, width / 2], [0, 0.9 * width, height / 2], [0, 0, 1.0]])
+    return viewmat[None], K[None]
+
+
+def synthetic(count: int, width: int, height: int, seed: int = 0) -> Scene:
+    """A room with 12 objects: flat splats on surfaces, as wide as their spacing, most nearly opaque, some floaters."""
+    g = torch.Generator().manual_seed(seed)
+    centres = (torch.rand(12, 3, generator=g) * 2 - 1) * torch.tensor([1.6, 0.8, 1.6])
+    radii = 0.15 + 0.35 * torch.rand(12, generator=g)
+    half = count // 2
+    which = torch.randint(0, 12, (half,), generator=g)
+    normals = F.normalize(torch.randn(count, 3, generator=g), dim=1)
+    means = torch.empty(count, 3)
+    means[:half] = centres[which] + radii[which, None] * normals[:half]
+    room = (torch.rand(count - half, 3, generator=g) * 2 - 1) * 2.5
+    side = torch.randint(0, 3, (count - half,), generator=g)
+    room[torch.arange(count - half), side] = 2.5
+    means[half:] = room
+    spacing = (4 * np.pi * float((radii**2).mean()) * 12 / count) ** 0.5
+    scales = spacing * torch.exp(torch.randn(count, 3, generator=g) * 0.5)
+    scales[:, 2] *= 0.15
+    scales[half:] *= 1.8
+    opacities = torch.sigmoid(torch.randn(count, generator=g) * 2.5 + 1.5)
+    quats = torch.randn(count, 4, generator=g)
+    return Scene(means, quats, scales, opacities, *look_at_centre(means, width, height), width, height)
+
+
+def from_file(path: Path, width: int, height: int) -> Scene:
+    """A splat PLY, or an NPZ with means, quats, scales (linear), opacities (0..1) and optionally viewmat and K."""
+    if path.suffix == ".ply":
+        from gseg_ns.splats.ply import read_ply
+
+        splats = read_ply(path)
+        tensors = (splats.means, splats.quats, splats.scales.exp(), torch.sigmoid(splats.opacities).reshape(-1))
+        return Scene(*tensors, *look_at_centre(splats.means, width, height), width, height)
+    if path.suffix != ".npz":
+        raise GsegError(f"{path}: a scene is a .ply or an .npz file")
+    with np.load(path, allow_pickle=False) as data:
+        missing = {"means", "quats", "scales", "opacities"} - set(data)
+        if missing:
+            raise GsegError(f"{path} lacks {', '.join(sorted(missing))}; see --help for what it must hold")
+        arrays = {name: torch.from_numpy(data[name]).float() for name in data}
+    camera = look_at_centre(arrays["means"], width, height)
+    if "viewmat" in arrays and "K" in arrays:
+        camera = arrays["viewmat"][None], arrays["K"][None]
+    return Scene(*(arrays[n] for n in ("means", "quats", "scales", "opacities")), *camera, width, height)
+
+
+class Times(NamedTuple):
+    """Milliseconds."""
+
+    best: float
+    median: float
+
+    def __str__(self) -> str:
+        return f"{self.best:.1f} / {self.median:.1f}"
+
+
+def clock(runs: int, *steps: Callable[[], object]) -> list[Times]:
+    """Times of each step; the steps run in turn, so that noise hits them alike. The first round is not counted."""
+    measured: list[list[float]] = [[] for _ in steps]
+    for run in range(runs + 1):
+        for step, times in zip(steps, measured, strict=True):
+            start = time.perf_counter()
+            step()
+            if run:
+                times.append(1e3 * (time.perf_counter() - start))
+    return [Times(min(times), statistics.median(times)) for times in measured]
+
+
+def compositing(scene: Scene, channels: int, runs: int) -> list[Times]:
+    """Forward and backward of compositing alone, with gradients in everything."""
+    meta = project(*scene)
+    names = ("means2d", "conics", "opacities")
+    means2d, conics, opacities = (meta[n].clone().requires_grad_() for n in names)
+    colors = torch.rand(1, len(scene.means), channels, requires_grad=True)
+    result: list[tuple[Tensor, Tensor]] = []
+    v_image, v_alphas = (
+        torch.randn(1, scene.height, scene.width, channels),
+        torch.randn(1, scene.height, scene.width, 1),
+    )
+
+    def forward() -> None:
+        result[:] = [
+            rasterize_to_pixels(
+                means2d, conics, colors, opacities, scene.width, scene.height, meta["tile_size"],
+                meta["isect_offsets"], meta["flatten_ids"], absgrad=True,
+            )
+        ]  # fmt: skip
+
+    def backward() -> None:
+        for leaf in (means2d, conics, colors, opacities):
+            leaf.grad = None
+        torch.autograd.backward(result[0], (v_image, v_alphas))
+
+    return clock(runs, forward, backward)
+
+
+def dense_reference(scene: Scene, runs: int) -> list[Times]:
+    """The pure-torch reference, forward and backward."""
+    meta = project(*scene)
+    means2d, conics, opacities = (meta[n].clone().requires_grad_() for n in ("means2d", "conics", "opacities"))
+    colors = torch.rand(1, len(scene.means), 3, requires_grad=True)
+    result: list[Tensor] = []
+
+    def forward() -> None:
+        result[:] = reference.rasterize_to_pixels(
+            means2d, conics, colors, opacities, meta["depths"], meta["radii"], scene.width, scene.height
+        )
+
+    return clock(runs, forward, lambda: (result[0].sum() + result[1].sum()).backward())
+
+
+def training_step(scene: Scene) -> Callable[[], object]:
+    """One step as Splatfacto takes it: project, SH of degree 3, composite, L1 + SSIM, backward, Adam."""
+    leaves = [t.clone().requires_grad_() for t in (scene.means, scene.quats, scene.scales.log())]
+    leaves += [torch.logit(scene.opacities.clamp(0.01, 0.99)).requires_grad_()]
+    leaves += [(torch.randn(len(scene.means), 16, 3) * 0.2).requires_grad_()]
+    optimizer = torch.optim.Adam(leaves, lr=1e-6)
+    target = torch.rand(1, 3, scene.height, scene.width)
+    window = torch.ones(3, 1, 11, 11) / 121
+
+    def step() -> None:
+        image, _, info = rasterization(
+            leaves[0], leaves[1], leaves[2].exp(), torch.sigmoid(leaves[3]), leaves[4], *scene[4:], packed=False,
+            sh_degree=3, absgrad=True,
+        )  # fmt: skip
+        info["means2d"].retain_grad()
+        image = image.permute(0, 3, 1, 2)
+        stacked = torch.cat([image, target, image * image, target * target, image * target])
+        a, b, aa, bb, ab = F.conv2d(stacked, window, groups=3).split(1)
+        ssim = (2 * a * b + 1e-4) * (2 * (ab - a * b) + 9e-4)
+        ssim = ssim / ((a * a + b * b + 1e-4) * (aa - a * a + bb - b * b + 9e-4))
+        loss = 0.8 * (image - target).abs().mean() + 0.2 * (1 - ssim.mean())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+@contextmanager
+def busy_process() -> Iterator[None]:
+    """Another process that keeps one core busy."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def contributions(scene: Scene, runs: int) -> list[tuple[str, Times]]:
+    """Everything in `contributions`, and the sparse product with its gradient."""
+    meta = project(*scene)
+    height, width = scene.height, scene.width
+    few = (torch.arange(width) * 3 // width)[None].expand(height, width) + 3 * (torch.arange(height)[:, None] > 90)
+    many = (torch.arange(width) // 8)[None] + 40 * (torch.arange(height)[:, None] // 8)
+    sample = torch.randint(0, height * width, (4096,), generator=torch.Generator().manual_seed(0))
+    weights = pixel_weights(meta, sample)
+    features = torch.rand(len(scene.means), 32, requires_grad=True)
+    rows: list[tuple[str, Callable[[], object]]] = [
+        ("project and sort", lambda: project(*scene)),
+        ("vote, 6 labels", lambda: vote(meta, few, 6)),
+        ("vote, 960 labels", lambda: vote(meta, many, 960)),
+        ("top contributor of each pixel", lambda: top_contributors(meta)),
+        ("sparse weights of 4096 pixels", lambda: pixel_weights(meta, sample)),
+        ("sparse weights of all pixels", lambda: pixel_weights(meta, torch.arange(height * width))),
+        ("4096 pixels x 32 features, product", lambda: weights @ features),
+        ("4096 pixels x 32 features, both ways", lambda: (weights @ features).sum().backward()),
+    ]
+    return [(name, times) for (name, _), times in zip(rows, clock(runs, *(f for _, f in rows)), strict=True)]
+
+
+@dataclass
+class Options:
+    """Time the CPU renderer."""
+
+    scene: Path | None = None
+    """A splat .ply, or an .npz with means, quats, scales, opacities and optionally viewmat, K."""
+    runs: int = 7
+    """Timed runs of each row; the first, untimed one compiles."""
+    quick: bool = False
+    """Leave out the largest sizes."""
+
+
+def main(options: Options) -> None:
+    """Print the tables."""
+    console = Console()
+    threads.configure()
+    console.print(f"{threads.num_threads()} kernel threads, torch on {torch.get_num_threads()}. ms: best / median")
+    sizes = [(20_000, 256, 192), (50_000, 512, 384)] + ([] if options.quick else [(200_000, 1024, 768)])
+    scenes = {s: synthetic(*s) for s in sizes}
+    if options.scene is not None:
+        scenes = {}
+        for width, height in ((256, 192), (512, 384), (1024, 768)):
+            scene = from_file(options.scene, width, height)
+            scenes[len(scene.means), width, height] = scene
+
+    table = Table("compositing", "Gaussians", "image", "channels", "forward", "backward", "ratio (best, fwd + bwd)")
+    small = synthetic(2_000, 64, 48)
+    dense = dense_reference(small, options.runs)
+    table.add_row("torch reference", "2000", "64 x 48", "3", *map(str, dense), "1 = baseline A")
+    kernels = compositing(small, 3, options.runs)
+    table.add_row(
+        "kernels", "2000", "64 x 48", "3", *map(str, kernels),
+        f"{sum(t.best for t in kernels) / sum(t.best for t in dense):.4f} of A",
+    )  # fmt: skip
+    baseline = 0.0
+    for (size, scene), channels in itertools.product(scenes.items(), (3, 16, 32)):
+        times = compositing(scene, channels, options.runs)
+        total = sum(t.best for t in times)
+        baseline = baseline or total
+        ratio = "1 = baseline B" if total == baseline else f"{total / baseline:.2f} of B"
+        table.add_row("kernels", str(size[0]), f"{size[1]} x {size[2]}", str(channels), *map(str, times), ratio)
+    console.print(table)
+
+    table = Table("whole training step", "Gaussians", "image", "time", "ratio (best)")
+    idle = 0.0
+    for size, scene in list(scenes.items())[:2]:
+        (times,) = clock(options.runs, training_step(scene))
+        idle = idle or times.best
+        ratio = "1 = baseline C" if idle == times.best else f"{times.best / idle:.2f} of C"
+        table.add_row("machine otherwise as it is", str(size[0]), f"{size[1]} x {size[2]}", str(times), ratio)
+    size, scene = next(iter(scenes.items()))
+    cores = threads.available_cores()
+    for name, torch_threads in (("one busy process beside it", 1), ("the same, torch on all cores", cores)):
+        torch.set_num_threads(torch_threads)
+        with busy_process():
+            (times,) = clock(options.runs, training_step(scene))
+        table.add_row(
+            name, str(size[0]), f"{size[1]} x {size[2]}", str(times), f"{times.median / idle:.2f} of C (median)"
+        )
+    torch.set_num_threads(1)
+    console.print(table)
+
+    table = Table("contributions", "time", "of baseline D")
+    rows = contributions(scene, options.runs)
+    for name, times in rows:
+        table.add_row(name, str(times), f"{times.best / rows[0][1].best:.2f}")
+    console.print(f"{size[0]} Gaussians at {size[1]} x {size[2]}; baseline D: project and sort")
+    console.print(table)
+    console.print(f"load average while measuring: {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
