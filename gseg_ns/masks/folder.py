@@ -37,12 +37,16 @@ class MaskFolder:
     same with the image's own suffix, `left/img.0001.jpg.json`, which tells apart images that differ by suffix alone.
     Names that start with a dot are not looked at.
 
+    Args:
+        folder: the folder.
+        suffixes: which files are masks.
+        strict: two files of the same name but for the suffix are an error; otherwise the first is taken.
+
     Raises:
-        GsegError: the folder does not exist or holds no mask file; or two files in it have the same name but for the
-            suffix.
+        GsegError: the folder does not exist or holds no mask file; or two files have the same name (see `strict`).
     """
 
-    def __init__(self, folder: Path, suffixes: Collection[str] = MASK_SUFFIXES) -> None:
+    def __init__(self, folder: Path, suffixes: Collection[str] = MASK_SUFFIXES, strict: bool = True) -> None:
         self.folder = folder
         if not folder.is_dir():
             raise GsegError(
