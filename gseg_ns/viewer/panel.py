@@ -97,10 +97,8 @@ class SegmentPanel(ViewerControl):
         self._refresh()
 
     def _build_picking(self, gui: viser.GuiApi) -> None:
-        click = gui.add_button_group("Click", ("Click +", "Click -"))
-        click.on_click(lambda _: self._choose_tool(click.value))
-        draw = gui.add_button_group("Draw", ("Rectangle", "Stop"))
-        draw.on_click(lambda _: self._choose_tool(draw.value))
+        _buttons(gui, "Click", ("Click +", "Click -"), self._choose_tool)
+        _buttons(gui, "Draw", ("Rectangle", "Stop"), self._choose_tool)
         self._keep_picking = gui.add_checkbox(
             "Keep picking", False, hint="Stay in this mode after a click. The camera does not move meanwhile."
         )
@@ -119,12 +117,18 @@ class SegmentPanel(ViewerControl):
 
     def _build_selection(self, gui: viser.GuiApi) -> None:
         controller = self._controller
-        history = gui.add_button_group("History", ("Undo", "Redo"))
-        history.on_click(lambda _: self._do(controller.undo if history.value == "Undo" else controller.redo))
-        whole = gui.add_button_group("Select", ("None", "All", "Invert"))
-        whole.on_click(lambda _: self._do(lambda: controller.change(cast(Change, whole.value.lower()))))
-        refine = gui.add_button_group("Refine", ("Grow", "Shrink", "Clean"))
-        refine.on_click(lambda _: self._do(lambda: controller.change(cast(Change, refine.value.lower()))))
+
+        def change(what: str) -> None:
+            self._do(lambda: controller.change(cast(Change, what.lower())))
+
+        _buttons(
+            gui,
+            "History",
+            ("Undo", "Redo"),
+            lambda way: self._do(controller.undo if way == "Undo" else controller.redo),
+        )
+        _buttons(gui, "Select", ("None", "All", "Invert"), change)
+        _buttons(gui, "Refine", ("Grow", "Shrink", "Clean"), change)
         name = gui.add_text("Name", "", hint="Of the selection; no slashes")
         gui.add_button("Save selection").on_click(lambda _: self._do(lambda: self._save(name.value)))
         self._named = gui.add_dropdown("Saved", (_NO_NAME,))
@@ -139,8 +143,7 @@ class SegmentPanel(ViewerControl):
         )
         self._group_list = gui.add_markdown("")
         self._group = gui.add_dropdown("Group", (_NO_GROUP,))
-        act = gui.add_button_group("Group ", ("Pick", "Hide", "Isolate"))
-        act.on_click(lambda _: self._do(lambda: self._on_group(act.value)))
+        _buttons(gui, "This group", ("Pick", "Hide", "Isolate"), lambda act: self._do(lambda: self._on_group(act)))
         name = gui.add_text("Group name", "")
         gui.add_button("Rename group").on_click(
             lambda _: self._do(lambda: controller.label(self._chosen_group().id, name.value))
@@ -148,13 +151,12 @@ class SegmentPanel(ViewerControl):
 
     def _build_edits(self, gui: viser.GuiApi) -> None:
         controller = self._controller
-        show = gui.add_button_group("Object", ("Hide", "Isolate", "Remove"))
         operations: dict[str, Callable[[], Operation]] = {
             "Hide": lambda: Hide(controller.packed()),
             "Isolate": lambda: Isolate(controller.packed()),
             "Remove": lambda: Remove(controller.packed()),
         }
-        show.on_click(lambda _: self._edit(operations[show.value]))
+        _buttons(gui, "Object", tuple(operations), lambda what: self._edit(operations[what]))
         gui.add_button("Show all").on_click(lambda _: self._edit(ShowAll))
         colour = gui.add_rgb("Colour", (230, 60, 60))
         gui.add_button("Recolour").on_click(
@@ -169,19 +171,17 @@ class SegmentPanel(ViewerControl):
         move = gui.add_vector3("Shift", (0.0, 0.0, 0.0), step=0.01, hint="Scene units")
         turn = gui.add_vector3("Turn", (0.0, 0.0, 0.0), step=1.0, hint="Degrees about x, y, z, about its own centre")
         size = gui.add_number("Size x", 1.0, min=0.01, step=0.05)
-        place = gui.add_button_group("Place", ("Move", "Copy"))
 
-        def placed() -> Operation:
-            rotation = _quaternion(turn.value)
-            kind = Transform if place.value == "Move" else Duplicate
+        def placed(kind: type[Transform] | type[Duplicate]) -> Operation:
             return kind(
                 mask=controller.packed(),
                 translation=tuple(map(float, move.value)),  # type: ignore[arg-type]
-                rotation=rotation,
+                rotation=_quaternion(turn.value),
                 scale=float(size.value),
             )
 
-        place.on_click(lambda _: self._edit(placed))
+        kinds: dict[str, Any] = {"Move": Transform, "Copy": Duplicate}
+        _buttons(gui, "Place", tuple(kinds), lambda what: self._edit(lambda: placed(kinds[what])))
         source = gui.add_text("Swap with", "", hint="Name of a saved selection, or path of a PLY")
         gui.add_button("Swap").on_click(lambda _: self._edit(lambda: self._swap(source.value.strip())))
 
@@ -345,6 +345,15 @@ def _quaternion(degrees: Any) -> tuple[float, float, float, float]:
         float(cx * sy * cz + sx * cy * sz),
         float(cx * cy * sz - sx * sy * cz),
     )
+
+
+def _buttons(gui: viser.GuiApi, label: str, options: tuple[str, ...], action: Callable[[str], None]) -> None:
+    """A row of buttons that each act every time they are pressed."""
+    group = gui.add_button_group(label, options)
+    # viser 0.2.7 takes a group for an input, and an input that keeps its value calls nobody: a second "Undo" in a row
+    # would do nothing.
+    group._impl.is_button = True
+    group.on_click(lambda _: action(str(group.value)))
 
 
 def _tab(gui: viser.GuiApi, label: str) -> Any:

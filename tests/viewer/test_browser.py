@@ -1,0 +1,377 @@
+"""The Segment tab in a real browser.
+
+As a script it takes the picture for the README:
+    python tests/viewer/test_browser.py --load-config outputs/.../config.yml --screenshot docs/images/viewer.png
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import viser.transforms as vtf
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WINDOW = {"width": 960, "height": 640}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+]
+
+
+def build_run(scene: Path, folder: Path) -> Path:
+    """A run of `gaga` on a scene with the labelled points as its Gaussians: nothing has to be trained.
+
+    Returns:
+        config.yml
+    """
+    from plyfile import PlyData
+    from scipy.spatial import cKDTree
+
+    from gseg_ns.method_configs.gaga import gaga
+
+    config = copy.deepcopy(gaga.config)
+    config.data = scene
+    config.pipeline.datamanager.data = scene
+    config.output_dir, config.experiment_name, config.timestamp = folder, "viewer", "run"
+    pipeline = config.pipeline.setup(device="cpu", test_mode="val")
+    model, parsed = pipeline.model, pipeline.datamanager.train_dataparser_outputs
+    labelled = PlyData.read(scene / "gt" / "points_labelled.ply")["vertex"]
+    points = np.stack([labelled[axis] for axis in "xyz"], axis=1)
+    transform = parsed.dataparser_transform.numpy()
+    points = (points @ transform[:, :3].T + transform[:, 3]) * parsed.dataparser_scale
+    _, nearest = cKDTree(points).query(model.means.detach().numpy())
+    objects = torch.from_numpy(np.asarray(labelled["object_id"]).astype(np.int64))[nearest]
+    groups = torch.where(objects > 0, objects, objects.max() + 1)  # the room is a group too
+    count = int(groups.max())
+    model.classifier.resize(count + 1)
+    with torch.no_grad():
+        model.gauss_params["identity"].copy_(torch.nn.functional.one_hot(groups - 1, 16).float())
+        weight = torch.zeros(count + 1, 16)
+        weight[torch.arange(1, count + 1), torch.arange(count)] = 5.0
+        model.classifier.weight.copy_(weight.view_as(model.classifier.weight))
+        model.classifier.bias.zero_()
+        model.gauss_params["opacities"].fill_(3.0)
+        # Their size is the distance of their neighbours; that of outliers is of no use.
+        scales = model.gauss_params["scales"]
+        scales.copy_((scales - 0.7).clamp_max(float(scales.median()) - 0.4))
+    config.save_config()
+    checkpoints = config.get_checkpoint_dir()
+    checkpoints.mkdir(parents=True)
+    torch.save({"step": 0, "pipeline": pipeline.state_dict()}, checkpoints / "step-000000000.ckpt")
+    return config.get_base_dir() / "config.yml"
+
+
+@dataclass
+class Running:
+    """A viewer with a browser before it."""
+
+    viewer: Any
+    page: Any
+    config: Path
+    frames: list[tuple[float, int]]
+    """Arrival and size of what the browser got."""
+
+    @property
+    def panel(self) -> Any:
+        return self.viewer.pipeline.model.panel
+
+    @property
+    def controller(self) -> Any:
+        return self.panel.controller
+
+    def client(self) -> Any:
+        return next(iter(self.viewer.viser_server.get_clients().values()))
+
+    def settle(self, seconds: float = 30.0) -> None:
+        """Wait until the browser shows the last full-resolution render."""
+        machine = self.viewer.render_statemachines[self.client().client_id]
+        end = time.monotonic() + seconds
+        quiet = 0
+        while time.monotonic() < end and quiet < 6:
+            quiet = quiet + 1 if machine.state == "high" and machine.next_action is None else 0
+            self.page.wait_for_timeout(100)
+        self.page.wait_for_timeout(500)
+
+    def look(self, camera: Any) -> None:
+        """Put the browser's camera where a photograph was taken."""
+        c2w = camera.camera_to_worlds.reshape(3, 4).double().numpy()
+        client = self.client()
+        with client.atomic():
+            client.camera.fov = float(2 * np.arctan(float(camera.height) / 2 / float(camera.fy)))
+            client.camera.wxyz = (vtf.SO3.from_matrix(c2w[:, :3]) @ vtf.SO3.from_x_radians(np.pi)).wxyz
+            client.camera.position = c2w[:, 3] * 10
+        client.flush()
+        self.settle()
+
+    def canvas(self, camera: Any, x: float, y: float) -> tuple[float, float]:
+        """Where a pixel of a photograph is on the page, seen from its camera."""
+        box = self.picture()
+        zoom = box["height"] / float(camera.height)
+        return (
+            box["x"] + box["width"] / 2 + (x - float(camera.cx)) * zoom,
+            box["y"] + box["height"] / 2 + (y - float(camera.cy)) * zoom,
+        )
+
+    def picture(self) -> dict[str, float]:
+        """Where the picture is on the page: the canvas without what the panel covers."""
+        box = self.page.locator("canvas").first.bounding_box()
+        return {**box, "width": box["height"] * self.client().camera.aspect}
+
+    def press(self, label: str, nth: int = 0) -> None:
+        self.page.get_by_role("button", name=label, exact=True).nth(nth).click()
+
+    def wait(self, done: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"waited in vain for {what}: {self.panel._status.content}"
+            self.page.wait_for_timeout(30)
+
+    def click(self, tool: str, camera: Any, x: float, y: float) -> None:
+        """Choose a tool and click on the picture."""
+        self.press(tool)
+        self.wait(lambda: "click on the picture" in self.panel._status.content, tool)
+        self.page.wait_for_timeout(200)  # the message that turns clicking on is on its way
+        before = self.panel._status.content
+        self.page.mouse.click(*self.canvas(camera, x, y))
+        self.wait(lambda: self.panel._status.content != before, "the click")
+
+    def rendered(self, camera: Any) -> np.ndarray:
+        """What the selection covers in a view."""
+        with self.controller._lock:
+            return (self.controller.outputs(copy.deepcopy(camera), None)["selection"][..., 0] > 0.5).numpy()
+
+
+@contextmanager
+def browsing(config_path: Path) -> Iterator[Running]:
+    """Open a run in Nerfstudio's viewer and a browser on it."""
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.utils import writer
+    from nerfstudio.utils.eval_utils import eval_setup
+    from nerfstudio.viewer.viewer import Viewer
+    from playwright.sync_api import sync_playwright
+
+    config, pipeline, _, step = eval_setup(config_path)
+    assert isinstance(config, TrainerConfig)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config.viewer.websocket_port, config.viewer.websocket_host = port, "127.0.0.1"
+    viewer = Viewer(
+        config.viewer,
+        log_filename=config_path.parent / "viewer_log.txt",
+        datapath=pipeline.datamanager.get_datapath(),
+        pipeline=pipeline,
+        train_lock=threading.Lock(),
+    )
+    config.logging.local_writer.enable = False
+    writer.setup_local_writer(config.logging, max_iter=config.max_num_iterations)
+    viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
+    viewer.update_scene(step)
+    frames: list[tuple[float, int]] = []
+
+    def listen(connection: Any) -> None:
+        connection.on("framereceived", lambda data: frames.append((time.perf_counter(), len(data))))
+
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            page = browser.new_page(viewport=WINDOW)
+            page.on("websocket", listen)
+            page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
+            running = Running(viewer, page, config_path, frames)
+            running.wait(lambda: bool(viewer.viser_server.get_clients()), "the browser", 60)
+            page.get_by_role("tab", name="Segment").click(timeout=60_000)
+            running.press("Hide Train Cams")
+            running.settle()
+            yield running
+            browser.close()
+    finally:
+        viewer.viser_server.stop()
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def interior(mask: np.ndarray) -> tuple[float, float]:
+    """The pixel farthest from the mask's border."""
+    from scipy.ndimage import distance_transform_edt
+
+    y, x = np.unravel_index(distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1].argmax(), mask.shape)
+    return float(x) + 0.5, float(y) + 0.5
+
+
+def two_objects(truth: np.ndarray) -> tuple[int, int]:
+    """The two objects that a view shows most of."""
+    counts = np.bincount(truth.ravel())
+    counts[0] = 0
+    first, second = np.argsort(-counts)[:2]
+    return int(first), int(second)
+
+
+def find_view(running: Running, scene: Path) -> tuple[Any, np.ndarray]:
+    """The held-out view whose two largest objects are largest, and its ground truth."""
+    dataset = running.viewer.pipeline.datamanager.eval_dataset
+    best: tuple[int, Any, np.ndarray] | None = None
+    for view, path in enumerate(dataset.image_filenames):
+        truth = np.asarray(Image.open(scene / "gt" / "object" / f"{path.stem}.png")).astype(np.int64)
+        size = int(np.sort(np.bincount(truth.ravel())[1:])[-2])
+        if best is None or size > best[0]:
+            best = size, dataset.cameras[view : view + 1], truth
+    assert best is not None
+    return best[1], best[2]
+
+
+@pytest.fixture(scope="module")
+def running(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with browsing(build_run(scenes / "dev_tiny", tmp_path_factory.mktemp("viewer"))) as running:
+        yield running
+
+
+def test_click_refine_edit_export_reload(running: Running, scenes: Path, tmp_path: Path) -> None:
+    from plyfile import PlyData
+
+    camera, truth = find_view(running, scenes / "dev_tiny")
+    first, second = two_objects(truth)
+    running.look(camera)
+    box = running.picture()
+    plain = running.page.screenshot(clip=box)
+
+    # click + on an object: its mask as rendered from that camera is the ground truth's
+    running.click("Click +", camera, *interior(truth == first))
+    assert iou(running.rendered(camera), truth == first) >= 0.8
+    selected = running.controller.selected
+    running.settle()
+    shown = np.asarray(Image.open(_bytes(running.page.screenshot(clip=box))).convert("RGB")).astype(int)
+    x, y = running.canvas(camera, *interior(truth == first))
+    before = np.asarray(Image.open(_bytes(plain)).convert("RGB")).astype(int)
+    spot = int(y - box["y"]), int(x - box["x"])
+    assert np.abs(shown[spot] - before[spot]).sum() > 20, "the picture in the browser is not highlighted"
+
+    # click + on a neighbour and - on it again
+    running.click("Click +", camera, *interior(truth == second))
+    both = running.controller.selected
+    assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
+    running.click("Click -", camera, *interior(truth == second))
+    assert iou(running.rendered(camera), truth == first) >= 0.8
+    assert torch.equal(running.controller.selected, selected)
+
+    # undo restores the former selection exactly
+    running.press("Undo")
+    running.wait(lambda: torch.equal(running.controller.selected, both), "undo")
+    running.press("Undo")
+    running.wait(lambda: torch.equal(running.controller.selected, selected), "undo")
+
+    # the mouse moves the camera between clicks
+    pose = np.array(running.client().camera.position)
+    centre = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    running.page.mouse.move(*centre)
+    running.page.mouse.down()
+    running.page.mouse.move(centre[0] + 80, centre[1], steps=4)
+    running.page.mouse.up()
+    running.wait(lambda: np.abs(np.array(running.client().camera.position) - pose).max() > 1e-3, "the camera")
+    running.look(camera)
+
+    # a click while a render runs
+    running.press("Click +")
+    running.page.wait_for_timeout(300)
+    running.viewer._trigger_rerender()
+    running.page.mouse.click(*running.canvas(camera, *interior(truth == first)))
+    running.wait(lambda: "group" in running.panel._status.content, "the click during a render")
+    assert torch.equal(running.controller.selected, selected)
+
+    # isolate shows only the object
+    running.page.get_by_role("button", name="Edit", exact=True).click()
+    running.press("Isolate", nth=1)
+    running.wait(lambda: len(running.controller._session.state.operations) == 1, "isolate")
+    outputs = running.controller.outputs(copy.deepcopy(camera), None)
+    assert iou((outputs["accumulation"][..., 0] > 0.5).numpy(), truth == first) >= 0.8
+
+    # export writes the selected Gaussians
+    running.page.get_by_role("button", name="Export", exact=True).click()
+    path = tmp_path / "object.ply"
+    running.page.get_by_label("PLY", exact=True).fill(str(path))
+    running.page.wait_for_timeout(300)
+    running.press("Export PLY")
+    running.wait(path.exists, "the PLY")
+    running.wait(lambda: "Wrote" in running.panel._status.content, "the PLY")
+    vertex = PlyData.read(path)["vertex"]
+    means = running.viewer.pipeline.model.means.detach()[selected].numpy()
+    assert np.array_equal(np.stack([vertex[axis] for axis in "xyz"], 1), means)
+
+    # and a run of its own, with the command that exports it
+    running.press("Isolate to new run")
+    running.wait(lambda: "ns-export gaussian-splat" in running.panel._status.content, "the run")
+
+    # a reload keeps the session
+    summary = running.controller.summary()
+    old = running.client().client_id
+    running.page.reload(wait_until="domcontentloaded")
+    running.wait(lambda: any(c != old for c in running.viewer.viser_server.get_clients()), "the reload", 60)
+    running.page.get_by_role("tab", name="Segment").click(timeout=60_000)
+    running.page.get_by_text(summary.split(" of ")[0]).first.wait_for(timeout=20_000)
+    assert running.controller.summary() == summary
+    assert torch.equal(running.controller.selected, selected)
+
+
+def _bytes(data: bytes) -> Any:
+    import io
+
+    return io.BytesIO(data)
+
+
+def take_screenshot(load_config: Path, screenshot: Path, scene: Path) -> None:
+    """Click on an object and save what the browser shows.
+
+    Args:
+        load_config: config.yml of a trained run.
+        screenshot: PNG to write.
+        scene: its scene, with ground truth.
+    """
+    with browsing(load_config) as running:
+        camera, truth = find_view(running, scene)
+        first, second = two_objects(truth)
+        running.look(camera)
+        running.press("Segment everything")
+        running.wait(lambda: "groups" in running.panel._status.content, "the groups")
+        running.viewer.control_panel._output_render.value = "rgb"
+        running.click("Click +", camera, *interior(truth == first))
+        running.settle()
+        screenshot.parent.mkdir(parents=True, exist_ok=True)
+        running.page.screenshot(path=screenshot)
+        for name, object_id in (("clicked", first), ("neighbour", second)):
+            CONSOLE_LINES.append(f"{name}: IoU {iou(running.rendered(camera), truth == object_id):.3f}")
+
+
+CONSOLE_LINES: list[str] = []
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(take_screenshot)
