@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.text import (
+    ClipEncoder,
+    VoteGraph,
+    VoteOptions,
+    cluster_masks,
+    draw_anchors,
+    encode_masks,
+    mask_features,
+    masked_crops,
+    relevancy,
+    selected_anchors,
+    text_feature,
+)
+from gseg_ns.masks import MaskSet
+
+
+def two_masks() -> MaskSet:
+    masks = torch.zeros(2, 12, 16, dtype=torch.bool)
+    masks[0, 2:6, 3:11] = True
+    masks[0, 3, 4] = False
+    masks[1, 8:, :] = True
+    return MaskSet.from_arrays(masks)
+
+
+def test_crops_are_black_outside_of_the_mask() -> None:
+    image = torch.full((12, 16, 3), 255, dtype=torch.uint8)
+    crops = masked_crops(image, two_masks(), 8)
+    assert crops.shape == (2, 3, 8, 8)
+    assert crops[1].min() > 0.99
+    assert crops[0].min() < 0.5
+    assert crops[0].mean() > 0.9
+    assert masked_crops(image, two_masks().select([]), 8).shape == (0, 3, 8, 8)
+
+
+class Colours:
+    """Knows the mean colour of a picture, and the names of three."""
+
+    size = 4
+    names = ("red", "green", "blue")
+
+    def images(self, pictures: Tensor) -> Tensor:
+        return F.normalize(pictures.mean(dim=(2, 3)), dim=-1)
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        found = [[float(name in text) for name in self.names] for text in texts]
+        return F.normalize(torch.tensor(found) + 1e-3, dim=-1)
+
+
+def test_relevancy_is_the_worst_softmax() -> None:
+    images = F.normalize(torch.randn(5, 3), dim=-1)
+    positive, negatives = images[0], F.normalize(torch.randn(2, 3), dim=-1)
+    pairs = torch.stack([(images @ positive)[:, None].expand(-1, 2), images @ negatives.T], dim=-1)
+    expected = torch.softmax(10 * pairs, dim=-1)[..., 0].amin(dim=1)
+    torch.testing.assert_close(relevancy(images, positive, negatives), expected)
+
+
+def test_mask_features_are_equation_14() -> None:
+    torch.manual_seed(0)
+    image, gates, masks = torch.randn(12, 16, 5), torch.rand(2, 5), two_masks()
+    inside = masks.decode()
+    expected = torch.stack([(image[inside[m]] * gates[m]).mean(dim=0) for m in range(2)])
+    torch.testing.assert_close(mask_features(image, gates, masks), expected)
+
+
+def test_vote_graph_clusters_as_the_dense_matrix() -> None:
+    from sklearn.cluster import HDBSCAN
+
+    rng = np.random.default_rng(0)
+    blocks = np.kron(np.eye(4), np.ones((20, 50))) > 0  # four targets, one shares no anchor with any other
+    noisy = blocks ^ (rng.random(blocks.shape) < 0.03)
+    noisy[:20, 50:] = False
+    noisy[20:, :50] = False
+    selected = torch.from_numpy(noisy)
+    options = VoteOptions(min_cluster_size=8, epsilon=0.1)
+    found = cluster_masks(selected, options)
+    values = noisy.astype(float)
+    shared = values @ values.T
+    sizes = values.sum(axis=1)
+    distance = 1 - shared / (sizes[:, None] + sizes[None] - shared)
+    np.fill_diagonal(distance, 0)
+    expected = HDBSCAN(
+        min_cluster_size=8, cluster_selection_epsilon=0.1, metric="precomputed", allow_single_cluster=True, copy=True
+    ).fit_predict(distance)
+    assert len(np.unique(found[found >= 0])) == len(np.unique(expected[expected >= 0])) == 4
+    for label in range(4):
+        assert len(np.unique(expected[found == label])) == 1
+    np.testing.assert_array_equal(found < 0, expected < 0)
+    assert (cluster_masks(selected[:5], options) == -1).all()
+
+
+def test_masks_that_select_nothing_are_noise() -> None:
+    selected = torch.zeros(30, 20, dtype=torch.bool)
+    selected[:12, :10] = True
+    labels = cluster_masks(selected, VoteOptions(min_cluster_size=5, epsilon=0.0))
+    assert len(np.unique(labels[:12])) == 1
+    assert not set(labels[:12]) & set(labels[12:])
+
+
+def test_text_selects_the_gaussians_of_a_target(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    affinity = torch.eye(3).repeat_interleave(40, dim=0) + 0.05 * torch.randn(120, 3)
+    options = VoteOptions(min_cluster_size=5)
+    anchors = affinity[draw_anchors(len(affinity), options)]
+    clip, features = [], []
+    for channel in range(3):
+        image = torch.zeros(12, 16, 3, dtype=torch.uint8)
+        image[..., channel] = 200
+        rendered = torch.eye(3)[channel].expand(12, 16, 3)
+        for _ in range(8):
+            clip.append(encode_masks(image, two_masks(), Colours()))
+            features.append(mask_features(rendered, torch.ones(2, 3), two_masks()))
+    table, gates = torch.cat(features), torch.ones(48, 3)
+    targets = cluster_masks(selected_anchors(anchors, table, gates, 0.5), options)
+    graph = VoteGraph(torch.cat(clip), table, gates, torch.from_numpy(targets))
+    graph.save(tmp_path / "graph.npz")
+    graph = VoteGraph.read(tmp_path / "graph.npz")
+    encoder = Colours()
+    negatives = encoder.texts(["object", "stuff"])
+    chosen = graph.select(affinity, text_feature(encoder, "green"), negatives, options)
+    assert chosen.tolist() == [False] * 40 + [True] * 40 + [False] * 40
+    nothing = VoteGraph(graph.clip, graph.features, graph.gates, torch.full((48,), -1))
+    assert not nothing.select(affinity, text_feature(encoder, "green"), negatives, options).any()
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="empty"):
+        text_feature(Colours(), "  ")
+    (tmp_path / "graph.npz").write_bytes(b"nothing")
+    with pytest.raises(GsegError, match="vote graph"):
+        VoteGraph.read(tmp_path / "graph.npz")
+
+
+def test_a_tiny_random_clip() -> None:
+    transformers: Any = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={**sizes, "vocab_size": 64, "max_position_embeddings": 16, "eos_token_id": 1, "bos_token_id": 0},
+        vision_config={**sizes, "image_size": 16, "patch_size": 8},
+        projection_dim=12,
+    )
+
+    def tokenizer(texts: list[str], **_: Any) -> dict[str, Tensor]:
+        rows = [[0, *(ord(letter) % 60 + 2 for letter in text[:10]), 1] for text in texts]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [1] * (longest - len(row)) for row in rows])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    encoder = ClipEncoder(transformers.CLIPModel(config), tokenizer)
+    image = torch.randint(0, 256, (12, 16, 3), dtype=torch.uint8)
+    features = encode_masks(image, two_masks(), encoder, batch=1)
+    assert features.shape == (2, 12)
+    assert features.dtype == torch.half
+    torch.testing.assert_close(features.float().norm(dim=1), torch.ones(2), atol=2e-3, rtol=0)
+    assert text_feature(encoder, "a mug").shape == (12,)
+    with pytest.raises(GsegError, match="could not be loaded"):
+        ClipEncoder.load("/nonexistent/clip")
