@@ -3,8 +3,9 @@
     python benchmarks/rendering.py                      # synthetic scenes
     python benchmarks/rendering.py --scene splats.ply   # your own Gaussians
 
-Wall time, best and median of several runs. Ratios are against the named row of the same run, since times on a shared
-machine move from run to run and ratios less so.
+Best and median wall time of several runs, and least processor time (all threads of this process). On an idle machine the
+wall time tends to processor time / threads; on a busy one only processor time means something. Ratios are of processor
+time, against the named row of the same run.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ def from_file(path: Path, width: int, height: int) -> Scene:
         from gseg_ns.splats.ply import read_ply
 
         splats = read_ply(path)
-        tensors = (splats.means, splats.quats, splats.scales.exp(), torch.sigmoid(splats.opacities).reshape(-1))
-        return Scene(*tensors, *look_at_centre(splats.means, width, height), width, height)
+        opacities = torch.sigmoid(splats.opacities).reshape(-1)
+        camera = look_at_centre(splats.means, width, height)
+        return Scene(splats.means, splats.quats, splats.scales.exp(), opacities, *camera, width, height)
     if path.suffix != ".npz":
         raise GsegError(f"{path}: a scene is a .ply or an .npz file")
     with np.load(path, allow_pickle=False) as data:
@@ -106,29 +108,32 @@ def from_file(path: Path, width: int, height: int) -> Scene:
     camera = look_at_centre(arrays["means"], width, height)
     if "viewmat" in arrays and "K" in arrays:
         camera = arrays["viewmat"][None], arrays["K"][None]
-    return Scene(*(arrays[n] for n in ("means", "quats", "scales", "opacities")), *camera, width, height)
+    return Scene(arrays["means"], arrays["quats"], arrays["scales"], arrays["opacities"], *camera, width, height)
 
 
 class Times(NamedTuple):
-    """Milliseconds."""
+    """Milliseconds: wall time, best and median, and least processor time."""
 
     best: float
     median: float
+    cpu: float
 
     def __str__(self) -> str:
-        return f"{self.best:.1f} / {self.median:.1f}"
+        return f"{self.best:.1f} / {self.median:.1f} / {self.cpu:.1f}"
 
 
 def clock(runs: int, *steps: Callable[[], object]) -> list[Times]:
     """Times of each step; the steps run in turn, so that noise hits them alike. The first round is not counted."""
-    measured: list[list[float]] = [[] for _ in steps]
+    wall: list[list[float]] = [[] for _ in steps]
+    cpu: list[list[float]] = [[] for _ in steps]
     for run in range(runs + 1):
-        for step, times in zip(steps, measured, strict=True):
-            start = time.perf_counter()
+        for i, step in enumerate(steps):
+            start, start_cpu = time.perf_counter(), time.process_time()
             step()
             if run:
-                times.append(1e3 * (time.perf_counter() - start))
-    return [Times(min(times), statistics.median(times)) for times in measured]
+                wall[i].append(1e3 * (time.perf_counter() - start))
+                cpu[i].append(1e3 * (time.process_time() - start_cpu))
+    return [Times(min(w), statistics.median(w), min(c)) for w, c in zip(wall, cpu, strict=True)]
 
 
 def compositing(scene: Scene, channels: int, runs: int) -> list[Times]:
@@ -252,7 +257,8 @@ def main(options: Options) -> None:
     """Print the tables."""
     console = Console()
     threads.configure()
-    console.print(f"{threads.num_threads()} kernel threads, torch on {torch.get_num_threads()}. ms: best / median")
+    console.print(f"{threads.num_threads()} kernel threads, torch on {torch.get_num_threads()}")
+    console.print("milliseconds: best wall / median wall / processor time")
     sizes = [(20_000, 256, 192), (50_000, 512, 384)] + ([] if options.quick else [(200_000, 1024, 768)])
     scenes = {s: synthetic(*s) for s in sizes}
     if options.scene is not None:
@@ -261,50 +267,47 @@ def main(options: Options) -> None:
             scene = from_file(options.scene, width, height)
             scenes[len(scene.means), width, height] = scene
 
-    table = Table("compositing", "Gaussians", "image", "channels", "forward", "backward", "ratio (best, fwd + bwd)")
+    table = Table("compositing: Gaussians, image, channels", "forward", "backward", "ratio, both")
     small = synthetic(2_000, 64, 48)
     dense = dense_reference(small, options.runs)
-    table.add_row("torch reference", "2000", "64 x 48", "3", *map(str, dense), "1 = baseline A")
+    table.add_row("torch reference: 2000, 64 x 48, 3", *map(str, dense), "A")
     kernels = compositing(small, 3, options.runs)
-    table.add_row(
-        "kernels", "2000", "64 x 48", "3", *map(str, kernels),
-        f"{sum(t.best for t in kernels) / sum(t.best for t in dense):.4f} of A",
-    )  # fmt: skip
+    table.add_row("2000, 64 x 48, 3", *map(str, kernels), f"{total(kernels) / total(dense):.4f} A")
     baseline = 0.0
     for (size, scene), channels in itertools.product(scenes.items(), (3, 16, 32)):
         times = compositing(scene, channels, options.runs)
-        total = sum(t.best for t in times)
-        baseline = baseline or total
-        ratio = "1 = baseline B" if total == baseline else f"{total / baseline:.2f} of B"
-        table.add_row("kernels", str(size[0]), f"{size[1]} x {size[2]}", str(channels), *map(str, times), ratio)
+        baseline = baseline or total(times)
+        name = f"{size[0]}, {size[1]} x {size[2]}, {channels}"
+        table.add_row(name, *map(str, times), "B" if total(times) == baseline else f"{total(times) / baseline:.2f} B")
     console.print(table)
 
-    table = Table("whole training step", "Gaussians", "image", "time", "ratio (best)")
+    table = Table("training step: Gaussians, image", "time", "ratio of median wall time")
     idle = 0.0
     for size, scene in list(scenes.items())[:2]:
-        (times,) = clock(options.runs, training_step(scene))
-        idle = idle or times.best
-        ratio = "1 = baseline C" if idle == times.best else f"{times.best / idle:.2f} of C"
-        table.add_row("machine otherwise as it is", str(size[0]), f"{size[1]} x {size[2]}", str(times), ratio)
+        (step,) = clock(options.runs, training_step(scene))
+        idle = idle or step.median
+        name = f"{size[0]}, {size[1]} x {size[2]}"
+        table.add_row(name, str(step), "C" if idle == step.median else f"{step.median / idle:.2f} C")
     size, scene = next(iter(scenes.items()))
-    cores = threads.available_cores()
-    for name, torch_threads in (("one busy process beside it", 1), ("the same, torch on all cores", cores)):
+    for name, torch_threads in (("a busy process beside it", 1), ("and torch on all cores", threads.available_cores())):
         torch.set_num_threads(torch_threads)
         with busy_process():
-            (times,) = clock(options.runs, training_step(scene))
-        table.add_row(
-            name, str(size[0]), f"{size[1]} x {size[2]}", str(times), f"{times.median / idle:.2f} of C (median)"
-        )
+            (step,) = clock(options.runs, training_step(scene))
+        table.add_row(f"{size[0]}, {size[1]} x {size[2]}, {name}", str(step), f"{step.median / idle:.2f} C")
     torch.set_num_threads(1)
     console.print(table)
 
-    table = Table("contributions", "time", "of baseline D")
+    table = Table(f"contributions: {size[0]}, {size[1]} x {size[2]}", "time", "ratio")
     rows = contributions(scene, options.runs)
-    for name, times in rows:
-        table.add_row(name, str(times), f"{times.best / rows[0][1].best:.2f}")
-    console.print(f"{size[0]} Gaussians at {size[1]} x {size[2]}; baseline D: project and sort")
+    for row, (name, step) in enumerate(rows):
+        table.add_row(name, str(step), "D" if row == 0 else f"{step.cpu / rows[0][1].cpu:.2f} D")
     console.print(table)
     console.print(f"load average while measuring: {os.getloadavg()[0]:.1f}")
+
+
+def total(times: list[Times]) -> float:
+    """Processor time of all steps."""
+    return sum(t.cpu for t in times)
 
 
 if __name__ == "__main__":
