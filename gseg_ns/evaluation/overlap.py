@@ -72,24 +72,17 @@ def count_overlaps(
     pairs = []
     for pred_map, gt_map in zip(pred, gt, strict=True):
         g = as_ids(gt_map)
-        p = resize_nearest(as_ids(pred_map), g.shape[0], g.shape[1])
-        g, p = g.flatten(), p.flatten()
-        if ignore_gt:
-            keep = ~_is_in(g, ignore_gt)
-            g, p = g[keep], p[keep]
-        pairs.append((g, p))
-    gt_ids = _unique([g for g, _ in pairs])
-    pred_ids = _unique([p for _, p in pairs])
-    if ignore_pred:
-        pred_ids = pred_ids[~_is_in(pred_ids, ignore_pred)]
-    columns = len(pred_ids) + 1
+        pairs.append((g.flatten(), resize_nearest(as_ids(pred_map), g.shape[0], g.shape[1]).flatten()))
+    gt_known, pred_known = _Known([g for g, _ in pairs], ignore_gt), _Known([p for _, p in pairs], ignore_pred)
+    rows, columns = len(gt_known.ids), len(pred_known.ids) + 1
     cells = []
     for g, p in pairs:
-        flat = _index(g, gt_ids, 0) * columns + _index(p, pred_ids, len(pred_ids))
-        table = torch.bincount(flat, minlength=len(gt_ids) * columns).cpu()
+        # Ignored ground truth falls into one more row, which is cut off.
+        flat = gt_known.index(g) * columns + pred_known.index(p)
+        table = torch.bincount(flat, minlength=(rows + 1) * columns)[: rows * columns].cpu()
         nonzero = table.nonzero()[:, 0]
         cells.append((nonzero, table[nonzero]))
-    return Overlaps(gt_ids, pred_ids, tuple(cells))
+    return _without_unseen(Overlaps(gt_known.ids, pred_known.ids, tuple(cells)))
 
 
 def as_ids(ids: Tensor | np.ndarray[Any, Any]) -> Tensor:  # [H, W]
@@ -118,27 +111,52 @@ def resize_nearest(ids: Tensor, height: int, width: int) -> Tensor:  # [H, W] ->
     return ids[rows.clamp(max=ids.shape[0] - 1)][:, columns.clamp(max=ids.shape[1] - 1)]
 
 
-def _is_in(ids: Tensor, values: Collection[int]) -> Tensor:
-    return torch.isin(ids, torch.tensor(sorted(values), dtype=torch.int64, device=ids.device))
+class _Known:
+    """The ids that occur in some maps, and the position of each."""
 
-
-def _unique(maps: list[Tensor]) -> Tensor:
-    """All ids that occur, ascending, on the CPU. Small ids are counted, which is faster than sorting pixels."""
-    found = []
-    for ids in maps:
-        if ids.numel() == 0:
-            continue
-        if int(ids.min()) >= 0 and int(ids.max()) < _DENSE_IDS:
-            found.append(torch.bincount(ids).nonzero()[:, 0].cpu())
+    def __init__(self, maps: list[Tensor], ignore: Collection[int]) -> None:
+        filled = [ids for ids in maps if ids.numel()]
+        low = min((int(ids.min()) for ids in filled), default=0)
+        span = max((int(ids.max()) for ids in filled), default=0) - low + 1
+        # Ids close together are looked up in a table, which is much faster than sorting and searching pixels.
+        self._low, self._dense = low, span <= _DENSE_IDS
+        if self._dense:
+            seen = torch.zeros(span, dtype=torch.bool)
+            for ids in filled:
+                seen |= (torch.bincount(ids - low, minlength=span) > 0).cpu()
+            found = seen.nonzero()[:, 0] + low
         else:
-            found.append(torch.unique(ids).cpu())
-    return torch.unique(torch.cat(found)) if found else torch.zeros(0, dtype=torch.int64)
+            found = torch.unique(torch.cat([torch.unique(ids).cpu() for ids in filled]))
+        skip = torch.tensor(sorted(ignore), dtype=torch.int64)
+        self.ids = found[~torch.isin(found, skip)]
+        self._table = torch.full((span if self._dense else 1,), len(self.ids), dtype=torch.int64)
+        if self._dense:
+            self._table[self.ids - low] = torch.arange(len(self.ids))
+
+    def index(self, ids: Tensor) -> Tensor:
+        """Position of each id in `self.ids`; their number for ignored ids."""
+        if self._dense:
+            return self._table.to(ids.device)[ids - self._low]
+        if len(self.ids) == 0:
+            return torch.zeros_like(ids)
+        known = self.ids.to(ids.device)
+        position = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
+        return torch.where(known[position] == ids, position, len(known))
 
 
-def _index(ids: Tensor, known: Tensor, other: int) -> Tensor:
-    """Position of each id in the ascending `known`, or `other` where it is not there."""
-    if len(known) == 0:
-        return torch.full_like(ids, other)
-    known = known.to(ids.device)
-    position = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
-    return torch.where(known[position] == ids, position, other)
+def _without_unseen(overlaps: Overlaps) -> Overlaps:
+    """Without predicted ids that lie on void ground truth only."""
+    columns = len(overlaps.pred_ids) + 1
+    seen = torch.zeros(columns, dtype=torch.bool)
+    for cells, _ in overlaps.cells:
+        seen[cells % columns] = True
+    seen[-1] = True
+    if bool(seen.all()):
+        return overlaps
+    position = seen.long().cumsum(0) - 1
+    kept = int(seen.sum())
+    return Overlaps(
+        overlaps.gt_ids,
+        overlaps.pred_ids[seen[:-1]],
+        tuple((cells // columns * kept + position[cells % columns], counts) for cells, counts in overlaps.cells),
+    )

@@ -140,3 +140,21 @@ def test_torch_and_numpy_and_large_ids() -> None:
 def test_what_cannot_be_compared(pred: np.ndarray, gt: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"view|integers|dimensions"):
         evaluate_instances(pred, gt)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counting_close_and_scattered_ids_agree(seed: int) -> None:
+    gt, pred = random_maps(2, 6, seed) - 1, random_maps(2, 8, seed + 9) - 3
+    near = count_overlaps(pred, gt, ignore_gt=(0, 99), ignore_pred=(-2,))
+    far = count_overlaps(pred * 2**30, gt * 2**40, ignore_gt=(0,), ignore_pred=(-(2**31),))
+    assert torch.equal(near.gt_ids * 2**40, far.gt_ids)
+    assert torch.equal(near.pred_ids * 2**30, far.pred_ids)
+    assert torch.equal(near.total(), far.total())
+    assert torch.equal(near.view(1), far.view(1))
+
+
+def test_predictions_on_void_only_are_no_instances() -> None:
+    gt = np.array([[[0, 0, 1, 2]]])
+    overlaps = count_overlaps(np.array([[[7, 8, 8, 9]]]), gt, ignore_gt=(0,))
+    assert overlaps.pred_ids.tolist() == [8, 9]
+    assert overlaps.total().tolist() == [[1, 0, 0], [0, 1, 0]]
