@@ -78,6 +78,18 @@ def pick(splats: Splats, camera: Camera, x: float, y: float, drawn: Tensor | Non
     return Pick(rows[weights.col.to(torch.int64)], weights.val)
 
 
+def warm_up(device: torch.device | str = "cpu") -> None:
+    """Compile what `pick` needs, so that a user's first click does not wait for it."""
+    one = Splats(
+        means=torch.tensor([[0.0, 0.0, 1.0]], device=device),
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]], device=device),
+        scales=torch.zeros(1, 3, device=device),
+        opacities=torch.full((1,), 9.0, device=device),
+        sh=torch.zeros(1, 1, 3, device=device),
+    )
+    pick(one, Camera(torch.eye(4), torch.tensor([[16.0, 0.0, 8.0], [0.0, 16.0, 8.0], [0.0, 0.0, 1.0]]), 16, 16), 8, 8)
+
+
 def _near_ray(splats: Splats, camera: Camera, x: float, y: float) -> Tensor:
     """Gaussians that may reach a pixel: int64 [n]. Cheap, and leaves none out."""
     viewmat, K = camera.viewmat.to(splats.means), camera.K.to(splats.means)

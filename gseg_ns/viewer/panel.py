@@ -31,6 +31,7 @@ from gseg_ns.editing.operations import (
 )
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering.camera import Camera
+from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer.controller import Change, Group, SegmentController
 
@@ -76,6 +77,7 @@ class SegmentPanel(ViewerControl):
         """Build the tab. Called by the viewer, once."""
         super()._setup(viewer)
         self.controller = SegmentController(self._model, viewer.train_lock)
+        warm_up(self._model.device)
         self._config = viewer.log_filename.parent / "config.yml"
         gui = viewer.viser_server.gui
         with _tab(gui, "Segment"):
