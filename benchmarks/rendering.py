@@ -3,7 +3,7 @@
     python benchmarks/rendering.py                      # synthetic scenes
     python benchmarks/rendering.py --scene splats.ply   # your own Gaussians
 
-Best and median wall time of several runs, and least processor time (all threads of this process). On an idle machine the
+Best and median wall time of several runs, and least processor time (all threads of this process). On an idle machine
 wall time tends to processor time / threads; on a busy one only processor time means something. Ratios are of processor
 time, against the named row of the same run.
 """

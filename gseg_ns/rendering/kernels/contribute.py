@@ -32,6 +32,9 @@ from gseg_ns.rendering.kernels.weights import (
     uncapped_alpha,
 )
 
+# Gaussians that a single pixel evaluates at a time, before it looks whether it is finished.
+CHUNK = 64
+
 
 @kernel
 def localise_labels(  # type: ignore[no-untyped-def]
@@ -206,6 +209,7 @@ def pixel_rows(  # type: ignore[no-untyped-def]
             longest = max(longest, offsets[tile + 1] - offsets[tile])
     shape = np.empty((6, longest), packed.dtype)
     alphas = np.empty(longest, packed.dtype)
+    drawn = np.empty(CHUNK + 1, np.int64)
     x, y, a, b, c, opacity = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
     for tile in range(start, stop):
         if groups[tile + 1] == groups[tile]:
@@ -220,23 +224,32 @@ def pixel_rows(  # type: ignore[no-untyped-def]
             position = order[member]
             pixel = pixels[position]
             px, py = real(pixel % width) + half, real(pixel // width) + half
-            for k in range(length):
-                at = np.uintp(k)  # an unsigned index needs no test for negative ones, so the loop vectorises
-                sigma = falloff(px - x[at], py - y[at], a[at], b[at], c[at])
-                alphas[at] = drawn_alpha(uncapped_alpha(opacity[at], sigma), sigma)
             before = real(1)
             found = row_starts[position] if fill else np.int64(0)
-            for k in range(length):
-                alpha = alphas[k]
-                if alpha > 0:
-                    after = next_transmittance(before, alpha)
+            for chunk in range(0, length, CHUNK):
+                chunk_end = min(chunk + CHUNK, length)
+                for k in range(chunk, chunk_end):
+                    at = np.uintp(k)  # an unsigned index needs no test for negative ones, so the loop vectorises
+                    sigma = falloff(px - x[at], py - y[at], a[at], b[at], c[at])
+                    alphas[at] = drawn_alpha(uncapped_alpha(opacity[at], sigma), sigma)
+                # Half of the alphas are 0 without pattern: collect the others without a branch to mispredict.
+                kept = 0
+                for k in range(chunk, chunk_end):
+                    drawn[np.uintp(kept)] = k
+                    kept += 1 if alphas[np.uintp(k)] > 0 else 0
+                for i in range(kept):
+                    k = drawn[i]
+                    after = next_transmittance(before, alphas[k])
                     if not after > done:
+                        before = real(-1)
                         break
                     if fill:
                         cols[found] = flatten_ids[begin + k]
-                        vals[found] = alpha * before
+                        vals[found] = alphas[k] * before
                     found += 1
                     before = after
+                if before < 0:
+                    break
             if not fill:
                 row_starts[position + 1] = found
 
@@ -246,9 +259,11 @@ def sparse_times_dense(start, stop, crow, col, val, features, out):  # type: ign
     """Rows start..stop of out [P, D] = W features, W in CSR."""
     for p in range(start, stop):
         out[p] = 0
+        row = np.uintp(p)
         for k in range(crow[p], crow[p + 1]):
+            g, w = np.uintp(col[k]), val[k]
             for d in range(features.shape[1]):
-                out[p, d] += val[k] * features[col[k], d]
+                out[row, np.uintp(d)] += w * features[g, np.uintp(d)]
 
 
 @kernel
@@ -256,6 +271,8 @@ def transpose_times_dense(start, stop, block, crow, col, val, grad, out):  # typ
     """Channel blocks start..stop of out [N, D] += W^T grad; blocks have `block` channels."""
     low, high = start * block, min(stop * block, grad.shape[1])
     for p in range(crow.shape[0] - 1):
+        row = np.uintp(p)
         for k in range(crow[p], crow[p + 1]):
+            g, w = np.uintp(col[k]), val[k]
             for d in range(low, high):
-                out[col[k], d] += val[k] * grad[p, d]
+                out[g, np.uintp(d)] += w * grad[row, np.uintp(d)]

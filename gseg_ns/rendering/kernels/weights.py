@@ -189,7 +189,7 @@ def open_block(block, number, tile, tile_size, tile_width, tile_height, width, h
 @kernel
 def finished(block):  # type: ignore[no-untyped-def]
     """Whether every pixel of the block is finished."""
-    best = block[TRANS]
+    open_pixels = 0
     for p in range(SIZE):
-        best = max(best, block[np.uintp(TRANS + p)])
-    return best < 0
+        open_pixels += 1 if block[np.uintp(TRANS + p)] > 0 else 0
+    return open_pixels == 0
