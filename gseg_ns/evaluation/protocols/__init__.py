@@ -15,7 +15,7 @@ from gseg_ns.evaluation.protocols.instances import ReplicaGaga, ReplicaUnifiedLi
 from gseg_ns.evaluation.protocols.lerf_mask import LerfMask
 from gseg_ns.evaluation.protocols.messy_rooms import MessyRooms
 from gseg_ns.evaluation.protocols.mipnerf360 import MipNerf360
-from gseg_ns.evaluation.protocols.objects import Nvos, SpinNerf
+from gseg_ns.evaluation.protocols.nvos_spin import Nvos, SpinNerf
 from gseg_ns.evaluation.protocols.ovs import Ovs3d
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -1,0 +1,94 @@
+"""The objects of a scene as files: one for everything, with labels, and one for each group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
+from gseg_ns.palette import colours
+from gseg_ns.splats.container import Splats
+from gseg_ns.splats.ply import write_ply
+from gseg_ns.splats.spz import write_spz
+
+Format = Literal["ply", "spz"]
+"""`ply`: 3DGS PLY, exact, with an integer `label` and the group's colour a splat. `spz`: a tenth of the size, lossy."""
+
+
+def write_splats(path: Path, splats: Splats, groups: Tensor | None = None) -> None:
+    """Write splats in the format that the suffix names, `.ply` or `.spz`.
+
+    Args:
+        path: the file.
+        splats: N Gaussians.
+        groups: int [N]; a PLY gets them as `label`, and their colours as `red green blue`. SPZ has no room for them.
+
+    Raises:
+        GsegError: another suffix, or as `write_ply` and `write_spz`.
+    """
+    if path.suffix == ".spz":
+        write_spz(path, splats)
+    elif path.suffix == ".ply":
+        write_ply(path, splats, {} if groups is None else {"label": groups.int(), "rgb": colours(groups)})
+    else:
+        raise GsegError(f"Cannot write {path}: the suffix must be .ply or .spz.")
+
+
+def write_objects(
+    folder: Path,
+    splats: Splats,
+    groups: Tensor,
+    form: Format = "ply",
+    min_gaussians: int = 20,
+    about: Mapping[str, Any] | None = None,
+    track: Callable[[list[int]], Iterable[int]] = iter,
+) -> list[dict[str, Any]]:
+    """Write `scene`, one file for each group in `objects/`, and `objects.json`, which lists them.
+
+    Args:
+        folder: where to; made if need be.
+        splats: N Gaussians.
+        groups: int [N]; 0 means none, and gets no file of its own.
+        form: file format.
+        min_gaussians: smaller groups get no file of their own.
+        about: further entries of `objects.json`, e.g. the frame of the coordinates.
+        track: wraps the list of groups while it is worked through, for a progress bar.
+
+    Returns:
+        What `objects.json` says of each object: group, file, gaussians, colour, min and max corner of the centres.
+
+    Raises:
+        GsegError: no Gaussian, or as `write_splats`.
+    """
+    groups = groups.to("cpu", torch.int64)
+    splats = splats.to("cpu")
+    write_splats(folder / f"scene.{form}", splats, groups)
+    # One sort instead of one search a group: there may be thousands.
+    order = torch.argsort(groups, stable=True)
+    ids, counts = torch.unique_consecutive(groups[order], return_counts=True)
+    rows = dict(zip(ids.tolist(), torch.split(order, counts.tolist()), strict=True))
+    kept = [group for group in rows if group > 0 and len(rows[group]) >= max(min_gaussians, 1)]
+    listed = []
+    for group in track(kept):
+        part = splats.subset(rows[group])
+        name = f"objects/group_{group:04d}.{form}"
+        write_splats(folder / name, part)
+        listed.append(
+            {
+                "group": group,
+                "file": name,
+                "gaussians": len(part),
+                "colour": colours(torch.tensor(group)).tolist(),
+                "min": part.means.amin(dim=0).tolist(),
+                "max": part.means.amax(dim=0).tolist(),
+            }
+        )
+    with atomic_path(folder / "objects.json") as temporary:
+        temporary.write_text(json.dumps({**(about or {}), "objects": listed}, indent=1), encoding="utf-8")
+    return listed

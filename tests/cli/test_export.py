@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gseg_ns.cli import runs
+from gseg_ns.cli.export import Export
+from gseg_ns.errors import GsegError
+from gseg_ns.splats import Splats, to_original_frame
+from gseg_ns.splats.ply import read_ply
+
+N = 60
+
+
+@pytest.fixture
+def splats(monkeypatch: pytest.MonkeyPatch) -> Splats:
+    """A run of 60 Gaussians in the groups 0 to 3, one of them too faint to see."""
+    g = torch.Generator().manual_seed(0)
+    splats = Splats(
+        means=torch.randn(N, 3, generator=g),
+        quats=torch.randn(N, 4, generator=g),
+        scales=torch.randn(N, 3, generator=g) - 3,
+        opacities=torch.rand(N, generator=g),
+        sh=torch.randn(N, 4, 3, generator=g),
+    )
+    splats.opacities[6] = -9
+    frame = torch.tensor([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
+    outputs = SimpleNamespace(dataparser_transform=frame, dataparser_scale=0.5)
+    run = SimpleNamespace(
+        model=SimpleNamespace(gaussian_groups=lambda scale: torch.arange(N) % 4, splats=splats.clone),
+        datamanager=SimpleNamespace(train_dataparser_outputs=outputs),
+    )
+    monkeypatch.setattr(runs, "load_run", lambda path: run)
+    return splats
+
+
+def export(folder: Path, **options: object) -> Path:
+    Export(Path("config.yml"), folder, min_gaussians=1, **options).main()  # type: ignore[arg-type]
+    return folder
+
+
+def test_everything(tmp_path: Path, splats: Splats) -> None:
+    out = export(tmp_path / "out")
+    scene = read_ply(out / "scene.ply")
+    assert len(scene) == N - 1
+    assert [entry["group"] for entry in json.loads((out / "objects.json").read_text())["objects"]] == [1, 2, 3]
+    assert torch.equal(read_ply(out / "objects" / "group_0003.ply").means, splats.means[3::4])
+    with pytest.raises(GsegError, match="--overwrite"):
+        export(tmp_path / "out")
+    export(tmp_path / "out", overwrite=True)
+
+
+def test_some_groups_without_the_rest(tmp_path: Path, splats: Splats) -> None:
+    scene = read_ply(export(tmp_path / "a", groups=[1, 3]) / "scene.ply")
+    assert set(scene.extra["label"].tolist()) == {1, 3}
+    scene = read_ply(export(tmp_path / "b", drop_unlabelled=True) / "scene.ply")
+    assert set(scene.extra["label"].tolist()) == {1, 2, 3}
+    with pytest.raises(GsegError, match="no group 9"):
+        export(tmp_path / "c", groups=[1, 9])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_saved_selection(tmp_path: Path, splats: Splats, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gseg_ns.selection import store
+    from gseg_ns.selection.packed import PackedMask
+
+    mask = torch.zeros(N, dtype=torch.bool)
+    mask[10:15] = True
+    empty = torch.zeros(N, dtype=torch.bool)
+    saved = {"mug": PackedMask.pack(mask), "nothing": PackedMask.pack(empty)}
+    monkeypatch.setattr(store, "load_selections", lambda file, fingerprint: saved)
+    scene = read_ply(export(tmp_path / "a", selection="mug") / "scene.ply")
+    assert torch.equal(scene.means, splats.means[10:15])
+    with pytest.raises(GsegError, match=r"no selection 'cup'. It has: mug"):
+        export(tmp_path / "b", selection="cup")
+    with pytest.raises(GsegError, match="Nothing to export"):
+        export(tmp_path / "b", selection="nothing")
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_capture_frame(tmp_path: Path, splats: Splats) -> None:
+    scene = read_ply(export(tmp_path / "a", frame="original") / "scene.ply")
+    frame = torch.tensor([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
+    assert json.loads((tmp_path / "a" / "objects.json").read_text())["frame"] == "original"
+    expected = to_original_frame(splats.subset(splats.exportable()), frame, 0.5)
+    assert torch.equal(scene.means, expected.means)
+    # Nerfstudio's own direction leads back to the run.
+    again = 0.5 * (scene.means @ frame[:, :3].T + frame[:, 3])
+    torch.testing.assert_close(again, splats.means[splats.exportable()], atol=1e-5, rtol=1e-5)
+
+
+def test_spz(tmp_path: Path, splats: Splats) -> None:
+    pytest.importorskip("gsply")
+    out = export(tmp_path / "a", format="spz")
+    assert {path.name for path in out.iterdir()} == {"scene.spz", "objects", "objects.json"}

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.palette import colours
+from gseg_ns.splats import Splats
+from gseg_ns.splats.objects import write_objects, write_splats
+from gseg_ns.splats.ply import read_ply
+
+
+def make(count: int) -> Splats:
+    g = torch.Generator().manual_seed(count)
+    return Splats(
+        means=torch.randn(count, 3, generator=g),
+        quats=torch.randn(count, 4, generator=g),
+        scales=torch.randn(count, 3, generator=g) - 4,
+        opacities=torch.randn(count, generator=g),
+        sh=torch.randn(count, 4, 3, generator=g),
+    )
+
+
+def test_scene_objects_and_list(tmp_path: Path) -> None:
+    splats, groups = make(100), torch.tensor([0, 7, 300, 7, 2] * 20)
+    groups[4] = 9  # a single Gaussian
+    listed = write_objects(tmp_path, splats, groups, min_gaussians=5)
+    assert [entry["group"] for entry in listed] == [2, 7, 300]
+    assert json.loads((tmp_path / "objects.json").read_text())["objects"] == listed
+    scene = read_ply(tmp_path / "scene.ply")
+    assert torch.equal(scene.extra["label"].long(), groups)
+    assert torch.equal(scene.extra["rgb"], colours(groups))
+    seven = read_ply(tmp_path / "objects" / "group_0007.ply")
+    assert torch.equal(seven.means, splats.means[groups == 7])
+    assert listed[1]["gaussians"] == 40
+    assert listed[1]["min"] == pytest.approx(seven.means.amin(0).tolist())
+    assert {p.name for p in (tmp_path / "objects").iterdir()} == {f"group_{g:04d}.ply" for g in (2, 7, 300)}
+
+
+def test_spz(tmp_path: Path) -> None:
+    pytest.importorskip("gsply")
+    listed = write_objects(tmp_path, make(60), torch.tensor([1, 2, 3] * 20), form="spz", min_gaussians=0)
+    assert [entry["file"] for entry in listed] == [f"objects/group_000{g}.spz" for g in (1, 2, 3)]
+    assert (tmp_path / "scene.spz").stat().st_size > 0
+
+
+def test_nothing_and_unknown_formats_leave_no_file(tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="no Gaussian"):
+        write_objects(tmp_path, make(3).subset(torch.zeros(0, dtype=torch.long)), torch.zeros(0, dtype=torch.long))
+    with pytest.raises(GsegError, match="suffix"):
+        write_splats(tmp_path / "a.splat", make(3))
+    assert not any(tmp_path.iterdir())
