@@ -123,6 +123,8 @@ class Protocol(ABC):
     """Keys of `ProtocolScores.values`, the main one first."""
     known_scenes: ClassVar[tuple[str, ...]] = ()
     """Scenes of the published table."""
+    renders: ClassVar[Literal["labels", "rgb"] | None] = "labels"
+    """What a trained model can render by itself to answer: label maps, images; None: only answers to prompts count."""
 
     @abstractmethod
     def is_scene(self, folder: Path) -> bool:
@@ -204,6 +206,10 @@ class Protocol(ABC):
             },
             not_predicted=tuple(skipped),
         )
+
+    def renderings(self, scene: ProtocolScene) -> dict[str, str]:
+        """Files to render, relative to the scene's folder of predictions, and the image file of the view of each."""
+        return {name: target.image for name, target in scene.targets.items()}
 
     def prepare(self, root: Path, scene: str, options: ProtocolOptions | None = None) -> tuple[Path, ...]:
         """Write the split where Nerfstudio's COLMAP reader looks for it: train_list, test_list, validation_list.

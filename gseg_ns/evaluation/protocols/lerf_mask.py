@@ -100,6 +100,9 @@ lerf_mask/<scene>/
             options=options,
         )
 
+    def renderings(self, scene: ProtocolScene) -> dict[str, str]:
+        return {f"{name.split('/')[0]}.png": target.image for name, target in scene.targets.items()}
+
     def score(self, scene: ProtocolScene, predictions: Path) -> ProtocolScores:
         pairs = {key: (key.split("/")[0], target.prompt or "") for key, target in scene.targets.items()}
         truth = {pair: read_mask(scene.targets[key].truth) for key, pair in pairs.items()}

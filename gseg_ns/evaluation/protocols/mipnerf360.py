@@ -39,6 +39,7 @@ class MipNerf360(Protocol):
         "(AlexNet) on request. Every test view must be there and of the photograph's size."
     )
     metrics = ("PSNR", "SSIM", "LPIPS")
+    renders = "rgb"
     known_scenes = ("bicycle", "bonsai", "counter", "flowers", "garden", "kitchen", "room", "stump", "treehill")
 
     def is_scene(self, folder: Path) -> bool:

@@ -45,6 +45,7 @@ class Nvos(Protocol):
         "resized (nearest) to the ground truth and must exist. Scale and threshold belong chosen on the reference view."
     )
     metrics = ("mIoU", "mAcc", "mBIoU")
+    renders = None
     known_scenes = ("fern", "flower", "fortress", "horns_center", "horns_left", "leaves", "orchids", "trex")
 
     def is_scene(self, folder: Path) -> bool:
@@ -118,6 +119,7 @@ class SpinNerf(Protocol):
         "resized (nearest) and must exist, the reference's only for *_reference."
     )
     metrics = ("mIoU", "mAcc", "mBIoU", "mIoU_reference", "mAcc_reference")
+    renders = None
     known_scenes = (
         *("orchids", "leaves", "fern", "room", "horns", "fortress"),
         *("fork", "pinecone", "truck", "lego_real_night_radial"),

@@ -44,6 +44,7 @@ class Ovs3d(Protocol):
         "there. There is no background class. The test views are training views: published so."
     )
     metrics = ("mIoU", "mBIoU")
+    renders = None
     known_scenes = ("bed", "bench", "lawn", "room", "sofa")
 
     def is_scene(self, folder: Path) -> bool:

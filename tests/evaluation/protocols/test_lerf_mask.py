@@ -39,6 +39,7 @@ def test_views_prompts_and_targets(tmp_path: Path, save: Save) -> None:
     assert loaded.test == ("frame_00000.jpg", "frame_00002.jpg", "frame_00004.jpg")
     assert [prompt.name for prompt in loaded.prompts] == ["green apple", "tea in a glass"]
     assert loaded.targets["2/green apple.png"].image == "frame_00004.jpg"
+    assert LERF.renderings(loaded) == {"0.png": "frame_00000.jpg", "2.png": "frame_00004.jpg"}
     assert [len(PROMPTS[name]) for name in ("figurines", "ramen", "teatime")] == [7, 6, 10]
 
 

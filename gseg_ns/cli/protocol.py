@@ -1,0 +1,159 @@
+"""`gseg protocol`: a published evaluation on its own data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from gseg_ns.errors import GsegError
+
+if TYPE_CHECKING:
+    from gseg_ns.evaluation.protocols import Protocol, ProtocolReport, ProtocolScene
+
+Name = Literal[
+    "lerf-mask",
+    "replica-gaga",
+    "scannet-gaga",
+    "replica-unified-lift",
+    "messy-rooms",
+    "nvos",
+    "spin-nerf",
+    "3d-ovs",
+    "mipnerf360",
+]
+
+
+@dataclass
+class ProtocolCommand:
+    """Score predictions, or a run, as a published benchmark does; or say what a benchmark is.
+
+    With --data alone: checks the data. With --prepare: also writes the split where ns-train finds it. With
+    --load-config: renders the test views of one scene and scores them. With --predictions alone: scores what is there.
+    """
+
+    protocol: Annotated[Name, tyro.conf.Positional]
+    """The benchmark"""
+    data: Path | None = None
+    """The benchmark's folder, or one scene of it. Without it, its layout and what it counts are printed"""
+    predictions: Path | None = None
+    """Folder of predictions, one folder a scene"""
+    load_config: Path | None = None
+    """config.yml of a run on one scene, whose test views are rendered into --predictions first"""
+    scene: str | None = None
+    """Name of the scene that the run was trained on; the only one of --data unless given"""
+    prepare: bool = False
+    """Write the split of every scene: train_list.txt and so on (Messy Rooms: transforms.json)"""
+    train_percent: float = 100.0
+    """With --prepare: random share of the training views to keep (Gaga's sparse subsets: 30, 20, 10, 5)"""
+    seed: int = 0
+    """Of that draw"""
+    images: str | None = None
+    """Image folder, where scenes have several resolutions"""
+    lpips: bool = False
+    """Also LPIPS (mipnerf360), whose weights are downloaded"""
+    scale: float | None = None
+    """Granularity in [0, 1] of the rendered label maps, for methods that have scales"""
+    output: Path | None = None
+    """JSON file for the scores"""
+
+    def main(self) -> None:
+        """Do what the options ask for."""
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.evaluation.protocols import PROTOCOLS, ProtocolOptions
+
+        protocol = PROTOCOLS[self.protocol]
+        if self.data is None:
+            CONSOLE.print(
+                f"[bold]{protocol.name}[/]\n{protocol.source}\n\n{protocol.layout}\n\nPredictions: "
+                f"{protocol.predictions}\nCounted: {protocol.counted}\nScenes: {', '.join(protocol.known_scenes)}",
+                highlight=False,
+            )
+            return
+        options = ProtocolOptions(self.train_percent, self.seed, self.images, self.lpips)
+        for name in protocol.scenes(self.data):
+            loaded = protocol.load(self.data, name, options)
+            CONSOLE.print(f"{name}: {len(loaded.train)} training views, {len(loaded.targets)} files to predict")
+            if self.prepare:
+                written = protocol.prepare(self.data, name, options)
+                CONSOLE.print(f"  wrote {', '.join(str(path) for path in written)}")
+        if self.load_config is not None:
+            if self.predictions is None:
+                raise GsegError("Say with --predictions where the rendered test views go")
+            self._render(protocol, protocol.load(self.data, self._scene(protocol), options), self.predictions)
+        if self.predictions is not None:
+            self._report(protocol.evaluate(self.data, self.predictions, options))
+
+    def _scene(self, protocol: Protocol) -> str:
+        """The scene that the run is of."""
+        assert self.data is not None
+        names = protocol.scenes(self.data)
+        if self.scene is None and len(names) == 1:
+            return names[0]
+        if self.scene not in names:
+            raise GsegError(f"Name the scene of the run with --scene. {self.data} has {', '.join(names)}")
+        return self.scene
+
+    def _render(self, protocol: Protocol, scene: ProtocolScene, predictions: Path) -> None:
+        """Render the test views of a run into the folder of predictions."""
+        import torch
+        from PIL import Image
+        from rich.progress import track
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.runs import load_run
+        from gseg_ns.files import atomic_path
+        from gseg_ns.masks.io import write_label_map
+
+        assert self.load_config is not None
+        if protocol.renders is None:
+            raise GsegError(
+                f"{protocol.name} scores answers to prompts: write them with gseg select, then give --predictions"
+            )
+        wanted = {Path(image).stem: name for name, image in protocol.renderings(scene).items()}
+        run = load_run(self.load_config)
+        splits: tuple[Literal["train", "test"], ...] = ("train", "test")
+        cameras = {stem: camera for split in splits for stem, camera, _ in run.views(split) if stem in wanted}
+        lost = sorted(set(wanted) - set(cameras))
+        if lost:
+            raise GsegError(
+                f"The run of {self.load_config} has no camera for {', '.join(lost[:3])} ({len(lost)} of {len(wanted)} "
+                f"test views). Train it on {scene.root} after gseg protocol {protocol.name} --data ... --prepare"
+            )
+        folder = predictions / scene.name
+        for stem, name in track(wanted.items(), description="Rendering", console=CONSOLE):
+            if protocol.renders == "labels":
+                write_label_map(folder / name, run.model.label_image(cameras[stem], self.scale).cpu())
+                continue
+            rgb = run.model.get_outputs_for_camera(cameras[stem])["rgb"].clamp(0, 1)
+            with atomic_path(folder / name) as temporary:
+                Image.fromarray((rgb * 255).round().to(torch.uint8).cpu().numpy()).save(temporary)
+
+    def _report(self, report: ProtocolReport) -> None:
+        """Print the table of scores, and write it."""
+        from rich.table import Table
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.files import atomic_path
+
+        table = Table("scene", *report.mean)
+        for name, scores in report.scenes.items():
+            table.add_row(name, *(f"{scores.values[key]:.2f}" if key in scores.values else "" for key in report.mean))
+        if len(report.scenes) > 1:
+            table.add_row("mean", *(f"{value:.2f}" for value in report.mean.values()))
+        CONSOLE.print(table)
+        for name, scores in report.scenes.items():
+            for note in scores.notes:
+                CONSOLE.print(f"{name}: {note}")
+            if scores.missing:
+                CONSOLE.print(
+                    f"{name}: no prediction for {', '.join(scores.missing[:5])} ({len(scores.missing)} in all)"
+                )
+        if report.not_predicted:
+            CONSOLE.print(f"Not predicted: {', '.join(report.not_predicted)}")
+        if self.output is not None:
+            with atomic_path(self.output) as temporary:
+                temporary.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")

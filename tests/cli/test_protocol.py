@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+import tyro
+from PIL import Image
+
+from gseg_ns.cli import runs
+from gseg_ns.cli.protocol import Name, ProtocolCommand
+from gseg_ns.errors import GsegError
+from gseg_ns.evaluation.protocols import PROTOCOLS
+
+
+def run_command(*arguments: str) -> None:
+    tyro.cli(ProtocolCommand, args=list(arguments)).main()
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Path:
+    """One scene with two test views of two objects."""
+    scene = tmp_path / "replica" / "room_0"
+    for folder in ("images", "semantic_instance"):
+        (scene / folder).mkdir(parents=True)
+    ids = np.repeat([[3, 3, 8, 8, 8, 8]], 4, axis=0).astype(np.uint8)
+    for split, numbers in (("train", (0, 5, 10, 15)), ("test", (2, 7))):
+        for i in numbers:
+            Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(scene / "images" / f"{split}_rgb_{i:04d}.png")
+            Image.fromarray(ids).save(scene / "semantic_instance" / f"{split}_semantic_instance_{i:04d}.png")
+    return scene
+
+
+def test_the_names_are_those_of_the_registry() -> None:
+    assert set(get_args(Name)) == set(PROTOCOLS)
+
+
+def test_without_data_it_describes_the_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    run_command("messy-rooms")
+    out = capsys.readouterr().out
+    assert "metadata.json" in out
+    assert "512" in out
+
+
+def test_prepare_with_a_sparse_subset(replica: Path) -> None:
+    run_command("replica-gaga", "--data", str(replica), "--prepare", "--train-percent", "50")
+    assert len((replica / "train_list.txt").read_text().split()) == 2
+    assert (replica / "test_list.txt").read_text().split() == ["test_rgb_0002.png", "test_rgb_0007.png"]
+
+
+def test_a_run_is_rendered_and_scored(
+    replica: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = torch.tensor([[1, 1, 2, 2, 2, 2]]).expand(4, 6)
+    views = {"train": [("train_rgb_0000", 0, None)], "test": [(f"test_rgb_{i:04d}", i, None) for i in (2, 7)]}
+    run = SimpleNamespace(
+        views=lambda split: iter(views[split]), model=SimpleNamespace(label_image=lambda camera, scale: labels)
+    )
+    monkeypatch.setattr(runs, "load_run", lambda path: run)
+    options = ("--data", str(replica.parent), "--load-config", "config.yml")
+    out, scores = tmp_path / "pred", tmp_path / "scores.json"
+    run_command("replica-gaga", *options, "--predictions", str(out), "--output", str(scores))
+    assert {p.name for p in (out / "room_0").iterdir()} == {"test_rgb_0002.png", "test_rgb_0007.png"}
+    report = json.loads(scores.read_text())
+    assert report["mean"]["IoU"] == 100
+    assert "100.00" in capsys.readouterr().out
+    with pytest.raises(GsegError, match="--predictions"):
+        run_command("replica-gaga", *options)
+    views["test"] = []
+    with pytest.raises(GsegError, match=r"no camera for test_rgb_0002, test_rgb_0007 \(2 of 2"):
+        run_command("replica-gaga", *options, "--predictions", str(out))
+    with pytest.raises(GsegError, match="Name the scene"):
+        run_command("replica-gaga", *options, "--predictions", str(out), "--scene", "room_9")
+
+
+def test_benchmarks_of_prompts_are_not_rendered(tmp_path: Path) -> None:
+    scene = tmp_path / "bed"
+    (scene / "images").mkdir(parents=True)
+    (scene / "segmentations" / "00").mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(scene / "images" / "00.jpg")
+    Image.fromarray(np.full((4, 6), 255, np.uint8)).save(scene / "segmentations" / "00" / "cup.png")
+    (scene / "segmentations" / "classes.txt").write_text("cup\n")
+    with pytest.raises(GsegError, match="gseg select"):
+        run_command("3d-ovs", "--data", str(scene), "--load-config", "c.yml", "--predictions", str(tmp_path / "p"))
