@@ -1,0 +1,59 @@
+"""A run that needs no training, for what works on runs."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+def build_run(scene: Path, folder: Path) -> Path:
+    """A run of `gaga` on a scene with the labelled points as its Gaussians: nothing has to be trained.
+
+    Returns:
+        config.yml
+    """
+    from plyfile import PlyData
+    from scipy.spatial import cKDTree
+
+    from gseg_ns.method_configs.gaga import gaga
+
+    config = copy.deepcopy(gaga.config)
+    config.data = scene
+    config.pipeline.datamanager.data = scene
+    config.output_dir, config.experiment_name, config.timestamp = folder, "viewer", "run"
+    pipeline = config.pipeline.setup(device="cpu", test_mode="val")
+    model, parsed = pipeline.model, pipeline.datamanager.train_dataparser_outputs
+    labelled = PlyData.read(scene / "gt" / "points_labelled.ply")["vertex"]
+    points = np.stack([labelled[axis] for axis in "xyz"], axis=1)
+    transform = parsed.dataparser_transform.numpy()
+    points = (points @ transform[:, :3].T + transform[:, 3]) * parsed.dataparser_scale
+    _, nearest = cKDTree(points).query(model.means.detach().numpy())
+    objects = torch.from_numpy(np.asarray(labelled["object_id"]).astype(np.int64))[nearest]
+    groups = torch.where(objects > 0, objects, objects.max() + 1)  # the room is a group too
+    count = int(groups.max())
+    model.classifier.resize(count + 1)
+    with torch.no_grad():
+        model.gauss_params["identity"].copy_(torch.nn.functional.one_hot(groups - 1, 16).float())
+        weight = torch.zeros(count + 1, 16)
+        weight[torch.arange(1, count + 1), torch.arange(count)] = 5.0
+        model.classifier.weight.copy_(weight.view_as(model.classifier.weight))
+        model.classifier.bias.zero_()
+        model.gauss_params["opacities"].fill_(3.0)
+        # Their size is the distance of their neighbours; that of outliers is of no use.
+        scales = model.gauss_params["scales"]
+        scales.copy_((scales - 0.7).clamp_max(float(scales.median()) - 0.6))
+    config.save_config()
+    checkpoints = config.get_checkpoint_dir()
+    checkpoints.mkdir(parents=True)
+    torch.save({"step": 0, "pipeline": pipeline.state_dict()}, checkpoints / "step-000000000.ckpt")
+    return config.get_base_dir() / "config.yml"
+
+
+@pytest.fixture(scope="session")
+def constructed_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `gaga` on dev_tiny, 20 000 Gaussians with the right groups."""
+    return build_run(scenes / "dev_tiny", tmp_path_factory.mktemp("constructed"))

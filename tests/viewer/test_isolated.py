@@ -1,0 +1,119 @@
+"""Runs of some Gaussians, from the command line: what Nerfstudio and we make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gseg_ns.cli.edit import Edit
+from gseg_ns.cli.isolate import Isolate
+from gseg_ns.cli.runs import load_run
+from gseg_ns.editing.edit_list import load_edits
+from gseg_ns.editing.operations import Remove
+from gseg_ns.errors import GsegError
+from gseg_ns.models.isolated import export_command, read_config
+from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
+from gseg_ns.splats.ply import read_ply
+
+
+@pytest.fixture(scope="module")
+def groups(constructed_run: Path) -> torch.Tensor:
+    return load_run(constructed_run).model.gaussian_groups()
+
+
+def only(folder: Path) -> Path:
+    (config,) = folder.glob("*/gaga/*/config.yml")
+    return config
+
+
+def test_an_isolated_run_is_exported_by_nerfstudio_as_we_export_it(
+    constructed_run: Path, groups: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nerfstudio.scripts.exporter import ExportGaussianSplat
+
+    Isolate(load_config=constructed_run, groups=[1, 4], output_dir=tmp_path).main()
+    config = only(tmp_path)
+    assert config.parts[-4] == "viewer-groups-1-4"
+    assert export_command(config).startswith("ns-export gaussian-splat --load-config")
+    run = load_run(config)
+    kept = (groups == 1) | (groups == 4)
+    assert run.model.num_points == int(kept.sum())
+    assert torch.equal(run.model.gaussian_groups(), groups[kept])
+    original = load_run(constructed_run).model
+    for name, parameter in run.model.gauss_params.items():
+        assert torch.equal(parameter, original.gauss_params[name][kept]), name
+
+    ExportGaussianSplat(load_config=config, output_dir=tmp_path / "export").main()
+    theirs = read_ply(tmp_path / "export" / "splat.ply")
+    ours = original.splats().subset(kept)
+    for name in ("means", "quats", "scales", "opacities", "sh"):
+        assert np.allclose(getattr(theirs, name), getattr(ours, name)[..., :], atol=1e-6), name
+
+
+def test_a_saved_selection_is_isolated(constructed_run: Path, groups: torch.Tensor, tmp_path: Path) -> None:
+    fingerprint = Fingerprint.of(load_run(constructed_run).model.means)
+    file = constructed_run.parent / SELECTIONS_FILE
+    save_selections(file, {"stool": groups == 1}, fingerprint)
+    try:
+        Isolate(load_config=constructed_run, selection="stool", output_dir=tmp_path).main()
+        assert load_run(only(tmp_path)).model.num_points == int((groups == 1).sum())
+        with pytest.raises(GsegError, match="It has: stool"):
+            Isolate(load_config=constructed_run, selection="chair", output_dir=tmp_path).main()
+        # A selection of the original run means nothing in the isolated one.
+        (only(tmp_path).parent / SELECTIONS_FILE).write_bytes(file.read_bytes())
+        with pytest.raises(GsegError, match="this run has"):
+            Isolate(load_config=only(tmp_path), selection="stool", output_dir=tmp_path).main()
+    finally:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Say what to take"),
+        ({"groups": [4000]}, "no group 4000"),
+        ({"groups": [0]}, "no group 0"),
+        ({"selection": "none such"}, "no selection file"),
+        ({"groups": [1], "name": "a/b"}, "cannot name"),
+    ],
+)
+def test_bad_requests_write_nothing(constructed_run: Path, tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(GsegError, match=message):
+        Isolate(load_config=constructed_run, output_dir=tmp_path / "out", **options).main()
+    assert not (tmp_path / "out").exists()
+
+
+def test_edits_from_the_command_line(constructed_run: Path, groups: torch.Tensor, tmp_path: Path) -> None:
+    edits = tmp_path / "edits.json"
+    Edit(load_config=constructed_run, do="remove", groups=[1], edits=edits).main()
+    Edit(load_config=constructed_run, do="duplicate", groups=[4], move=(0.3, 0.0, 0.0), edits=edits).main()
+    Edit(load_config=constructed_run, do="recolour", groups=[4], edits=edits, output=tmp_path / "scene.ply").main()
+    model = load_run(constructed_run).model
+    operations = load_edits(edits, Fingerprint.of(model.means))
+    assert [type(operation).__name__ for operation in operations] == ["Remove", "Duplicate", "Recolour"]
+    ones, fours = int((groups == 1).sum()), int((groups == 4).sum())
+    assert len(read_ply(tmp_path / "scene.ply")) == len(groups) - ones + fours
+    with pytest.raises(GsegError, match="there already"):
+        Edit(load_config=constructed_run, edits=edits, output=tmp_path / "scene.ply").main()
+
+    Isolate(load_config=constructed_run, edits=edits, groups=[4], output_dir=tmp_path / "runs").main()
+    assert load_run(only(tmp_path / "runs")).model.num_points == 2 * fours
+
+    Edit(load_config=constructed_run, undo=2, edits=edits).main()
+    (operation,) = load_edits(edits, Fingerprint.of(model.means))
+    assert isinstance(operation, Remove)
+    with pytest.raises(GsegError, match="too many"):
+        Edit(load_config=constructed_run, undo=2, edits=edits).main()
+    with pytest.raises(GsegError, match="nothing to edit"):
+        Edit(load_config=constructed_run, do="remove", groups=[4000], edits=edits).main()
+
+
+def test_a_config_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("a: 1")
+    with pytest.raises(GsegError, match="not the config"):
+        read_config(tmp_path / "config.yml")
+    with pytest.raises(GsegError, match="Cannot read"):
+        read_config(tmp_path / "none.yml")
