@@ -1,0 +1,62 @@
+"""The shared exponential, and the cache that must notice an edited helper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gseg_ns.rendering.kernels import composite, contribute, jit, project, tiles, weights
+
+
+@jit.kernel
+def exponentials(values, out):
+    for i in range(values.shape[0]):
+        out[i] = jit.exp_negative(values[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exponential(dtype):
+    values = -np.concatenate([np.linspace(0, 6, 20_001), np.linspace(6, 85, 5_001), [0.0]]).astype(dtype)
+    out = np.empty_like(values)
+    exponentials(values, out)
+    exact = np.exp(values.astype(np.float64))
+    assert (np.abs(out / exact - 1) <= np.finfo(dtype).eps * (2 - values)).all()
+    assert out[-1] == 1
+
+
+def test_exponential_of_huge_arguments_is_tiny_not_garbage():
+    values = np.array([-1e3, -1e30, -np.inf], np.float32)
+    out = np.empty_like(values)
+    exponentials(values, out)
+    assert (0 <= out).all()
+    assert (out < 1e-37).all()
+
+
+@pytest.mark.parametrize("kernel", [composite.forward, contribute.vote, project.backward, tiles.tile_spans])
+def test_every_cache_is_stamped_with_all_kernel_sources(kernel):
+    assert kernel._cache._cache_file._source_stamp == jit._sources_stamp()
+
+
+def test_reach_never_loses_a_pixel_that_is_drawn():
+    rng = np.random.default_rng(0)
+    count = 300
+    angle, long, short = rng.uniform(0, np.pi, count), rng.uniform(0.5, 400, count), rng.uniform(0.5, 3, count)
+    cos, sin = np.cos(angle), np.sin(angle)
+    xx, yy = (cos * long) ** 2 + (sin * short) ** 2, (sin * long) ** 2 + (cos * short) ** 2
+    xy = cos * sin * (long**2 - short**2)
+    det = xx * yy - xy**2
+    conics = np.stack([yy / det, -xy / det, xx / det], axis=1).astype(np.float32)
+    means = rng.uniform(-60, 80, (count, 2)).astype(np.float32)
+    opacities = rng.uniform(0, 1, count).astype(np.float32)
+    packed = np.zeros((count, weights.PACKED), np.float32)
+    weights.pack(0, count, means, conics, opacities, packed)
+    block = weights.new_block(0, np.float32)
+    drawn = 0
+    for g in range(count):
+        first, last = weights.reach(packed, g, 16, 32, weights.COLUMNS, weights.ROWS)
+        block[weights.TRANS : weights.TRANS + weights.SIZE] = 1
+        weights.blend(block, 0, weights.SIZE, packed, g, 16, 32)
+        rows = np.flatnonzero(block[weights.WEIGHT : weights.WEIGHT + weights.SIZE].reshape(-1, weights.COLUMNS).any(1))
+        drawn += len(rows)
+        assert all(first <= row < last for row in rows)
+    assert drawn > 50
