@@ -65,7 +65,7 @@ def boundary_iou(
         percent; NaN where both masks are empty.
     """
     truth = as_ids(gt) != 0
-    guess = resize_nearest(as_ids(pred), *truth.shape) != 0
+    guess = resize_nearest(as_ids(pred).to(truth.device), *truth.shape) != 0
     return iou_percent(boundary(guess, ratio), boundary(truth, ratio))
 
 
@@ -105,7 +105,7 @@ def mean_boundary_iou(
     pred_outlines, gt_outlines = [], []
     for pred_map, gt_map in zip(pred, gt, strict=True):
         g = as_ids(gt_map)
-        p = resize_nearest(as_ids(pred_map), *g.shape)
+        p = resize_nearest(as_ids(pred_map).to(g.device), *g.shape)
         void = torch.isin(g, torch.tensor(ignore_gt, dtype=torch.int64, device=g.device))
         pred_outlines.append(torch.where(label_boundary(p, ratio), p, _INSIDE))
         gt_outlines.append(torch.where(label_boundary(g, ratio) | void, g, _INSIDE))

@@ -72,7 +72,7 @@ def count_overlaps(
     pairs = []
     for pred_map, gt_map in zip(pred, gt, strict=True):
         g = as_ids(gt_map)
-        pairs.append((g.flatten(), resize_nearest(as_ids(pred_map), g.shape[0], g.shape[1]).flatten()))
+        pairs.append((g.flatten(), resize_nearest(as_ids(pred_map).to(g.device), g.shape[0], g.shape[1]).flatten()))
     gt_known, pred_known = _Known([g for g, _ in pairs], ignore_gt), _Known([p for _, p in pairs], ignore_pred)
     rows, columns = len(gt_known.ids), len(pred_known.ids) + 1
     cells = []

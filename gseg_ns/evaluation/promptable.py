@@ -49,7 +49,7 @@ def evaluate_masks(pred: Sequence[Mask], gt: Sequence[Mask], ratio: float = BOUN
     ious, accuracies, boundaries = [], [], []
     for pred_mask, gt_mask in zip(pred, gt, strict=True):
         g = as_ids(gt_mask) != 0
-        p = resize_nearest(as_ids(pred_mask), *g.shape) != 0
+        p = resize_nearest(as_ids(pred_mask).to(g.device), *g.shape) != 0
         ious.append(iou_percent(p, g))
         accuracies.append(100 * float((p == g).double().mean()))
         boundaries.append(boundary_iou(p, g, ratio))
@@ -105,7 +105,7 @@ def lerf_mask_scores(
                 values.setdefault(prompt, []).append((0.0, 0.0))
             continue
         g = as_ids(gt_mask) != 0
-        p = resize_nearest(as_ids(pred[view, prompt]), *g.shape) != 0
+        p = resize_nearest(as_ids(pred[view, prompt]).to(g.device), *g.shape) != 0
         if bool((p | g).any()):
             values.setdefault(prompt, []).append((iou_percent(p, g), boundary_iou(p, g, ratio)))
     prompts = {
