@@ -93,19 +93,3 @@ def concentration_loss(features: Tensor, codebook: Tensor, codes: Tensor, order:
         return codebook.sum() * 0.0
     directions = features / features.norm(p=order, dim=-1, keepdim=True).clamp_min(1e-9)
     return (codebook[codes] - directions).norm(p=order, dim=-1).mean()
-
-
-def farthest_points(features: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Indices of `count` rows spread over `features` [N, D], each the farthest from those before it, [count] int64.
-
-    A start for the codebook: every group of features gets a code near it, where random codes leave some far from all.
-    With fewer rows than `count` the rows repeat.
-    """
-    total = features.shape[0]
-    first = int(torch.randint(total, (1,), generator=generator))
-    chosen = torch.full((count,), first, dtype=torch.long)
-    nearest = (features - features[first]).square().sum(dim=-1)
-    for slot in range(1, count):
-        chosen[slot] = int(nearest.argmax())
-        nearest = torch.minimum(nearest, (features - features[chosen[slot]]).square().sum(dim=-1))
-    return chosen.to(features.device)

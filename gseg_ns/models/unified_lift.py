@@ -42,10 +42,14 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     """Loss weights: of the official code (concentration to classification 10^4, l2 distances, classification over
     ln L, a term for the length of features), or of the paper's text (10^2, l1, none of these). The former measures
     better: the latter leaves many codes near no object."""
-    num_pixels: int = 4096
-    """Pixels drawn from each view (official code: 32768 with replacement, of larger images)"""
+    num_pixels: int = 2048
+    """Pixels drawn from each view (official code: 32768 with replacement, of larger images). Fewer pixels against the
+    same `min_pixels` also keep fragments of masks out of the contrast."""
     min_pixels: int = 20
     """Masks with no more of the drawn pixels than this take no part in the contrast (official code: 20)"""
+    feature_init: float = 0.03
+    """Size of the random features at the start, 1 being that of random colours in SH, +-1.77 (official code). Features
+    have to grow out of their start before they mean anything: 500 steps from 0.03 get further than 3000 from 1."""
     feature_start: float = 0.0
     """Part of the run after which features train (official code: 0)"""
     codebook_start: float = 0.0
@@ -89,8 +93,8 @@ class UnifiedLiftModel(SegmentationModel):
         """Codes that can be answers: all of them, or with HDBSCAN as many as there are clusters."""
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
-        """Start features like random colours in SH, as Gaussian Grouping's code does: uniform in about +-1.77."""
-        return (torch.rand(count, dim) - 0.5) / SH_C0
+        """Start features like random colours in SH, as Gaussian Grouping's code does, `feature_init` times the size."""
+        return self.config.feature_init * (torch.rand(count, dim) - 0.5) / SH_C0
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Splatfacto's groups, the features and the codebook."""

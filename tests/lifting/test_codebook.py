@@ -15,7 +15,6 @@ from gseg_ns.lifting.codebook import (
     associate,
     classification_loss,
     concentration_loss,
-    farthest_points,
 )
 
 
@@ -98,11 +97,3 @@ def test_losses_as_published() -> None:
     torch.testing.assert_close(concentration_loss(features, codebook, codes, order=1), l1)
     assert PRESETS["paper"].concentration / PRESETS["paper"].classification == pytest.approx(100)
     assert PRESETS["official"].concentration / PRESETS["official"].classification == pytest.approx(1e4)
-
-
-def test_farthest_points_reach_every_group() -> None:
-    torch.manual_seed(0)
-    centres = 10 * torch.eye(6)
-    features = centres[torch.arange(120) % 6] + 0.1 * torch.randn(120, 6)
-    assert (farthest_points(features, 6) % 6).unique().shape == (6,)
-    assert farthest_points(features[:2], 5).shape == (5,)
