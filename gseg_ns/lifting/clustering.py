@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class ClusterOptions:
     min_cluster_size: int = 10
     """Sampled Gaussians that a group has at least."""
     epsilon: float = 0.01
-    """Groups nearer than this are not split further (Euclidean distance of unit vectors)."""
+    """Groups whose means are nearer than this are one (Euclidean distance of unit vectors)."""
     min_similarity: float = 0.5
     """A Gaussian whose cosine to every group's mean is below this stays noise, group 0."""
     seed: int = 0
@@ -51,18 +52,27 @@ def cluster_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Ten
         return units.new_zeros(0, units.shape[1])
     from sklearn.cluster import HDBSCAN
 
-    labels = HDBSCAN(
-        min_cluster_size=min_cluster_size,
-        cluster_selection_epsilon=epsilon,
-        allow_single_cluster=True,
-        n_jobs=-1,
-        copy=True,
-    ).fit_predict(units.detach().cpu().double().numpy())
+    # scikit-learn's own epsilon fails under numpy 2.4 when a cluster reaches the root of the tree.
+    labels = HDBSCAN(min_cluster_size=min_cluster_size, allow_single_cluster=True, n_jobs=-1, copy=True).fit_predict(
+        units.detach().cpu().double().numpy()
+    )
     names, counts = np.unique(labels[labels >= 0], return_counts=True)
-    centres = [
-        units[torch.from_numpy(labels == name).to(units.device)].mean(dim=0) for name in names[np.argsort(-counts)]
-    ]
-    return F.normalize(torch.stack(centres), dim=-1) if centres else units.new_zeros(0, units.shape[1])
+    if len(names) == 0:
+        return units.new_zeros(0, units.shape[1])
+    sums = torch.stack([units[torch.from_numpy(labels == name).to(units.device)].sum(dim=0) for name in names])
+    merged = _components(torch.cdist(F.normalize(sums, dim=-1), F.normalize(sums, dim=-1)) < epsilon)
+    sizes = np.bincount(merged, weights=counts)
+    index = torch.from_numpy(merged).to(units.device)
+    centres = F.normalize(sums.new_zeros(len(sizes), sums.shape[1]).index_add_(0, index, sums), dim=-1)
+    return centres[torch.from_numpy(np.argsort(-sizes, kind="stable")).to(units.device)]
+
+
+def _components(linked: Tensor) -> np.ndarray[Any, Any]:
+    """Connected components [C] of a bool relation [C, C]."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    return connected_components(csr_matrix(linked.cpu().numpy()), directed=False)[1].astype(np.int64)
 
 
 def assign(features: Tensor, gate: Tensor, centres: Tensor, min_similarity: float) -> Tensor:

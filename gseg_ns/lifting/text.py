@@ -271,13 +271,37 @@ def cluster_masks(selected: Tensor, options: VoteOptions) -> np.ndarray[Any, Any
     far = _far_links(graph, connected_components(graph, directed=False)[1], options.min_cluster_size)
     graph = (graph + far + coo_matrix((np.full(count, 1e-9), (np.arange(count), np.arange(count))))).tocsr()
     labels = HDBSCAN(
-        min_cluster_size=options.min_cluster_size,
-        cluster_selection_epsilon=options.epsilon,
-        metric="precomputed",
-        allow_single_cluster=True,
-        copy=True,
+        min_cluster_size=options.min_cluster_size, metric="precomputed", allow_single_cluster=True, copy=True
     ).fit_predict(graph)
-    return np.asarray(labels)
+    return _merge_near(np.asarray(labels), graph, options.min_cluster_size, options.epsilon)
+
+
+def _merge_near(labels: np.ndarray[Any, Any], graph: Any, neighbours: int, epsilon: float) -> np.ndarray[Any, Any]:
+    """Make clusters one that are linked at a mutual reachability distance below epsilon.
+
+    What HDBSCAN's `cluster_selection_epsilon` is for; scikit-learn's fails under numpy 2.4 when a cluster reaches the
+    root of the tree.
+
+    Args:
+        labels: [M], -1 for noise.
+        graph: [M, M] CSR of distances; every row has at least `neighbours` entries or all that there are.
+        neighbours: the core distance is that to the neighbour of this rank.
+        epsilon: distance.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    rows = (graph.data[graph.indptr[row] : graph.indptr[row + 1]] for row in range(graph.shape[0]))
+    core = np.array([np.partition(row, k := min(neighbours, len(row)) - 1)[k] for row in rows])
+    links = graph.tocoo()
+    reach = np.maximum(links.data, np.maximum(core[links.row], core[links.col]))
+    one, two = labels[links.row], labels[links.col]
+    near = (reach < epsilon) & (one >= 0) & (two >= 0)
+    count = int(labels.max()) + 1
+    if count <= 1:
+        return labels
+    merged = connected_components(coo_matrix((np.ones(near.sum()), (one[near], two[near])), (count, count)))[1]
+    return np.where(labels >= 0, merged[labels], -1)
 
 
 def _far_links(graph: Any, part: np.ndarray[Any, Any], neighbours: int) -> Any:

@@ -6,10 +6,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
 from torch import Tensor
 
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.datamanager import MaskDatamanager
+from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity import nearest_neighbours, smooth
 from gseg_ns.lifting.clustering import ClusterOptions, SceneClusters
+from gseg_ns.lifting.text import (
+    TextImageEncoder,
+    VoteGraph,
+    VoteOptions,
+    cluster_masks,
+    draw_anchors,
+    encode_masks,
+    mask_features,
+    selected_anchors,
+)
+from gseg_ns.masks import MaskSet
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 
 AFFINITY_DIM = 32
@@ -93,6 +109,40 @@ class AffinityModel(SegmentationModel):
     def gaussian_groups(self, scale: float | None = None) -> Tensor:
         """The group of each Gaussian at a scale: [N] int64, 0 = noise."""
         return self.decode(self.gauss_params["affinity"], scale)
+
+    def mask_gates(self, meta: dict[str, Any], K: Tensor, masks: MaskSet) -> Tensor:
+        """The gate of each mask's own scale: [M, D]."""
+        return torch.ones(len(masks), AFFINITY_DIM, device=self.device)
+
+    @torch.no_grad()
+    def vote_graph(self, datamanager: MaskDatamanager, encoder: TextImageEncoder, options: VoteOptions) -> VoteGraph:
+        """Encode the masks of all training views and find the 3D targets that they vote for (SAGA, appendix A.3).
+
+        Args:
+            datamanager: of the run; the model itself knows it in training only.
+            encoder: CLIP, or the like.
+            options: see there.
+
+        Raises:
+            GsegError: no view has a mask.
+        """
+        affinity = self.gauss_params["affinity"].detach()
+        anchors = affinity[draw_anchors(len(affinity), options).to(self.device)]
+        clip, features, gates, selected = [], [], [], []
+        for view in track(range(len(datamanager.train_dataset)), "Encoding masks", console=CONSOLE, transient=True):
+            masks = datamanager.mask_set(view)
+            if masks is None or len(masks := masks.select(masks.areas > 0)) == 0:
+                continue
+            camera = datamanager.camera(view)
+            image = self.feature_image(camera)
+            gates.append(self.mask_gates(self.info, to_camera(camera).K, masks))
+            features.append(mask_features(image, gates[-1], masks))
+            selected.append(selected_anchors(anchors, features[-1], gates[-1], options.anchor_similarity).cpu())
+            clip.append(encode_masks(datamanager.cached_train[view]["image"].cpu(), masks, encoder))
+        if not clip:
+            raise GsegError("No training view has a mask, and text prompts are answered by those masks.")
+        targets = torch.from_numpy(cluster_masks(torch.cat(selected), options))
+        return VoteGraph(torch.cat(clip), torch.cat(features).cpu(), torch.cat(gates).cpu(), targets)
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns.lifting.affinity import ScaleGate
-from gseg_ns.lifting.affinity_training import AffinityOptions, AffinityViews
+from gseg_ns.lifting.affinity_training import AffinityOptions, AffinityViews, view_scales
 from gseg_ns.lifting.scales import ScaleQuantiles
 from gseg_ns.masks import MaskSet
 from gseg_ns.models.affinity import AFFINITY_DIM, AffinityModel, AffinityModelConfig
@@ -78,3 +78,8 @@ class SagaModel(AffinityModel):
     def gate(self, scale: float) -> Tensor:
         """The scale gate [D] at a scale in [0, 1]."""
         return self.scale_gate.at(scale)
+
+    @torch.no_grad()
+    def mask_gates(self, meta: dict[str, Any], K: Tensor, masks: MaskSet) -> Tensor:
+        """The gate of each mask's own scale: [M, D]."""
+        return self.scale_gate(self.scale_quantiles(view_scales(meta, K, masks)))

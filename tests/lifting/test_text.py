@@ -84,21 +84,33 @@ def test_vote_graph_clusters_as_the_dense_matrix() -> None:
     noisy[:20, 50:] = False
     noisy[20:, :50] = False
     selected = torch.from_numpy(noisy)
-    options = VoteOptions(min_cluster_size=8, epsilon=0.1)
+    options = VoteOptions(min_cluster_size=8, epsilon=0.0)
     found = cluster_masks(selected, options)
     values = noisy.astype(float)
     shared = values @ values.T
     sizes = values.sum(axis=1)
     distance = 1 - shared / (sizes[:, None] + sizes[None] - shared)
     np.fill_diagonal(distance, 0)
-    expected = HDBSCAN(
-        min_cluster_size=8, cluster_selection_epsilon=0.1, metric="precomputed", allow_single_cluster=True, copy=True
-    ).fit_predict(distance)
+    expected = HDBSCAN(min_cluster_size=8, metric="precomputed", allow_single_cluster=True, copy=True).fit_predict(
+        distance
+    )
     assert len(np.unique(found[found >= 0])) == len(np.unique(expected[expected >= 0])) == 4
     for label in range(4):
         assert len(np.unique(expected[found == label])) == 1
     np.testing.assert_array_equal(found < 0, expected < 0)
     assert (cluster_masks(selected[:5], options) == -1).all()
+
+
+def test_near_targets_are_one() -> None:
+    rng = np.random.default_rng(0)
+    # Two variants of one target, a fifth of the anchors apart.
+    selected = np.zeros((40, 100), dtype=bool)
+    selected[:20, :50] = selected[20:, 5:55] = True
+    selected ^= rng.random(selected.shape) < 0.01
+    tight = cluster_masks(torch.from_numpy(selected), VoteOptions(min_cluster_size=8, epsilon=0.0))
+    wide = cluster_masks(torch.from_numpy(selected), VoteOptions(min_cluster_size=8, epsilon=0.25))
+    assert len(np.unique(tight[tight >= 0])) == 2
+    assert len(np.unique(wide[wide >= 0])) == 1
 
 
 def test_masks_that_select_nothing_are_noise() -> None:

@@ -1,0 +1,194 @@
+"""`gseg select`: what a prompt on a view means in 3D, without a browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from gseg_ns.errors import GsegError
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from torch import Tensor
+
+    from gseg_ns.cli.runs import Run
+    from gseg_ns.selection.prompts import Prompt
+
+Points = Annotated[tuple[tuple[float, float], ...], tyro.conf.UseAppendAction]
+
+
+@dataclass
+class Select:
+    """Select Gaussians by points, a scribble, a mask or a text, and write the selection."""
+
+    load_config: Path
+    """config.yml of the run"""
+    output: Path
+    """.npz: a named selection for the viewer; .ply: the selected Gaussians; .png: the selection seen in --view"""
+    view: str | None = None
+    """Name of the image (with or without folder and suffix) whose view is prompted"""
+    point: Points = ()
+    """A pixel x y of what is wanted; may be given several times"""
+    negative: Points = ()
+    """A pixel x y of what is not; may be given several times"""
+    scribble: Path | None = None
+    """PNG of the view's size: 1 where it is wanted, 2 where not, 0 elsewhere"""
+    mask: Path | None = None
+    """PNG of the view's size, not 0 where the object is"""
+    sam: Path | None = None
+    """SAM checkpoint: the points are given to SAM, and its mask is the prompt"""
+    text: str | None = None
+    """What is wanted, in words (needs the extra `text`, and a method with features)"""
+    clip: str = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
+    """CLIP model for --text: a name or a folder"""
+    scale: float | None = None
+    """Granularity in [0, 1], for methods that have scales"""
+    threshold: float = 0.75
+    """Least cosine with what was marked, for methods that answer by features"""
+    clean: bool = False
+    """Drop outliers of the selection, and take in what lies between its Gaussians"""
+    name: str = "selection"
+    """Name of the selection in an .npz"""
+
+    def main(self) -> None:
+        """Select."""
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.runs import load_run
+        from gseg_ns.selection.postprocess import ball_query, statistical_filter
+
+        if self.output.suffix not in (".npz", ".ply", ".png"):
+            raise GsegError(f"{self.output} has no known suffix: name a .npz, .ply or .png")
+        marks = self.point or self.negative or self.scribble or self.mask
+        if bool(marks) == (self.text is not None):
+            raise GsegError("Give either marks on a view (--point, --scribble, --mask) or a --text")
+        if self.view is None and (marks or self.output.suffix == ".png"):
+            raise GsegError("Name the view with --view: marks, and a picture of the selection, are of one image")
+        if self.sam is not None and not self.point:
+            raise GsegError("--sam needs at least one --point")
+        run = load_run(self.load_config)
+        if self.scale is not None and not run.model.has_scales:
+            raise GsegError(f"{run.config.method_name} has no scales: leave out --scale")
+        camera = None if self.view is None else find_view(run, self.view)
+        if self.text is not None:
+            chosen = self._by_text(run)
+        else:
+            assert camera is not None
+            chosen = self._by_marks(run, camera)
+        if self.clean:
+            means = run.model.means.detach()
+            # The largest gap but for a hundredth: a single outlier must not set the radius.
+            chosen = ball_query(means, statistical_filter(means, chosen), quantile=0.99)
+        if not bool(chosen.any()):
+            CONSOLE.print("[yellow]The prompt selects nothing: lower --threshold, or try another --scale.")
+        self._write(run, camera, chosen)
+        CONSOLE.print(f"Selected {int(chosen.sum())} of {len(chosen)} Gaussians: {self.output}")
+
+    def _prompt(self) -> Prompt:
+        import torch
+
+        from gseg_ns.masks import read_label_map
+        from gseg_ns.selection.prompts import Prompt
+
+        return Prompt(
+            positive=torch.tensor(self.point, dtype=torch.float32).reshape(-1, 2),
+            negative=torch.tensor(self.negative, dtype=torch.float32).reshape(-1, 2),
+            scribble=None if self.scribble is None else read_label_map(self.scribble),
+            mask=None if self.mask is None else read_label_map(self.mask) != 0,
+        )
+
+    def _by_marks(self, run: Run, camera: Cameras) -> Tensor:
+        import torch
+
+        from gseg_ns.selection.prompts import Prompt, groups_of, queries, select
+        from gseg_ns.selection.prompts_sam import load_predictor, mask_queries, sam_mask
+
+        model, prompt = run.model, self._prompt()
+        if self.sam is not None:
+            picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
+            prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
+        if not model.prompts_by_feature:
+            groups = model.gaussian_groups(self.scale)
+            return torch.isin(groups, groups_of(prompt, model.label_image(camera, self.scale)))
+        gate = model.gate(0.5 if self.scale is None else self.scale)
+        image = model.feature_image(camera)
+        with torch.no_grad():
+            alpha = model.composite(torch.ones(len(model.means), 1, device=model.device))[..., 0]
+        positive, negative = queries(prompt, image, alpha)
+        if self.sam is not None and prompt.mask is not None:
+            positive = mask_queries(image, prompt.mask.to(alpha.device) & (alpha >= 0.5), gate, self.threshold)
+        features = model.gauss_params[model.main_feature].detach()
+        return select(features, positive, negative, gate, self.threshold)[0]
+
+    def _by_text(self, run: Run) -> Tensor:
+        from gseg_ns.lifting.text import CANONICAL, ClipEncoder, VoteGraph, VoteOptions, text_feature
+        from gseg_ns.models.affinity import AffinityModel
+        from gseg_ns.selection.store import Fingerprint
+
+        assert self.text is not None
+        model = run.model
+        if not isinstance(model, AffinityModel):
+            raise GsegError(f"{run.config.method_name} has no features that texts can find: train saga")
+        encoder = ClipEncoder.load(self.clip, model.device)
+        options = VoteOptions()
+        # Tied to the Gaussians: another checkpoint has other ones.
+        path = self.load_config.parent / f"text_{Fingerprint.of(model.means).digest[:16]}.npz"
+        if path.exists():
+            graph = VoteGraph.read(path)
+        else:
+            graph = model.vote_graph(run.datamanager, encoder, options)
+            graph.save(path)
+        features = model.gauss_params[model.main_feature].detach()
+        return graph.select(features, text_feature(encoder, self.text), encoder.texts(CANONICAL), options)
+
+    def _write(self, run: Run, camera: Cameras | None, chosen: Tensor) -> None:
+        import torch
+        from PIL import Image
+
+        from gseg_ns.files import atomic_path
+        from gseg_ns.selection.store import Fingerprint, save_selections
+        from gseg_ns.splats.ply import write_ply
+
+        if self.output.suffix == ".npz":
+            save_selections(self.output, {self.name: chosen}, Fingerprint.of(run.model.means))
+        elif self.output.suffix == ".ply":
+            write_ply(self.output, run.model.splats().subset(chosen).to("cpu"))
+        else:
+            assert camera is not None
+            with torch.no_grad():
+                run.model.get_outputs_for_camera(camera)
+                seen = run.model.composite(chosen.float()[:, None])[..., 0] > 0.5
+            with atomic_path(self.output) as temporary:
+                Image.fromarray((seen.cpu().numpy() * 255).astype("uint8")).save(temporary, format="PNG")
+
+
+def find_view(run: Run, name: str) -> Cameras:
+    """The camera [1] of an image of the run, training or test.
+
+    Args:
+        run: the run.
+        name: file name or path, with or without suffix.
+
+    Raises:
+        GsegError: no image is called that, or several are.
+    """
+    wanted = Path(name)
+    found = []
+    known = []
+    for train, dataset in ((True, run.datamanager.train_dataset), (False, run.datamanager.eval_dataset)):
+        for view, path in enumerate(dataset.image_filenames):
+            known.append(path.stem)
+            tail = Path(*path.parts[-len(wanted.parts) :])
+            if wanted in (tail, tail.with_suffix("")):
+                found.append((train, view))
+    if not found:
+        raise GsegError(f"The run has no view {name}: it has {', '.join(known[:3])}, ... ({len(known)} in all)")
+    if len(found) > 1:
+        raise GsegError(f"{len(found)} images of the run are called {name}: give the folder too")
+    [(train, view)] = found
+    if train:
+        return run.datamanager.camera(view).to(run.model.device)
+    run.datamanager.cached_eval  # noqa: B018  undistorts the cameras on first access
+    return run.datamanager.eval_dataset.cameras[view : view + 1].to(run.model.device)

@@ -1,0 +1,180 @@
+"""saga and saga-v1 through Nerfstudio's trainer, on a small scene and a few dozen steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.affinity_training import AffinityOptions
+from gseg_ns.lifting.clustering import ClusterOptions
+from gseg_ns.lifting.text import VoteOptions
+from gseg_ns.method_configs.saga import saga
+from gseg_ns.method_configs.saga_v1 import saga_v1
+from gseg_ns.selection.prompts import Prompt, queries, select
+
+STEPS = 40
+START = 30
+OPTIONS = {"affinity": AffinityOptions(num_pixels=400, num_scales=4)}
+
+Step = Callable[[Any, int], dict[str, Tensor]]
+Make = Callable[..., Any]
+
+
+def train(trainer: Any, step: Step, first: int, last: int) -> None:
+    for number in range(first, last):
+        losses = step(trainer, number)
+        assert all(bool(torch.isfinite(value)) for value in losses.values())
+
+
+@pytest.fixture
+def trained(make_trainer: Make, small_scene: Path, step: Step) -> Any:
+    trainer = make_trainer(saga, small_scene, **OPTIONS)
+    train(trainer, step, 0, STEPS)
+    return trainer
+
+
+def embeddings(scene: Path, folder: Path) -> None:
+    """Stand-ins for SAM's embeddings: the image itself at 16 x 16, in random directions of 256 channels."""
+    from PIL import Image
+
+    basis = np.random.default_rng(0).normal(size=(256, 3)).astype(np.float32)
+    for path in sorted((scene / "images").iterdir()):
+        small = np.asarray(Image.open(path).convert("RGB").resize((16, 16)), np.float32) / 255
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{path.stem}.npz", embedding=np.einsum("cd,hwd->chw", basis, small).astype(np.float16))
+
+
+def test_phases(make_trainer: Make, small_scene: Path, step: Step) -> None:
+    trainer = make_trainer(saga, small_scene, **OPTIONS)
+    model = trainer.pipeline.model
+    assert "main_loss" in step(trainer, 0)
+    assert not model.gaussian_groups().any()
+    train(trainer, step, 1, START)
+    before = {name: value.detach().clone() for name, value in model.gauss_params.items()}
+    gate = model.scale_gate.linear.weight.detach().clone()
+    assert set(step(trainer, START)) == {"correspondence", "norm"}
+    train(trainer, step, START + 1, STEPS - 1)
+    for name, value in model.gauss_params.items():
+        assert torch.equal(value, before[name]) == (name != "affinity"), name
+    assert not torch.equal(model.scale_gate.linear.weight, gate)
+    assert not model.finished
+    step(trainer, STEPS - 1)
+    assert model.finished
+    lengths = model.gauss_params["affinity"].detach().norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
+
+
+def test_answers_of_a_trained_model(trained: Any) -> None:
+    model = trained.pipeline.model.eval()
+    model.config.clusters = ClusterOptions(at_least=1000)
+    camera = trained.pipeline.datamanager.camera(0)
+    groups = model.gaussian_groups(0.3)
+    assert groups.shape == (model.num_points,)
+    labels = model.label_image(camera, 0.3)
+    assert set(labels.unique().tolist()) <= set(range(int(groups.max()) + 1))
+    with pytest.raises(GsegError, match="outside"):
+        model.gaussian_groups(1.5)
+    outputs = model.get_outputs_for_camera(camera)
+    assert outputs["groups"].shape == outputs["rgb"].shape
+    image = model.feature_image(camera)
+    height, width, _ = image.shape
+    prompt = Prompt(positive=torch.tensor([[width / 2, height / 2]]))
+    chosen, _ = select(model.gauss_params["affinity"].detach(), *queries(prompt, image), gate=model.gate(0.5))
+    assert chosen.any()
+
+
+def test_a_checkpoint_brings_gate_quantiles_and_finished_features(
+    make_trainer: Make, small_scene: Path, step: Step, trained: Any
+) -> None:
+    trained.save_checkpoint(STEPS - 1)
+    model = trained.pipeline.model
+    again = make_trainer(saga, small_scene, load=trained.checkpoint_dir, **OPTIONS).pipeline.model
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, again.state_dict()[name]), name
+    assert float(again.scale_quantiles.quantiles[-1]) != 1.0
+
+
+def test_a_checkpoint_from_the_middle_is_finished_for_inference_only(
+    make_trainer: Make, small_scene: Path, step: Step
+) -> None:
+    trainer = make_trainer(saga, small_scene, **OPTIONS)
+    train(trainer, step, 0, START + 5)
+    model = trainer.pipeline.model
+    state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}
+    raw = model.gauss_params["affinity"].detach().clone()
+    model.load_state_dict(state)
+    assert torch.equal(model.gauss_params["affinity"], raw)
+    model.eval()
+    model.load_state_dict(state)
+    assert model.finished
+    assert not torch.equal(model.gauss_params["affinity"], raw)
+
+
+def test_views_without_masks_train(make_trainer: Make, small_scene: Path, step: Step, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(small_scene, scene)
+    for path in sorted((scene / "masks").glob("*.json"))[::2]:
+        path.unlink()
+    trainer = make_trainer(saga, scene, **OPTIONS)
+    train(trainer, step, 0, STEPS)
+
+
+class Brightness:
+    """An encoder that knows one thing."""
+
+    size = 8
+
+    def images(self, pictures: Tensor) -> Tensor:
+        bright = pictures.mean(dim=(1, 2, 3))
+        return F.normalize(torch.stack([bright, 1 - bright], dim=1), dim=-1)
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        return torch.tensor([[1.0, 0.0] if "bright" in text else [0.0, 1.0] for text in texts])
+
+
+def test_text_votes(trained: Any) -> None:
+    model = trained.pipeline.model.eval()
+    options = VoteOptions(min_cluster_size=4, anchors_at_least=300)
+    graph = model.vote_graph(trained.pipeline.datamanager, Brightness(), options)
+    assert len(graph.clip) == len(graph.targets) == len(graph.features) > 50
+    assert ((graph.gates >= 0) & (graph.gates <= 1)).all()
+    encoder = Brightness()
+    features = model.gauss_params["affinity"].detach()
+    chosen = graph.select(features, encoder.texts(["bright"])[0], encoder.texts(["object"]), options)
+    assert chosen.shape == (model.num_points,)
+
+
+def test_v1_trains_with_guidance(make_trainer: Make, small_scene: Path, step: Step, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(small_scene, scene)
+    embeddings(scene, scene / "embeddings")
+    trainer = make_trainer(saga_v1, scene)
+    train(trainer, step, 0, START)
+    model = trainer.pipeline.model
+    first = model.sam_projection.layers[0].weight.detach().clone()
+    assert set(step(trainer, START)) == {"correspondence", "sam_guidance", "clutter"}
+    train(trainer, step, START + 1, STEPS)
+    assert not torch.equal(model.sam_projection.layers[0].weight, first)
+    model.eval()
+    model.config.clusters = ClusterOptions(at_least=1000)
+    assert model.gaussian_groups().shape == (model.num_points,)
+    assert model.gate(0.5) is None
+
+
+def test_v1_without_embeddings(make_trainer: Make, small_scene: Path, step: Step) -> None:
+    trainer = make_trainer(saga_v1, small_scene, guidance_weight=0.0)
+    train(trainer, step, 0, STEPS)
+    trainer = make_trainer(saga_v1, small_scene)
+    train(trainer, step, 0, START)
+    with pytest.raises(GsegError, match="embeddings"):
+        step(trainer, START)
