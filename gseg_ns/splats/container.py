@@ -107,7 +107,8 @@ class Splats:
         """
         keep = self.opacities >= MIN_OPACITY_LOGIT
         for name in _FIELDS:
-            keep = keep & getattr(self, name).reshape(len(self), -1).isfinite().all(dim=1)
+            finite = getattr(self, name).isfinite()
+            keep = keep & (finite if finite.ndim == 1 else finite.flatten(1).all(dim=1))
         return keep
 
     @staticmethod

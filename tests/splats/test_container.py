@@ -67,3 +67,10 @@ def test_clone_shares_nothing() -> None:
     copy.extra["label"] += 1
     assert not torch.equal(copy.means, splats.means)
     assert splats.extra["label"].tolist() == [0, 1, 2]
+
+
+def test_no_gaussian_at_all() -> None:
+    empty = make(3, label=torch.arange(3)).subset(torch.zeros(3, dtype=torch.bool))
+    assert len(empty) == 0
+    assert empty.exportable().shape == (0,)
+    assert len(Splats.cat([empty, make(2)])) == 2
