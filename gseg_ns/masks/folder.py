@@ -53,16 +53,10 @@ class MaskFolder:
                 f"The mask folder {folder} does not exist. Make masks with `gseg masks`, or name another folder."
             )
         self.files: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*")):
-            relative = path.relative_to(folder)
-            if path.suffix.lower() not in MASK_SUFFIXES or any(part.startswith(".") for part in relative.parts):
-                continue
-            key = without_suffix(relative)
-            if key in self.files:
-                raise GsegError(
-                    f"{folder} has two masks for {key}: {self.files[key].name} and {path.name}. Remove one."
-                )
-            self.files[key] = path
+        for key, files in scan_masks(folder, suffixes).items():
+            if strict and len(files) > 1:
+                raise GsegError(f"{folder} has two masks for {key}: {files[0].name} and {files[1].name}. Remove one.")
+            self.files[key] = files[0]
         if not self.files:
             raise GsegError(f"{folder} has no mask files ({', '.join(suffixes)}). Make masks with `gseg masks`.")
         self._depth = max(len(PurePosixPath(key).parts) for key in self.files)

@@ -119,12 +119,16 @@ def prepare(job: Job, images: Sequence[SceneImage], overwrite: bool) -> None:
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        strangers = scan_masks(job.output, MASK_SUFFIXES)
+        strangers = {} if overwrite else scan_masks(job.output, MASK_SUFFIXES)
         if strangers:
             raise GsegError(
                 f"{job.output} has mask files that `gseg masks` did not make (such as {next(iter(strangers))}). "
                 "Choose another --output-dir, or let --overwrite replace them."
             ) from None
+        try:
+            job.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GsegError(f"Cannot write into {job.output}: {error.strerror or error}.") from error
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return

@@ -292,13 +292,14 @@ class MaskSet:
             as many masks, of size [H', W']; some may have become empty.
         """
         region, members = self.regions
-        taken = torch.where(source < 0, 0, region.flatten()[source.clamp(min=0)].long())
-        inside = members.numpy().T[:, taken.numpy()] if len(members) * len(self) else np.zeros((0, *taken.shape), bool)
-        inside &= (source >= 0).numpy()
+        height, width = source.shape
+        # Region 0 is in no mask. Column-major, as run lengths are, so that nothing is copied into that order below.
+        taken = torch.where(source < 0, 0, region.flatten()[source.clamp(min=0)]).T.flatten().numpy()
+        tables = np.ascontiguousarray(members.numpy().T.astype(np.uint8))
         return MaskSet(
-            height=source.shape[0],
-            width=source.shape[1],
-            rles=[encode(mask) for mask in inside],
+            height=height,
+            width=width,
+            rles=[encode(table.take(taken).reshape(width, height).T) for table in tables],
             scores=self.scores,
             extra=self.extra,
         )

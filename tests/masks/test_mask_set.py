@@ -98,7 +98,10 @@ def test_resize_takes_the_nearest_pixel(seed: int, height: int, width: int, to_h
     masks = random_masks(seed, 3, height, width)
     resized = MaskSet.from_arrays(masks, [0.1, 0.2, 0.3]).resize(to_height, to_width)
     expected = torch.nn.functional.interpolate(masks[None].float(), size=(to_height, to_width), mode="nearest-exact")
-    assert torch.equal(resized.decode(), expected[0] > 0)
+    # Where a centre falls on the border of two pixels, either is nearest.
+    rows = (torch.arange(to_height) * 2 + 1) * height % (2 * to_height) != 0
+    columns = (torch.arange(to_width) * 2 + 1) * width % (2 * to_width) != 0
+    assert torch.equal(resized.decode()[:, rows][:, :, columns], (expected[0] > 0)[:, rows][:, :, columns])
     assert resized.scores.tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
