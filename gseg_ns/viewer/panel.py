@@ -79,6 +79,7 @@ class SegmentPanel(ViewerControl):
         self.controller = SegmentController(self._model, viewer.train_lock)
         warm_up(self._model.device)
         self._config = viewer.log_filename.parent / "config.yml"
+        self._options: dict[str, Group] = {}
         gui = viewer.viser_server.gui
         with _tab(gui, "Segment"):
             self._status = gui.add_markdown("Click on an object to select it.")
@@ -109,7 +110,9 @@ class SegmentPanel(ViewerControl):
         )
         self._visible = gui.add_checkbox("Visible only", True, hint="The rectangle leaves out what is behind")
         if self._model.has_scales:
-            self._scale = gui.add_slider("Scale", 0.0, 1.0, 0.01, 0.5, hint="0: parts, 1: groups of objects")
+            self._scale = gui.add_slider(
+                "Scale", 0.0, 1.0, 0.01, self._controller.scale, hint="0: parts, 1: groups of objects"
+            )
             self._scale.on_update(lambda _: self._reprompt(scale=float(self._scale.value)))
         if self._model.prompts_by_feature:
             self._threshold = gui.add_slider(
@@ -145,7 +148,8 @@ class SegmentPanel(ViewerControl):
         )
         self._group_list = gui.add_markdown("")
         self._group = gui.add_dropdown("Group", (_NO_GROUP,))
-        _buttons(gui, "This group", ("Pick", "Hide", "Isolate"), lambda act: self._do(lambda: self._on_group(act)))
+        for label, acts in (("This group", ("Pick", "Hide")), ("Of groups", ("Isolate", "Show all"))):
+            _buttons(gui, label, acts, lambda act: self._do(lambda: self._on_group(act)))
         name = gui.add_text("Group name", "")
         gui.add_button("Rename group").on_click(
             lambda _: self._do(lambda: controller.label(self._chosen_group().id, name.value))
@@ -157,9 +161,10 @@ class SegmentPanel(ViewerControl):
             "Hide": lambda: Hide(controller.packed()),
             "Isolate": lambda: Isolate(controller.packed()),
             "Remove": lambda: Remove(controller.packed()),
+            "Show all": ShowAll,
         }
-        _buttons(gui, "Object", tuple(operations), lambda what: self._edit(operations[what]))
-        gui.add_button("Show all").on_click(lambda _: self._edit(ShowAll))
+        for label, acts in (("Object", ("Hide", "Remove")), ("Scene", ("Isolate", "Show all"))):
+            _buttons(gui, label, acts, lambda what: self._edit(operations[what]))
         colour = gui.add_rgb("Colour", (230, 60, 60))
         gui.add_button("Recolour").on_click(
             lambda _: self._edit(
@@ -300,12 +305,13 @@ class SegmentPanel(ViewerControl):
         return f"{len(groups)} groups" + (f", the largest {_LISTED} are listed." if len(groups) > _LISTED else ".")
 
     def _chosen_group(self) -> Group:
-        options: dict[str, Group] = getattr(self, "_options", {})
-        if self._group.value not in options:
+        if self._group.value not in self._options:
             raise GsegError("Press “Segment everything”, then choose a group.")
-        return options[str(self._group.value)]
+        return self._options[str(self._group.value)]
 
     def _on_group(self, action: str) -> str:
+        if action == "Show all":
+            return self._controller.edit(ShowAll())
         group = self._chosen_group().id
         if action == "Pick":
             return self._controller.select_group(group, self._chosen_mode())
