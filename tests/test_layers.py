@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_imports_point_the_right_way(layer: str) -> None:
 
 def test_importing_the_entry_module_is_light() -> None:
     """Every ns-* command imports it: beyond Nerfstudio itself nothing slow may come along."""
-    heavy = ("segment_anything", "transformers", "skimage", "sklearn", "open3d", "numba", "plyfile", "pycocotools")
+    # Numba itself is not among them: 0.4 s, and every CPU render needs it.
+    heavy = ("segment_anything", "transformers", "skimage", "sklearn", "open3d", "plyfile", "pycocotools", "hdbscan")
 
     def loaded_after(statement: str) -> set[str]:
         code = f"import sys, {statement}; print([name for name in {heavy} if name in sys.modules])"
@@ -78,4 +80,23 @@ def test_importing_the_entry_module_is_light() -> None:
         return set(ast.literal_eval(run.stdout.strip().splitlines()[-1]))
 
     upstream = loaded_after("nerfstudio.models.splatfacto, nerfstudio.engine.trainer")
-    assert loaded_after("gseg_ns.method_configs.gaga") - upstream == set()
+    modules = ", ".join(f"gseg_ns.method_configs.{path.stem}" for path in files("method_configs"))
+    assert (
+        loaded_after(modules.replace("gseg_ns.method_configs.__init__", "gseg_ns.method_configs")) - upstream == set()
+    )
+
+
+def test_every_package_is_installed_and_every_method_registered() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(project["tool"]["setuptools"]["packages"])
+    folders = {path.parent for path in (ROOT / "gseg_ns").rglob("__init__.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert listed == names | {"gseg_ns.method_configs", "gseg_ns.dataparsers"}
+    points = project["project"]["entry-points"]["nerfstudio.method_configs"]
+    assert set(points) == {"gaga", "saga", "saga-v1", "unified-lift", "gradiseg"}
+    for name, target in points.items():
+        module, attribute = target.split(":")
+        specification = getattr(importlib.import_module(module), attribute)
+        assert specification.config.method_name == name

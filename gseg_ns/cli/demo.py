@@ -29,13 +29,23 @@ class Demo:
     """How bad the masks are: exact but with ids of their own in each view, or with a segmenter's usual mistakes."""
     overwrite: bool = False
     """Replace the demo scene that is in the folder."""
+    run: bool = False
+    """Also train on the scene, evaluate, render and export, with the commands that you would type. A scene that is
+    there already is used as it is."""
+    method: str = "gaga"
+    """What --run trains: a method of ns-train."""
+    iterations: int = 1200
+    """Length of that run."""
 
     def main(self) -> None:
         """Write the scene and say what to do with it."""
-        from rich.console import Console
-
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.demo_run import run_demo
         from gseg_ns.demo import write_demo_scene
 
+        if self.run and (self.folder / "transforms.json").exists() and not self.overwrite:
+            run_demo(self.folder, self.method, self.iterations)
+            return
         scene = write_demo_scene(
             self.folder,
             num_objects=self.objects,
@@ -46,10 +56,10 @@ class Demo:
             mask_errors=self.mask_errors,
             overwrite=self.overwrite,
         )
-        Console().print(
+        CONSOLE.print(
             f"{scene.folder}: {scene.num_objects} objects, "
             f"{len(scene.train)} training and {len(scene.test)} test views",
-            soft_wrap=True,
-            highlight=False,
             markup=False,
         )
+        if self.run:
+            run_demo(self.folder, self.method, self.iterations)

@@ -9,13 +9,23 @@ from typing import Annotated, Union
 import tyro
 
 from gseg_ns.cli.console import ERRORS
+from gseg_ns.cli.demo import Demo
+from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
+from gseg_ns.cli.isolate import Isolate
+from gseg_ns.cli.masks import Masks
 from gseg_ns.cli.render import Render
+from gseg_ns.cli.select import Select
 from gseg_ns.errors import GsegError
 
 Command = Union[  # noqa: UP007  tyro reads the members' annotations
+    Annotated[Demo, tyro.conf.subcommand("demo")],
+    Annotated[Masks, tyro.conf.subcommand("masks")],
     Annotated[Render, tyro.conf.subcommand("render")],
+    Annotated[Select, tyro.conf.subcommand("select")],
+    Annotated[Edit, tyro.conf.subcommand("edit")],
+    Annotated[Isolate, tyro.conf.subcommand("isolate")],
     Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Eval, tyro.conf.subcommand("eval")],
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.consensus import ConsensusOptions, find_groups, group_lookup, view_labels
 from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_votes
 from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions, relabel
 from gseg_ns.lifting.votes import accumulate_votes
@@ -27,8 +28,13 @@ class IdentityModelConfig(SegmentationModelConfig):
     """Methods with identity encodings."""
 
     _target: type = field(default_factory=lambda: IdentityModel)
-    association: MemoryBankOptions = field(default_factory=MemoryBankOptions)
-    """How masks of different views find together"""
+    association: Literal["consensus", "memory-bank"] = "consensus"
+    """How masks of different views find together: by the agreement of all views (ours: nearer to the ceiling on every
+    scene measured, independent of the order of views), or by the paper's 3D-aware memory bank"""
+    consensus: ConsensusOptions = field(default_factory=ConsensusOptions)
+    """Settings of the agreement of views"""
+    memory_bank: MemoryBankOptions = field(default_factory=MemoryBankOptions)
+    """Settings of the memory bank"""
     train_unlabelled: bool = False
     """Train pixels without a mask as a class of their own, as the official codes do, instead of leaving them out."""
 
@@ -56,22 +62,18 @@ class IdentityModel(SegmentationModel):
 
     @torch.no_grad()
     def associate(self) -> None:
-        """Give the masks of all training views group ids that agree, in the order of image names (Gaga, section 3.2)."""
+        """Give the masks of all training views group ids that agree."""
         masks = self.masks()
         names = [path.as_posix() for path in masks.train_dataset.image_filenames]
+        views = [view for view in range(len(names)) if masks.labels(view) is not None]
         started = time.perf_counter()
         if masks.config.masks_are_consistent:
-            lookups = {view: torch.arange(self._num_labels(view)) for view in range(len(names))}
+            lookups = {view: torch.arange(self._num_labels(view)) for view in views}
             num_groups = max(len(lookup) for lookup in lookups.values()) - 1
+        elif self.config.association == "memory-bank":
+            lookups, num_groups = self._associate_by_memory_bank(sorted(views, key=names.__getitem__))
         else:
-            bank = MemoryBank(self.num_points, self.config.association, self.device)
-            lookups = {}
-            for view in sorted(range(len(names)), key=names.__getitem__):
-                labels = masks.labels(view)
-                if labels is not None:
-                    camera = self.view_camera(view)
-                    lookups[view] = bank.add_view(self.means, camera, labels.to(self.device))
-            num_groups = bank.num_groups
+            lookups, num_groups = self._associate_by_consensus(views)
         seconds = time.perf_counter() - started
         self.num_groups = num_groups
         self.lookups = {names[view]: lookup.cpu() for view, lookup in lookups.items()}
@@ -80,9 +82,36 @@ class IdentityModel(SegmentationModel):
             f"({1000 * seconds / max(len(lookups), 1):.1f} ms a view)."
         )
 
-    def _num_labels(self, view: int) -> int:
+    def _associate_by_memory_bank(self, views: list[int]) -> tuple[dict[int, Tensor], int]:
+        """Gaga, section 3.2; the result depends on the order of the views."""
+        bank = MemoryBank(self.num_points, self.config.memory_bank, self.device)
+        lookups = {
+            view: bank.add_view(self.means, self.view_camera(view), self._labels(view).to(self.device))
+            for view in views
+        }
+        return lookups, bank.num_groups
+
+    def _associate_by_consensus(self, views: list[int]) -> tuple[dict[int, Tensor], int]:
+        """See `gseg_ns.lifting.consensus`."""
+        options = self.config.consensus
+        said = [
+            view_labels(self.project_view(view), self._labels(view).to(self.device))
+            for view in track(views, description="Asking views", console=CONSOLE, transient=True)
+        ]
+        groups = find_groups(self.means, said, options)
+        num_groups = int(groups.max())
+        return {
+            view: group_lookup(answer, groups, num_groups, options) for view, answer in zip(views, said, strict=True)
+        }, num_groups
+
+    def _labels(self, view: int) -> Tensor:
+        """The label map of a training view that has one."""
         labels = self.masks().labels(view)
-        return 1 if labels is None else int(labels.max()) + 1
+        assert labels is not None
+        return labels
+
+    def _num_labels(self, view: int) -> int:
+        return int(self._labels(view).max()) + 1
 
     def group_map(self, view: int) -> Tensor | None:
         """The associated label map of a training view: [H, W] int64 on the CPU, or None for a view without masks."""

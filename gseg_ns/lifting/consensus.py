@@ -1,0 +1,308 @@
+"""Association of masks by the agreement of all views: no order of views or masks, no first come, first served.
+
+Gaga's memory bank decides about each mask once, when it arrives, so that one merged or split mask misleads every later
+decision and the answer depends on the order of the views. Here all evidence is summed first:
+
+1. Gaussians are put together into small regions: neighbours in space that the masks of most views do not separate.
+2. For two regions, each view that sees both says with what probability a contribution of one and a contribution of the
+   other lie in one mask. Sums of numerator and denominator over views make an affinity that merging only adds up.
+3. Regions merge by average linkage while the views that see both sides of their common border mostly put them into one
+   mask. Only the border counts, since a segmenter cuts a large surface (a floor between chair legs) into pieces that
+   seldom share a mask as a whole, though neighbouring places on it nearly always do. What occlusion keeps apart may
+   then merge over a distance.
+4. A group that hardly ever has a mask of its own in the views that see it is a fragment left by errors, and is dropped.
+
+The view consensus is in the spirit of MaskClustering (Yan et al., CVPR 2024), moved from masks to pieces of the scene,
+which merged and split masks do not confuse; regions by agreement of masks follow SAI3D (Yin et al., CVPR 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering import vote
+
+NEIGHBOURS = 10
+"""Nearest Gaussians of each that make two regions neighbours."""
+
+FAINT = 5.0
+"""Pixels of contribution at which a view's word about a region has half its weight."""
+
+SEEN = 20.0
+"""Pixels of contribution from which a view counts as seeing a group."""
+
+ROUNDS = 4
+"""Largest number of regions in one cell of space."""
+
+
+@dataclass(frozen=True)
+class ConsensusOptions:
+    """How much agreement it takes. The defaults are majorities, not constants fitted to a scene."""
+
+    regions: int = 2000
+    """About how many cells the scene is cut into before anything merges; cells on a border give two regions or more."""
+    same_region: float = 0.7
+    """Views that must agree before a Gaussian joins the region of its cell's most visible one."""
+    join_neighbours: float = 0.55
+    """Regions with a common border merge from this affinity on."""
+    join_distant: float = 0.5
+    """Groups without a common border merge from this affinity on."""
+    support: float = 0.2
+    """A group is kept if it has a mask of its own (IoU above 0.5) in this part of the views that see it."""
+    mask_share: float = 0.5
+    """A mask belongs to the group that gives this part of its contributions; else it trains nothing."""
+
+    def __post_init__(self) -> None:
+        if self.regions < 1:
+            raise GsegError(f"regions is {self.regions}: give a number of at least 1")
+        for name in ("same_region", "join_neighbours", "join_distant", "support", "mask_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise GsegError(f"{name} is {getattr(self, name)}: give a ratio between 0 and 1")
+
+
+class ViewLabels(NamedTuple):
+    """What one view's masks say of each Gaussian."""
+
+    labels: Tensor  # [N] int32
+    """The mask that most of the Gaussian's contribution lies in; 0: unseen or unlabelled."""
+    weights: Tensor  # [N] float16
+    """Its contribution to that mask, in pixels."""
+
+
+def view_labels(meta: dict[str, Any], labels: Tensor) -> ViewLabels:
+    """Ask one view.
+
+    Args:
+        meta: the view's projection (`gseg_ns.rendering.project`).
+        labels: its label map [H, W], 0 = unlabelled.
+    """
+    count = int(labels.max()) + 1 if labels.numel() else 1
+    votes = vote(meta, labels, count)
+    if count == 1:
+        votes = torch.cat([votes, torch.zeros_like(votes)], dim=1)
+    weights, best = votes[:, 1:].max(dim=1)
+    seen = weights > 0
+    # float16 ends at 65504 pixels, more than any but a sky of one Gaussian covers.
+    return ViewLabels(torch.where(seen, best + 1, 0).int().cpu(), weights.clamp_max(6e4).half().cpu())
+
+
+def find_groups(means: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
+    """Group the Gaussians of a scene.
+
+    Neither the order of the views, nor the numbering of masks, nor the order of the Gaussians matters, but for ties.
+
+    Args:
+        means: [N, 3].
+        views: what each view says (`view_labels`).
+        options: how much agreement it takes.
+
+    Returns:
+        group of each Gaussian [N] int64 from 1; 0 for Gaussians that no mask shows and those of dropped groups.
+    """
+    groups = torch.zeros(len(means), dtype=torch.long)
+    labels = torch.stack([view.labels for view in views], dim=1)  # [N, V]
+    visible = torch.stack([view.weights for view in views], dim=1).float().sum(dim=1)
+    known = ((labels > 0).any(dim=1) & (visible > 0)).nonzero().squeeze(1)
+    if len(known) == 0:
+        return groups
+    points = means.detach().cpu()[known]
+    region = _regions(points, labels[known], visible[known], options)
+    count = int(region.max()) + 1
+    same, both = _affinity(region, count, [ViewLabels(v.labels[known], v.weights[known]) for v in views])
+    border = _borders(points, region, count)
+    cluster = merge(same * border, both * border, options.join_neighbours)
+    members = np.zeros((count, int(cluster.max()) + 1), np.float32)
+    members[np.arange(count), cluster] = 1
+    cluster = merge(members.T @ same @ members, members.T @ both @ members, options.join_distant)[cluster]
+    groups[known] = torch.from_numpy(cluster[region.numpy()]) + 1
+    return _supported(groups, views, options)
+
+
+def group_lookup(view: ViewLabels, groups: Tensor, num_groups: int, options: ConsensusOptions) -> Tensor:
+    """Find the group of each mask of a view.
+
+    Args:
+        view: what the view says.
+        groups: [N] from `find_groups`.
+        num_groups: the largest group.
+        options: `mask_share` is used.
+
+    Returns:
+        lookup [L + 1] int64, 0 for label 0 and for masks that belong to no group (merged ones, mostly).
+    """
+    table = _shares(view, groups, num_groups)  # [G + 1, L + 1]
+    best, group = table[1:].max(dim=0) if num_groups else (table[0], torch.zeros(table.shape[1]).long() - 1)
+    lookup = torch.where((best > 0) & (best >= options.mask_share * table.sum(dim=0)), group + 1, 0)
+    lookup[0] = 0
+    return lookup
+
+
+def _shares(view: ViewLabels, groups: Tensor, num_groups: int) -> Tensor:
+    """Contributions of each group to each mask of a view: [G + 1, L + 1]."""
+    width = int(view.labels.max()) + 1
+    flat = groups * width + view.labels.long()
+    total = torch.bincount(flat, weights=view.weights.double(), minlength=(num_groups + 1) * width)
+    return total.view(num_groups + 1, width).float()
+
+
+def _regions(points: Tensor, labels: Tensor, visible: Tensor, options: ConsensusOptions) -> Tensor:
+    """Cut the scene into cells, and the Gaussians of a cell into regions that the masks do not separate: [M] int64."""
+    cell = _cells(points, options.regions)
+    cells = int(cell.max()) + 1
+    region = torch.full((len(points),), -1)
+    count = 0
+    left = torch.arange(len(points))
+    for turn in range(ROUNDS):
+        if len(left) == 0:
+            break
+        # The most visible Gaussian of a cell that is left leads; later writes win, so the order is rising.
+        rising = left[torch.argsort(visible[left], stable=True)]
+        leader = torch.full((cells,), -1)
+        leader[cell[rising]] = rising
+        leaders = leader[cell[left]]
+        ours, theirs = labels[left], labels[leaders]
+        shared = (ours > 0) & (theirs > 0)
+        agreement = (shared & (ours == theirs)).sum(dim=1) / shared.sum(dim=1).clamp_min(1)
+        joins = (agreement >= options.same_region) | (left == leaders) | (turn == ROUNDS - 1)
+        _, number = torch.unique(cell[left[joins]], return_inverse=True)
+        region[left[joins]] = number + count
+        count += int(number.max()) + 1
+        left = left[~joins]
+    return region
+
+
+def _cells(points: Tensor, wanted: int) -> Tensor:
+    """Number the cells of a cubic grid that has about `wanted` occupied cells: [M] int64.
+
+    The outermost hundredth of the points in each axis (floaters, a far background) is moved to the edge of the grid, so
+    that it does not decide the size of a cell.
+    """
+    array = points.double().numpy()
+    low, high = np.quantile(array, 0.01, axis=0), np.quantile(array, 0.99, axis=0)
+    extent = max(float((high - low).max()), 1e-12)
+    unit = (np.clip(array, low, high) - low) / extent
+    fine, coarse = 1.0, 1024.0  # cells along the longest side
+    for _ in range(14):
+        side = (fine * coarse) ** 0.5
+        occupied = len(np.unique(_cell_keys(unit, side)))
+        fine, coarse = (side, coarse) if occupied < wanted else (fine, side)
+    _, number = np.unique(_cell_keys(unit, fine), return_inverse=True)
+    return torch.from_numpy(number.reshape(-1))
+
+
+def _cell_keys(unit: np.ndarray, side: float) -> np.ndarray:
+    index = (unit * side).astype(np.int64)
+    return (index[:, 0] * 2048 + index[:, 1]) * 2048 + index[:, 2]
+
+
+def _affinity(region: Tensor, count: int, views: Sequence[ViewLabels]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum over views how likely two regions share a mask (numerator) and are both seen (denominator): [R, R] each."""
+    same = torch.zeros((count, count))
+    both = torch.zeros((count, count))
+    for view in views:
+        table = _shares(view, region, count - 1)[:, 1:]
+        total = table.sum(dim=1)
+        weight = total / (total + FAINT)
+        share = table / total.clamp_min(1e-6)[:, None] * weight[:, None]
+        same += share @ share.T
+        both += weight[:, None] * weight[None]
+    return same.numpy(), both.numpy()
+
+
+def _borders(points: Tensor, region: Tensor, count: int) -> np.ndarray:
+    """Which regions touch: float32 [R, R] of 0 and 1."""
+    from scipy.spatial import cKDTree
+
+    array = points.numpy()
+    neighbours = min(NEIGHBOURS + 1, len(array))
+    found = cKDTree(array).query(array, k=neighbours)[1].reshape(len(array), neighbours)
+    first = np.repeat(region.numpy(), neighbours)
+    second = region.numpy()[found].ravel()
+    border = np.zeros((count, count), np.float32)
+    border[first, second] = 1
+    border[second, first] = 1
+    np.fill_diagonal(border, 0)
+    return border
+
+
+def merge(same: np.ndarray, both: np.ndarray, threshold: float, evidence: float = 1.0) -> np.ndarray:
+    """Average linkage: merge the pair of highest affinity same / both until it is below `threshold`.
+
+    Args:
+        same: [R, R] symmetric, summed evidence for.
+        both: [R, R] symmetric, summed evidence at all; a pair below `evidence` has none.
+        threshold: smallest affinity that merges.
+        evidence: about the number of views that must see both sides.
+
+    Returns:
+        cluster of each row [R] int64 from 0.
+    """
+    same, both = same.astype(np.float64), both.astype(np.float64)
+    count = len(same)
+    alive = np.ones(count, bool)
+    parent = np.arange(count)
+
+    def affinities(row: int) -> np.ndarray:
+        values = np.where(alive & (both[row] >= evidence), same[row] / np.maximum(both[row], 1e-12), -1.0)
+        values[row] = -1
+        return values
+
+    best, partner = np.full(count, -1.0), np.zeros(count, np.int64)
+    for row in range(count):
+        values = affinities(row)
+        partner[row] = values.argmax()
+        best[row] = values[partner[row]]
+    while count > 1:
+        kept = int(best.argmax())
+        if best[kept] < threshold:
+            break
+        gone = int(partner[kept])
+        for table in (same, both):
+            table[kept] += table[gone]
+            table[:, kept] += table[:, gone]
+        alive[gone], best[gone], parent[gone] = False, -2.0, kept
+        values = affinities(kept)
+        partner[kept] = values.argmax()
+        best[kept] = values[partner[kept]]
+        # Whose best was one of the two has to look again; for all others only the merged one is news.
+        for row in np.nonzero(alive & ((partner == gone) | (partner == kept)))[0]:
+            if row != kept:
+                row_values = affinities(int(row))
+                partner[row] = row_values.argmax()
+                best[row] = row_values[partner[row]]
+        nearer = alive & (values > best)
+        nearer[kept] = False
+        best[nearer], partner[nearer] = values[nearer], kept
+    root = parent
+    while not np.array_equal(root, root[root]):
+        root = root[root]
+    return np.unique(root, return_inverse=True)[1].reshape(-1)
+
+
+def _supported(groups: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
+    """Drop groups that hardly ever have a mask of their own, and number the others 1..G by falling size."""
+    count = int(groups.max())
+    seen, own = torch.zeros(count + 1), torch.zeros(count + 1)
+    for view in views:
+        table = _shares(view, groups, count)[:, 1:]
+        if table.shape[1] == 0:
+            continue
+        total = table.sum(dim=1)
+        iou = table / (table.sum(dim=0)[None] + total[:, None] - table).clamp_min(1e-6)
+        sees = total > SEEN
+        seen += sees
+        own += sees & (iou.max(dim=1).values > 0.5)
+    kept = (own >= options.support * seen) & (own > 0)
+    kept[0] = False
+    size = torch.bincount(groups, minlength=count + 1)
+    order = torch.argsort(torch.where(kept, size, -1), descending=True, stable=True)
+    number = torch.zeros(count + 1, dtype=torch.long)
+    number[order] = torch.arange(1, count + 2)
+    return torch.where(kept, number, 0)[groups]
