@@ -29,7 +29,6 @@ class Eval:
 
     def main(self) -> None:
         """Evaluate."""
-        import torch
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
@@ -38,6 +37,7 @@ class Eval:
         from gseg_ns.evaluation.folders import id_files, read_ids
         from gseg_ns.evaluation.matching import evaluate_instances
         from gseg_ns.evaluation.overlap import resize_nearest
+        from gseg_ns.evaluation.quality import psnr
         from gseg_ns.files import atomic_path
 
         files = id_files(self.ground_truth)
@@ -49,21 +49,20 @@ class Eval:
                 f"{self.ground_truth} has no label map for any {self.split} view of the run ({stems}, ...): "
                 "files are matched by name without suffix"
             )
-        predicted, truth, psnr = [], [], []
+        predicted, truth, ratios = [], [], []
         for stem, camera, image in track(views, description="Evaluating", console=CONSOLE):
             gt = read_ids(files[stem])
             labels = run.model.label_image(camera, self.scale).cpu()
             predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
             truth.append(gt)
             rgb = run.model.get_outputs_for_camera(camera)["rgb"].cpu()
-            error = (rgb - image[..., :3].cpu().float() / 255).square().mean()
-            psnr.append(float(-10 * torch.log10(error)))
+            ratios.append(psnr(rgb, image[..., :3].cpu().float() / 255))
         scores = evaluate_instances(predicted, truth, variant=self.variant)
         boundary = mean_boundary_iou(predicted, truth, {gt: pred for gt, pred, _ in scores.pairs})
         result = {
             **asdict(scores),
             "boundary_iou": boundary,
-            "psnr": sum(psnr) / len(psnr),
+            "psnr": sum(ratios) / len(ratios),
             "num_gaussians": run.model.num_points,
             "step": run.step,
             "method": run.config.method_name,

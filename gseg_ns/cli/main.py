@@ -15,6 +15,7 @@ from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.masks import Masks
+from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.cli.render import Render
 from gseg_ns.cli.select import Select
 from gseg_ns.errors import GsegError
@@ -28,6 +29,7 @@ Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Isolate, tyro.conf.subcommand("isolate")],
     Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Eval, tyro.conf.subcommand("eval")],
+    Annotated[ProtocolCommand, tyro.conf.subcommand("protocol")],
 ]
 
 

@@ -85,8 +85,14 @@ def load_run(config_path: Path) -> Run:
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "
             f"ns-train gaga --data {config.data} --pipeline.model.geometry {config_path}"
         )
-    read_checkpoint(latest_checkpoint(config.get_checkpoint_dir().parent))
-    config, pipeline, _, step = eval_setup(config_path)
+    read_checkpoint(latest_checkpoint(config_path.parent))
+
+    def beside_config(config: Any) -> Any:
+        # Nerfstudio looks where the run was written, relative to the working directory; the run may have moved.
+        config.get_checkpoint_dir = lambda: config_path.parent / config.relative_model_dir
+        return config
+
+    config, pipeline, _, step = eval_setup(config_path, update_config_callback=beside_config)
     assert isinstance(pipeline.model, SegmentationModel)
     assert isinstance(pipeline.datamanager, MaskDatamanager)
     return Run(config_path, config, pipeline.model, pipeline.datamanager, step)
