@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -9,9 +10,8 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,42 +31,12 @@ from gseg_ns.masks.generate import (
     sweep,
 )
 from gseg_ns.masks.images import SceneImage, scene_images
-from gseg_ns.masks.sources.base import Photo, SourceResult, torch_device
+from gseg_ns.masks.sources.base import torch_device
 from gseg_ns.masks.sources.classical import ClassicalConfig
 
-
-@dataclass
-class BandsConfig:
-    """A source for tests: masks are bands of rows, as many as the first pixel's red value says."""
-
-    name: ClassVar[str] = "bands"
-    embeds: ClassVar[bool] = True
-    seconds: float = 0.0
-    values: dict[str, Any] = field(default_factory=dict)
-
-    def settings(self) -> dict[str, Any]:
-        return {"values": self.values}
-
-    def setup(self, device: str) -> BandsConfig:
-        if "broken" in self.values:
-            raise GsegError("the model is broken")
-        return self
-
-    def generate(self, photo: Photo, embed: bool) -> SourceResult:
-        time.sleep(self.seconds)
-        height, width = photo.pixels.shape[:2]
-        count = int(photo.pixels[0, 0, 0])
-        if count == 66:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-        if count == 77:
-            raise ZeroDivisionError("odd image")
-        if count == 88:
-            os.kill(os.getpid(), signal.SIGKILL)
-        masks = np.zeros((count, height, width), bool)
-        for i in range(count):
-            masks[i, i % height] = True
-        embedding = {"embedding": photo.pixels.astype(np.float16)} if embed else {}
-        return SourceResult(MaskSet.from_arrays(masks, np.linspace(1, 0.5, count)), embedding)
+# By its own name, under which the worker processes can import it too.
+sys.path.insert(0, str(Path(__file__).parent))
+BandsConfig = importlib.import_module("bands_source").BandsConfig
 
 
 def write_scene(root: Path, reds: list[int]) -> list[SceneImage]:
@@ -181,9 +151,8 @@ def test_one_bad_image_does_not_stop_the_others(tmp_path: Path) -> None:
     assert sorted(contents(tmp_path / "masks")) == [SETTINGS_FILE, "000.json", "004.json"]
 
 
-def test_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers(tmp_path: Path) -> None:
     """The same files as one process makes; a worker that dies costs one image."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # workers import this module by its name
     images = write_scene(tmp_path, [1, 88, 3, 4])
     job = Job(BandsConfig(), tmp_path / "masks")
     errors = {result.image.key: result.error for result in run_all(job, images, workers=2)}
@@ -194,8 +163,7 @@ def test_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert contents(job.output) == contents(alone.output)
 
 
-def test_a_broken_source_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+def test_a_broken_source_is_told_once(tmp_path: Path) -> None:
     images = write_scene(tmp_path, [1, 2, 3])
     for workers in (1, 2):
         with pytest.raises(GsegError, match="the model is broken"):
