@@ -44,7 +44,7 @@ class Memory:
     counts: tuple[int, ...] = (20, 200)
     """Numbers of images to compare."""
     work_side: int = 160
-    """Of the classical source: small, since it is the reading, encoding and writing of large images that is measured."""
+    """Of the classical source: small, since the reading, encoding and writing of large images is what is measured."""
 
     def main(self, console: Console) -> None:
         """Print a table."""
@@ -87,6 +87,8 @@ class Kill:
     """How often to kill."""
     seed: int = 0
     """Of the moments."""
+    max_side: int = 0
+    """As of `gseg masks`: shrink the photographs, to be done sooner."""
 
     def main(self, console: Console) -> None:
         """Print how far each run came and whether the folders are the same.
@@ -98,13 +100,14 @@ class Kill:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder) / "scene"
             shutil.copytree(self.data, root)
+            arguments = ("--data", root, "--max-side", self.max_side, "--output-dir")
             start = time.perf_counter()
-            subprocess.run(command("--data", root, "--output-dir", "calm"), stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(command(*arguments, "calm"), stdout=subprocess.DEVNULL, check=True)
             duration = time.perf_counter() - start
             done = []
             for _ in range(self.times):
                 process = subprocess.Popen(
-                    command("--data", root, "--output-dir", "killed"),
+                    command(*arguments, "killed"),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
@@ -112,7 +115,7 @@ class Kill:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 done.append(len(list((root / "killed").glob("[!.]*.json"))))
-            subprocess.run(command("--data", root, "--output-dir", "killed"), stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(command(*arguments, "killed"), stdout=subprocess.DEVNULL, check=True)
             same = contents(root / "calm") == contents(root / "killed")
             console.print(f"undisturbed: {duration:.0f} s; images done after each kill: {done}; same folder: {same}")
             if not same:
@@ -125,6 +128,8 @@ class Shards:
 
     data: Path
     """The scene; it is copied."""
+    max_side: int = 0
+    """As of `gseg masks`: shrink the photographs, to be done sooner."""
 
     def main(self, console: Console) -> None:
         """Print times and whether the folders are the same.
@@ -135,13 +140,14 @@ class Shards:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder) / "scene"
             shutil.copytree(self.data, root)
+            arguments = ("--data", root, "--max-side", self.max_side, "--output-dir")
             start = time.perf_counter()
-            subprocess.run(command("--data", root, "--output-dir", "one"), stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(command(*arguments, "one"), stdout=subprocess.DEVNULL, check=True)
             alone = time.perf_counter() - start
             start = time.perf_counter()
-            arguments = ("--data", root, "--output-dir", "two", "--shard")
             processes = [
-                subprocess.Popen(command(*arguments, shard), stdout=subprocess.DEVNULL) for shard in ("1/2", "2/2")
+                subprocess.Popen(command(*arguments, "two", "--shard", shard), stdout=subprocess.DEVNULL)
+                for shard in ("1/2", "2/2")
             ]
             statuses = [process.wait() for process in processes]
             together = time.perf_counter() - start
