@@ -56,7 +56,7 @@ class Memory:
                 for index in range(count):
                     _photograph(index).save(root / "images" / f"{index:04}.jpg", quality=90)
                 start = time.perf_counter()
-                arguments = ("--data", root, "--classical.work-side", self.work_side)
+                arguments = ("--data", root, "--classical.work-side", self.work_side, "--classical.min-area", 0.002)
                 done = subprocess.run(command(*arguments, measure=True), capture_output=True, text=True, check=True)
                 peak = int(done.stdout.rsplit("peak ", 1)[1]) / 1024
                 table.add_row(str(count), f"{peak:.0f}", f"{time.perf_counter() - start:.0f}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -46,7 +47,8 @@ class Masks:
     images_dir: str = "images"
     """Folder of photographs of a COLMAP scene, relative to it."""
     max_side: int = 0
-    """Shrink photographs so that their longer side has at most this many pixels; masks are as large. 0: as they are."""
+    """Shrink photographs first, so that their longer side has at most this many pixels; their masks are of that size,
+    and resized when read. 0: as they are."""
     embeddings: bool = False
     """Also keep the image embedding of each photograph (sam, sam2), in a folder <output-dir>_embeddings."""
     device: str = "auto"
@@ -161,7 +163,7 @@ class Masks:
             for result in generating.run(job, todo, self.workers):
                 results.append(result)
                 if result.error is not None:
-                    console.print(f"[red]{result.image.name}[/red]: {result.error}", highlight=False)
+                    console.print(f"[red]{escape(f'{result.image.name}: {result.error}')}[/red]", highlight=False)
                 advance(len(results))
         return results
 
@@ -169,7 +171,7 @@ class Masks:
         path = folder.with_name(folder.name + "_preview.png")
         with _progress(console, "Contact sheet", min(len(images), self.preview_images)) as advance:
             drawn = contact_sheet(images, folder, path, count=self.preview_images, progress=advance)
-        console.print(f"{path}: {drawn} images", soft_wrap=True)
+        console.print(f"{path}: {drawn} images", soft_wrap=True, markup=False)
 
     def _check(self, console: Console, images: list[SceneImage], folder: Path) -> None:
         with _progress(console, "Checking", len(images)) as advance:
@@ -229,7 +231,7 @@ def _print_results(console: Console, output: Path, results: list[ImageResult]) -
     bare = sorted(result.image.name.as_posix() for result in good if result.masks == 0)
     if bare:
         shown = ", ".join(bare[:_LINES]) + (" ..." if len(bare) > _LINES else "")
-        console.print(f"{len(bare)} images have no masks at all: {shown}", highlight=False)
+        console.print(f"{len(bare)} images have no masks at all: {shown}", highlight=False, markup=False)
 
 
 @contextmanager
