@@ -405,7 +405,7 @@ class SegmentController:
         with self._held() as session, torch.no_grad():
             splats = session.scene.splats.subset(_selected(session)).to("cpu")
         write_ply(path, splats)
-        return f"Wrote {len(splats):,} Gaussians to `{path}` ({time.perf_counter() - started:.1f} s)."
+        return f"Wrote {len(splats):,} Gaussians to {path} ({time.perf_counter() - started:.1f} s)."
 
     def isolate_run(self, config: Path, name: str, output_dir: Path | None = None) -> Path:
         """Write the selected Gaussians, edits baked in, as a run of its own; see `write_run`.

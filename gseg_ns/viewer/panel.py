@@ -204,6 +204,7 @@ class SegmentPanel(ViewerControl):
         gui.add_button("Isolate to new run", hint="Write the selected Gaussians as a Nerfstudio run").on_click(
             lambda _: self._do(lambda: self._isolate_run(name.value))
         )
+        self._command = gui.add_text("As PLY", "", hint="The command that exports the new run with plain Nerfstudio")
         gui.add_button("Save session", hint="Selections and edits, beside config.yml").on_click(
             lambda _: self._do(lambda: controller.save(self._config.parent))
         )
@@ -229,7 +230,8 @@ class SegmentPanel(ViewerControl):
 
     def _say(self, text: str) -> None:
         if text:
-            self._status.content = text
+            # A long path would widen the tab: let it break behind slashes.
+            self._status.content = text.replace("/", "/\u200b")
 
     def _refresh(self) -> None:
         """Bring what the tab shows up to date."""
@@ -329,7 +331,8 @@ class SegmentPanel(ViewerControl):
         from gseg_ns.models.isolated import export_command
 
         config = self._controller.isolate_run(self._config, name)
-        return f"Wrote `{config}`. As a PLY:\n\n```\n{export_command(config)}\n```"
+        self._command.value = export_command(config)
+        return f"Wrote {config}. The command that exports it stands under “As PLY”."
 
 
 def _line(group: Group) -> str:
