@@ -1,4 +1,4 @@
-"""The real pipeline of transformers on a small SAM with random weights, saved to a folder."""
+"""The real pipeline of transformers on a small SAM and a small SAM 2 with random weights, saved to folders."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from gseg_ns.masks.sources.sam2 import Sam2Config, clean_regions
 pytest.importorskip("transformers", reason="the optional extra sam2 is not installed")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_sam(folder: Path) -> None:
     from transformers import SamConfig, SamImageProcessor, SamModel
 
     torch.manual_seed(0)
@@ -37,9 +36,42 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mask_decoder_config={"hidden_size": 32, "mlp_dim": 48, "iou_head_hidden_dim": 24, "num_attention_heads": 4},
         initializer_range=0.2,
     )
-    folder = tmp_path_factory.mktemp("model") / "tiny sam"
     SamModel(config).save_pretrained(folder)
     SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}).save_pretrained(folder)
+
+
+def save_sam2(folder: Path) -> None:
+    from transformers import Sam2Config as Config
+    from transformers import Sam2HieraDetConfig, Sam2ImageProcessor, Sam2Model, Sam2VisionConfig
+
+    torch.manual_seed(0)
+    backbone = Sam2HieraDetConfig(
+        hidden_size=8,
+        image_size=[64, 64],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 1, 2, 2],
+        window_size_per_stage=[8, 4, 4, 4],
+        window_positional_embedding_background_size=[4, 4],
+        global_attention_blocks=[3],
+    )
+    vision = Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=32,
+    )
+    prompts = {"hidden_size": 32, "image_size": 64, "patch_size": 16}
+    decoder = {"hidden_size": 32, "mlp_dim": 48, "iou_head_hidden_dim": 24, "num_attention_heads": 4}
+    config = Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
+    Sam2Model(config).save_pretrained(folder)
+    Sam2ImageProcessor(size={"height": 64, "width": 64}, mask_size={"height": 16, "width": 16}).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=[save_sam, save_sam2], ids=["sam", "sam2"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny sam"
+    request.param(folder)
     return folder
 
 
