@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from plyfile import PlyData
 
 from gseg_ns.masks import read_label_map
