@@ -62,8 +62,10 @@ def run_demo(scene: Path, method: str, iterations: int) -> None:
     config = results / "runs" / scene.name / method / "latest" / "config.yml"
     load = ("--load-config", str(config))
     scores_path = results / "scores.json"
-    run_command("gseg", "eval", *load, "--ground-truth", str(scene / "gt" / "instance"), "--output", str(scores_path))
-    run_command("gseg", "render", *load, "--output-dir", str(results / "views"), "--outputs", "groups", "rgb", "overlay")
+    ground_truth = str(scene / "gt" / "instance")
+    views = str(results / "views")
+    run_command("gseg", "eval", *load, "--ground-truth", ground_truth, "--output", str(scores_path))
+    run_command("gseg", "render", *load, "--output-dir", views, "--outputs", "groups", "rgb", "overlay")
     run_command("gseg", "export", *load, "--output-dir", str(results / "objects"), "--overwrite")
 
     scores = json.loads(scores_path.read_text(encoding="utf-8"))
@@ -71,7 +73,7 @@ def run_demo(scene: Path, method: str, iterations: int) -> None:
         f"\n[bold green]Found {scores['num_pred']} objects[/] (the scene has {scores['num_gt']}, floor and walls "
         f"included): IoU {scores['iou']:.1f}, precision {scores['precision']:.1f}, recall {scores['recall']:.1f} on "
         f"{scores['num_views']} views not trained on.\n"
-        f"  pictures: {results / 'views'}\n"
+        f"  pictures: {views}\n"
         f"  objects as PLY: {results / 'objects'}\n"
         f"  in the browser: ns-viewer --load-config {config}",
         markup=True,

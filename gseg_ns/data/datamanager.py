@@ -26,7 +26,8 @@ class MaskDatamanagerConfig(FullImageDatamanagerConfig):
 
     _target: type = field(default_factory=lambda: MaskDatamanager)
     masks_dir: Path = Path("masks")
-    """Folder of masks, relative to the scene, named as the images: SA-1B JSON (overlapping, scored) or PNG label maps."""
+    """Folder of masks, relative to the scene: SA-1B JSON (overlapping, scored) or PNG label maps, named as the
+    images."""
     mask_order: PaintOrder = "confidence"
     """Which of overlapping masks is on top in the label map: the most confident (Gaga), the largest (whole objects) or
     the smallest (parts)."""
@@ -42,8 +43,8 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
     """Nerfstudio's `FullImageDatamanager` that also brings the label map of every training image.
 
     Label maps are in the batch under `labels` ([H, W] int32, 0 = unlabelled), never under `mask`, which Nerfstudio
-    takes for a photometric mask. They follow the image through resizing and undistortion with nearest neighbours. Images
-    without a mask file train colours only.
+    takes for a photometric mask. They follow the image through resizing and undistortion with nearest neighbours.
+    Images without a mask file train colours only.
     """
 
     config: MaskDatamanagerConfig

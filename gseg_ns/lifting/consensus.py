@@ -32,11 +32,14 @@ from gseg_ns.rendering import vote
 NEIGHBOURS = 10
 """Nearest Gaussians of each that make two regions neighbours."""
 
-FAINT = 5.0
-"""Pixels of contribution at which a view's word about a region has half its weight."""
+FAINT = 0.1
+"""Contribution, in parts of an average region's, at which a view's word about a region has half its weight."""
 
-SEEN = 20.0
-"""Pixels of contribution from which a view counts as seeing a group."""
+SEEN = 0.1
+"""A view sees a group if it shows this part of what the view that shows most of the group does."""
+
+MIN_MEMBERS = 10
+"""Gaussians that a cell has on average at least: fewer know too little."""
 
 ROUNDS = 4
 """Largest number of regions in one cell of space."""
@@ -154,7 +157,7 @@ def _shares(view: ViewLabels, groups: Tensor, num_groups: int) -> Tensor:
 
 def _regions(points: Tensor, labels: Tensor, visible: Tensor, options: ConsensusOptions) -> Tensor:
     """Cut the scene into cells, and the Gaussians of a cell into regions that the masks do not separate: [M] int64."""
-    cell = _cells(points, options.regions)
+    cell = _cells(points, max(min(options.regions, len(points) // MIN_MEMBERS), 1))
     cells = int(cell.max()) + 1
     region = torch.full((len(points),), -1)
     count = 0
@@ -209,7 +212,7 @@ def _affinity(region: Tensor, count: int, views: Sequence[ViewLabels]) -> tuple[
     for view in views:
         table = _shares(view, region, count - 1)[:, 1:]
         total = table.sum(dim=1)
-        weight = total / (total + FAINT)
+        weight = total / (total + FAINT * float(total.sum()) / count).clamp_min(1e-6)
         share = table / total.clamp_min(1e-6)[:, None] * weight[:, None]
         same += share @ share.T
         both += weight[:, None] * weight[None]
@@ -272,11 +275,11 @@ def merge(same: np.ndarray, both: np.ndarray, threshold: float, evidence: float 
         partner[kept] = values.argmax()
         best[kept] = values[partner[kept]]
         # Whose best was one of the two has to look again; for all others only the merged one is news.
-        for row in np.nonzero(alive & ((partner == gone) | (partner == kept)))[0]:
-            if row != kept:
-                row_values = affinities(int(row))
-                partner[row] = row_values.argmax()
-                best[row] = row_values[partner[row]]
+        for other in np.nonzero(alive & ((partner == gone) | (partner == kept)))[0].tolist():
+            if other != kept:
+                others = affinities(other)
+                partner[other] = others.argmax()
+                best[other] = others[partner[other]]
         nearer = alive & (values > best)
         nearer[kept] = False
         best[nearer], partner[nearer] = values[nearer], kept
@@ -289,16 +292,11 @@ def merge(same: np.ndarray, both: np.ndarray, threshold: float, evidence: float 
 def _supported(groups: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
     """Drop groups that hardly ever have a mask of their own, and number the others 1..G by falling size."""
     count = int(groups.max())
-    seen, own = torch.zeros(count + 1), torch.zeros(count + 1)
-    for view in views:
-        table = _shares(view, groups, count)[:, 1:]
-        if table.shape[1] == 0:
-            continue
-        total = table.sum(dim=1)
-        iou = table / (table.sum(dim=0)[None] + total[:, None] - table).clamp_min(1e-6)
-        sees = total > SEEN
-        seen += sees
-        own += sees & (iou.max(dim=1).values > 0.5)
+    tables = [_shares(view, groups, count)[:, 1:] for view in views]
+    total = torch.stack([table.sum(dim=1) for table in tables])  # [V, G + 1]
+    best = torch.stack([_best_iou(table) for table in tables])
+    sees = (total > 0) & (total >= SEEN * total.max(dim=0).values)
+    seen, own = sees.sum(dim=0), (sees & (best > 0.5)).sum(dim=0)
     kept = (own >= options.support * seen) & (own > 0)
     kept[0] = False
     size = torch.bincount(groups, minlength=count + 1)
@@ -306,3 +304,11 @@ def _supported(groups: Tensor, views: Sequence[ViewLabels], options: ConsensusOp
     number = torch.zeros(count + 1, dtype=torch.long)
     number[order] = torch.arange(1, count + 2)
     return torch.where(kept, number, 0)[groups]
+
+
+def _best_iou(table: Tensor) -> Tensor:
+    """IoU of each group with the mask that fits it best, from contributions [G + 1, L]: [G + 1]."""
+    if table.shape[1] == 0:
+        return torch.zeros(len(table))
+    union = table.sum(dim=0)[None] + table.sum(dim=1, keepdim=True) - table
+    return (table / union.clamp_min(1e-6)).max(dim=1).values

@@ -257,7 +257,7 @@ class SegmentationModel(SplatfactoModel):
         """Losses of a step of the feature phase on training image `view`."""
         raise NotImplementedError(type(self).__name__)
 
-    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list[Any]]:
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor | list[Any]]:  # type: ignore[override]
         """Render a view. In the feature phase of training nothing is rendered: losses use cached contributions."""
         if self.training and self.in_feature_phase:
             return {}
@@ -450,7 +450,7 @@ class SegmentationModel(SplatfactoModel):
     def resize_for(self, state: dict[str, Tensor]) -> None:
         """Give parameters and buffers of variable size the shapes that they have in `state`."""
 
-    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
         """Load a checkpoint of this method, whatever its number of Gaussians.
 
         Upstream replaces the parameters, so that optimizers built before keep training the old ones

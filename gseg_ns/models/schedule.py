@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModelConfig
@@ -40,7 +40,7 @@ def resolve(config: ConfigT, geometry_steps: int, num_views: int) -> ConfigT:
         num_views: training views.
     """
     factor = max(geometry_steps, 1) / PAPER_GEOMETRY_STEPS
-    changes: dict[str, int] = {}
+    changes: dict[str, Any] = {}
     for name, steps in PAPER_MILESTONES.items():
         if getattr(config, name) == AUTO:
             changes[name] = max(round(steps * factor), 1)
