@@ -33,6 +33,9 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 from gseg_ns.lifting.affinity import ScaleGate, smooth
 from gseg_ns.lifting.affinity_training import AffinityOptions, AffinityViews
+from gseg_ns.lifting.correspondence import mask_set_overlap, overlap_loss
+from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
+from gseg_ns.lifting.sam_guidance import SamProjection, clutter_loss, guidance_loss, prototypes, read_embedding
 from gseg_ns.lifting.scales import ScaleQuantiles
 from gseg_ns.masks import MaskFolder, load_masks, read_label_map
 from gseg_ns.rendering import project, rasterize_to_pixels, vote
@@ -174,6 +177,60 @@ def train(scene: Scene, options: AffinityOptions, steps: int, gated: bool = True
     return Trained(smooth(features.detach(), views.neighbours), gate.eval(), quantiles, setup, seconds)
 
 
+def stand_in_embedding(image: Path) -> Tensor:
+    """[48, 64, 256] random Fourier features of colour and position, for scenes whose masks came without embeddings.
+
+    It says what SAM's encoder says only in the crudest way: near and alike pixels have near features.
+    """
+    from PIL import Image
+
+    small = np.asarray(Image.open(image).convert("RGB").resize((64, 48)), np.float32) / 255
+    y, x = np.meshgrid(np.linspace(0, 1, 48), np.linspace(0, 1, 64), indexing="ij")
+    values = torch.from_numpy(np.concatenate([small, np.stack([x, y], axis=-1)], axis=-1)).float()
+    directions = 4 * torch.randn(5, 256, generator=torch.Generator().manual_seed(0))
+    return torch.cos(values @ directions)
+
+
+def train_v1(scene: Scene, steps: int, guidance: bool = True, correspondence: bool = True, seed: int = 0) -> Trained:
+    """The feature phase of `saga-v1`, with stored embeddings (`embeddings/` beside the masks) or stand-ins for them."""
+    torch.manual_seed(seed)
+    started = time.perf_counter()
+    views: dict[int, tuple[PixelPool, Tensor, Tensor]] = {}
+    for view, meta, _, masks in scene.mask_views():
+        image = scene.train[view][0]
+        stored = (scene.scene / scene.masks).parent / "embeddings" / f"{image.stem}.npz"
+        embedding = read_embedding(stored) if stored.exists() else stand_in_embedding(image)
+        bound = 2**31 / len(scene.train)
+        pool = make_pool(meta, masks, torch.zeros(len(masks)), bound, torch.Generator().manual_seed(view))
+        small = masks.resize(*embedding.shape[:2]).decode()
+        views[view] = pool, embedding.to(scene.device), small.to(scene.device)
+    setup = time.perf_counter() - started
+    features = torch.nn.Parameter(torch.randn(len(scene.splats), 32, device=scene.device))
+    projection = SamProjection().to(scene.device)
+    optimizer = torch.optim.Adam([features, *projection.parameters()], lr=2.5e-3, eps=1e-15)
+    generator = torch.Generator().manual_seed(seed)
+    names = list(views)
+    started = time.perf_counter()
+    for _ in range(steps):
+        pool, embedding, small = views[names[int(torch.randint(len(names), (1,), generator=generator))]]
+        weights, regions = pool.draw(1000, generator)
+        rendered = weights.matmul(features)
+        loss = features.sum() * 0.0
+        if correspondence:
+            present, kinds = regions.unique(return_inverse=True)
+            loss = loss + overlap_loss(rendered, kinds, mask_set_overlap(pool.members[present]))
+        if guidance:
+            queries, kept = prototypes(projection(embedding), small)
+            loss = loss + guidance_loss(rendered, queries, pool.members[regions][:, kept])
+            drawn = torch.randint(len(features), (len(features) // 10,), generator=generator).to(scene.device)
+            loss = loss + 0.1 * clutter_loss(features[drawn], queries)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    seconds = (time.perf_counter() - started) / max(steps, 1)
+    return Trained(features.detach(), ScaleGate(32, enabled=False).to(scene.device), ScaleQuantiles(), setup, seconds)
+
+
 def iou(pred: Tensor, truth: Tensor) -> float:
     """Intersection over union of bool images, in percent."""
     union = int((pred | truth).sum())
@@ -185,7 +242,7 @@ class Clicks:
     """Click IoU of trained features, level by level."""
 
     scene: Scene
-    scales: tuple[float, float, float] = (0.1, 0.5, 0.9)
+    scales: tuple[float, float, float] = (0.0, 0.5, 1.0)
     threshold: float = 0.75
     clean: bool = False
     """Filter statistically and grow by ball query after the threshold."""
@@ -324,7 +381,7 @@ class Quality:
     """Steps of the feature phase"""
     options: AffinityOptions = field(default_factory=AffinityOptions)
     """Options of the feature phase"""
-    scales: tuple[float, float, float] = (0.1, 0.5, 0.9)
+    scales: tuple[float, float, float] = (0.0, 0.5, 1.0)
     """The three scales that a click may choose from"""
     threshold: float = 0.75
     """Cosine"""
@@ -396,6 +453,9 @@ class Ablations:
             "no re-weighting": lambda: train(
                 self.scene, replace(base, pairs=replace(base.pairs, reweight=False)), self.steps
             ),
+            "v1": lambda: train_v1(self.scene, self.steps),
+            "v1, no SAM guidance": lambda: train_v1(self.scene, self.steps, guidance=False),
+            "v1, no correspondence": lambda: train_v1(self.scene, self.steps, correspondence=False),
         }
         print("| features | level | objects | click IoU | mean scale | far % |\n|---|---|---|---|---|---|")
         for name, make in rows.items():
@@ -403,8 +463,8 @@ class Ablations:
                 continue
             trained = make()
             report(Clicks(self.scene), trained, name)
-            if name == "full":
-                report(Clicks(self.scene, clean=True), trained, "full, post-processed")
+            if name in ("full", "v1"):
+                report(Clicks(self.scene, clean=True), trained, f"{name}, post-processed")
 
 
 @dataclass

@@ -32,6 +32,8 @@ class AffinityOptions:
 
     num_pixels: int = 1000
     """Pixels drawn from a view in each step; those in no mask take part in the norm regularisation only"""
+    balanced: float = 0.0
+    """Share of the pixels drawn mask by mask instead of uniformly; small masks are met as often as large ones"""
     num_scales: int = 8
     """Scales drawn in each step (paper: 8; the official code adds two more, the ends)"""
     neighbours: int = 16
@@ -98,7 +100,7 @@ def affinity_losses(
     Returns:
         `correspondence` and `norm`, scalars; `norm` only where it has a weight.
     """
-    weights, regions = pool.draw(options.num_pixels, generator)
+    weights, regions = pool.draw(options.num_pixels, generator, options.balanced)
     ranks = draw_ranks(neighbours.shape[1], options.rank_share, generator).to(neighbours.device)
     rendered = composite_smoothed(features, neighbours[:, ranks], weights)
     losses = {"correspondence": rendered.sum() * 0.0}

@@ -24,7 +24,7 @@ _PROBE = 512
 class PixelPool:
     """Some pixels of one view, all on one device.
 
-    Memory: 8 bytes a (pixel, Gaussian) pair and 16 a pixel; `make_pool` keeps it below a bound.
+    Memory: 8 bytes a (pixel, Gaussian) pair and 24 a pixel; `make_pool` keeps it below a bound.
     """
 
     weights: PixelWeights
@@ -37,29 +37,36 @@ class PixelPool:
     """[U] mean area in pixels of the masks that contain a region, 0 for none."""
     scales: Tensor
     """[M] metric 3D scales of the masks."""
+    odds: Tensor
+    """[B] float64 running sum of the chances with which a random pixel of a random mask is each of the pixels."""
 
     def __len__(self) -> int:
         """B, the number of pixels."""
         return len(self.regions)
 
-    def draw(self, count: int, generator: torch.Generator | None = None) -> tuple[PixelWeights, Tensor]:
-        """Draw pixels without replacement.
+    def draw(
+        self, count: int, generator: torch.Generator | None = None, balanced: float = 0.0
+    ) -> tuple[PixelWeights, Tensor]:
+        """Draw different pixels.
 
         Args:
-            count: how many; all where there are fewer.
+            count: how many; all where there are no more.
             generator: on the CPU.
+            balanced: share of them that is drawn mask by mask, a random pixel of a random mask, so that small masks
+                are met as often as large ones; the rest uniformly. Repeats are dropped, so that these may be fewer.
 
         Returns:
             weights [P, N] and regions [P].
         """
         if count >= len(self):
             chosen = torch.arange(len(self), device=self.regions.device)
-        elif 4 * count > len(self):
-            chosen = torch.randperm(len(self), generator=generator)[:count].to(self.regions.device)
         else:
-            # Draw a few more and drop repeats: cheaper than a permutation of the whole pool.
-            drawn = torch.randint(len(self), (count + count // 2,), generator=generator).unique()
-            chosen = drawn[torch.randperm(len(drawn), generator=generator)[:count]].to(self.regions.device)
+            by_mask = round(balanced * count) if self.members.shape[1] else 0
+            drawn = torch.randint(len(self), (count - by_mask,), generator=generator)
+            if by_mask:
+                ticket = torch.rand(by_mask, generator=generator, dtype=torch.double) * self.odds[-1].cpu()
+                drawn = torch.cat([drawn, torch.searchsorted(self.odds.cpu(), ticket).clamp_max(len(self) - 1)])
+            chosen = drawn.unique().to(self.regions.device)
         rows = self.weights.rows(chosen)
         return PixelWeights(rows.crow, rows.col.long(), rows.val, rows.num_gaussians), self.regions[chosen]
 
@@ -79,16 +86,21 @@ def make_pool(
     device = meta["means2d"].device
     order = torch.randperm(meta["width"] * meta["height"], generator=generator)
     probe = pixel_weights(meta, order[:_PROBE].to(device))
-    each = 8.0 * len(probe.col) / max(len(probe), 1) + 16.0
+    each = 8.0 * len(probe.col) / max(len(probe), 1) + 24.0
     # In image order neighbouring rows share Gaussians, which the cache likes.
     pixels = order[: max(1, int(max_bytes / each))].sort().values
     rows = pixel_weights(meta, pixels.to(device))
     region, members = masks.regions
+    regions = region.flatten()[pixels].long()
+    # Of each mask the pixels that are kept; none may be.
+    kept = members.double().T @ torch.bincount(regions, minlength=len(members)).double()
+    chance = members.double() @ torch.where(kept > 0, 1.0 / kept.clamp_min(1), 0.0)
     members = members.to(device)
     return PixelPool(
         weights=PixelWeights(rows.crow, rows.col.int(), rows.val, rows.num_gaussians),
-        regions=region.flatten()[pixels].long().to(device),
+        regions=regions.to(device),
         members=members,
         sizes=mean_mask_size(members, masks.areas.to(device)),
         scales=scales.to(device),
+        odds=chance[regions].cumsum(0).to(device),
     )

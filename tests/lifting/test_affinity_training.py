@@ -88,13 +88,29 @@ def test_pool_keeps_to_its_memory_and_knows_its_masks() -> None:
     assert len(pool) < WIDTH * HEIGHT
     assert 8 * len(pool.weights.col) + 16 * len(pool) < 1.5 * 20_000
     weights, regions = pool.draw(50, torch.Generator().manual_seed(0))
-    assert len(weights) == len(regions) == 50
+    assert 25 < len(weights) == len(regions) <= 50  # repeats are dropped
     again, _ = pool.draw(50, torch.Generator().manual_seed(0))
     assert torch.equal(weights.col, again.col)
     everything, regions = pool.draw(10_000)
     assert len(everything) == len(pool)
     assert pool.sizes.unique().tolist() == [0.0, (640 + 100) / 2, 640.0]  # nothing is in no mask here
     assert pool.members[regions].any(dim=1).all()
+
+
+def test_balanced_pixels_are_of_all_masks_alike() -> None:
+    masks = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
+    masks[0, 2:4, 2:4] = True
+    masks[1, 8:] = True
+    pool = make_pool(projection(wall()), MaskSet.from_arrays(masks), torch.ones(2), max_bytes=1e9)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(2)
+    for _ in range(300):
+        _, regions = pool.draw(2, generator, balanced=1.0)
+        counts += pool.members[regions].sum(dim=0)
+    assert float(counts.sum()) > 550  # none outside of the masks, few repeats
+    assert 0.7 < float(counts[0] / counts[1]) < 1.1
+    empty = make_pool(projection(wall()), MaskSet.from_arrays(masks[:0]), torch.ones(0), max_bytes=1e9)
+    assert len(empty.draw(20, generator, balanced=0.5)[1]) > 10
 
 
 def train(masks: list[MaskSet], steps: int = 150, **options: Any) -> tuple[Tensor, ScaleGate, AffinityViews]:
@@ -164,6 +180,8 @@ def test_no_masks_at_all_is_an_error() -> None:
         train([MaskSet.from_arrays(torch.zeros(0, HEIGHT, WIDTH, dtype=torch.bool))], steps=1)
 
 
-@pytest.mark.parametrize("options", [{"neighbours": 1}, {"norm_weight": 0.0}, {"rank_share": 1.0}, {"num_scales": 1}])
+@pytest.mark.parametrize(
+    "options", [{"neighbours": 1}, {"norm_weight": 0.0}, {"rank_share": 1.0}, {"num_scales": 1}, {"balanced": 0.5}]
+)
 def test_ablations_run(options: dict[str, Any]) -> None:
     train([halves()], steps=3, **options)

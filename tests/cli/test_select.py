@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gseg_ns.cli import runs
+from gseg_ns.cli.runs import Run
+from gseg_ns.cli.select import Select, find_view
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.affinity_training import AffinityOptions
+from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.method_configs.saga import saga
+from gseg_ns.selection import prompts_sam
+from gseg_ns.selection.store import Fingerprint, load_selections
+from gseg_ns.splats.ply import read_ply
+
+STEPS = 40
+CENTRE = (48.0, 36.0)
+_RUNS: dict[str, Run] = {}
+
+
+@pytest.fixture
+def open_run(
+    make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Any], Run]:
+    """A trained model as `load_run` would give it; trained once for all tests of this file."""
+
+    def make(method: Any) -> Run:
+        name = method.config.method_name
+        if name not in _RUNS:
+            _RUNS[name] = train(method)
+        monkeypatch.setattr(runs, "load_run", lambda path: _RUNS[name])
+        return _RUNS[name]
+
+    def train(method: Any) -> Run:
+        options = {"affinity": AffinityOptions(num_pixels=400, num_scales=3)} if method is saga else {}
+        trainer = make_trainer(method, small_scene, **options)
+        for number in range(STEPS):
+            step(trainer, number)
+        trainer.pipeline.eval()
+        config_path = trainer.config.get_base_dir() / "config.yml"
+        return Run(config_path, trainer.config, trainer.pipeline.model, trainer.pipeline.datamanager, STEPS)
+
+    return make
+
+
+def test_a_click_to_all_formats(open_run: Callable[[Any], Run], tmp_path: Path) -> None:
+    run = open_run(saga)
+    name = run.datamanager.train_dataset.image_filenames[0].name
+    common: dict[str, Any] = {"load_config": run.config_path, "view": name, "point": (CENTRE,), "scale": 0.5}
+    for suffix in (".npz", ".ply", ".png"):
+        Select(output=tmp_path / f"out{suffix}", **common).main()
+    [(saved, packed)] = load_selections(tmp_path / "out.npz", Fingerprint.of(run.model.means)).items()
+    mask = packed.unpack()
+    assert saved == "selection"
+    assert 0 < int(mask.sum()) < len(mask)
+    assert len(read_ply(tmp_path / "out.ply")) == int(mask.sum())
+    seen = np.asarray(Image.open(tmp_path / "out.png"))
+    assert seen.shape == (72, 96)
+    assert set(np.unique(seen)) <= {0, 255}
+    Select(output=tmp_path / "no.npz", threshold=1.0, **common).main()
+    assert not load_selections(tmp_path / "no.npz", Fingerprint.of(run.model.means))["selection"].unpack().any()
+    Select(output=tmp_path / "clean.npz", clean=True, **common).main()
+
+
+def test_scribbles_masks_and_sam(
+    open_run: Callable[[Any], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(saga)
+    marks = np.zeros((72, 96), np.uint8)
+    marks[30:40, 40:60] = 1
+    marks[60:, :20] = 2
+    Image.fromarray(marks).save(tmp_path / "marks.png")
+    view = run.datamanager.train_dataset.image_filenames[0].stem
+    Select(load_config=run.config_path, output=tmp_path / "a.npz", view=view, scribble=tmp_path / "marks.png").main()
+    Select(load_config=run.config_path, output=tmp_path / "b.npz", view=view, mask=tmp_path / "marks.png").main()
+
+    class Predictor:
+        """Answers every point with a square around it."""
+
+        def set_image(self, picture: np.ndarray) -> None:
+            self.shape = picture.shape[:2]
+
+        def predict(self, points: np.ndarray, labels: np.ndarray, multimask_output: bool) -> tuple[Any, ...]:
+            mask = np.zeros((3 if multimask_output else 1, *self.shape), bool)
+            x, y = points[0].astype(int)
+            mask[0, y - 5 : y + 5, x - 5 : x + 5] = True
+            return mask, np.arange(len(mask))[::-1], None
+
+    monkeypatch.setattr(prompts_sam, "load_predictor", lambda *_: Predictor())
+    Select(
+        load_config=run.config_path, output=tmp_path / "c.npz", view=view, point=(CENTRE,), sam=tmp_path / "sam.pth"
+    ).main()
+    fingerprint = Fingerprint.of(run.model.means)
+    for name in "abc":
+        assert load_selections(tmp_path / f"{name}.npz", fingerprint)["selection"].unpack().any()
+
+
+def test_methods_with_groups_answer_by_them(open_run: Callable[[Any], Run], tmp_path: Path) -> None:
+    run = open_run(gaga)
+    view = run.datamanager.train_dataset.image_filenames[0].stem
+    Select(load_config=run.config_path, output=tmp_path / "a.npz", view=view, point=(CENTRE,)).main()
+    mask = load_selections(tmp_path / "a.npz", Fingerprint.of(run.model.means))["selection"].unpack()
+    labels = run.model.label_image(find_view(run, view))
+    group = int(labels[36, 48])
+    assert torch.equal(mask, (run.model.gaussian_groups() == group) & (group > 0))
+    with pytest.raises(GsegError, match="no scales"):
+        Select(load_config=run.config_path, output=tmp_path / "b.npz", view=view, point=(CENTRE,), scale=0.2).main()
+    with pytest.raises(GsegError, match="no features"):
+        Select(load_config=run.config_path, output=tmp_path / "b.npz", text="a mug").main()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": Path("a.txt")}, "suffix"),
+        ({"point": ()}, "either marks"),
+        ({"text": "a mug"}, "either marks"),
+        ({"view": None}, "--view"),
+        ({"view": "nowhere"}, "no view nowhere"),
+        ({"point": ((500.0, 3.0),)}, "outside"),
+        ({"point": (), "negative": (CENTRE,)}, "nothing positive"),
+        ({"scale": 2.0}, "outside"),
+        ({"threshold": 3.0}, "no cosine"),
+        ({"point": (), "mask": Path("a.png"), "sam": Path("sam.pth")}, "--point"),
+    ],
+)
+def test_bad_input(open_run: Callable[[Any], Run], tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {"load_config": Path("config.yml"), "output": tmp_path / "a.npz", "point": (CENTRE,)}
+    good["view"] = open_run(saga).datamanager.train_dataset.image_filenames[0].stem
+    with pytest.raises(GsegError, match=message):
+        Select(**(good | changes)).main()
