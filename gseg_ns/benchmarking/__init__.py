@@ -1,0 +1,1 @@
+"""Tables that anyone can rerun: quality of the methods, and the papers' ablations."""

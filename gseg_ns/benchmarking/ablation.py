@@ -1,0 +1,136 @@
+"""The papers' ablation tables rerun, beside the published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gseg_ns.benchmarking.closed_form import Association
+from gseg_ns.benchmarking.published import TABLES, Row, Table
+from gseg_ns.benchmarking.quality import CEILING, GEOMETRY_FRACTION, ORDERS, TWO_PHASES, Runner, SceneData
+from gseg_ns.benchmarking.training import TrainSettings
+from gseg_ns.benchmarking.verdicts import PairVerdict, order_verdicts
+
+
+@dataclass
+class Outcome:
+    """A table, measured."""
+
+    table: Table
+    measured: dict[str, list[dict[str, Any]]]
+    """Row -> the scores of its seeds; rows that were not or could not be run are missing."""
+    verdicts: dict[str, list[PairVerdict]]
+    """Metric -> the order of each pair of rows."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "title": self.table.title,
+            "source": self.table.source,
+            "metrics": list(self.table.metrics),
+            "rows": [
+                {"name": row.name, "published": row.published, "measured": self.measured.get(row.name, [])}
+                for row in self.table.rows
+            ],
+            "verdicts": {metric: [asdict(pair) for pair in pairs] for metric, pairs in self.verdicts.items()},
+        }
+
+
+def judge(table: Table, measured: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, list[PairVerdict]]:
+    """The order of each pair of rows, by each metric of a table."""
+    verdicts = {}
+    for column, metric in enumerate(table.metrics):
+        values = {name: [scores[metric] for scores in seeds] for name, seeds in measured.items() if seeds}
+        published = {row.name: row.published[column] for row in table.rows if row.published is not None}
+        verdicts[metric] = order_verdicts(values, published, table.claims)
+    return verdicts
+
+
+def run_ablation(
+    runner: Runner,
+    method: str,
+    scene: SceneData,
+    iterations: int,
+    seeds: Sequence[int],
+    geometry: Path | None = None,
+    frame: str = "nerfstudio",
+    options: Sequence[str] = (),
+) -> tuple[list[Outcome], list[Path]]:
+    """Rerun a paper's ablation tables on a scene.
+
+    Rows that are an association are voted in closed form on one geometry; others are trained. Two-phase methods share
+    one geometry a seed, so that rows differ in nothing else.
+
+    Args:
+        runner: trains and scores.
+        method: gaga, saga, unified-lift or gradiseg.
+        scene: the scene.
+        iterations: length of a whole run.
+        seeds: of the trained rows, and of the geometry where it is trained.
+        geometry: Gaussians to use (two-phase methods); None: trained first, by gaga.
+        frame: coordinates of a PLY given as `geometry`.
+        options: further options of every `ns-train`.
+
+    Returns:
+        the tables, and the geometries that were used (none for methods that train their own).
+    """
+    scene.key  # noqa: B018  a missing folder is told before anything is trained
+    geometries: dict[int, Path] = {}
+    if method in TWO_PHASES:
+        if geometry is not None:
+            seeds = (0,) if method == "gaga" else seeds  # a given splat leaves nothing to chance
+            geometries = dict.fromkeys(seeds, geometry)
+        else:
+            for seed in seeds:
+                settings = TrainSettings("gaga", scene.folder, scene.masks, iterations, seed, tuple(options))
+                trained = runner.trained(scene, settings)
+                if trained is not None:
+                    geometries[seed] = Path(trained["config"])
+        seeds = [seed for seed in seeds if seed in geometries]
+
+    def measure(row: Row, seed: int) -> dict[str, Any] | None:
+        if row.association is not None:
+            return runner.closed_form(scene, geometries[seed], row.association, frame=frame)
+        assert row.options is not None
+        shared = geometries.get(seed)
+        length = iterations if shared is None else round((1 - GEOMETRY_FRACTION) * iterations)
+        frame_options = () if shared is None else ("--pipeline.model.geometry-frame", frame)
+        settings = TrainSettings(
+            method, scene.folder, scene.masks, length, seed, (*options, *frame_options, *row.options)
+        )
+        return runner.trained(scene, settings, "" if shared is None else str(shared.resolve()))
+
+    outcomes = []
+    for table in TABLES[method]:
+        measured: dict[str, list[dict[str, Any]]] = {}
+        for row in table.rows:
+            if row.association is None and row.options is None:
+                continue
+            results = [measure(row, seed) for seed in seeds]
+            found = [result for result in results if result is not None]
+            if found:
+                measured[row.name] = found
+        outcomes.append(Outcome(table, measured, judge(table, measured)))
+    return outcomes, list(geometries.values())
+
+
+def run_orders(
+    runner: Runner, scene: SceneData, geometry: Path, frame: str = "nerfstudio"
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Associate with the views in several orders.
+
+    Returns:
+        (association, order) -> scores; and ("ceiling", ""), where the ground truth has training views.
+    """
+    wanted: dict[tuple[str, str], Association | None] = {(CEILING, ""): None}
+    for order in ORDERS:
+        wanted["memory bank", order] = Association("memory-bank")
+        wanted["consensus", order] = Association("consensus")
+    results = {}
+    for (name, order), association in wanted.items():
+        found = runner.closed_form(scene, geometry, association, order or ORDERS[0], frame)
+        if found is not None:
+            results[name, order] = found
+    return results

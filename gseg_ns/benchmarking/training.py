@@ -1,0 +1,112 @@
+"""Training runs as a user would start them: `ns-train` in a process of its own, timed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gseg_ns.errors import GsegError
+
+NEVER = str(10**9)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run."""
+
+    config_path: Path
+    seconds: float
+    """Wall time of the process, starting up included."""
+    peak_memory_gib: float
+    """Largest resident memory of the process (of the host; a GPU's memory is not counted)."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What decides a run."""
+
+    method: str
+    scene: Path
+    masks: str
+    """Mask folder within the scene"""
+    iterations: int
+    seed: int
+    options: tuple[str, ...] = ()
+    """Further options of `ns-train`, e.g. ("--pipeline.model.max-gaussians", "6000")"""
+
+    def arguments(self, output: Path, experiment: str) -> list[str]:
+        """The command line after `ns-train`."""
+        return [
+            self.method,
+            *("--data", str(self.scene)),
+            *("--pipeline.datamanager.masks-dir", self.masks),
+            *("--max-num-iterations", str(self.iterations)),
+            *("--machine.seed", str(self.seed)),
+            *("--output-dir", str(output)),
+            *("--experiment-name", experiment),
+            *("--timestamp", "run"),
+            *("--vis", "tensorboard"),
+            *("--viewer.quit-on-train-completion", "True"),
+            # Pictures and metrics in the middle of a run would be timed with it.
+            *("--steps-per-eval-image", NEVER),
+            *("--steps-per-eval-all-images", NEVER),
+            *self.options,
+        ]
+
+    def config_path(self, output: Path, experiment: str) -> Path:
+        """Where `ns-train` writes the run's config.yml."""
+        return output / experiment / self.method / "run" / "config.yml"
+
+
+Trainer = Callable[[TrainSettings, Path, str], TrainedRun]
+"""(settings, output folder, experiment name) -> the finished run."""
+
+
+def ns_train(settings: TrainSettings, output: Path, experiment: str) -> TrainedRun:
+    """Run `ns-train` with its output in a log file beside the run. What an earlier, unfinished run left is removed.
+
+    Args:
+        settings: of the run.
+        output: folder of all runs.
+        experiment: name of the run in it.
+
+    Raises:
+        GsegError: it fails; the message names the log and gives its last lines.
+    """
+    config_path = settings.config_path(output, experiment)
+    shutil.rmtree(config_path.parent, ignore_errors=True)
+    log = output / f"{experiment}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(sys.executable).parent / "ns-train"
+    command = [str(beside) if beside.exists() else "ns-train", *settings.arguments(output, experiment)]
+    started = time.perf_counter()
+    with log.open("wb") as stream:
+        status, peak = _run(command, stream.fileno())
+    seconds = time.perf_counter() - started
+    if status != 0 or not config_path.is_file():
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(line for line in lines[-12:] if line.strip())
+        raise GsegError(f"ns-train {settings.method} on {settings.scene} failed (exit status {status}):\n{tail}\n{log}")
+    return TrainedRun(config_path, seconds, peak)
+
+
+def _run(command: Sequence[str], log: int) -> tuple[int, float]:
+    """Run a command: its exit status and its largest resident memory in GiB (0 where the system does not tell)."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        if not hasattr(os, "wait4"):
+            return process.wait(), 0.0
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return process.returncode, usage.ru_maxrss / unit

@@ -1,0 +1,206 @@
+"""`gseg bench`: quality tables and the papers' ablations, rerun on your own scenes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+import tyro
+
+from gseg_ns.errors import GsegError
+
+if TYPE_CHECKING:
+    from gseg_ns.benchmarking.quality import Runner
+
+Method = Literal["gaga", "saga", "saga-v1", "unified-lift", "gradiseg"]
+
+
+@dataclass
+class Quality:
+    """Train methods on scenes and score their test views: one table, a JSON file and a figure.
+
+    Rows `ceiling` (ground truth of the training views, voted onto the same Gaussians) and `vote` (the masks, associated
+    and voted) need no training and use the Gaussians of the first method. Finished cells are kept in --output, and a
+    second call reuses those of the same settings, files and package version.
+    """
+
+    scenes: list[Path]
+    """Scene folders, each with images, masks and ground truth"""
+    output: Path = Path("outputs/bench")
+    """Folder for cells, runs, quality.json and quality.png"""
+    methods: list[Method] = field(default_factory=lambda: ["gaga", "saga", "unified-lift", "gradiseg"])
+    """Methods of ns-train; the first gives the Gaussians of the rows without training"""
+    masks: str = "masks"
+    """Mask folder within each scene"""
+    ground_truth: str = "gt/instance"
+    """Folder of label maps within each scene, with ids that agree over the views"""
+    iterations: int = 3000
+    """Length of each run in steps"""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """One run of each method and scene a seed"""
+    share_geometry: bool = False
+    """gaga and saga: the later one takes the geometry of the earlier one and trains features only"""
+    scale: float | None = None
+    """Granularity in [0, 1] at which methods with scales are scored; their default unless given"""
+    train_options: str = ""
+    """Further options of every ns-train, in one string: --train-options="--pipeline.model.max-gaussians 20000" """
+    redo: bool = False
+    """Compute all cells again"""
+
+    def main(self) -> None:
+        """Fill the table."""
+        from gseg_ns.benchmarking.quality import SceneData, device_name, run_quality
+        from gseg_ns.benchmarking.tables import quality_figure, quality_json, quality_table
+        from gseg_ns.cli.console import CONSOLE
+
+        _check_numbers(self.iterations, self.seeds)
+        scenes = [SceneData(folder, self.masks, self.ground_truth) for folder in self.scenes]
+        names = [scene.name for scene in scenes]
+        if len(set(names)) < len(names):
+            raise GsegError(f"Two of the scenes have one name ({', '.join(names)}): rename a folder")
+        runner = _runner(self.output, self.redo, self.scale)
+        options = shlex.split(self.train_options)
+        methods = list(dict.fromkeys(self.methods))
+        cells = run_quality(runner, scenes, methods, self.iterations, self.seeds, options, self.share_geometry)
+        settings = {
+            "scenes": names,
+            "methods": methods,
+            "masks": self.masks,
+            "ground_truth": self.ground_truth,
+            "iterations": self.iterations,
+            "seeds": self.seeds,
+            "share_geometry": self.share_geometry,
+            "scale": self.scale,
+            "train_options": options,
+            "device": device_name(),
+        }
+        _write_json(self.output / "quality.json", quality_json(cells, settings))
+        quality_figure(cells, self.output / "quality.png")
+        CONSOLE.print(quality_table(cells), soft_wrap=False)
+        CONSOLE.print(f"{self.output / 'quality.json'}, {self.output / 'quality.png'}", markup=False)
+        _report_failures(runner)
+
+
+@dataclass
+class Ablation:
+    """Rerun a paper's ablation tables on a scene, beside the published numbers, with a verdict on the order of rows.
+
+    gaga's rows are associations: they are voted in closed form on one geometry, in seconds each, also with the views in
+    other orders. Rows of the other papers are trained; saga's share one geometry.
+    """
+
+    method: Annotated[Literal["gaga", "saga", "unified-lift", "gradiseg"], tyro.conf.Positional]
+    """Whose tables"""
+    scene: Path
+    """Scene folder, with images, masks and ground truth"""
+    output: Path = Path("outputs/bench")
+    """Folder for cells, runs and ablation_METHOD_SCENE.json"""
+    masks: str = "masks"
+    """Mask folder within the scene"""
+    ground_truth: str = "gt/instance"
+    """Folder of label maps within the scene, with ids that agree over the views"""
+    geometry: Path | None = None
+    """Trained Gaussians of this scene, for gaga and saga: a 3DGS PLY or a run. Without it they are trained first"""
+    geometry_frame: Literal["nerfstudio", "original"] = "nerfstudio"
+    """Coordinates of a PLY: Nerfstudio's normalised frame of the scene, or that of the capture's own poses"""
+    iterations: int = 3000
+    """Length of a whole run in steps"""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """One run of each trained row a seed"""
+    scale: float | None = None
+    """Granularity in [0, 1] at which saga is scored; its default unless given"""
+    train_options: str = ""
+    """Further options of every ns-train, in one string"""
+    redo: bool = False
+    """Compute all cells again"""
+
+    def main(self) -> None:
+        """Fill the tables."""
+        from gseg_ns.benchmarking.ablation import run_ablation, run_orders
+        from gseg_ns.benchmarking.quality import SceneData
+        from gseg_ns.benchmarking.tables import ablation_table, orders_table, verdict_lines
+        from gseg_ns.cli.console import CONSOLE
+
+        _check_numbers(self.iterations, self.seeds)
+        if self.geometry is not None and self.method not in ("gaga", "saga"):
+            raise GsegError(f"{self.method} trains its geometry with its features: leave --geometry out")
+        scene = SceneData(self.scene, self.masks, self.ground_truth)
+        runner = _runner(self.output, self.redo, self.scale)
+        outcomes, geometries = run_ablation(
+            runner,
+            self.method,
+            scene,
+            self.iterations,
+            self.seeds,
+            self.geometry,
+            self.geometry_frame,
+            shlex.split(self.train_options),
+        )
+        result: dict[str, Any] = {
+            "method": self.method,
+            "scene": scene.name,
+            "masks": self.masks,
+            "tables": [outcome.as_json() for outcome in outcomes],
+        }
+        for outcome in outcomes:
+            CONSOLE.print(ablation_table(outcome), soft_wrap=False)
+            for line in verdict_lines(outcome):
+                CONSOLE.print(line, markup=False)
+        if self.method == "gaga" and geometries:
+            orders = run_orders(runner, scene, geometries[0], self.geometry_frame)
+            CONSOLE.print(orders_table(orders), soft_wrap=False)
+            result["orders"] = [{"association": name, "order": order, **r} for (name, order), r in orders.items()]
+        masks = self.masks.replace("/", "_")
+        path = self.output / f"ablation_{self.method}_{scene.name}_{masks}.json"
+        _write_json(path, result)
+        CONSOLE.print(str(path), markup=False)
+        _report_failures(runner)
+
+
+@dataclass
+class Bench:
+    """Tables of quality, and the papers' ablations, that anyone can rerun."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Union[  # noqa: UP007  tyro reads the members' annotations
+            Annotated[Quality, tyro.conf.subcommand("quality")],
+            Annotated[Ablation, tyro.conf.subcommand("ablation")],
+        ]
+    ]
+
+    def main(self) -> None:
+        """Run the one that was asked for."""
+        self.command.main()
+
+
+def _check_numbers(iterations: int, seeds: list[int]) -> None:
+    if iterations < 1:
+        raise GsegError(f"--iterations is {iterations}: give at least 1")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise GsegError(f"--seeds {' '.join(map(str, seeds))}: give one or more, all different")
+
+
+def _runner(output: Path, redo: bool, scale: float | None) -> Runner:
+    from gseg_ns.benchmarking.cells import CellStore
+    from gseg_ns.benchmarking.quality import Runner
+    from gseg_ns.cli.console import CONSOLE
+
+    def say(text: str) -> None:
+        CONSOLE.print(text, markup=False)
+
+    return Runner(CellStore(output / "cells", redo, say), output / "runs", scale, say=say)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    from gseg_ns.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def _report_failures(runner: Runner) -> None:
+    if runner.failures:
+        raise GsegError("Some cells failed; the others are kept.\n" + "\n".join(runner.failures))
