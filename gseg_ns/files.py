@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gseg_ns.errors import GsegError
@@ -31,4 +31,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise GsegError(f"Cannot write {path}: {error.strerror or error}. Check free space and permissions.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # A folder that cannot be written to cannot be cleaned either; the error above says so already.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import warnings
 from typing import Annotated, Union
 
 import tyro
+from rich.markup import escape
 
 from gseg_ns.cli.console import ERRORS
 from gseg_ns.cli.demo import Demo
@@ -42,7 +43,7 @@ def entrypoint() -> None:
     try:
         command.main()
     except GsegError as error:
-        ERRORS.print(f"[bold red]Error:[/] {error}")
+        ERRORS.print(f"[bold red]Error:[/] {escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
         ERRORS.print("Stopped.")

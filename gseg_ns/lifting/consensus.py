@@ -32,7 +32,7 @@ from gseg_ns.rendering import vote
 NEIGHBOURS = 10
 """Nearest Gaussians of each that make two regions neighbours."""
 
-FAINT = 0.1
+FAINT = 0.25
 """Contribution, in parts of an average region's, at which a view's word about a region has half its weight."""
 
 SEEN = 0.1
@@ -51,7 +51,7 @@ class ConsensusOptions:
 
     regions: int = 2000
     """About how many cells the scene is cut into before anything merges; cells on a border give two regions or more."""
-    same_region: float = 0.7
+    same_region: float = 0.8
     """Views that must agree before a Gaussian joins the region of its cell's most visible one."""
     join_neighbours: float = 0.55
     """Regions with a common border merge from this affinity on."""

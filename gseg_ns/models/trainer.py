@@ -13,6 +13,7 @@ from typing import Literal
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 
 from gseg_ns.errors import GsegError
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
@@ -43,7 +44,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except GsegError as error:
-        CONSOLE.print(f"[bold red]Error:[/] {error}", highlight=False)
+        CONSOLE.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         raise SystemExit(1) from error
 
 
