@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.consensus import ConsensusOptions, ViewLabels, find_groups, group_lookup, merge, view_labels
+from gseg_ns.rendering import project
+
+OBJECTS = 4
+PER_OBJECT = 400
+
+
+def boxes(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Four boxes that touch, in a row: means [N, 3] and the true object of each [N] from 1."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.rand((OBJECTS * PER_OBJECT, 3), generator=generator)
+    truth = torch.arange(OBJECTS).repeat_interleave(PER_OBJECT)
+    means[:, 0] += truth
+    return means, truth + 1
+
+
+def views(truth: torch.Tensor, count: int = 30, seed: int = 0, errors: float = 0.2) -> list[ViewLabels]:
+    """Each view sees half of every object, under numbers of its own, and merges or cuts some objects."""
+    generator = torch.Generator().manual_seed(seed)
+    result = []
+    for _ in range(count):
+        number = torch.randperm(OBJECTS, generator=generator) + 1
+        labels = number[truth - 1]
+        if torch.rand(1, generator=generator) < errors:  # two neighbours become one mask
+            first = int(torch.randint(1, OBJECTS, (1,), generator=generator))
+            labels[truth == first] = number[first]
+        if torch.rand(1, generator=generator) < errors:  # an object falls apart
+            which = int(torch.randint(1, OBJECTS + 1, (1,), generator=generator))
+            half = (truth == which) & (torch.arange(len(truth)) % PER_OBJECT < PER_OBJECT // 2)
+            labels[half] = OBJECTS + 1
+        seen = torch.rand(len(truth), generator=generator) < 0.5
+        result.append(ViewLabels(torch.where(seen, labels, 0).int(), seen.half() * 2))
+    return result
+
+
+def same_partition(a: torch.Tensor, b: torch.Tensor) -> bool:
+    pairs = torch.unique(torch.stack([a, b]), dim=1)
+    return bool(len(pairs[0].unique()) == len(pairs[1].unique()) == pairs.shape[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_objects_are_found_in_spite_of_merged_and_split_masks(seed: int) -> None:
+    means, truth = boxes(seed)
+    groups = find_groups(means, views(truth, seed=seed), ConsensusOptions())
+    assert groups.max() == OBJECTS
+    for group in range(1, OBJECTS + 1):
+        share = torch.bincount(truth[groups == group], minlength=OBJECTS + 1).float()
+        assert share.max() / share.sum() > 0.97
+
+
+def test_neither_views_nor_masks_nor_gaussians_have_an_order() -> None:
+    means, truth = boxes()
+    asked = views(truth)
+    groups = find_groups(means, asked, ConsensusOptions())
+    assert same_partition(groups, find_groups(means, asked[::-1], ConsensusOptions()))
+
+    renumbered = [ViewLabels(torch.where(v.labels > 0, 7 - v.labels, 0).int(), v.weights) for v in asked]
+    assert same_partition(groups, find_groups(means, renumbered, ConsensusOptions()))
+
+    order = torch.randperm(len(means), generator=torch.Generator().manual_seed(0))
+    # Distinct visibilities, so that the leader of a cell is the same Gaussian in both orders.
+    weights = [torch.where(v.labels > 0, 1 + torch.arange(len(truth)) / len(truth), 0).float() for v in asked]
+    exact = [ViewLabels(v.labels, w) for v, w in zip(asked, weights, strict=True)]
+    moved = [ViewLabels(v.labels[order], v.weights[order]) for v in exact]
+    one = find_groups(means, exact, ConsensusOptions())
+    two = find_groups(means[order], moved, ConsensusOptions())
+    agreement = (torch.stack([one[order], two]).unique(dim=1).shape[1]) == OBJECTS
+    assert agreement
+
+
+def test_masks_find_their_group_and_merged_ones_none() -> None:
+    groups = torch.tensor([1, 1, 1, 2, 2, 2, 0])
+    labels = torch.tensor([1, 1, 2, 3, 3, 2, 1], dtype=torch.int32)
+    view = ViewLabels(labels, torch.ones(7).half())
+    lookup = group_lookup(view, groups, 2, ConsensusOptions(mask_share=0.6))
+    assert lookup.tolist() == [0, 1, 0, 2]
+
+
+def test_average_linkage_by_hand() -> None:
+    same = np.array([[0, 9, 1, 0], [9, 0, 4, 0], [1, 4, 0, 0], [0, 0, 0, 0]], float)
+    both = np.array([[0, 10, 10, 0.5], [10, 0, 5, 0], [10, 5, 0, 0], [0.5, 0, 0, 0]], float)
+    # 0 and 1 (0.9) merge first; with 2 they then have (1 + 4) / (10 + 5), not the 0.8 of the pair.
+    assert merge(same, both, 0.5).tolist() == [0, 0, 1, 2]
+    assert merge(same, both, 0.3).tolist() == [0, 0, 0, 1]
+    assert merge(same, both, 0.95).tolist() == [0, 1, 2, 3]
+    assert merge(np.zeros((1, 1)), np.zeros((1, 1)), 0.5).tolist() == [0]
+
+
+def test_linkage_does_what_the_plain_algorithm_does() -> None:
+    generator = np.random.default_rng(0)
+    count = 25
+    both = generator.integers(1, 9, (count, count)).astype(float)
+    both = both + both.T
+    same = both * np.square(generator.random((count, count)))
+    same = (same + same.T) / 2
+
+    clusters = [[i] for i in range(count)]
+    while len(clusters) > 1:
+        pairs = [(i, j) for i in range(len(clusters)) for j in range(i)]
+        ratio = {
+            (i, j): same[np.ix_(clusters[i], clusters[j])].sum() / both[np.ix_(clusters[i], clusters[j])].sum()
+            for i, j in pairs
+        }
+        best = max(ratio, key=ratio.__getitem__)
+        if ratio[best] < 0.4:
+            break
+        clusters[best[0]] += clusters.pop(best[1]) if best[1] > best[0] else clusters[best[1]]
+        if best[1] < best[0]:
+            del clusters[best[1]]
+    expected = {frozenset(cluster) for cluster in clusters}
+    found = merge(same, both, 0.4)
+    assert {frozenset(np.nonzero(found == c)[0].tolist()) for c in set(found.tolist())} == expected
+
+
+def test_what_a_view_says_of_its_gaussians() -> None:
+    means = torch.tensor([[-0.5, 0.0, 4.0], [0.5, 0.0, 4.0], [0.5, 0.0, 8.0], [0.0, 0.0, -4.0]])
+    K = torch.tensor([[20.0, 0, 10], [0, 20.0, 10], [0, 0, 1]])
+    meta = project(
+        means, torch.tensor([[1.0, 0, 0, 0]]).repeat(4, 1), torch.full((4, 3), 0.1), torch.full((4,), 0.95),
+        torch.eye(4)[None], K[None], 20, 20,
+    )  # fmt: skip
+    labels = torch.zeros((20, 20), dtype=torch.int32)
+    labels[:, :10], labels[:, 10:] = 5, 2
+    said = view_labels(meta, labels)
+    assert said.labels[[0, 1, 3]].tolist() == [5, 2, 0]
+    assert said.weights[3] == 0
+    nothing = view_labels(meta, torch.zeros_like(labels))
+    assert not nothing.labels.any()
+
+
+def test_no_masks_at_all_give_no_groups() -> None:
+    means, truth = boxes()
+    empty = [ViewLabels(torch.zeros(len(truth)).int(), torch.zeros(len(truth)).half())] * 3
+    assert not find_groups(means, empty, ConsensusOptions()).any()
+
+
+@pytest.mark.parametrize("wrong", [{"regions": 0}, {"support": 1.5}, {"join_neighbours": -1.0}])
+def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(GsegError):
+        ConsensusOptions(**wrong)  # type: ignore[arg-type]
