@@ -9,6 +9,7 @@ from typing import Annotated, Union
 import tyro
 from rich.markup import escape
 
+from gseg_ns.cli.bench import Bench
 from gseg_ns.cli.console import ERRORS
 from gseg_ns.cli.demo import Demo
 from gseg_ns.cli.edit import Edit
@@ -31,6 +32,7 @@ Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Eval, tyro.conf.subcommand("eval")],
     Annotated[ProtocolCommand, tyro.conf.subcommand("protocol")],
+    Annotated[Bench, tyro.conf.subcommand("bench")],
 ]
 
 
