@@ -20,6 +20,7 @@ import tyro
 
 from gseg_ns.editing.operations import Recolour, Remove, Transform, apply
 from gseg_ns.errors import GsegError
+from gseg_ns.rendering import threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.neighbourhood import Neighbourhood
 from gseg_ns.selection.packed import PackedMask
@@ -53,6 +54,11 @@ def measure(action: Callable[[], object], repeats: int = 7) -> float:
         action()
         times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times)
+
+
+def report(name: str, milliseconds: float, bound: float | None = None) -> None:
+    """Print a line of the table."""
+    print(f"{name:48}{milliseconds:10.1f}{'' if bound is None else bound:>10}", flush=True)
 
 
 def in_browser(load_config: Path, data: Path, clicks: int) -> list[float]:
@@ -102,39 +108,44 @@ class Benchmark:
 
     def main(self) -> None:
         """Measure."""
+        threads.configure()  # as the viewer runs
         g = torch.Generator().manual_seed(1)
         a, b = (Selection(torch.rand(MILLION, generator=g) < 0.3) for _ in range(2))
-        rows: list[tuple[str, float, float | None]] = [
-            ("1 M: add / remove / intersect / invert", max(measure(f) for f in (
-                lambda: a.add(b), lambda: a.remove(b), lambda: a.intersect(b), lambda: a.invert())), 50),
-            ("1 M: pack for undo, and back", measure(lambda: a.pack().unpack()), 50),
-        ]  # fmt: skip
-        large = scene(MILLION)
-        part = PackedMask.pack(large.means[:, 0] > 0.6)
-        rows.append(("1 M: recolour", measure(lambda: apply(large, [Recolour(part, (1.0, 0.0, 0.0))]), 3), None))
-        turn = Transform(part, (1.0, 0.2, 0.0, 0.0), (0.1, 0.0, 0.0), 1.1)
-        rows.append(("1 M: move, turn, scale", measure(lambda: apply(large, [turn]), 3), None))
-        rows.append(("1 M: remove", measure(lambda: apply(large, [Remove(part)]), 3), None))
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(("1 M: export as PLY", measure(lambda: write_ply(Path(folder) / "a.ply", large), 1), 10_000))
+        print(f"{'':48}{'ms':>10}{'bound':>10}")
+        for name, algebra in {
+            "add": lambda: a.add(b),
+            "remove": lambda: a.remove(b),
+            "intersect": lambda: a.intersect(b),
+            "invert": lambda: a.invert(),
+            "pack for undo, and back": lambda: a.pack().unpack(),
+        }.items():
+            report(f"1 M: {name}", measure(algebra), 50)
         warm_up()
         K = torch.tensor([[700.0, 0.0, 480.0], [0.0, 700.0, 360.0], [0.0, 0.0, 1.0]])
         camera = Camera(torch.eye(4), K, 960, 720)
-        rows.append(("1 M: what is under a pixel", measure(lambda: pick(large, camera, 500, 380)), None))
         small = scene(20_000)
-        rows.append(("20 k: what is under a pixel", measure(lambda: pick(small, camera, 500, 380), 21), 20))
+        report("20 k: what is under a pixel", measure(lambda: pick(small, camera, 500, 380), 21), 20)
         graph = Neighbourhood(small.means)
         near = small.means[:, 0] > 0.3
-        rows.append(("20 k: first grow (builds the graph)", measure(lambda: graph.grow(near), 1), None))
-        rows.append(("20 k: grow", measure(lambda: graph.grow(near)), None))
+        report("20 k: first grow (builds the graph)", measure(lambda: graph.grow(near), 1))
+        report("20 k: grow", measure(lambda: graph.grow(near)))
+        large = scene(MILLION)
+        part = PackedMask.pack(large.means[:, 0] > 0.6)
+        report("1 M: what is under a pixel", measure(lambda: pick(large, camera, 500, 380)))
+        turn = Transform(part, (1.0, 0.2, 0.0, 0.0), (0.1, 0.0, 0.0), 1.1)
+        for name, operation in {
+            "recolour": Recolour(part, (1.0, 0.0, 0.0)),
+            "move": turn,
+            "remove": Remove(part),
+        }.items():
+            report(f"1 M: {name}", measure(lambda o=operation: apply(large, [o]), 3))
+        with tempfile.TemporaryDirectory() as folder:
+            report("1 M: export as PLY", measure(lambda: write_ply(Path(folder) / "a.ply", large), 1), 10_000)
         if self.load_config is not None:
             if self.scene is None:
                 raise GsegError("--load-config needs --scene, whose ground truth says where to click")
             times = in_browser(self.load_config, self.scene, self.clicks)
-            rows.append((f"click to highlighted frame, median of {len(times)}", statistics.median(times), 1000))
-        print(f"{'':48}{'ms':>10}{'bound':>10}")
-        for name, milliseconds, bound in rows:
-            print(f"{name:48}{milliseconds:10.1f}{bound if bound is not None else '':>10}")
+            report(f"click to highlighted frame, median of {len(times)}", statistics.median(times), 1000)
 
 
 if __name__ == "__main__":
