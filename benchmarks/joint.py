@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def train(method: str, scene: Path, masks: str, steps: int, seed: int, options: 
 
     trainer.train_iteration = timed
     trainer.train()
+    shutil.rmtree(config.output_dir, ignore_errors=True)  # a checkpoint is some hundred megabytes
     model = trainer.pipeline.model.eval()
     wall, cpu = (sum(column) / len(trace) for column in zip(*trace, strict=True))
     return Run(model, trainer.pipeline.datamanager, wall, cpu)
