@@ -91,9 +91,9 @@ def digest_files(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            files = sorted(path.iterdir()) if path.is_dir() else [path]
-            for file in files:
-                if file.is_file():
+            folder = path.is_dir()
+            for file in sorted(path.iterdir()) if folder else [path]:
+                if file.is_file() or not folder:
                     digest.update(file.name.encode())
                     digest.update(hashlib.sha256(file.read_bytes()).digest())
         except OSError as error:

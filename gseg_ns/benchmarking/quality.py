@@ -14,7 +14,7 @@ import torch
 from gseg_ns.benchmarking.cells import CellStore, digest_files
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm
 from gseg_ns.benchmarking.scoring import score_run
-from gseg_ns.benchmarking.training import Trainer, TrainSettings, ns_train
+from gseg_ns.benchmarking.training import Trainer, TrainSettings
 from gseg_ns.errors import GsegError
 
 TWO_PHASES = ("gaga", "saga")
@@ -83,9 +83,10 @@ class Runner:
     store: CellStore
     output: Path
     """Folder of the runs."""
+    train: Trainer
+    """How runs are trained: `training.ns_train`"""
     scale: float | None = None
     """At which methods with scales are evaluated"""
-    train: Trainer = ns_train
     say: Callable[[str], None] = lambda _: None
     """Told what happens."""
     failures: list[str] = field(default_factory=list)

@@ -186,12 +186,13 @@ def _check_numbers(iterations: int, seeds: list[int]) -> None:
 def _runner(output: Path, redo: bool, scale: float | None) -> Runner:
     from gseg_ns.benchmarking.cells import CellStore
     from gseg_ns.benchmarking.quality import Runner
+    from gseg_ns.benchmarking.training import ns_train
     from gseg_ns.cli.console import CONSOLE
 
     def say(text: str) -> None:
         CONSOLE.print(text, markup=False)
 
-    return Runner(CellStore(output / "cells", redo, say), output / "runs", scale, say=say)
+    return Runner(CellStore(output / "cells", redo, say), output / "runs", ns_train, scale, say)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
