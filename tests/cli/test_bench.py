@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tyro
+
+from gseg_ns.benchmarking import training
+from gseg_ns.benchmarking.training import TrainedRun, TrainSettings
+from gseg_ns.cli.bench import Bench
+from gseg_ns.errors import GsegError
+
+Start = Callable[..., list[TrainSettings]]
+
+
+def bench(*arguments: str | Path) -> None:
+    tyro.cli(Bench, args=[str(argument) for argument in arguments]).main()
+
+
+@pytest.fixture
+def trained(gaga_run: Path, monkeypatch: pytest.MonkeyPatch) -> list[TrainSettings]:
+    """Every training gives one finished run, but with seed 9 it fails; lists what was asked for."""
+    asked: list[TrainSettings] = []
+
+    def train(settings: TrainSettings, output: Path, experiment: str) -> TrainedRun:
+        asked.append(settings)
+        if settings.seed == 9:
+            raise GsegError("ns-train gaga failed (exit status 1)")
+        return TrainedRun(gaga_run, 12.5, 0.75)
+
+    monkeypatch.setattr(training, "ns_train", train)
+    return asked
+
+
+def test_quality_fills_a_table_once(
+    small_scene: Path, tmp_path: Path, trained: list[TrainSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("quality", "--scenes", small_scene, "--methods", "gaga", "saga", "--seeds", "0", "1")
+    options = ("--iterations", "200", "--share-geometry", "--output", tmp_path)
+    bench(*arguments, *options)
+    output = capsys.readouterr().out
+    for word in ("ceiling", "vote (memory bank)", "vote (consensus)", "gaga", "mBIoU"):
+        assert word in output
+    assert len(trained) == 4
+    # saga takes gaga's geometry and has a quarter of the steps left.
+    gaga, saga = trained[:2]
+    assert (gaga.iterations, saga.iterations) == (200, 50)
+    assert "--pipeline.model.geometry" in saga.options
+    assert "--pipeline.model.geometry" not in gaga.options
+
+    result = json.loads((tmp_path / "quality.json").read_text())
+    rows = {row["row"]: row for row in result["rows"]}
+    assert list(rows) == ["ceiling", "vote (memory bank)", "vote (consensus)", "gaga", "saga"]
+    assert rows["gaga"]["mean"]["seconds"] == 12.5
+    assert rows["gaga"]["spread"]["iou"] == 0  # the same run under two seeds
+    assert rows["ceiling"]["mean"]["psnr"] == rows["gaga"]["mean"]["psnr"]
+    assert (tmp_path / "quality.png").stat().st_size > 1000
+
+    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    damaged = next(path for path in cells if "-gaga-0-" in path.name)
+    damaged.write_text(damaged.read_text()[:40])
+    bench(*arguments, *options)
+    assert "cannot be used" in capsys.readouterr().out
+    assert len(trained) == 5
+    assert (trained[4].method, trained[4].seed) == ("gaga", 0)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in cells.items() if path != damaged)
+    assert json.loads((tmp_path / "quality.json").read_text()) == result
+
+
+def test_one_failed_cell_does_not_lose_the_others(
+    small_scene: Path, tmp_path: Path, trained: list[TrainSettings]
+) -> None:
+    arguments = ("--methods", "gaga", "--seeds", "9", "0", "--iterations", "200", "--output", tmp_path)
+    with pytest.raises(GsegError, match=r"small, gaga, seed 9: ns-train gaga failed"):
+        bench("quality", "--scenes", small_scene, *arguments)
+    result = json.loads((tmp_path / "quality.json").read_text())
+    assert len(result["rows"][-1]["seeds"]) == 1
+
+
+def test_gaga_ablation_needs_no_training(
+    small_scene: Path,
+    gaga_run: Path,
+    tmp_path: Path,
+    trained: list[TrainSettings],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench("ablation", "gaga", "--scene", small_scene, "--geometry", gaga_run, "--output", tmp_path)
+    assert trained == []
+    output = capsys.readouterr().out
+    assert "Table 6" in output
+    assert "in the published order" in output
+    result = json.loads((tmp_path / "ablation_gaga_small_masks.json").read_text())
+    assert result["tables"][0]["title"] == "association"
+    rows = {row["name"]: row for row in result["tables"][0]["rows"]}
+    assert rows["video object tracker"]["measured"] == []
+    assert len(rows["memory bank"]["measured"]) == 1
+    consensus = {r["assignment"] for r in result["orders"] if r["association"] == "consensus"}
+    assert len(consensus) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quality", "--seeds", "1", "1"], "all different"),
+        (["quality", "--iterations", "0"], "give at least 1"),
+        (["quality", "--masks", "nothing"], "nothing is not a folder"),
+        (["ablation", "gradiseg", "--geometry", "some.ply"], "leave --geometry out"),
+    ],
+)
+def test_bad_input_is_told_before_training(
+    small_scene: Path, tmp_path: Path, trained: list[TrainSettings], arguments: list[str], message: str
+) -> None:
+    option = "--scenes" if arguments[0] == "quality" else "--scene"
+    with pytest.raises(GsegError, match=message):
+        bench(*arguments, option, small_scene, "--output", tmp_path)
+    assert trained == []
+
+
+def test_a_failing_ns_train_names_its_log(small_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainSettings("gaga", small_scene, "masks", 10, 0)
+    stand_in = tmp_path / "ns-train"
+    stand_in.write_text("#!/bin/sh\necho the reason\nexit 3\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(training.sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(GsegError, match=r"(?s)exit status 3.*the reason.*one\.log"):
+        training.ns_train(settings, tmp_path / "runs", "one")
+
+
+@pytest.mark.slow
+def test_ns_train_is_run_and_measured(small_scene: Path, tmp_path: Path) -> None:
+    options = ("--pipeline.model.max-gaussians", "3000", "--pipeline.model.num-downscales", "0")
+    settings = TrainSettings("unified-lift", small_scene, "masks", 10, 3, options)
+    run = training.ns_train(settings, tmp_path, "one")
+    assert run.config_path.is_file()
+    assert run.seconds > 1
+    assert run.peak_memory_gib > 0.2
