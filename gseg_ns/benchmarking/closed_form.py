@@ -108,11 +108,14 @@ class ClosedForm:
         Raises:
             GsegError: something of this is missing or damaged, or no test view has ground truth.
         """
+        from gseg_ns.compat import allow_checkpoint_scalars
         from gseg_ns.data.cameras import to_camera
         from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
         from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
         from gseg_ns.models.geometry import load_geometry
 
+        # Upstream's checkpoints hold numpy scalars; the methods' modules, which allow them, need not be imported here.
+        allow_checkpoint_scalars()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         config = MaskDatamanagerConfig(
             dataparser=GsegDataParserConfig(data=scene), cache_images_type="uint8", masks_dir=Path(masks)
