@@ -19,7 +19,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.lifting.consensus import ConsensusOptions, ViewLabels, find_groups, group_lookup
 from gseg_ns.lifting.identity import SILENT
-from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions
+from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions, relabel
 from gseg_ns.lifting.votes import labels_from_votes
 from gseg_ns.masks import resize_labels
 from gseg_ns.rendering import Camera, project, rasterize_to_pixels, vote
@@ -204,7 +204,7 @@ class ClosedForm:
     def _vote(self, pairs: Sequence[tuple[Contributions, Tensor]], count: int) -> Tensor:
         votes = torch.zeros(len(self.splats) * (count + 1))
         for (gaussians, labels, weights), lookup in pairs:
-            votes.index_add_(0, gaussians * (count + 1) + lookup[labels], weights)
+            votes.index_add_(0, gaussians * (count + 1) + relabel(labels, lookup), weights)
         return labels_from_votes(votes.view(-1, count + 1))
 
     # --------------------------------------------------------------------------------------------------- scores

@@ -19,8 +19,8 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.lifting.affinity import gated
+from gseg_ns.lifting.similarity import similarity
 from gseg_ns.masks import MaskSet
-from gseg_ns.selection.prompts import similarity
 
 CANONICAL = ("object", "things", "stuff", "texture")
 """Texts that a prompt must win against (LERF's, as the official code uses them)."""

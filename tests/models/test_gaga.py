@@ -95,7 +95,7 @@ def test_the_sampled_loss_is_that_of_a_full_render(trained: Any) -> None:
     pixels = pixels[torch.randperm(len(pixels), generator=generator)[: model.config.identity_pixels]].sort().values
     rendered = image.reshape(-1, 16)[pixels]
     assert torch.equal(groups[pixels], targets)
-    torch.testing.assert_close(rendered, cached, atol=1e-4, rtol=1e-4)
+    assert (rendered - cached).norm() < 1e-4 * cached.norm()
     rendered.square().sum().backward()
     # The two cameras differ by rounding, which moves a few contributions across the cut at 1/255.
     assert (encodings.grad - gradient).norm() < 1e-3 * gradient.norm()

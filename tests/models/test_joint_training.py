@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -33,34 +31,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_trainer(scene: Path, tmp_path: Path) -> MakeTrainer:
-    def make(method: str, data: Path = scene, load: Path | None = None, steps: int = STEPS, **options: Any) -> Any:
-        config = copy.deepcopy(METHODS[method].config)
-        config.data = config.pipeline.datamanager.data = data
-        config.output_dir = tmp_path / "outputs"
-        config.timestamp = f"run{len(list(tmp_path.rglob('config.yml')))}"
-        config.max_num_iterations = steps
-        config.vis = "tensorboard"
-        config.logging.local_writer.enable = False
-        config.load_dir = load
-        for name in ("eval_batch", "eval_image", "eval_all_images", "save"):
-            setattr(config, f"steps_per_{name}", options.pop(f"steps_per_{name}", 10**9))
-        config.save_only_latest_checkpoint = False
-        model = config.pipeline.model
-        model.background_color = "black"
-        model.max_gaussians = 3000
-        model.num_downscales = 0
-        for name, value in options.items():
-            setattr(config.pipeline.datamanager if name.startswith("mask") else model, name, value)
-        torch.manual_seed(0)
-        np.random.seed(0)  # noqa: NPY002  what Nerfstudio draws its views from
-        import random
+def make_trainer(make_trainer: MakeTrainer, scene: Path) -> MakeTrainer:
+    """The shared one, by name of the method and on this module's scene."""
 
-        random.seed(0)
-        trainer = config.setup(local_rank=0, world_size=1)
-        config.save_config()
-        trainer.setup()
-        return trainer
+    def make(method: str, data: Path = scene, steps: int = STEPS, **options: Any) -> Any:
+        return make_trainer(METHODS[method], data, steps=steps, **{"max_gaussians": 3000, **options})
 
     return make
 

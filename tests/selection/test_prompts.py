@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.selection.prompts import Prompt, groups_of, kmeans, queries, select, similarity
+from gseg_ns.lifting.similarity import similarity
+from gseg_ns.selection.prompts import Prompt, groups_of, kmeans, queries, select
 
 RED, GREEN, BLUE = torch.eye(3)
 
