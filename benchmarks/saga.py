@@ -37,11 +37,12 @@ from gseg_ns.lifting.correspondence import mask_set_overlap, overlap_loss
 from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
 from gseg_ns.lifting.sam_guidance import SamProjection, clutter_loss, guidance_loss, prototypes, read_embedding
 from gseg_ns.lifting.scales import ScaleQuantiles
+from gseg_ns.lifting.similarity import similarity
 from gseg_ns.masks import MaskFolder, load_masks, read_label_map
 from gseg_ns.rendering import project, rasterize_to_pixels, vote
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.postprocess import ball_query, statistical_filter
-from gseg_ns.selection.prompts import pixel_index, select, similarity
+from gseg_ns.selection.prompts import pixel_index, select
 from gseg_ns.splats.ply import read_ply
 
 LEVELS = ("part", "object", "group")

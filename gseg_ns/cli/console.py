@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 
-CONSOLE = Console(highlight=False, soft_wrap=True)
+# A file or a pipe has no width; rich's 80 columns would fold the cells of wide tables.
+CONSOLE = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
