@@ -50,9 +50,10 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     feature_init: float = 0.03
     """Size of the random features at the start, 1 being that of random colours in SH, +-1.77 (official code). Features
     have to grow out of their start before they mean anything: 500 steps from 0.03 get further than 3000 from 1."""
-    feature_start: float = 0.0
-    """Part of the run after which features train (official code: 0)"""
-    codebook_start: float = 0.0
+    feature_start: float = 0.25
+    """Part of the run after which features train. Official code: 0; on geometry that has settled a little, features
+    stay apart better (IoU 92 instead of 84 in a short run, see docs/results.md)"""
+    codebook_start: float = 0.25
     """Part of the run after which the codebook trains (official code: 0)"""
     concentration: bool = True
     """Pull codes towards the direction of their pixels' features (Eq. 6)"""

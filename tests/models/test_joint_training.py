@@ -35,7 +35,10 @@ def make_trainer(make_trainer: MakeTrainer, scene: Path) -> MakeTrainer:
     """The shared one, by name of the method and on this module's scene."""
 
     def make(method: str, data: Path = scene, steps: int = STEPS, **options: Any) -> Any:
-        return make_trainer(METHODS[method], data, steps=steps, **{"max_gaussians": 3000, **options})
+        defaults: dict[str, Any] = {"max_gaussians": 3000}
+        if method == "unified-lift":  # all of its losses in every step
+            defaults |= {"feature_start": 0.0, "codebook_start": 0.0}
+        return make_trainer(METHODS[method], data, steps=steps, **{**defaults, **options})
 
     return make
 
