@@ -51,12 +51,12 @@ class ConsensusOptions:
 
     regions: int = 2000
     """About how many cells the scene is cut into before anything merges; cells on a border give two regions or more."""
-    same_region: float = 0.8
+    same_region: float = 0.7
     """Views that must agree before a Gaussian joins the region of its cell's most visible one."""
     join_neighbours: float = 0.55
     """Regions with a common border merge from this affinity on."""
-    join_distant: float = 0.5
-    """Groups without a common border merge from this affinity on."""
+    join_distant: float = 0.6
+    """Groups without a common border merge from this affinity on: without one, it takes more."""
     support: float = 0.2
     """A group is kept if it has a mask of its own (IoU above 0.5) in this part of the views that see it."""
     mask_share: float = 0.5
