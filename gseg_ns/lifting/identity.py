@@ -84,7 +84,7 @@ def spread_codes(num_codes: int, dim: int, seed: int = 0, rounds: int = 200) -> 
     """Place `num_codes` unit vectors in `dim` dimensions far apart: [num_codes, dim] float32.
 
     Up to `dim` codes are orthonormal. Beyond that, random ones repel each other (gradient steps on a soft maximum of
-    their cosines), which for 200 codes in 16 dimensions lowers the largest cosine from 0.85 to 0.5.
+    their cosines), which for 200 codes in 16 dimensions lowers the largest cosine from 0.81 to 0.37.
     """
     generator = torch.Generator().manual_seed(seed)
     codes = F.normalize(torch.randn((num_codes, dim), generator=generator), dim=1)
