@@ -60,8 +60,8 @@ def score_run(config_path: Path, ground_truth: Path, scale: float | None = None)
     Raises:
         GsegError: the run cannot be loaded, or no test view has ground truth.
     """
-    from gseg_ns.cli.runs import load_run
     from gseg_ns.evaluation.quality import psnr
+    from gseg_ns.models.runs import load_run
 
     files = id_files(ground_truth)
     run = load_run(config_path)

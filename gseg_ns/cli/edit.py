@@ -58,9 +58,9 @@ class Edit:
     def main(self) -> None:
         """Edit."""
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.runs import load_run
         from gseg_ns.editing.edit_list import EDITS_FILE, describe, load_edits, save_edits
         from gseg_ns.editing.operations import bake, evaluate
+        from gseg_ns.models.runs import load_run
         from gseg_ns.selection.store import Fingerprint
         from gseg_ns.splats.ply import write_ply
 

@@ -32,13 +32,13 @@ class Eval:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.runs import load_run
         from gseg_ns.evaluation.boundary import mean_boundary_iou
         from gseg_ns.evaluation.folders import id_files, read_ids
         from gseg_ns.evaluation.matching import evaluate_instances
         from gseg_ns.evaluation.overlap import resize_nearest
         from gseg_ns.evaluation.quality import psnr
         from gseg_ns.files import atomic_path
+        from gseg_ns.models.runs import load_run
 
         files = id_files(self.ground_truth)
         run = load_run(self.load_config)

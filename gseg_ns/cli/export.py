@@ -42,7 +42,7 @@ class Export:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.runs import load_run
+        from gseg_ns.models.runs import load_run
         from gseg_ns.splats.objects import write_objects
         from gseg_ns.splats.transform import to_original_frame
 

@@ -32,10 +32,10 @@ class Isolate:
         import torch
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.runs import load_run
         from gseg_ns.editing.edit_list import load_edits
         from gseg_ns.editing.operations import evaluate
         from gseg_ns.models.isolated import export_command, write_run
+        from gseg_ns.models.runs import load_run
         from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, check_name, load_selections
 
         if not self.groups and self.selection is None and self.edits is None:

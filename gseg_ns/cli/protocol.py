@@ -104,9 +104,9 @@ class ProtocolCommand:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.runs import load_run
         from gseg_ns.files import atomic_path
         from gseg_ns.masks.io import write_label_map
+        from gseg_ns.models.runs import load_run
 
         assert self.load_config is not None
         if protocol.renders is None:

@@ -32,9 +32,9 @@ class Render:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.runs import load_run
         from gseg_ns.files import atomic_path
         from gseg_ns.masks import write_label_map
+        from gseg_ns.models.runs import load_run
         from gseg_ns.pictures import overlay
 
         run = load_run(self.load_config)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from torch import Tensor
 
-    from gseg_ns.cli.runs import Run
+    from gseg_ns.models.runs import Run
     from gseg_ns.selection.prompts import Prompt
 
 Points = Annotated[tuple[tuple[float, float], ...], tyro.conf.UseAppendAction]
@@ -56,7 +56,7 @@ class Select:
     def main(self) -> None:
         """Select."""
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.runs import load_run
+        from gseg_ns.models.runs import load_run
         from gseg_ns.selection.postprocess import ball_query, statistical_filter
 
         if self.output.suffix not in (".npz", ".ply", ".png"):

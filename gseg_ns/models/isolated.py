@@ -9,34 +9,14 @@ from pathlib import Path
 
 import torch
 import yaml
-from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.edited import with_gaussians
+from gseg_ns.models.runs import read_config
 from gseg_ns.splats import Splats
-
-
-def read_config(path: Path) -> TrainerConfig:
-    """Read a run's `config.yml`.
-
-    The file is YAML with Python objects, which is Nerfstudio's format and cannot be read otherwise: as with every
-    `ns-*` command, open runs that you trust.
-
-    Raises:
-        GsegError: no such file, or not a Nerfstudio config.
-    """
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    except OSError as error:
-        raise GsegError(f"Cannot read {path}: {error.strerror or error}. Give the config.yml of a run.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GsegError(f"{path} is not the config.yml of a Nerfstudio run ({error}).") from error
-    if not isinstance(config, TrainerConfig):
-        raise GsegError(f"{path} is not the config.yml of a Nerfstudio run.")
-    return config
 
 
 def write_run(

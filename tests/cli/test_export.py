@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gseg_ns.cli import runs
 from gseg_ns.cli.export import Export
 from gseg_ns.errors import GsegError
+from gseg_ns.models import runs
 from gseg_ns.splats import Splats, to_original_frame
 from gseg_ns.splats.ply import read_ply
 

@@ -11,10 +11,10 @@ import torch
 import tyro
 from PIL import Image
 
-from gseg_ns.cli import runs
 from gseg_ns.cli.protocol import Name, ProtocolCommand
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.protocols import PROTOCOLS
+from gseg_ns.models import runs
 
 
 def run_command(*arguments: str) -> None:

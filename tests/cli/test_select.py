@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from gseg_ns.cli import runs
-from gseg_ns.cli.runs import Run
 from gseg_ns.cli.select import Select, find_view
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.saga import saga
+from gseg_ns.models import runs
+from gseg_ns.models.runs import Run
 from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.store import Fingerprint, load_selections
 from gseg_ns.splats.ply import read_ply

@@ -184,7 +184,7 @@ def test_v1_without_embeddings(make_trainer: Make, small_scene: Path, step: Step
 def test_config_survives_its_file(method: Any, tmp_path: Path) -> None:
     import yaml
 
-    from gseg_ns.cli.runs import check_config
+    from gseg_ns.models.runs import check_config
 
     path = tmp_path / "config.yml"
     path.write_text(yaml.dump(method.config))

@@ -10,11 +10,11 @@ import torch
 
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.isolate import Isolate
-from gseg_ns.cli.runs import load_run
 from gseg_ns.editing.edit_list import load_edits
 from gseg_ns.editing.operations import Remove
 from gseg_ns.errors import GsegError
-from gseg_ns.models.isolated import export_command, read_config
+from gseg_ns.models.isolated import export_command
+from gseg_ns.models.runs import load_run, read_config
 from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
 from gseg_ns.splats.ply import read_ply
 
@@ -113,7 +113,7 @@ def test_edits_from_the_command_line(constructed_run: Path, groups: torch.Tensor
 
 def test_a_config_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text("a: 1")
-    with pytest.raises(GsegError, match="not the config"):
+    with pytest.raises(GsegError, match="is not a config"):
         read_config(tmp_path / "config.yml")
-    with pytest.raises(GsegError, match="Cannot read"):
+    with pytest.raises(GsegError, match="does not exist"):
         read_config(tmp_path / "none.yml")

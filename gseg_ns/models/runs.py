@@ -1,4 +1,4 @@
-"""Loading a run for `gseg`, with one clear message for whatever is wrong with it."""
+"""Loading a run, with one clear message for whatever is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.engine.trainer import TrainerConfig
     from torch import Tensor
 
     from gseg_ns.data.datamanager import MaskDatamanager
@@ -62,24 +63,38 @@ def check_config(path: Path) -> None:
         raise GsegError(f"{path} is not a config.yml of Nerfstudio")
 
 
+def read_config(path: Path) -> TrainerConfig:
+    """Read a run's `config.yml`, as far as it is trusted (`check_config`).
+
+    Raises:
+        GsegError: no such file, or not a Nerfstudio config.
+    """
+    check_config(path)
+    import yaml
+    from nerfstudio.engine.trainer import TrainerConfig
+
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise GsegError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(config, TrainerConfig):
+        raise GsegError(f"{path} is not a config.yml of Nerfstudio")
+    return config
+
+
 def load_run(config_path: Path) -> Run:
     """Load a run of one of our methods.
 
     Raises:
         GsegError: no such run, a run of another method, its data is gone, or its checkpoint is damaged.
     """
-    check_config(config_path)
-    import yaml
+    config = read_config(config_path)
     from nerfstudio.utils.eval_utils import eval_setup
 
     from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
     from gseg_ns.models.geometry import latest_checkpoint, read_checkpoint
 
-    try:
-        config = yaml.load(config_path.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        raise GsegError(f"{config_path} cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(config.pipeline.model, SegmentationModelConfig):
         raise GsegError(
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "
@@ -92,7 +107,7 @@ def load_run(config_path: Path) -> Run:
         config.get_checkpoint_dir = lambda: config_path.parent / config.relative_model_dir
         return config
 
-    config, pipeline, _, step = eval_setup(config_path, update_config_callback=beside_config)
+    loaded, pipeline, _, step = eval_setup(config_path, update_config_callback=beside_config)
     assert isinstance(pipeline.model, SegmentationModel)
     assert isinstance(pipeline.datamanager, MaskDatamanager)
-    return Run(config_path, config, pipeline.model, pipeline.datamanager, step)
+    return Run(config_path, loaded, pipeline.model, pipeline.datamanager, step)
