@@ -28,7 +28,7 @@ from gseg_ns.models.geometry import load_geometry
 from gseg_ns.models.schedule import AUTO, resolve
 from gseg_ns.models.strategy import BudgetedStrategy
 from gseg_ns.palette import colours
-from gseg_ns.rendering import project, rasterization, rasterize_to_pixels, threads
+from gseg_ns.rendering import project, rasterization, rasterization_with_features, rasterize_to_pixels, threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.splats import Splats
 
@@ -167,7 +167,7 @@ class SegmentationModel(SplatfactoModel):
         if not torch.cuda.is_available():
             threads.configure()
         self._get_outputs = compat.with_globals(
-            SplatfactoModel.get_outputs, rasterization=rasterization, get_viewmat=compat.eager(splatfacto.get_viewmat)
+            SplatfactoModel.get_outputs, rasterization=self._rasterize, get_viewmat=compat.eager(splatfacto.get_viewmat)
         )
 
     @property
@@ -271,6 +271,15 @@ class SegmentationModel(SplatfactoModel):
         if self.device.type != "cuda":
             camera = compat.intrinsics_stay_on_cpu(camera)
         return self._get_outputs(self, camera)
+
+    def passengers(self) -> Tensor | None:
+        """Values [N, D] to render in one pass with the colours, into `self.info["features"]` [1, H, W, D], or None."""
+        return None
+
+    def _rasterize(self, **arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """What Splatfacto calls to render."""
+        values = self.passengers()
+        return rasterization(**arguments) if values is None else rasterization_with_features(values, **arguments)
 
     def composite(self, values: Tensor, detach_geometry: bool = True) -> Tensor:
         """Composite per-Gaussian values over the projection, tiles and sort of the last `render`.

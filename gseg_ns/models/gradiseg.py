@@ -47,6 +47,9 @@ class GradiSegModelConfig(IdentityModelConfig):
     associated (paper), else 0.25: the memory bank needs geometry, and by then the resolution is full."""
     identity_weight: float = 1.0
     """Weight of the 2D cross entropy (Gaussian Grouping: 1; the paper's is unknown)"""
+    identity_on_geometry: float = 1.0
+    """Part of the 2D cross entropy's gradient that reaches positions, shapes and opacities (1: all, as in the paper;
+    0: none)"""
     neighbour_weight: float = 2.0
     """Weight of the 3D neighbourhood loss (Gaussian Grouping: 2, divided by the number of classes); 0 leaves it out"""
     neighbour_every: int = 5
@@ -85,6 +88,22 @@ class GradiSegModelConfig(IdentityModelConfig):
     """Pick those least far along the direction (paper), or the nearest ones ahead"""
     position_decay: float = 0.9
     """Weight of the past in the running mean of the position gradient"""
+
+
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * ctx.factor, None
+
+
+def scale_gradient(values: Tensor, factor: float) -> Tensor:
+    """The values, whose gradient is multiplied by `factor` on its way back."""
+    return values if factor == 1.0 else _ScaledGradient.apply(values, factor)
 
 
 class GradiSegModel(IdentityModel):
@@ -134,20 +153,33 @@ class GradiSegModel(IdentityModel):
 
     # ---------------------------------------------------------------------------------------------------- losses
 
+    def passengers(self) -> Tensor | None:
+        """The encodings, in steps of training that have an identity loss; its gradient on geometry is scaled."""
+        self._drawn = None
+        if not (self.training and self.lookups):
+            return None
+        self._drawn = self.gauss_params["identity"] * 1.0
+        self._drawn.retain_grad()
+        share = self.config.identity_on_geometry
+        return scale_gradient(self._drawn, 1.0 / share) if share > 0 else None
+
+    def _identity_image(self) -> Tensor:
+        """The encodings of this step's view, composited: [H, W, 16]."""
+        assert self._drawn is not None
+        share = self.config.identity_on_geometry
+        return scale_gradient(self.info["features"][0], share) if share > 0 else self.composite(self._drawn)
+
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
     ) -> dict[str, Tensor]:
         """Splatfacto's losses; 2D cross entropy, which moves geometry too; at times the 3D neighbourhood loss."""
         losses = super().get_loss_dict(outputs, batch, metrics_dict)
-        self._drawn = None
         if not (self.training and self.lookups):
             return losses
         groups = self.group_map(int(batch["image_idx"]))
         encodings = self.gauss_params["identity"]
         if groups is not None:
-            self._drawn = encodings * 1.0
-            self._drawn.retain_grad()
-            image = self.composite(self._drawn, detach_geometry=False)
+            image = self._identity_image()
             targets = resize_labels(groups, *image.shape[:2]).flatten().to(self.device)
             loss = identity_loss(self.classifier(image).flatten(0, 1), targets, self.config.train_unlabelled)
             losses["identity_2d"] = self.config.identity_weight * loss

@@ -7,7 +7,7 @@ centres lie at +0.5.
 
 from __future__ import annotations
 
-from gseg_ns.rendering.api import project, rasterization, rasterize_to_pixels
+from gseg_ns.rendering.api import project, rasterization, rasterization_with_features, rasterize_to_pixels
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.rendering.contributions import pixel_weights, top_contributors, vote
 from gseg_ns.rendering.pixel_weights import PixelWeights
@@ -18,6 +18,7 @@ __all__ = [
     "pixel_weights",
     "project",
     "rasterization",
+    "rasterization_with_features",
     "rasterize_to_pixels",
     "top_contributors",
     "vote",

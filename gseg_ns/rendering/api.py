@@ -121,6 +121,70 @@ def rasterization(
     return image, alphas, meta
 
 
+def rasterization_with_features(
+    features: Tensor,  # [N, F]
+    *,
+    means: Tensor,  # [N, 3]
+    colors: Tensor,  # [N, D] or [N, K, 3]
+    viewmats: Tensor,  # [C, 4, 4]
+    sh_degree: int | None = None,
+    backgrounds: Tensor | None = None,  # [C, D]
+    render_mode: RenderMode = "RGB",
+    **options: Any,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Render further per-Gaussian values in the same pass as the colours: weights are computed once, not twice.
+
+    Gradients of the features reach the geometry, and `absgrad`, like those of the colours.
+
+    Args:
+        features: the values.
+        means: as in `rasterization`, like all others.
+        colors: alike.
+        viewmats: alike.
+        sh_degree: alike.
+        backgrounds: alike; features are composited without one.
+        render_mode: one with RGB.
+        options: the rest of `rasterization`'s arguments.
+
+    Returns:
+        What `rasterization` returns; `meta["features"]` is [C, H, W, F].
+
+    Raises:
+        GsegError: wrong shape, or an option that cannot be.
+    """
+    count, cameras = means.shape[0], viewmats.shape[0]
+    shape = tuple(features.shape)
+    _check(len(shape) == 2 and shape[0] == count, f"rasterization: features has shape {shape}; it must be [{count}, F]")
+    _check(
+        render_mode in ("RGB", "RGB+D", "RGB+ED"), f"rasterization: render_mode is {render_mode!r}; features need RGB"
+    )
+    if sh_degree is None:
+        values = colors.expand(cameras, -1, -1)
+    else:
+        values = _harmonics(sh_degree, means[None] - torch.inverse(viewmats)[:, None, :3, 3], colors)
+    values = torch.cat([values, features.expand(cameras, -1, -1)], dim=-1)
+    if backgrounds is not None:
+        backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, shape[1])], dim=-1)
+    image, alphas, meta = rasterization(
+        means=means, colors=values, viewmats=viewmats, backgrounds=backgrounds, render_mode=render_mode, **options
+    )
+    end = image.shape[-1] - int(render_mode != "RGB")
+    begin = end - shape[1]
+    meta["features"] = image[..., begin:end]
+    image = image[..., :begin] if render_mode == "RGB" else torch.cat([image[..., :begin], image[..., end:]], dim=-1)
+    return image, alphas, meta
+
+
+def _harmonics(degree: int, dirs: Tensor, coefficients: Tensor) -> Tensor:
+    """Colours [C, N, 3] of SH coefficients [N, K, 3] along dirs [C, N, 3], of every Gaussian."""
+    if dirs.is_cuda:
+        from gsplat.cuda._wrapper import spherical_harmonics
+
+        colors = spherical_harmonics(degree, dirs, coefficients.expand(dirs.shape[0], -1, -1, -1))
+        return (colors + 0.5).clamp_min(0.0)
+    return sh_colors(degree, dirs, coefficients, torch.ones(dirs.shape[:2], dtype=torch.int32))
+
+
 @torch.no_grad()
 def project(
     means: Tensor,  # [N, 3]

@@ -10,7 +10,13 @@ import torch
 from gsplat import DefaultStrategy
 
 from gseg_ns.errors import GsegError
-from gseg_ns.rendering import project, rasterization, rasterize_to_pixels, reference
+from gseg_ns.rendering import (
+    project,
+    rasterization,
+    rasterization_with_features,
+    rasterize_to_pixels,
+    reference,
+)
 
 # The keys that gsplat 1.4.0 puts into meta when packed is False.
 META = {
@@ -238,3 +244,37 @@ def test_unsupported_options_say_what_to_do(make_scene):
         render(scene, torch.rand(5, 4, 3), sh_degree=2)
     with pytest.raises(GsegError, match="quats has shape"):
         render(scene._replace(quats=torch.rand(5, 3)), torch.rand(5, 3))
+
+
+@pytest.mark.parametrize("render_mode", ["RGB", "RGB+ED"])
+def test_features_ride_along_with_the_colours(make_scene, render_mode):
+    scene = make_scene(count=80, width=50, height=35)
+    coefficients, features, background = torch.rand(80, 4, 3), torch.rand(80, 5), torch.rand(1, 3)
+    weight, feature_weight = torch.randn(1, 35, 50, 3 + (render_mode != "RGB")), torch.randn(1, 35, 50, 5)
+    results = []
+    for together in (True, False):
+        leaves = [value.clone().requires_grad_() for value in (*scene[:4], coefficients, features)]
+        names = ("means", "quats", "scales", "opacities", "colors")
+        options = dict(zip(names, leaves, strict=False)) | {"sh_degree": 1, "packed": False, "render_mode": render_mode}
+        options |= {"viewmats": scene[4], "Ks": scene[5], "width": 50, "height": 35, "backgrounds": background}
+        if together:
+            image, alphas, meta = rasterization_with_features(leaves[5], **options)
+            composited = meta["features"]
+        else:
+            image, alphas, meta = rasterization(**options)
+            composited, _ = rasterize_to_pixels(
+                meta["means2d"], meta["conics"], leaves[5][None], meta["opacities"], 50, 35, 16,
+                meta["isect_offsets"], meta["flatten_ids"],
+            )  # fmt: skip
+        ((image * weight).sum() + (composited * feature_weight).sum()).backward()
+        results.append((image, alphas, composited, *(leaf.grad for leaf in leaves)))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+
+
+def test_features_of_another_number_of_gaussians_are_refused(make_scene):
+    scene = make_scene(count=6, width=16, height=16)
+    names = ("means", "quats", "scales", "opacities", "viewmats", "Ks", "width", "height")
+    options = dict(zip(names, scene, strict=True))
+    with pytest.raises(GsegError, match=r"features has shape \(5, 2\); it must be \[6, F\]"):
+        rasterization_with_features(torch.rand(5, 2), colors=torch.rand(6, 3), packed=False, **options)
