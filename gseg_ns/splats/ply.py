@@ -179,7 +179,7 @@ def _integer_safe(column: np.ndarray[Any, Any]) -> Tensor:
     """A column as a tensor of a type that torch computes with."""
     wider = {"u2": np.int32, "u4": np.int64}.get(column.dtype.str[1:])
     native = wider or column.dtype.newbyteorder("=")
-    return torch.from_numpy(np.ascontiguousarray(column, dtype=native))
+    return torch.from_numpy(np.array(column, dtype=native, order="C"))
 
 
 def _extra_part(
