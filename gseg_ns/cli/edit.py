@@ -10,8 +10,8 @@ from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from gseg_ns.editing.operations import Operation
-    from gseg_ns.models.base import SegmentationModel
-    from gseg_ns.selection.store import Fingerprint
+    from gseg_ns.models.edited_run import EditedRun
+    from gseg_ns.selection.packed import PackedMask
 
 Kind = Literal["recolour", "opacity", "transform", "duplicate", "swap", "remove", "hide", "isolate", "show-all"]
 
@@ -45,7 +45,8 @@ class Edit:
     size: float = 1.0
     """For transform and duplicate: factor about the object's own centre"""
     other: str | None = None
-    """For swap: a saved selection or the path of a PLY that takes the object's place"""
+    """For swap, what takes the object's place: a saved selection, the path of a PLY, or an object of another run as
+    CONFIG.yml#3 (a group) or CONFIG.yml#NAME (a selection or a named group)"""
     edits: Path | None = None
     """The edit list; edits.json beside config.yml unless given"""
     undo: int = 0
@@ -59,7 +60,8 @@ class Edit:
         """Edit."""
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.editing.edit_list import EDITS_FILE, describe, load_edits, save_edits
-        from gseg_ns.editing.operations import bake, evaluate
+        from gseg_ns.editing.operations import bake
+        from gseg_ns.models.edited_run import EditedRun
         from gseg_ns.models.runs import load_run
         from gseg_ns.selection.store import Fingerprint
         from gseg_ns.splats.ply import write_ply
@@ -75,37 +77,28 @@ class Edit:
             raise GsegError(f"{path} has {len(operations)} edits, so --undo {self.undo} is too many")
         operations = operations[: len(operations) - self.undo]
         if self.do is not None:
-            operations.append(self._operation(run.model, fingerprint))
-            evaluate(splats, operations)  # an edit that cannot be applied is not saved
+            edited = EditedRun(run, operations, self.scale)
+            operations.append(self._operation(edited))
+            operations[-1](edited.scene)  # an edit that cannot be applied is not saved
         if self.do is not None or self.undo:
             save_edits(path, operations, fingerprint)
         for number, operation in enumerate(operations, start=1):
             CONSOLE.print(f"{number:3d}  {describe(operation)}")
         if self.output is not None:
-            edited = bake(splats, operations)
-            write_ply(self.output, edited.to("cpu"))
-            CONSOLE.print(f"Wrote {len(edited)} Gaussians to {self.output}")
+            baked = bake(splats, operations)
+            write_ply(self.output, baked.to("cpu"))
+            CONSOLE.print(f"Wrote {len(baked)} Gaussians to {self.output}")
 
-    def _operation(self, model: SegmentationModel, fingerprint: Fingerprint) -> Operation:
+    def _operation(self, edited: EditedRun) -> Operation:
         from gseg_ns.editing import operations as kinds
         from gseg_ns.selection.packed import PackedMask
-        from gseg_ns.selection.selection import Selection
-        from gseg_ns.selection.store import SELECTIONS_FILE, load_selections
 
         if self.do == "show-all":
             return kinds.ShowAll()
-        file = self.load_config.parent / SELECTIONS_FILE
-        saved = load_selections(file, fingerprint) if file.exists() else {}
-        chosen = Selection.none(fingerprint.count)
-        if self.groups:
-            chosen = Selection.from_groups(model.gaussian_groups(self.scale).cpu(), self.groups)
-        if self.selection is not None:
-            if self.selection not in saved:
-                raise GsegError(f"{file} has no selection {self.selection!r}. It has: {', '.join(saved) or 'none'}")
-            chosen = chosen.add(saved[self.selection].unpack())
-        if not chosen.count:
+        rows = edited.rows(self.groups, self.selection)
+        if not bool(rows.any()):
             raise GsegError("There is nothing to edit: name Gaussians with --groups or --selection")
-        mask = chosen.pack()
+        mask = PackedMask.pack(rows)
         if self.do == "recolour":
             return kinds.Recolour(mask, self.colour)
         if self.do == "opacity":
@@ -115,10 +108,21 @@ class Edit:
         if self.do == "duplicate":
             return kinds.Duplicate(mask, self.move, self.turn, self.size)
         if self.do == "swap":
-            if not self.other:
-                raise GsegError("Name what takes the object's place: --other SELECTION or --other FILE.ply")
-            other: PackedMask | str = saved.get(self.other) or str(Path(self.other).absolute())
-            return kinds.Swap(mask, other)
+            return kinds.Swap(mask, self._newcomer(edited))
         if self.do == "remove":
             return kinds.Remove(mask)
         return kinds.Hide(mask) if self.do == "hide" else kinds.Isolate(mask)
+
+    def _newcomer(self, edited: EditedRun) -> PackedMask | str:
+        """What `Swap` takes for --other."""
+        from gseg_ns.models.edited_run import is_run, take_object
+
+        if not self.other:
+            raise GsegError(
+                "Name what takes the object's place: --other SELECTION, --other FILE.ply, or --other CONFIG.yml#OBJECT"
+            )
+        if is_run(self.other):
+            return str(take_object(self.other, edited.folder))
+        if self.other.endswith(".ply"):
+            return str(Path(self.other).expanduser().absolute())
+        return edited.selections.take(self.other)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from gseg_ns.errors import GsegError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass
@@ -19,13 +16,16 @@ class Export:
     load_config: Path
     """config.yml of the run"""
     output_dir: Path
-    """Folder to write to: scene.ply, objects/group_0001.ply, ..., objects.json"""
+    """Folder to write to: scene.ply, objects/group_0001.ply, ..., objects.json. Files of groups that were named in the
+    viewer carry the name"""
     format: Literal["ply", "spz"] = "ply"
     """3DGS PLY, exact, which every splat tool reads; or SPZ for the web: lossy, a tenth of the size, without labels"""
     groups: list[int] = field(default_factory=list)
     """Only these groups; all unless given"""
     selection: str | None = None
     """Only this selection, saved in the viewer beside config.yml (with groups: both together)"""
+    edits: Path | None = None
+    """Edit list to bake in (edits.json of the viewer or of `gseg edit`); what it removes is left out"""
     drop_unlabelled: bool = False
     """Leave out Gaussians that are in no group"""
     frame: Literal["nerfstudio", "original"] = "nerfstudio"
@@ -39,9 +39,11 @@ class Export:
 
     def main(self) -> None:
         """Export."""
+        from rich.markup import escape
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.models.edited_run import EditedRun
         from gseg_ns.models.runs import load_run
         from gseg_ns.splats.objects import write_objects
         from gseg_ns.splats.transform import to_original_frame
@@ -49,12 +51,20 @@ class Export:
         if not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise GsegError(f"{self.output_dir} already has files: name another folder or add --overwrite")
         run = load_run(self.load_config)
-        groups = run.model.gaussian_groups(self.scale).cpu()
-        splats = run.model.splats().to("cpu")
-        rows = self._chosen(splats.means, groups) & splats.exportable()
-        splats, groups = splats.subset(rows), groups[rows]
+        edited = EditedRun(run, self.edits, self.scale)
+        everything = not self.groups and self.selection is None
+        rows = ~edited.scene.removed if everything else edited.rows(self.groups, self.selection)
+        if self.drop_unlabelled:
+            rows = rows & (edited.groups > 0)
+        rows = rows & edited.scene.splats.exportable()
+        splats, groups = edited.scene.splats.subset(rows).to("cpu"), edited.groups[rows].cpu()
         if len(splats) == 0:
             raise GsegError("Nothing to export: no visible Gaussian of the run is chosen")
+        try:
+            names = edited.names
+        except GsegError as error:  # names are an ornament: without them everything can be written
+            CONSOLE.print(f"[yellow]Groups are written without names: {escape(str(error))}")
+            names = {}
         if self.frame == "original":
             outputs = run.datamanager.train_dataparser_outputs
             splats = to_original_frame(splats, outputs.dataparser_transform, outputs.dataparser_scale)
@@ -64,6 +74,7 @@ class Export:
             groups,
             self.format,
             self.min_gaussians,
+            names,
             about={"frame": self.frame},
             track=lambda ids: track(ids, description="Writing objects", console=CONSOLE),
         )
@@ -71,27 +82,3 @@ class Export:
             f"Wrote {len(splats)} Gaussians to {self.output_dir / f'scene.{self.format}'} and {len(listed)} objects to "
             f"{self.output_dir / 'objects'}"
         )
-
-    def _chosen(self, means: Tensor, groups: Tensor) -> Tensor:
-        """Which Gaussians the options name: bool [N].
-
-        Raises:
-            GsegError: a group or selection that the run does not have.
-        """
-        import torch
-
-        from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, load_selections
-
-        chosen = torch.full_like(groups, not self.groups and self.selection is None, dtype=torch.bool)
-        if self.groups:
-            missing = sorted(set(self.groups) - set(groups.unique().tolist()))
-            if missing:
-                raise GsegError(f"The run has no group {', '.join(map(str, missing))}")
-            chosen |= torch.isin(groups, torch.tensor(self.groups))
-        if self.selection is not None:
-            file = self.load_config.parent / SELECTIONS_FILE
-            saved = load_selections(file, Fingerprint.of(means))
-            if self.selection not in saved:
-                raise GsegError(f"{file} has no selection {self.selection!r}. It has: {', '.join(saved) or 'none'}")
-            chosen |= saved[self.selection].unpack("cpu")
-        return chosen & (groups > 0) if self.drop_unlabelled else chosen

@@ -29,14 +29,11 @@ class Isolate:
 
     def main(self) -> None:
         """Write the run and print the commands that work on it."""
-        import torch
-
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.editing.edit_list import load_edits
-        from gseg_ns.editing.operations import evaluate
+        from gseg_ns.models.edited_run import EditedRun
         from gseg_ns.models.isolated import export_command, write_run
         from gseg_ns.models.runs import load_run
-        from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, check_name, load_selections
+        from gseg_ns.selection.store import check_name
 
         if not self.groups and self.selection is None and self.edits is None:
             raise GsegError(
@@ -46,34 +43,14 @@ class Isolate:
         taken += ["groups-" + "-".join(map(str, self.groups[:8]))] if self.groups else []
         name = check_name(self.name or "-".join(taken) or "edited")
         run = load_run(self.load_config)
-        splats = run.model.splats()
-        fingerprint = Fingerprint.of(splats.means)
-        scene = evaluate(splats, load_edits(self.edits, fingerprint) if self.edits else [])
-        keep = ~scene.removed
-        if self.groups or self.selection is not None:
-            chosen = torch.zeros(len(splats), dtype=torch.bool, device=splats.device)
-            if self.groups:
-                groups = run.model.gaussian_groups(self.scale)
-                known = set(groups.unique().tolist())
-                missing = [group for group in self.groups if group not in known or group <= 0]
-                if missing:
-                    raise GsegError(
-                        f"The run has no group {', '.join(map(str, missing))}. "
-                        f"`gseg export --load-config {self.load_config}` writes a list of them to objects.json"
-                    )
-                chosen |= torch.isin(groups, torch.tensor(self.groups, device=groups.device))
-            if self.selection is not None:
-                file = self.load_config.parent / SELECTIONS_FILE
-                saved = load_selections(file, fingerprint)
-                if self.selection not in saved:
-                    raise GsegError(f"{file} has no selection {self.selection!r}. It has: {', '.join(saved) or 'none'}")
-                chosen |= saved[self.selection].unpack(splats.device)
-            # Copies that edits made go with what they are copies of.
-            keep &= (scene.source >= 0) & chosen[scene.source.clamp_min(0)]
+        edited = EditedRun(run, self.edits, self.scale)
+        scene = edited.scene
+        everything = not self.groups and self.selection is None
+        keep = ~scene.removed if everything else edited.rows(self.groups, self.selection)
         config = write_run(
             self.load_config, run.model, scene.splats.subset(keep), scene.source[keep], name, self.output_dir
         )
         CONSOLE.print(
-            f"Wrote {int(keep.sum())} of {len(splats)} Gaussians to {config}\n"
+            f"Wrote {int(keep.sum())} of {len(scene)} Gaussians to {config}\n"
             f"  ns-viewer --load-config {config}\n  {export_command(config)}"
         )

@@ -52,12 +52,13 @@ def describe(operation: Operation) -> str:
     return _NAMES[type(operation)] + count
 
 
-def to_json(operations: Sequence[Operation], fingerprint: Fingerprint) -> dict[str, Any]:
+def to_json(operations: Sequence[Operation], fingerprint: Fingerprint, folder: Path | None = None) -> dict[str, Any]:
     """The list as plain JSON values.
 
     Args:
         operations: what was done, in order.
         fingerprint: of the Gaussians that it was done to.
+        folder: where the list will lie. Files below it are named relative to it, so that both can be moved together.
     """
     entries = []
     for operation in operations:
@@ -66,6 +67,8 @@ def to_json(operations: Sequence[Operation], fingerprint: Fingerprint) -> dict[s
             if f.init:
                 value = getattr(operation, f.name)
                 entry[f.name] = _mask_to_json(value) if isinstance(value, PackedMask) else value
+                if isinstance(value, str) and folder is not None and Path(value).is_relative_to(folder.absolute()):
+                    entry[f.name] = Path(value).relative_to(folder.absolute()).as_posix()
         entries.append(entry)
     made_for = {"count": fingerprint.count, "digest": fingerprint.digest}
     return {"format": _FORMAT, "gaussians": made_for, "operations": entries}
@@ -87,7 +90,7 @@ def from_json(document: Any, fingerprint: Fingerprint, file: Path) -> list[Opera
             raise ValueError(f"format {document['format']!r}")
         gaussians = document["gaussians"]
         fingerprint.check(Fingerprint(int(gaussians["count"]), str(gaussians["digest"])), file)
-        return [_operation(dict(entry)) for entry in document["operations"]]
+        return [_operation(dict(entry), file.parent.absolute()) for entry in document["operations"]]
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise GsegError(f"{file} is not a list of edits that can be read ({error!r}). Save it again.") from error
 
@@ -99,7 +102,7 @@ def save_edits(path: Path, operations: Sequence[Operation], fingerprint: Fingerp
         GsegError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(to_json(operations, fingerprint), indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(to_json(operations, fingerprint, path.parent), indent=1), encoding="utf-8")
 
 
 def load_edits(path: Path, fingerprint: Fingerprint) -> list[Operation]:
@@ -121,7 +124,7 @@ def _mask_to_json(mask: PackedMask) -> dict[str, Any]:
     return {"length": mask.length, "zlib": base64.b64encode(mask.data).decode("ascii")}
 
 
-def _operation(entry: dict[str, Any]) -> Operation:
+def _operation(entry: dict[str, Any], folder: Path) -> Operation:
     kind = _KINDS[entry.pop("kind")]
     values: dict[str, Any] = {}
     for f in fields(kind):
@@ -133,6 +136,8 @@ def _operation(entry: dict[str, Any]) -> Operation:
             value = PackedMask.from_bits(int(value["length"]), bits)
         elif isinstance(value, list):
             value = tuple(float(v) for v in value)
+        elif isinstance(value, str):
+            value = str(folder / value)
         values[f.name] = value
     if entry:
         raise ValueError(f"unknown fields {sorted(entry)}")

@@ -14,7 +14,18 @@ from gseg_ns.errors import GsegError
 from gseg_ns.selection.history import History
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.selection import Mode, Selection
-from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, check_name, load_selections, save_selections
+from gseg_ns.selection.store import (
+    GROUP_NAMES_FILE,
+    SELECTIONS_FILE,
+    Fingerprint,
+    GroupKey,
+    check_name,
+    load_group_names,
+    load_selections,
+    names_at,
+    save_group_names,
+    save_selections,
+)
 from gseg_ns.splats import Splats
 
 CURRENT = "current"
@@ -30,7 +41,7 @@ class State:
     operations: tuple[Operation, ...] = ()
     named: tuple[tuple[str, PackedMask], ...] = ()
     """Named selections in the order in which they were made."""
-    labels: tuple[tuple[int, str], ...] = ()
+    labels: tuple[tuple[GroupKey, str], ...] = ()
     """Names that the user gave to groups."""
 
     @property
@@ -97,10 +108,9 @@ class Session:
         """Named selections."""
         return dict(self.state.named)
 
-    @property
-    def labels(self) -> dict[int, str]:
-        """Names of groups."""
-        return dict(self.state.labels)
+    def labels(self, scale: float | None = None) -> dict[int, str]:
+        """Names of groups at a scale (None for methods without scales)."""
+        return names_at(dict(self.state.labels), scale)
 
     def rebase(self, splats: Splats) -> bool:
         """Go on over new values of the same Gaussians, as training produces them.
@@ -181,11 +191,20 @@ class Session:
         named = {key: mask for key, mask in self.named.items() if key != name}
         self._push(replace(self.state, named=tuple(named.items())))
 
-    def label(self, group: int, name: str) -> None:
-        """Name a group; an empty name takes the name away."""
-        labels = {**self.labels, group: check_name(name)} if name.strip() else self.labels
-        if not name.strip():
-            labels.pop(group, None)
+    def label(self, group: int, name: str, scale: float | None = None) -> None:
+        """Name a group; an empty name takes the name away.
+
+        Args:
+            group: its id.
+            name: see `check_name`.
+            scale: at which the group has this id; None for methods without scales.
+
+        Raises:
+            GsegError: a name that cannot be one.
+        """
+        labels = {key: value for key, value in self.state.labels if key != (group, scale)}
+        if name.strip():
+            labels[group, scale] = check_name(name)
         self._push(replace(self.state, labels=tuple(labels.items())))
 
     def undo(self) -> bool:
@@ -199,38 +218,45 @@ class Session:
     # ---- on disk
 
     def save(self, folder: Path) -> None:
-        """Write selections and edits beside a run's `config.yml`.
+        """Write selections, edits and names of groups beside a run's `config.yml`.
 
         Raises:
             GsegError: a file cannot be written.
         """
-        rows = len(self._splats)
-        masks = {name: mask.resized(rows) for name, mask in self.named.items()}
-        masks[CURRENT] = self.state.selection.resized(rows)
-        save_selections(folder / SELECTIONS_FILE, masks, self.fingerprint)
+        masks = {**self.named, CURRENT: self.state.selection}
+        appended = self.scene.source[len(self._splats) :]
+        save_selections(folder / SELECTIONS_FILE, masks, self.fingerprint, appended)
         save_edits(folder / EDITS_FILE, self.state.operations, self.fingerprint)
+        if self.state.labels or (folder / GROUP_NAMES_FILE).exists():
+            save_group_names(folder / GROUP_NAMES_FILE, dict(self.state.labels), self.fingerprint)
 
-    def load(self, folder: Path) -> bool:
+    def load(self, folder: Path) -> tuple[str, ...] | None:
         """Read what `save` wrote, as one step that can be undone.
 
         Returns:
-            False when there is nothing there.
+            Names of selections that hold copies which the edits no longer make (the list was changed since), and which
+            are left out; None when there is nothing to read.
 
         Raises:
             GsegError: files of other Gaussians, or damaged ones; nothing changes then.
         """
-        selections, edits = folder / SELECTIONS_FILE, folder / EDITS_FILE
-        if not selections.exists() and not edits.exists():
-            return False
-        masks = load_selections(selections, self.fingerprint) if selections.exists() else {}
+        selections, edits, names = (folder / name for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE))
+        if not (selections.exists() or edits.exists() or names.exists()):
+            return None
         operations = tuple(load_edits(edits, self.fingerprint)) if edits.exists() else ()
         scene = begin(self._splats)
         for operation in operations:
             scene = operation(scene)
+        masks: dict[str, PackedMask] = {}
+        left_out: tuple[str, ...] = ()
+        if selections.exists():
+            saved = load_selections(selections, self.fingerprint, scene.source[len(self._splats) :])
+            masks, left_out = dict(saved), saved.stale
+        labels = load_group_names(names, self.fingerprint)
         self._evaluated = [self._evaluated[0], (operations, scene)]
         current = masks.pop(CURRENT, PackedMask.empty(len(self._splats))).resized(len(scene))
-        self._push(State(current, operations, tuple(masks.items()), self.state.labels))
-        return True
+        self._push(State(current, operations, tuple(masks.items()), tuple(labels.items())))
+        return tuple(name for name in left_out if name != CURRENT)
 
     def _push(self, state: State) -> None:
         if state != self.state:

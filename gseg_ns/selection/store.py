@@ -1,11 +1,12 @@
-"""Named selections on disk, tied to the run that they were made in."""
+"""Named selections and names of groups on disk, tied to the run that they were made in."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,14 @@ from gseg_ns.selection.packed import PackedMask
 SELECTIONS_FILE = "selections.npz"
 """Name of the file beside a run's `config.yml`."""
 
-_FORMAT = "gseg-selections-1"
+GROUP_NAMES_FILE = "group_names.json"
+"""Name of the file beside a run's `config.yml` that holds the names which the user gave to groups."""
+
+GroupKey = tuple[int, "float | None"]
+"""A group's id, and the scale at which it has this id; None for methods without scales."""
+
+_FORMAT = "gseg-selections-2"
+_NAMES_FORMAT = "gseg-group-names-1"
 _NAME = re.compile(r"[^\x00-\x1f/\\]{1,64}")
 
 
@@ -65,64 +73,170 @@ def check_name(name: str) -> str:
     return name
 
 
-def save_selections(path: Path, selections: Mapping[str, Tensor | PackedMask], fingerprint: Fingerprint) -> None:
+class SavedSelections(dict[str, PackedMask]):
+    """Named selections as a file has them. A mask is over the run's Gaussians, or over the rows of its edited scene."""
+
+    def __init__(self, masks: Mapping[str, PackedMask], file: Path, stale: Sequence[str] = ()) -> None:
+        """Hold what was read.
+
+        Args:
+            masks: those that fit the Gaussians at hand.
+            file: where they came from, for messages.
+            stale: names of those that hold copies which the scene at hand does not have.
+        """
+        super().__init__(masks)
+        self.file = file
+        self.stale = tuple(stale)
+
+    def take(self, name: str) -> PackedMask:
+        """The selection of a name.
+
+        Raises:
+            GsegError: there is none, or it holds copies that are not there.
+        """
+        if name in self.stale:
+            raise GsegError(
+                f"The selection {name!r} in {self.file} holds copies of Gaussians that edits made, and these edits are "
+                "not at hand: give the edit list that belongs to it (edits.json beside config.yml), or select anew."
+            )
+        if name not in self:
+            names = ", ".join([*self, *self.stale])
+            raise GsegError(f"{self.file} has no selection {name!r}. It has: {names or 'none'}")
+        return self[name]
+
+
+def save_selections(
+    path: Path,
+    selections: Mapping[str, Tensor | PackedMask],
+    fingerprint: Fingerprint,
+    appended: Tensor | None = None,
+) -> None:
     """Write named selections into one .npz, replacing it in one step.
 
     Args:
         path: the file; see `SELECTIONS_FILE`.
-        selections: name -> bool [N] mask.
-        fingerprint: of the Gaussians that the masks are over.
+        selections: name -> bool [N] mask, or [N + A] over the rows of an edited scene.
+        fingerprint: of the N Gaussians that the masks are over.
+        appended: int64 [A], of what each row is a copy that edits appended (`Edited.source`); needed for masks that
+            have such rows. By it a reader knows whether its own edited scene has the same ones.
 
     Raises:
         GsegError: a bad name, a mask over another number of Gaussians, or a file that cannot be written.
     """
-    rows = []
-    for name, mask in selections.items():
-        check_name(name)
-        packed = mask if isinstance(mask, PackedMask) else PackedMask.pack(mask)
-        if packed.length != fingerprint.count:
+    count = fingerprint.count
+    sources = np.zeros(0, np.int64) if appended is None else appended.detach().cpu().numpy().astype(np.int64)
+    packed = {
+        check_name(name): mask if isinstance(mask, PackedMask) else PackedMask.pack(mask)
+        for name, mask in selections.items()
+    }
+    for name, mask in packed.items():
+        if not count <= mask.length <= count + len(sources):
             raise GsegError(
-                f"Selection {name!r} is over {packed.length} Gaussians, the run has {fingerprint.count}. "
-                "Undo edits that add Gaussians, or isolate the selection to a new run."
+                f"Selection {name!r} is over {mask.length} Gaussians, the run has {count}. "
+                "Select anew in this run, or isolate the selection to a new run."
             )
-        rows.append(np.frombuffer(packed.bits(), dtype=np.uint8))
-    width = (fingerprint.count + 7) // 8
+        if mask.resized(count).resized(mask.length) == mask:
+            packed[name] = mask.resized(count)  # without copies in it, it can do without the edits
+    longest = max((mask.length for mask in packed.values()), default=count)
+    rows = [np.frombuffer(mask.resized(longest).bits(), dtype=np.uint8) for mask in packed.values()]
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             format=np.array(_FORMAT),
-            count=np.array(fingerprint.count, dtype=np.int64),
+            count=np.array(count, dtype=np.int64),
             digest=np.array(fingerprint.digest),
-            names=np.array(list(selections), dtype=str) if selections else np.zeros(0, dtype="U1"),
-            masks=np.stack(rows) if rows else np.zeros((0, width), dtype=np.uint8),
+            names=np.array(list(packed), dtype=str) if packed else np.zeros(0, dtype="U1"),
+            lengths=np.array([mask.length for mask in packed.values()], dtype=np.int64),
+            masks=np.stack(rows) if rows else np.zeros((0, (longest + 7) // 8), dtype=np.uint8),
+            appended=sources[: longest - count],
         )
 
 
-def load_selections(path: Path, fingerprint: Fingerprint) -> dict[str, PackedMask]:
+def load_selections(path: Path, fingerprint: Fingerprint, appended: Tensor | None = None) -> SavedSelections:
     """Read what `save_selections` wrote.
 
     Args:
         path: the .npz file.
         fingerprint: of the Gaussians at hand.
+        appended: as for `save_selections`, of the edited scene at hand; None: there are no edits.
 
     Raises:
         GsegError: no such file, not a selection file, or one of other Gaussians.
     """
+    here = np.zeros(0, np.int64) if appended is None else appended.detach().cpu().numpy()
     try:
         with np.load(path, allow_pickle=False) as archive:
             if str(archive["format"]) != _FORMAT:
                 raise ValueError(f"format {archive['format']}")
             made_for = Fingerprint(int(archive["count"]), str(archive["digest"]))
-            names = [str(name) for name in archive["names"]]
+            names = [check_name(str(name)) for name in archive["names"]]
             masks = np.asarray(archive["masks"], dtype=np.uint8)
+            lengths = [int(length) for length in archive["lengths"]]
+            there = np.asarray(archive["appended"], dtype=np.int64)
         fingerprint.check(made_for, path)
-        if masks.ndim != 2 or len(masks) != len(names):
+        if masks.ndim != 2 or not len(masks) == len(names) == len(lengths):
             raise ValueError("names and masks differ in number")
-        return {
-            check_name(name): PackedMask.from_bits(made_for.count, row.tobytes())
-            for name, row in zip(names, masks, strict=True)
-        }
+        longest = made_for.count + len(there)
+        found, stale = {}, []
+        for name, length, row in zip(names, lengths, masks, strict=True):
+            mask = PackedMask.from_bits(longest, row.tobytes())
+            copies = length - made_for.count
+            if not 0 <= copies <= len(there) or mask.resized(length).resized(longest) != mask:
+                raise ValueError(f"selection {name!r} is over {length} Gaussians")
+            if copies and not np.array_equal(there[:copies], here[:copies]):
+                stale.append(name)
+            else:
+                found[name] = mask.resized(length)
+        return SavedSelections(found, path, stale)
     except FileNotFoundError as error:
         raise GsegError(f"There is no selection file {path}. Save a selection first.") from error
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise GsegError(f"{path} is not a selection file that can be read ({error}). Save it again.") from error
+
+
+def save_group_names(path: Path, names: Mapping[GroupKey, str], fingerprint: Fingerprint) -> None:
+    """Write the names of groups as JSON, replacing the file in one step.
+
+    Args:
+        path: the file; see `GROUP_NAMES_FILE`.
+        names: what the groups are called.
+        fingerprint: of the Gaussians of the run: group ids mean nothing in another one.
+
+    Raises:
+        GsegError: a bad name, or a file that cannot be written.
+    """
+    entries = [
+        {"group": group, **({} if scale is None else {"scale": scale}), "name": check_name(name)}
+        for (group, scale), name in names.items()
+    ]
+    made_for = {"count": fingerprint.count, "digest": fingerprint.digest}
+    document = {"format": _NAMES_FORMAT, "gaussians": made_for, "names": entries}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def load_group_names(path: Path, fingerprint: Fingerprint) -> dict[GroupKey, str]:
+    """Read what `save_group_names` wrote; no file means no names.
+
+    Raises:
+        GsegError: not such a file, or one of other Gaussians.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != _NAMES_FORMAT:
+            raise ValueError(f"format {document['format']!r}")
+        made_for = document["gaussians"]
+        fingerprint.check(Fingerprint(int(made_for["count"]), str(made_for["digest"])), path)
+        return {
+            (int(entry["group"]), float(entry["scale"]) if "scale" in entry else None): check_name(str(entry["name"]))
+            for entry in document["names"]
+        }
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise GsegError(f"{path} is not a list of group names that can be read ({error!r}). Remove it.") from error
+
+
+def names_at(names: Mapping[GroupKey, str], scale: float | None) -> dict[int, str]:
+    """The names that hold at a scale (None for methods without scales)."""
+    return {group: name for (group, at), name in names.items() if at == scale}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +47,7 @@ def write_objects(
     groups: Tensor,
     form: Format = "ply",
     min_gaussians: int = 20,
+    names: Mapping[int, str] | None = None,
     about: Mapping[str, Any] | None = None,
     track: Callable[[list[int]], Iterable[int]] = iter,
 ) -> list[dict[str, Any]]:
@@ -57,11 +59,13 @@ def write_objects(
         groups: int [N]; 0 means none, and gets no file of its own.
         form: file format.
         min_gaussians: smaller groups get no file of their own.
+        names: what some groups are called; it becomes part of the names of their files.
         about: further entries of `objects.json`, e.g. the frame of the coordinates.
         track: wraps the list of groups while it is worked through, for a progress bar.
 
     Returns:
-        What `objects.json` says of each object: group, file, gaussians, colour, min and max corner of the centres.
+        What `objects.json` says of each object: group, name where it has one, file, gaussians, colour, min and max
+        corner of the centres.
 
     Raises:
         GsegError: no Gaussian, or as `write_splats`.
@@ -77,11 +81,13 @@ def write_objects(
     listed = []
     for group in track(kept):
         part = splats.subset(rows[group])
-        name = f"objects/group_{group:04d}.{form}"
+        called = (names or {}).get(group, "")
+        name = f"objects/group_{group:04d}{_suffix(called)}.{form}"
         write_splats(folder / name, part)
         listed.append(
             {
                 "group": group,
+                **({"name": called} if called else {}),
                 "file": name,
                 "gaussians": len(part),
                 "colour": colours(torch.tensor(group)).tolist(),
@@ -92,3 +98,11 @@ def write_objects(
     with atomic_path(folder / "objects.json") as temporary:
         temporary.write_text(json.dumps({**(about or {}), "objects": listed}, indent=1), encoding="utf-8")
     return listed
+
+
+def _suffix(name: str) -> str:
+    """A group's name as part of a file name: letters, digits and dashes, short enough for any file system."""
+    words = "-".join(re.findall(r"\w+", name))
+    # File systems count bytes, of which a letter takes up to four.
+    short = words.encode()[:80].decode(errors="ignore").rstrip("-")
+    return f"_{short}" if short else ""

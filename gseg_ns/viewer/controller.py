@@ -18,7 +18,6 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
-from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.editing.operations import Edited, Operation
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
@@ -35,7 +34,7 @@ from gseg_ns.selection.picking import Pick, pick
 from gseg_ns.selection.postprocess import statistical_filter
 from gseg_ns.selection.selection import Mode
 from gseg_ns.selection.shapes import rectangle
-from gseg_ns.selection.store import SELECTIONS_FILE, check_name
+from gseg_ns.selection.store import check_name
 from gseg_ns.splats.ply import write_ply
 
 Change = Literal["none", "all", "invert", "grow", "shrink", "clean"]
@@ -159,7 +158,7 @@ class SegmentController:
             before = session.selection.count
             count = self._resolve(session)
         what = "object" if self.model.prompts_by_feature else f"group {point.group}"
-        label = session.labels.get(point.group)
+        label = session.labels(self._group_scale).get(point.group)
         if label and not self.model.prompts_by_feature:
             what += f" ({label})"
         return (
@@ -301,11 +300,16 @@ class SegmentController:
 
     # ------------------------------------------------------------------------------------------------ groups
 
+    @property
+    def _group_scale(self) -> float | None:
+        """The scale that groups are meant at; None where the method has none."""
+        return round(self.scale, 4) if self.model.has_scales else None
+
     def _model_groups(self) -> Tensor:
         """The group of each of the model's Gaussians, int64 [N], at the present scale."""
-        key = (self._seen, self.scale if self.model.has_scales else None, self.model.step)
+        key = (self._seen, self._group_scale, self.model.step)
         if self._groups is None or self._groups[0] != key:
-            self._groups = key, self.model.gaussian_groups(self.scale if self.model.has_scales else None)
+            self._groups = key, self.model.gaussian_groups(self._group_scale)
         return self._groups[1]
 
     def _row_groups(self, scene: Edited) -> Tensor:
@@ -322,7 +326,7 @@ class SegmentController:
             ids, counts = groups[present & (groups > 0)].unique(return_counts=True)
             visible = set(groups[scene.drawn].unique().tolist())
             paint = colours(ids).tolist()
-            labels = session.labels
+            labels = session.labels(self._group_scale)
         rows = [
             Group(i, labels.get(i, ""), n, (c[0], c[1], c[2]), i not in visible)
             for i, n, c in zip(ids.tolist(), counts.tolist(), paint, strict=True)
@@ -343,7 +347,7 @@ class SegmentController:
     def label(self, group: int, name: str) -> str:
         """Name a group."""
         with self._held() as session:
-            session.label(group, name)
+            session.label(group, name, self._group_scale)
         return f"Group {group} is now “{name.strip()}”." if name.strip() else f"Group {group} has no name now."
 
     # ------------------------------------------------------------------------------------------------- edits
@@ -382,16 +386,22 @@ class SegmentController:
     # ------------------------------------------------------------------------------------------------ output
 
     def save(self, folder: Path) -> str:
-        """Write selections and edits beside a run's `config.yml`."""
+        """Write selections, edits and names of groups beside a run's `config.yml`."""
         with self._held() as session:
             session.save(folder)
-        return f"Saved {SELECTIONS_FILE} and {EDITS_FILE} in {folder}."
+        return f"Saved selections, edits and names of groups in {folder}."
 
     def load(self, folder: Path) -> str:
-        """Read selections and edits that `save` wrote; the empty string when there are none."""
+        """Read what `save` wrote; the empty string when there is nothing."""
         with self._held() as session:
             self._end_prompt()
-            return f"Loaded selections and edits of {folder}." if session.load(folder) else ""
+            left_out = session.load(folder)
+        if left_out is None:
+            return ""
+        said = f"Loaded selections, edits and names of groups of {folder}."
+        if left_out:
+            said += f" **Left out:** {', '.join(left_out)}, made of copies that the list of edits no longer makes."
+        return said
 
     def export_ply(self, path: Path, overwrite: bool = False) -> str:
         """Write the selected Gaussians, edits baked in, as a 3DGS PLY that every splat tool reads.

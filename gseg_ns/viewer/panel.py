@@ -30,6 +30,7 @@ from gseg_ns.editing.operations import (
     Transform,
 )
 from gseg_ns.errors import GsegError
+from gseg_ns.models.edited_run import is_run, take_object
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.selection import Mode
@@ -100,6 +101,7 @@ class SegmentPanel(ViewerControl):
         self._refresh()
 
     def _build_picking(self, gui: viser.GuiApi) -> None:
+        controller = self._controller
         _buttons(gui, "Click", ("Click +", "Click -"), self._choose_tool)
         _buttons(gui, "Draw", ("Rectangle", "Stop"), self._choose_tool)
         self._keep_picking = gui.add_checkbox(
@@ -111,14 +113,16 @@ class SegmentPanel(ViewerControl):
         self._visible = gui.add_checkbox("Visible only", True, hint="The rectangle leaves out what is behind")
         if self._model.has_scales:
             self._scale = gui.add_slider(
-                "Scale", 0.0, 1.0, 0.01, self._controller.scale, hint="0: parts, 1: groups of objects"
+                "Scale", 0.0, 1.0, 0.01, controller.scale, hint="0: parts, 1: groups of objects"
             )
-            self._scale.on_update(lambda _: self._reprompt(scale=float(self._scale.value)))
+            self._scale.on_update(lambda _: self._do(lambda: self._rescale(float(self._scale.value))))
         if self._model.prompts_by_feature:
             self._threshold = gui.add_slider(
-                "Threshold", 0.0, 1.0, 0.01, 0.75, hint="Least cosine with what was clicked; lower selects more"
+                "Threshold", 0.0, 1.0, 0.01, controller.threshold, hint="Least cosine with what was clicked; lower selects more"
             )
-            self._threshold.on_update(lambda _: self._reprompt(threshold=float(self._threshold.value)))
+            self._threshold.on_update(
+                lambda _: self._do(lambda: controller.reprompt(threshold=float(self._threshold.value)))
+            )
 
     def _build_selection(self, gui: viser.GuiApi) -> None:
         controller = self._controller
@@ -152,7 +156,7 @@ class SegmentPanel(ViewerControl):
             _buttons(gui, label, acts, lambda act: self._do(lambda: self._on_group(act)))
         name = gui.add_text("Group name", "")
         gui.add_button("Rename group").on_click(
-            lambda _: self._do(lambda: controller.label(self._chosen_group().id, name.value))
+            lambda _: self._do(lambda: self._rename(name.value))
         )
 
     def _build_edits(self, gui: viser.GuiApi) -> None:
@@ -189,7 +193,7 @@ class SegmentPanel(ViewerControl):
 
         kinds: dict[str, Any] = {"Move": Transform, "Copy": Duplicate}
         _buttons(gui, "Place", tuple(kinds), lambda what: self._edit(lambda: placed(kinds[what])))
-        source = gui.add_text("Swap with", "", hint="Name of a saved selection, or path of a PLY")
+        source = gui.add_text("Swap with", "", hint="A saved selection, a PLY, or an object of another run: …/config.yml#3")
         gui.add_button("Swap").on_click(lambda _: self._edit(lambda: self._swap(source.value.strip())))
 
     def _build_export(self, gui: viser.GuiApi) -> None:
@@ -279,9 +283,6 @@ class SegmentPanel(ViewerControl):
 
         return to_camera(get_camera(self.viewer.get_camera_state(client), _CLICK_HEIGHT))
 
-    def _reprompt(self, **values: float) -> None:
-        self._do(lambda: self._controller.reprompt(**values))
-
     def _save(self, name: str) -> str:
         said = self._controller.keep(name)
         return f"{said} {self._controller.save(self._config.parent)}"
@@ -295,16 +296,37 @@ class SegmentPanel(ViewerControl):
         return str(self._named.value)
 
     def _segment_everything(self) -> str:
-        groups = self._controller.groups()
-        self._options = {f"{_line(group)}": group for group in groups[:_LISTED]}
-        self._group.options = tuple(self._options) or (_NO_GROUP,)
-        self._group_list.content = "\n\n".join(_swatch(group) for group in groups[:_LISTED])
+        count = self._list_groups()
         control = self.viewer.control_panel
         if "groups" in control._output_render.options:
             control._output_render.value = "groups"
-        if not groups:
+        if not count:
             return "There are no groups yet: this method finds them later in training."
-        return f"{len(groups)} groups" + (f", the largest {_LISTED} are listed." if len(groups) > _LISTED else ".")
+        return f"{count} groups" + (f", the largest {_LISTED} are listed." if count > _LISTED else ".")
+
+    def _list_groups(self) -> int:
+        """Show the groups of the present scale; the one that was chosen stays chosen. Returns how many there are."""
+        groups = self._controller.groups()
+        chosen = self._options.get(str(self._group.value))
+        self._options = {_line(group): group for group in groups[:_LISTED]}
+        self._group.options = tuple(self._options) or (_NO_GROUP,)
+        again = [line for line, group in self._options.items() if chosen is not None and group.id == chosen.id]
+        if again:
+            self._group.value = again[0]
+        self._group_list.content = "\n\n".join(_swatch(group) for group in groups[:_LISTED])
+        return len(groups)
+
+    def _rescale(self, scale: float) -> str:
+        """Change the scale. Groups of the old one are others, so they are listed no more."""
+        self._options = {}
+        self._group.options = (_NO_GROUP,)
+        self._group_list.content = ""
+        return self._controller.reprompt(scale=scale)
+
+    def _rename(self, name: str) -> str:
+        said = self._controller.label(self._chosen_group().id, name)
+        self._list_groups()
+        return f"{said} {self._controller.save(self._config.parent)}"
 
     def _chosen_group(self) -> Group:
         if self._group.value not in self._options:
@@ -323,9 +345,14 @@ class SegmentPanel(ViewerControl):
     def _swap(self, source: str) -> Operation:
         controller = self._controller
         if not source:
-            raise GsegError("Name a saved selection, or the path of a PLY, under “Swap with”.")
-        other = controller.named_mask(source) if source in controller.names else str(Path(source).expanduser())
-        return Swap(controller.packed(), other)
+            raise GsegError("Name a saved selection, a PLY, or …/config.yml#3 for group 3 of another run.")
+        mask = controller.packed()
+        if source in controller.names:
+            return Swap(mask, controller.named_mask(source))
+        if is_run(source):
+            self._say(f"Loading {source} …")
+            return Swap(mask, str(take_object(source, self._config.parent)))
+        return Swap(mask, str(Path(source).expanduser().absolute()))
 
     def _isolate_run(self, name: str) -> str:
         from gseg_ns.models.isolated import export_command

@@ -8,8 +8,13 @@ import pytest
 import torch
 
 from gseg_ns.cli.export import Export
+from gseg_ns.editing.edit_list import EDITS_FILE
+from gseg_ns.editing.operations import Duplicate, Remove
+from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.models import runs
+from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE, Fingerprint, save_selections
 from gseg_ns.splats import Splats, to_original_frame
 from gseg_ns.splats.ply import read_ply
 
@@ -17,7 +22,14 @@ N = 60
 
 
 @pytest.fixture
-def splats(monkeypatch: pytest.MonkeyPatch) -> Splats:
+def folder(tmp_path: Path) -> Path:
+    """Where the run's config.yml would be, and what the viewer saved with it."""
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def splats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
     """A run of 60 Gaussians in the groups 0 to 3, one of them too faint to see."""
     g = torch.Generator().manual_seed(0)
     splats = Splats(
@@ -31,7 +43,8 @@ def splats(monkeypatch: pytest.MonkeyPatch) -> Splats:
     frame = torch.tensor([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
     outputs = SimpleNamespace(dataparser_transform=frame, dataparser_scale=0.5)
     run = SimpleNamespace(
-        model=SimpleNamespace(gaussian_groups=lambda scale: torch.arange(N) % 4, splats=splats.clone),
+        config_path=folder / "config.yml",
+        model=SimpleNamespace(gaussian_groups=lambda scale: torch.arange(N) % 4, splats=splats.clone, has_scales=False),
         datamanager=SimpleNamespace(train_dataparser_outputs=outputs),
     )
     monkeypatch.setattr(runs, "load_run", lambda path: run)
@@ -64,15 +77,11 @@ def test_some_groups_without_the_rest(tmp_path: Path, splats: Splats) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_a_saved_selection(tmp_path: Path, splats: Splats, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gseg_ns.selection import store
-    from gseg_ns.selection.packed import PackedMask
-
+def test_a_saved_selection(tmp_path: Path, folder: Path, splats: Splats) -> None:
     mask = torch.zeros(N, dtype=torch.bool)
     mask[10:15] = True
-    empty = torch.zeros(N, dtype=torch.bool)
-    saved = {"mug": PackedMask.pack(mask), "nothing": PackedMask.pack(empty)}
-    monkeypatch.setattr(store, "load_selections", lambda file, fingerprint: saved)
+    saved = {"mug": mask, "nothing": torch.zeros(N, dtype=torch.bool)}
+    save_selections(folder / SELECTIONS_FILE, saved, Fingerprint.of(splats.means))
     scene = read_ply(export(tmp_path / "a", selection="mug") / "scene.ply")
     assert torch.equal(scene.means, splats.means[10:15])
     with pytest.raises(GsegError, match=r"no selection 'cup'. It has: mug"):
@@ -80,6 +89,41 @@ def test_a_saved_selection(tmp_path: Path, splats: Splats, monkeypatch: pytest.M
     with pytest.raises(GsegError, match="Nothing to export"):
         export(tmp_path / "b", selection="nothing")
     assert not (tmp_path / "b").exists()
+
+
+def test_edits_are_baked_in_and_copies_are_of_their_group(tmp_path: Path, folder: Path, splats: Splats) -> None:
+    session = Session(splats)
+    session.edit(Remove(PackedMask.pack(torch.arange(N) % 4 == 2)))
+    session.edit(Duplicate(PackedMask.pack(torch.arange(N) == 3), (5.0, 0.0, 0.0)))
+    session.keep("copy")
+    session.save(folder)
+    edits = folder / EDITS_FILE
+    out = export(tmp_path / "a", edits=edits)
+    listed = {entry["group"]: entry["gaussians"] for entry in json.loads((out / "objects.json").read_text())["objects"]}
+    assert listed == {1: N // 4, 3: N // 4 + 1}
+    scene = read_ply(export(tmp_path / "b", edits=edits, selection="copy") / "scene.ply")
+    torch.testing.assert_close(scene.means, splats.means[3:4] + torch.tensor([5.0, 0.0, 0.0]))
+    with pytest.raises(GsegError, match="edits are not at hand"):
+        export(tmp_path / "c", selection="copy")
+    assert not (tmp_path / "c").exists()
+
+
+def test_names_given_in_the_viewer(
+    tmp_path: Path, folder: Path, splats: Splats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(splats)
+    session.label(3, "red mug")
+    session.save(folder)
+    out = export(tmp_path / "a")
+    assert {path.name for path in (out / "objects").iterdir()} == {
+        "group_0001.ply", "group_0002.ply", "group_0003_red-mug.ply"
+    }  # fmt: skip
+    entry = json.loads((out / "objects.json").read_text())["objects"][2]
+    assert (entry["name"], entry["file"]) == ("red mug", "objects/group_0003_red-mug.ply")
+    (folder / GROUP_NAMES_FILE).write_text("nothing")
+    export(tmp_path / "b")
+    assert "without names" in capsys.readouterr().out
+    assert (tmp_path / "b" / "objects" / "group_0003.ply").exists()
 
 
 def test_the_capture_frame(tmp_path: Path, splats: Splats) -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gseg_ns.editing.edit_list import EDITS_FILE, save_edits
 from gseg_ns.editing.operations import (
     Duplicate,
     Hide,
@@ -23,7 +24,9 @@ from gseg_ns.editing.operations import (
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.store import GROUP_NAMES_FILE
 from gseg_ns.splats import Splats
+from gseg_ns.splats.ply import write_ply
 
 COUNT = 37
 
@@ -145,7 +148,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     session.edit(Remove(session.state.selection))
     session.save(tmp_path)
     other = Session(make_splats())
-    assert other.load(tmp_path)
+    assert other.load(tmp_path) == ()
     assert other.state.operations == session.state.operations
     assert other.named == session.named
     assert other.selection == session.selection
@@ -161,7 +164,82 @@ def test_load_of_another_run_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(GsegError, match="made for"):
             stranger.load(tmp_path)
         assert stranger.state is before
-    assert not Session(make_splats()).load(tmp_path / "nothing")
+    assert Session(make_splats()).load(tmp_path / "nothing") is None
+
+
+def test_copies_are_saved_with_the_selections_that_hold_them(tmp_path: Path) -> None:
+    session = Session(make_splats())
+    session.select(torch.arange(COUNT) < 4)
+    session.keep("mug")
+    session.edit(Duplicate(session.state.selection, (1.0, 0.0, 0.0)))
+    session.keep("copy")
+    session.select(torch.arange(COUNT + 4) == 2, "add")
+    session.save(tmp_path)
+    other = Session(make_splats())
+    assert other.load(tmp_path) == ()
+    assert other.selection == session.selection
+    assert other.recall("copy") == 4
+    assert other.selection.mask.nonzero()[:, 0].tolist() == list(range(COUNT, COUNT + 4))
+    assert other.recall("mug") == 4
+    assert int(other.selection.mask[COUNT:].sum()) == 0
+
+
+@pytest.mark.parametrize("duplicated", [0, 3])
+def test_copies_of_other_edits_are_left_out(tmp_path: Path, duplicated: int) -> None:
+    """The list of edits was changed from the command line: the rows of the copies are no more, or others."""
+    session = Session(make_splats())
+    session.select(torch.arange(COUNT) < 4)
+    session.keep("mug")
+    session.edit(Duplicate(session.state.selection, (1.0, 0.0, 0.0)))
+    session.keep("copy")
+    session.save(tmp_path)
+    operations = [Duplicate(PackedMask.pack(torch.arange(COUNT) >= COUNT - 2 * duplicated), (1.0, 0.0, 0.0))]
+    save_edits(tmp_path / EDITS_FILE, operations[: duplicated and 1], session.fingerprint)
+    other = Session(make_splats())
+    assert other.load(tmp_path) == ("copy",)
+    assert list(other.named) == ["mug"]
+    assert other.selection.count == 0
+
+
+def test_names_of_groups_are_saved_for_their_scale(tmp_path: Path) -> None:
+    session = Session(make_splats())
+    session.label(3, "mug", 0.5)
+    session.label(3, "handle", 0.1)
+    session.label(4, "gone")
+    session.label(4, " ")
+    with pytest.raises(GsegError, match="cannot name"):
+        session.label(5, "a/b")
+    session.save(tmp_path)
+    other = Session(make_splats())
+    assert other.load(tmp_path) == ()
+    assert other.labels(0.5) == {3: "mug"}
+    assert other.labels(0.1) == {3: "handle"}
+    assert other.labels() == {}
+    other.label(3, "", 0.5)
+    other.label(3, "", 0.1)
+    other.save(tmp_path)
+    third = Session(make_splats())
+    third.load(tmp_path)
+    assert third.state.labels == ()
+    (tmp_path / GROUP_NAMES_FILE).write_text("{}")
+    before = third.state
+    with pytest.raises(GsegError, match="not a list of group names"):
+        third.load(tmp_path)
+    assert third.state is before
+
+
+def test_an_object_of_another_run_moves_with_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a" / "swapped").mkdir(parents=True)
+    newcomer = tmp_path / "a" / "swapped" / "mug.ply"
+    write_ply(newcomer, make_splats(5))
+    session = Session(make_splats())
+    session.edit(Swap(PackedMask.pack(torch.arange(COUNT) < 4), str(newcomer)))
+    session.save(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    other = Session(make_splats())
+    assert other.load(tmp_path / "b") == ()
+    assert len(other.scene) == COUNT + 5
+    assert torch.equal(other.scene.splats.means, session.scene.splats.means)
 
 
 def test_rebase_keeps_the_selection_while_the_number_stays() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -83,24 +81,3 @@ def test_history_is_bounded_and_keeps_the_present() -> None:
     for size in range(1, 60):
         small.push(bytes(size))
     assert sum(range(59 - small.undo_steps, 59)) <= 100
-
-
-def test_a_million_gaussians_take_milliseconds() -> None:
-    g = torch.Generator().manual_seed(0)
-    a = Selection(torch.rand(1_000_000, generator=g) < 0.3)
-    b = Selection(torch.rand(1_000_000, generator=g) < 0.3)
-    best = {}
-    for name, operation in {
-        "add": lambda: a.add(b),
-        "remove": lambda: a.remove(b),
-        "intersect": lambda: a.intersect(b),
-        "invert": lambda: a.invert(),
-        "pack": lambda: a.pack().unpack(),
-    }.items():
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            operation()
-            times.append(time.perf_counter() - start)
-        best[name] = min(times)
-    assert max(best.values()) <= 0.05, best

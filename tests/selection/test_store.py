@@ -33,6 +33,25 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
         load_selections(tmp_path / "s.npz", Fingerprint.of(means + 1))
 
 
+def test_copies_need_the_edits_that_made_them(tmp_path: Path) -> None:
+    fingerprint, path = Fingerprint.of(torch.rand(10, 3)), tmp_path / "s.npz"
+    appended = torch.tensor([4, 5, 6])
+    copies = torch.arange(13) >= 11
+    save_selections(path, {"copies": copies, "own": torch.arange(13) < 3}, fingerprint, appended)
+    loaded = load_selections(path, fingerprint, torch.tensor([4, 5, 6, 1]))
+    assert torch.equal(loaded.take("copies").unpack(), copies)
+    assert loaded.take("own").length == 10
+    for other in (None, torch.tensor([4, 5]), torch.tensor([4, 5, 7])):
+        loaded = load_selections(path, fingerprint, other)
+        assert list(loaded) == ["own"]
+        with pytest.raises(GsegError, match="edits are not at hand"):
+            loaded.take("copies")
+        with pytest.raises(GsegError, match="It has: own, copies"):
+            loaded.take("mug")
+    with pytest.raises(GsegError, match="over 13 Gaussians"):
+        save_selections(path, {"copies": copies}, fingerprint)
+
+
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
     fingerprint = Fingerprint.of(torch.rand(10, 3))
     with pytest.raises(GsegError, match="no selection file"):

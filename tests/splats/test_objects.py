@@ -40,6 +40,15 @@ def test_scene_objects_and_list(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "objects").iterdir()} == {f"group_{g:04d}.ply" for g in (2, 7, 300)}
 
 
+def test_names_are_part_of_file_names(tmp_path: Path) -> None:
+    names = {1: "red mug: the 2nd", 2: "椅子" * 30, 3: "...", 4: "of nobody"}
+    listed = write_objects(tmp_path, make(60), torch.tensor([1, 2, 3] * 20), names=names)
+    assert [entry.get("name") for entry in listed] == [names[1], names[2], names[3]]
+    files = [Path(entry["file"]).name for entry in listed]
+    assert files == ["group_0001_red-mug-the-2nd.ply", f"group_0002_{'椅子' * 13}.ply", "group_0003.ply"]
+    assert {path.name for path in (tmp_path / "objects").iterdir()} == set(files)
+
+
 def test_spz(tmp_path: Path) -> None:
     pytest.importorskip("gsply")
     listed = write_objects(tmp_path, make(60), torch.tensor([1, 2, 3] * 20), form="spz", min_gaussians=0)

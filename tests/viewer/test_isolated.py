@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.editing.edit_list import load_edits
-from gseg_ns.editing.operations import Remove
+from gseg_ns.editing.operations import Remove, centre_of
 from gseg_ns.errors import GsegError
 from gseg_ns.models.isolated import export_command
 from gseg_ns.models.runs import load_run, read_config
@@ -76,7 +77,7 @@ def test_a_saved_selection_is_isolated(constructed_run: Path, groups: torch.Tens
         ({}, "Say what to take"),
         ({"groups": [4000]}, "no group 4000"),
         ({"groups": [0]}, "no group 0"),
-        ({"selection": "none such"}, "no selection file"),
+        ({"selection": "none such"}, "It has: none"),
         ({"groups": [1], "name": "a/b"}, "cannot name"),
     ],
 )
@@ -107,8 +108,52 @@ def test_edits_from_the_command_line(constructed_run: Path, groups: torch.Tensor
     assert isinstance(operation, Remove)
     with pytest.raises(GsegError, match="too many"):
         Edit(load_config=constructed_run, undo=2, edits=edits).main()
-    with pytest.raises(GsegError, match="nothing to edit"):
+    with pytest.raises(GsegError, match="no group 4000"):
         Edit(load_config=constructed_run, do="remove", groups=[4000], edits=edits).main()
+    with pytest.raises(GsegError, match="nothing to edit"):
+        Edit(load_config=constructed_run, do="remove", edits=edits).main()
+
+
+def test_an_object_of_another_run_takes_a_place(constructed_run: Path, groups: torch.Tensor, tmp_path: Path) -> None:
+    """The other run has a name for its object, has removed a group, and is gone when the edits are replayed."""
+    from gseg_ns.editing.session import Session
+
+    Isolate(load_config=constructed_run, groups=[1, 2, 4], name="other", output_dir=tmp_path / "runs").main()
+    config = only(tmp_path / "runs")
+    other = load_run(config).model
+    session = Session(other.splats())
+    session.label(4, "mug")
+    session.select(other.gaussian_groups() == 2)
+    session.edit(Remove(session.state.selection))
+    session.save(config.parent)
+
+    run = tmp_path / "run"
+    shutil.copytree(constructed_run.parent, run)
+    swap = {"load_config": run / "config.yml", "do": "swap", "groups": [3]}
+    for source, message in {
+        str(config): "#3 for a group",
+        f"{config}#7": "no group 7",
+        f"{config}#cup": "no object 'cup'",
+        f"{config}#2": "edits removed it",
+        f"{tmp_path / 'no.yml'}#2": "does not exist",
+        "cup": "no selection 'cup'",
+    }.items():
+        with pytest.raises(GsegError, match=message):
+            Edit(other=source, **swap).main()
+    assert not (run / "edits.json").exists()
+    Edit(other=f"{config}#mug", **swap).main()
+    Edit(other=f"{config}#1", **(swap | {"groups": [5]})).main()
+    shutil.rmtree(tmp_path / "runs")
+    Edit(load_config=run / "config.yml", output=tmp_path / "scene.ply").main()
+    counts = [int((groups == group).sum()) for group in range(6)]
+    edited = read_ply(tmp_path / "scene.ply")
+    assert len(edited) == len(groups) - counts[3] - counts[5] + counts[4] + counts[1]
+    splats = load_run(run / "config.yml").model.splats()
+    newcomer = edited.means[-counts[1] - counts[4] : -counts[1]]
+    torch.testing.assert_close(
+        centre_of(splats, groups == 3), centre_of(edited, torch.isin(edited.means, newcomer).all(dim=1)), atol=1e-3,
+        rtol=0,
+    )  # fmt: skip
 
 
 def test_a_config_that_is_none(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""A run with edits applied, and what names mean in it: groups, their names, saved selections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gseg_ns.editing.edit_list import EDITS_FILE, load_edits
+from gseg_ns.editing.operations import Operation, evaluate
+from gseg_ns.errors import GsegError
+from gseg_ns.models.runs import Run, load_run
+from gseg_ns.selection.store import (
+    GROUP_NAMES_FILE,
+    SELECTIONS_FILE,
+    Fingerprint,
+    SavedSelections,
+    load_group_names,
+    load_selections,
+    names_at,
+)
+from gseg_ns.splats.ply import write_ply
+
+SWAPPED = "swapped"
+"""Folder beside a run's `config.yml` with the objects that were taken from other runs."""
+
+
+class EditedRun:
+    """A run's Gaussians after a list of edits: M rows, the run's N and then the copies that edits appended.
+
+    Copies belong to the group of what they are copies of. A saved selection is exactly the rows that it was made of.
+    """
+
+    def __init__(
+        self, run: Run, operations: Sequence[Operation] | Path | None = None, scale: float | None = None
+    ) -> None:
+        """Apply the edits.
+
+        Args:
+            run: see `load_run`.
+            operations: the edits, or the file that lists them; None for none.
+            scale: in [0, 1], at which groups are meant, for methods that have scales; the method's default unless
+                given.
+
+        Raises:
+            GsegError: the edits cannot be read, or are those of another run.
+        """
+        model = run.model
+        self.run = run
+        self.splats = model.splats()
+        self.fingerprint = Fingerprint.of(self.splats.means)
+        if isinstance(operations, Path):
+            operations = load_edits(operations, self.fingerprint)
+        self.scene = evaluate(self.splats, operations or ())
+        self.scale: float | None = None
+        if model.has_scales:
+            self.scale = round(float(getattr(model.config, "default_scale", 0.5)) if scale is None else scale, 4)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's `config.yml` is, and what was saved with it."""
+        return self.run.config_path.parent
+
+    @cached_property
+    def groups(self) -> Tensor:
+        """The group of each row: int64 [M], 0 for none and for what came from elsewhere."""
+        groups = self.run.model.gaussian_groups(self.scale).to(self.scene.source.device)
+        return torch.where(self.scene.source >= 0, groups[self.scene.source.clamp_min(0)], 0)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """What groups were called in the viewer.
+
+        Raises:
+            GsegError: the file cannot be read, or is that of another run.
+        """
+        return names_at(load_group_names(self.folder / GROUP_NAMES_FILE, self.fingerprint), self.scale)
+
+    @cached_property
+    def selections(self) -> SavedSelections:
+        """The selections saved with the run.
+
+        Raises:
+            GsegError: the file cannot be read, or is that of another run.
+        """
+        file = self.folder / SELECTIONS_FILE
+        if not file.exists():
+            return SavedSelections({}, file)
+        return load_selections(file, self.fingerprint, self.scene.source[len(self.splats) :])
+
+    def rows(self, groups: Sequence[int] = (), selection: str | None = None) -> Tensor:
+        """The rows of groups and of a saved selection, together: bool [M]. What edits removed is in none of them.
+
+        Raises:
+            GsegError: a group or a selection that the run does not have.
+        """
+        chosen = torch.zeros_like(self.scene.removed)
+        if groups:
+            missing = sorted({group for group in groups if group <= 0} | set(groups) - set(self.groups.tolist()))
+            if missing:
+                raise GsegError(
+                    f"The run has no group {', '.join(map(str, missing))}. "
+                    f"`gseg export --load-config {self.run.config_path}` writes a list of them to objects.json"
+                )
+            chosen |= torch.isin(self.groups, torch.tensor(list(groups), device=chosen.device))
+        if selection is not None:
+            chosen |= self.selections.take(selection).resized(len(self.scene)).unpack(chosen.device)
+        return chosen & ~self.scene.removed
+
+    def object(self, name: str) -> Tensor:
+        """The rows of what a user calls `name`: bool [M].
+
+        Args:
+            name: the number of a group, a saved selection, or what a group was called in the viewer.
+
+        Raises:
+            GsegError: there is nothing of that name, or edits removed all of it.
+        """
+        if name.isdecimal():
+            rows = self.rows(groups=[int(name)])
+        elif name in self.selections or name in self.selections.stale:
+            rows = self.rows(selection=name)
+        else:
+            named = [group for group, label in self.names.items() if label == name]
+            if not named:
+                known = ", ".join([*self.selections, *self.names.values()])
+                raise GsegError(
+                    f"{self.run.config_path} has no object {name!r}: give the number of a group, or one of its "
+                    f"selections and named groups ({known or 'there are none'})."
+                )
+            rows = self.rows(groups=named)
+        if not bool(rows.any()):
+            raise GsegError(f"Nothing is left of {name!r} in {self.run.config_path}: its edits removed it.")
+        return rows
+
+
+def saved_edits(run: Run) -> Path | None:
+    """The list of edits that the viewer saved with a run, if there is one."""
+    file = run.config_path.parent / EDITS_FILE
+    return file if file.exists() else None
+
+
+def take_object(source: str, folder: Path) -> Path:
+    """Take an object out of another run, with that run's saved edits, and keep it as a PLY.
+
+    It is kept because a list of edits is replayed at every start, and loading a run each time would take seconds.
+
+    Args:
+        source: `CONFIG.yml#OBJECT`, the object as `EditedRun.object` takes it.
+        folder: that of the run which the object comes into; the PLY is written to `SWAPPED` in it.
+
+    Returns:
+        The PLY, whose name changes with its content.
+
+    Raises:
+        GsegError: no object is named, the run cannot be loaded, or has no such object.
+    """
+    config, _, name = source.partition("#")
+    if not name.strip():
+        raise GsegError(
+            f"Say which object of {config}: {config}#3 for a group, {config}#mug for a selection or a named group."
+        )
+    run = load_run(Path(config).expanduser())
+    edited = EditedRun(run, saved_edits(run))
+    splats = edited.scene.splats.subset(edited.object(name.strip())).to("cpu")
+    about = "-".join(re.findall(r"\w+", f"{run.config.experiment_name} {name}"))[:80]
+    path = folder / SWAPPED / f"{about}-{Fingerprint.of(splats.means).digest[:8]}.ply"
+    write_ply(path, splats)
+    return path.absolute()
+
+
+def is_run(source: str) -> bool:
+    """Whether the source of an object names a run and not a PLY or a saved selection."""
+    return source.partition("#")[0].endswith((".yml", ".yaml"))
