@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gseg_ns.rendering import threads
+
 _BLOCK = 256
 """Rows of the pair matrix at a time: a block of 256 x 1000 floats stays in a core's cache."""
 
@@ -124,6 +126,88 @@ def correspondence_loss(
     return _PairLoss.apply(units, kinds, bits, inverse, sampling, generator)
 
 
+class _PairBlock:
+    """Rows start..stop of the matrix of pixel pairs, from the diagonal to the right: the share of one thread.
+
+    Flags are kept as 0/1 floats: dot products and in-place products of floats are what the CPU does fastest.
+    """
+
+    coin: Tensor
+    """[b, P - start] uniform random numbers."""
+    taken: tuple[Tensor, Tensor, Tensor]
+    """Pairs that count, over all scales: all, those that never share a mask, those that always do."""
+    loss: Tensor
+    gradient: Tensor
+    """[S, P - start, D]"""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start = start
+        self.stop = stop
+
+    def count(
+        self,
+        units: Tensor,
+        kinds: Tensor,
+        bits: Tensor,
+        everywhere: int,
+        sampling: PairSampling,
+        thin_positive: float,
+        thin_negative: float,
+    ) -> None:
+        """Find the pairs that count."""
+        rows, columns = slice(self.start, self.stop), slice(self.start, None)
+        self.code = code = bits[kinds[rows]].index_select(1, kinds[columns])
+        never, always = code == 0, code == everywhere
+        # The bar that (1 - 2R) cos must pass: none where the pair was drawn, infinite up to the diagonal, since a
+        # pair is counted once.
+        self.bar = bar = torch.full(code.shape, -2.0, device=units.device)
+        bar.masked_fill_(never & (self.coin >= thin_negative), sampling.hard_negative)
+        bar.masked_fill_(always & (self.coin >= thin_positive), -sampling.hard_positive)
+        square = bar[:, : self.stop - self.start]
+        square.masked_fill_(torch.ones_like(square, dtype=torch.bool).tril_(), torch.inf)
+        self.never, self.always = never.float(), always.float()
+        taken = self.coin  # its memory
+        counts = units.new_zeros(3)
+        for scale in range(len(units)):
+            value = torch.mm(units[scale, rows], units[scale, columns].T).mul_(_sign(code, scale))
+            torch.gt(value, bar, out=taken)
+            counts[0] += taken.sum()
+            counts[1] += torch.dot(taken.view(-1), self.never.view(-1))
+            counts[2] += torch.dot(taken.view(-1), self.always.view(-1))
+        self.taken = counts[0], counts[1], counts[2]
+
+    def differentiate(
+        self,
+        units: Tensor,
+        share_positive: Tensor,
+        share_negative: Tensor,
+        inverse: Tensor,
+        lightest: float,
+        sampling: PairSampling,
+    ) -> None:
+        """Sum up the loss and its gradient; each pair of Q_in counts in both means, others in theirs."""
+        rows, columns = slice(self.start, self.stop), slice(self.start, None)
+        weight = (share_positive + share_negative) - share_positive * self.never - share_negative * self.always
+        if sampling.reweight:
+            weight *= _pair_weights(inverse[rows], inverse[columns], lightest)
+        self.loss = units.new_zeros(())
+        self.gradient = torch.zeros_like(units[:, columns])
+        for scale in range(len(units)):
+            # Again, not kept from above: the product is cheaper than the memory of S of them.
+            sign = _sign(self.code, scale)
+            value = torch.mm(units[scale, rows], units[scale, columns].T).mul_(sign)
+            # A pair that shall part has a gradient only where its cosine is positive: R = 0 raises the bar to 0.
+            slope = torch.maximum(self.bar, sign - 1.0)
+            torch.gt(value, slope, out=slope)
+            if sampling.clip_positive:
+                slope *= (value > 0) != (sign < 0)
+            slope *= weight
+            self.loss += torch.dot(slope.view(-1), value.view(-1))
+            slope *= sign
+            self.gradient[scale, : self.stop - self.start].addmm_(slope, units[scale, columns])
+            self.gradient[scale].addmm_(slope.T, units[scale, rows])
+
+
 class _PairLoss(torch.autograd.Function):
     """Sums over all pixel pairs and scales, block by block, with the gradient taken in the forward pass.
 
@@ -142,61 +226,40 @@ class _PairLoss(torch.autograd.Function):
         generator: torch.Generator | None,
     ) -> Tensor:
         """See `correspondence_loss`; `bits` [U, U] int32 has bit s set where two kinds are related at scale s."""
+        units = units.detach()  # worker threads would record what is done here
         num_scales, num_pixels, _ = units.shape
         everywhere = (1 << num_scales) - 1
         thin_positive, thin_negative = _thinning(kinds, bits, everywhere) if sampling.resample else (1.0, 1.0)
         lightest = float(inverse.min()) ** 2 if num_pixels else 1.0
-        block = num_pixels if units.is_cuda else _BLOCK
+        size = max(1, num_pixels if units.is_cuda else _BLOCK)
+        blocks = [_PairBlock(start, min(start + size, num_pixels)) for start in range(0, num_pixels, size)]
+        for block in blocks:  # here, so that the numbers drawn do not depend on the threads
+            block.coin = torch.rand(
+                block.stop - block.start, num_pixels - block.start, generator=generator, device=units.device
+            )
 
-        # Flags are kept as 0/1 floats: dot products and in-place products of floats are what the CPU does fastest.
-        blocks = []
-        taken_any = units.new_zeros(())
-        taken_never = units.new_zeros(())
-        taken_always = units.new_zeros(())
-        for start in range(0, num_pixels, max(block, 1)):
-            stop = min(start + block, num_pixels)
-            code = bits[kinds[start:stop]].index_select(1, kinds[start:])  # [b, P - start]
-            never, always = code == 0, code == everywhere
-            coin = torch.rand(code.shape, generator=generator, device=units.device)
-            # The bar that (1 - 2R) cos must pass: none where the pair was drawn, infinite up to the diagonal, since a
-            # pair is counted once.
-            bar = torch.full(code.shape, -2.0, device=units.device)
-            bar.masked_fill_(never & (coin >= thin_negative), sampling.hard_negative)
-            bar.masked_fill_(always & (coin >= thin_positive), -sampling.hard_positive)
-            square = bar[:, : stop - start]
-            square.masked_fill_(torch.ones_like(square, dtype=torch.bool).tril_(), torch.inf)
-            is_never, is_always = never.float(), always.float()
-            taken = coin  # its memory
-            for scale in range(num_scales):
-                value = torch.mm(units[scale, start:stop], units[scale, start:].T).mul_(_sign(code, scale))
-                torch.gt(value, bar, out=taken)
-                taken_any += taken.sum()
-                taken_never += torch.dot(taken.view(-1), is_never.view(-1))
-                taken_always += torch.dot(taken.view(-1), is_always.view(-1))
-            blocks.append((start, stop, code, bar, is_never, is_always))
+        def count(first: int, last: int) -> None:
+            for block in blocks[first:last]:
+                block.count(units, kinds, bits, everywhere, sampling, thin_positive, thin_negative)
 
+        threads.share(count, len(blocks))
+        taken_any, taken_never, taken_always = (
+            torch.stack([block.taken[kind] for block in blocks]).sum() if blocks else units.new_zeros(())
+            for kind in range(3)
+        )
         share_positive = 1.0 / (taken_any - taken_never).clamp_min(1)
         share_negative = 1.0 / (taken_any - taken_always).clamp_min(1)
+
+        def differentiate(first: int, last: int) -> None:
+            for block in blocks[first:last]:
+                block.differentiate(units, share_positive, share_negative, inverse, lightest, sampling)
+
+        threads.share(differentiate, len(blocks))
         loss = units.new_zeros(())
         gradient = torch.zeros_like(units)
-        for start, stop, code, bar, is_never, is_always in blocks:
-            weight = (share_positive + share_negative) - share_positive * is_never - share_negative * is_always
-            if sampling.reweight:
-                weight *= _pair_weights(inverse[start:stop], inverse[start:], lightest)
-            for scale in range(num_scales):
-                # Again, not kept from above: the product is cheaper than the memory of S of them.
-                sign = _sign(code, scale)
-                value = torch.mm(units[scale, start:stop], units[scale, start:].T).mul_(sign)
-                # A pair that shall part has a gradient only where its cosine is positive: R = 0 raises the bar to 0.
-                slope = torch.maximum(bar, sign - 1.0)
-                torch.gt(value, slope, out=slope)
-                if sampling.clip_positive:
-                    slope *= (value > 0) != (sign < 0)
-                slope *= weight
-                loss += torch.dot(slope.view(-1), value.view(-1))
-                slope *= sign
-                gradient[scale, start:stop].addmm_(slope, units[scale, start:])
-                gradient[scale, start:].addmm_(slope.T, units[scale, start:stop])
+        for block in blocks:
+            loss += block.loss
+            gradient[:, block.start :] += block.gradient
         ctx.save_for_backward(gradient)
         return loss
 
