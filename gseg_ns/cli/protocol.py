@@ -12,6 +12,9 @@ import tyro
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
     from gseg_ns.evaluation.protocols import Protocol, ProtocolReport, ProtocolScene
 
 Name = Literal[
@@ -57,6 +60,13 @@ class ProtocolCommand:
     """Also LPIPS (mipnerf360), whose weights are downloaded"""
     scale: float | None = None
     """Granularity in [0, 1] of the rendered label maps, for methods that have scales"""
+    ground: str | None = None
+    """lerf-mask with --load-config: find the texts on the first test view with this zero-shot detection model of
+    transformers (a name such as IDEA-Research/grounding-dino-base, or a folder; needs the extra `text`)"""
+    ground_sam: Path | None = None
+    """With --ground: SAM checkpoint that makes masks of the boxes found; without it a box is its own mask"""
+    ground_threshold: float = 0.3
+    """With --ground: least score of a box"""
     output: Path | None = None
     """JSON file for the scores"""
 
@@ -73,6 +83,8 @@ class ProtocolCommand:
                 highlight=False,
             )
             return
+        if self.ground is not None and (self.protocol != "lerf-mask" or self.load_config is None):
+            raise GsegError("--ground answers the texts of lerf-mask on the renderings of a run: give --load-config")
         options = ProtocolOptions(self.train_percent, self.seed, self.images, self.lpips)
         for name in protocol.scenes(self.data):
             loaded = protocol.load(self.data, name, options)
@@ -99,7 +111,6 @@ class ProtocolCommand:
 
     def _render(self, protocol: Protocol, scene: ProtocolScene, predictions: Path) -> None:
         """Render the test views of a run into the folder of predictions."""
-        import torch
         from PIL import Image
         from rich.progress import track
 
@@ -128,9 +139,26 @@ class ProtocolCommand:
             if protocol.renders == "labels":
                 write_label_map(folder / name, run.model.label_image(cameras[stem], self.scale).cpu())
                 continue
-            rgb = run.model.get_outputs_for_camera(cameras[stem])["rgb"].clamp(0, 1)
+            rgb = run.model.get_outputs_for_camera(cameras[stem])["rgb"]
             with atomic_path(folder / name) as temporary:
-                Image.fromarray((rgb * 255).round().to(torch.uint8).cpu().numpy()).save(temporary)
+                Image.fromarray(_picture(rgb)).save(temporary)
+        if self.ground is not None:
+            first, name = next(iter(wanted.items()))
+            rgb = run.model.get_outputs_for_camera(cameras[first])["rgb"]
+            self._answer_texts(scene, folder, _picture(rgb), Path(name).stem, run.model.device)
+
+    def _answer_texts(
+        self, scene: ProtocolScene, folder: Path, picture: np.ndarray, view: str, device: torch.device
+    ) -> None:
+        """Write the masks of the prompts of lerf-mask, found by their texts on one rendered view."""
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.evaluation.grounding import TextGrounder
+        from gseg_ns.evaluation.protocols.lerf_mask import ground_prompts
+
+        assert self.ground is not None
+        grounder = TextGrounder.load(self.ground, self.ground_sam, self.ground_threshold, device)
+        for text, ids in ground_prompts(scene, folder, picture, view, grounder.mask).items():
+            CONSOLE.print(f"{text}: " + (f"ids {ids}, found on view {view}" if ids else f"not found on view {view}"))
 
     def _report(self, report: ProtocolReport) -> None:
         """Print the table of scores, and write it."""
@@ -157,3 +185,8 @@ class ProtocolCommand:
         if self.output is not None:
             with atomic_path(self.output) as temporary:
                 temporary.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+
+
+def _picture(rgb: torch.Tensor) -> np.ndarray:
+    """A render [H, W, 3] in 0..1 as uint8."""
+    return (rgb.clamp(0, 1) * 255).round().byte().cpu().numpy()

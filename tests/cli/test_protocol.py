@@ -13,6 +13,7 @@ from PIL import Image
 
 from gseg_ns.cli.protocol import Name, ProtocolCommand
 from gseg_ns.errors import GsegError
+from gseg_ns.evaluation import grounding
 from gseg_ns.evaluation.protocols import PROTOCOLS
 from gseg_ns.models import runs
 
@@ -86,3 +87,38 @@ def test_benchmarks_of_prompts_are_not_rendered(tmp_path: Path) -> None:
     (scene / "segmentations" / "classes.txt").write_text("cup\n")
     with pytest.raises(GsegError, match="gseg select"):
         run_command("3d-ovs", "--data", str(scene), "--load-config", "c.yml", "--predictions", str(tmp_path / "p"))
+
+
+def test_texts_are_grounded_on_the_first_test_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = tmp_path / "desk"
+    for folder, numbers in (("images", (0, 1, 2)), ("images_train", (1,))):
+        (scene / folder).mkdir(parents=True)
+        for i in numbers:
+            Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(scene / folder / f"{i}.png")
+    ids = np.repeat([[1, 1, 2, 2, 2, 2]], 4, axis=0)
+    for view in ("0", "1"):
+        (scene / "test_mask" / view).mkdir(parents=True)
+        Image.fromarray(((ids == 2) * 255).astype(np.uint8)).save(scene / "test_mask" / view / "red cup.png")
+    rgb = torch.from_numpy(ids)[..., None].expand(4, 6, 3) / 2.0
+    model = SimpleNamespace(
+        label_image=lambda camera, scale: torch.from_numpy(ids),
+        get_outputs_for_camera=lambda camera: {"rgb": rgb},
+        device=torch.device("cpu"),
+    )
+    run = SimpleNamespace(views=lambda split: iter([(str(i), i, None) for i in (0, 1, 2)]), model=model)
+    monkeypatch.setattr(runs, "load_run", lambda path: run)
+
+    def load(name: str, sam: Path | None, threshold: float, device: torch.device) -> SimpleNamespace:
+        assert (name, sam, threshold) == ("detector", None, 0.3)
+        return SimpleNamespace(mask=lambda picture, text: torch.from_numpy(picture[..., 0] == 255))
+
+    monkeypatch.setattr(grounding.TextGrounder, "load", load)
+    options = ("--data", str(scene), "--load-config", "c.yml", "--predictions", str(tmp_path / "p"))
+    run_command("lerf-mask", *options, "--ground", "detector", "--output", str(tmp_path / "scores.json"))
+    assert "red cup: ids [2], found on view 0" in capsys.readouterr().out
+    mean = json.loads((tmp_path / "scores.json").read_text())["mean"]
+    assert (mean["mIoU"], mean["mIoU_picked"]) == (100, 100)
+    with pytest.raises(GsegError, match="--load-config"):
+        run_command("lerf-mask", "--data", str(scene), "--ground", "detector")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
@@ -24,6 +26,7 @@ from gseg_ns.evaluation.protocols.base import (
     read_mask,
     require,
 )
+from gseg_ns.files import atomic_path
 
 PROMPTS = {
     "figurines": (
@@ -61,9 +64,13 @@ lerf_mask/<scene>/
         "Mask where above 128 of 255; boundary 0.02 of the diagonal; mean over views, then prompts, then scenes. "
         "Predictions are resized (nearest) to the ground truth. mIoU, mBIoU: a missing prediction counts 0; *_skip: it "
         "is left out, as the official script does. With label maps the picked ids are logged, and *_unseen leaves out "
-        "the views that they were picked on."
+        "the views that they were picked on. Where both masks and label maps are there, mIoU is of the masks and "
+        "*_picked of the label maps."
     )
-    metrics = ("mIoU", "mBIoU", "mIoU_skip", "mBIoU_skip", "mIoU_unseen", "mBIoU_unseen")
+    metrics = (
+        *("mIoU", "mBIoU", "mIoU_skip", "mBIoU_skip"),
+        *("mIoU_picked", "mBIoU_picked", "mIoU_unseen", "mBIoU_unseen"),
+    )
     known_scenes = tuple(PROMPTS)
 
     def is_scene(self, folder: Path) -> bool:
@@ -111,24 +118,24 @@ lerf_mask/<scene>/
             for key, pair in pairs.items()
             if (predictions / key).is_file()
         }
-        notes: tuple[str, ...] = ()
-        unseen: set[tuple[str, str]] = set(truth)
-        if not masks:
-            masks, picked = _masks_of_label_maps(truth, predictions)
-            unseen -= {(view, prompt) for prompt, (view, _) in picked.items()}
-            notes = tuple(f"{prompt}: ids {ids} picked on view {view}" for prompt, (view, ids) in picked.items())
-        if not masks:
+        from_maps, picked = _masks_of_label_maps(truth, predictions)
+        notes = tuple(f"{prompt}: ids {ids} picked on view {view}" for prompt, (view, ids) in picked.items())
+        if not masks and not from_maps:
             raise GsegError(f"{predictions} has no prediction of {scene.name}. It expects {self.predictions}.")
-        zero = lerf_mask_scores(masks, truth)
-        skip = lerf_mask_scores(masks, truth, missing="skip")
+        zero = lerf_mask_scores(masks or from_maps, truth)
+        skip = lerf_mask_scores(masks or from_maps, truth, missing="skip")
         values = {
             "mIoU": zero.miou,
             "mBIoU": zero.mbiou,
             "mIoU_skip": skip.miou,
             "mBIoU_skip": skip.mbiou,
         }
-        if notes and unseen:
-            held_out = lerf_mask_scores(masks, {key: truth[key] for key in truth if key in unseen})
+        if masks and from_maps:
+            by_maps = lerf_mask_scores(from_maps, truth)
+            values |= {"mIoU_picked": by_maps.miou, "mBIoU_picked": by_maps.mbiou}
+        unseen = set(truth) - {(view, prompt) for prompt, (view, _) in picked.items()}
+        if from_maps and unseen:
+            held_out = lerf_mask_scores(from_maps, {key: truth[key] for key in truth if key in unseen})
             values |= {"mIoU_unseen": held_out.miou, "mBIoU_unseen": held_out.mbiou}
         return ProtocolScores(
             values=values,
@@ -162,6 +169,34 @@ def best_id(ids: Tensor | np.ndarray, mask: Tensor | np.ndarray) -> int | None:
     labels = resize_nearest(as_ids(ids), *inside.shape)
     candidates = [int(i) for i in torch.unique(labels[inside]) if i != 0]
     return max(candidates, key=lambda i: iou_percent(labels == i, inside), default=None)
+
+
+def ground_prompts(
+    scene: ProtocolScene, predictions: Path, picture: np.ndarray, view: str, ground: Callable[[np.ndarray, str], Tensor]
+) -> dict[str, list[int]]:
+    """Answer the prompts of a scene by text: ids that lie inside what a grounding model finds on one view.
+
+    Args:
+        scene: loaded by `LerfMask`.
+        predictions: folder of the scene with a label map of each test view; one mask a prompt and test view is
+            written beside them. A prompt that is not found gets empty masks.
+        picture: [H, W, 3] uint8, the rendered view that is searched.
+        view: its number, as the label maps are named.
+        ground: picture and text to a mask [H, W], e.g. `TextGrounder.mask`.
+
+    Returns:
+        prompt -> ids.
+    """
+    labels = read_ids(predictions / f"{view}.png")
+    texts = [prompt.name for prompt in scene.prompts]
+    chosen = {text: select_ids(labels, ground(picture, text)) for text in texts}
+    for key, target in scene.targets.items():
+        number = key.split("/")[0]
+        ids = torch.tensor(chosen[target.prompt or ""], dtype=torch.int64)
+        mask = torch.isin(read_ids(predictions / f"{number}.png"), ids).numpy()
+        with atomic_path(predictions / key) as temporary:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(temporary)
+    return chosen
 
 
 def _masks_of_label_maps(

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.protocols import PROTOCOLS
-from gseg_ns.evaluation.protocols.lerf_mask import PROMPTS, best_id, select_ids
+from gseg_ns.evaluation.protocols.lerf_mask import PROMPTS, best_id, ground_prompts, select_ids
 
 Save = Callable[[Path, np.ndarray], None]
 LERF = PROTOCOLS["lerf-mask"]
@@ -116,3 +117,28 @@ def test_a_mask_of_zeros_and_ones_is_refused(tmp_path: Path, save: Save) -> None
     save(tmp_path / "pred" / "0" / "green apple.png", box(2, 2).astype(np.uint8))
     with pytest.raises(GsegError, match="0 and 255"):
         LERF.evaluate(scene, tmp_path / "pred")
+
+
+def test_texts_found_on_one_view_answer_all_views(tmp_path: Path, save: Save) -> None:
+    scene = scene_of(tmp_path, save)
+    for view, shift in (("0", 0), ("2", 5)):
+        ids = np.full((40, 60), 9, np.uint16)
+        ids[box(2, 2 + shift)], ids[box(20, 30 + shift)] = 1, 2
+        save(tmp_path / "pred" / "desk" / f"{view}.png", ids)
+    seen = []
+
+    def ground(picture: np.ndarray, text: str) -> torch.Tensor:
+        seen.append((picture.shape, text))
+        # The glass is not found, the apple a little too large.
+        return torch.from_numpy(
+            np.pad(box(2, 2), 1)[2:, 2:] | box(2, 2) if text == "green apple" else box(0, 0) & False
+        )
+
+    loaded = LERF.load(scene.parent, "desk")
+    picture = np.zeros((40, 60, 3), np.uint8)
+    chosen = ground_prompts(loaded, tmp_path / "pred" / "desk", picture, "0", ground)
+    assert chosen == {"green apple": [1], "tea in a glass": []}
+    assert seen == [((40, 60, 3), "green apple"), ((40, 60, 3), "tea in a glass")]
+    scores = LERF.evaluate(scene.parent, tmp_path / "pred").scenes["desk"]
+    assert scores.values["mIoU"] == 50  # one found in both views, one in none
+    assert scores.values["mIoU_picked"] == 100  # the ground truth chooses the ids
