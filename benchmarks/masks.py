@@ -37,6 +37,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def masks_of(folder: Path) -> list[Path]:
+    """The finished mask files of a folder, which need not exist yet."""
+    return list(folder.rglob("[!.]*.json"))
+
+
 @dataclass
 class Memory:
     """Peak memory and time an image against the number of images."""
@@ -115,10 +120,14 @@ class Kill:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
-                time.sleep(rng.uniform(0, 0.4) * duration)
+                # Most of a short run is starting up: the moments are counted from the first image that this run makes.
+                before = len(masks_of(root / "killed"))
+                while process.poll() is None and len(masks_of(root / "killed")) == before:
+                    time.sleep(0.02)
+                time.sleep(rng.uniform(0, 1 / self.times) * duration)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                done.append(len(list((root / "killed").glob("[!.]*.json"))))
+                done.append(len(masks_of(root / "killed")))
             subprocess.run(command(*arguments, "killed"), stdout=subprocess.DEVNULL, check=True)
             same = contents(root / "calm") == contents(root / "killed")
             console.print(f"undisturbed: {duration:.0f} s; images done after each kill: {done}; same folder: {same}")
