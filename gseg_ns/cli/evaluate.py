@@ -26,19 +26,25 @@ class Eval:
     """Granularity in [0, 1], for methods that have scales"""
     output: Path | None = None
     """JSON file for the scores. Default: eval_<split>.json beside the config.yml"""
+    pictures: Path | None = None
+    """Folder for pictures to look at: a row a view of photograph, ground truth, groups in the colours of the ground
+    truth that they match, and errors in red; and comparison.png with all of them"""
 
     def main(self) -> None:
         """Evaluate."""
+        import torch.nn.functional as F
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.evaluation.boundary import mean_boundary_iou
+        from gseg_ns.evaluation.comparison import comparison
         from gseg_ns.evaluation.folders import id_files, read_ids
         from gseg_ns.evaluation.matching import evaluate_instances
         from gseg_ns.evaluation.overlap import resize_nearest
         from gseg_ns.evaluation.quality import psnr
         from gseg_ns.files import atomic_path
         from gseg_ns.models.runs import load_run
+        from gseg_ns.pictures import contact_sheet, write_png
 
         files = id_files(self.ground_truth)
         run = load_run(self.load_config)
@@ -49,14 +55,17 @@ class Eval:
                 f"{self.ground_truth} has no label map for any {self.split} view of the run ({stems}, ...): "
                 "files are matched by name without suffix"
             )
-        predicted, truth, ratios = [], [], []
+        predicted, truth, ratios, photos = [], [], [], []
         for stem, camera, image in track(views, description="Evaluating", console=CONSOLE):
             gt = read_ids(files[stem])
             labels = run.model.label_image(camera, self.scale).cpu()
             predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
             truth.append(gt)
             rgb = run.model.get_outputs_for_camera(camera)["rgb"].cpu()
-            ratios.append(psnr(rgb, image[..., :3].cpu().float() / 255))
+            photo = image[..., :3].cpu().float() / 255
+            ratios.append(psnr(rgb, photo))
+            if self.pictures is not None:
+                photos.append(photo)
         scores = evaluate_instances(predicted, truth, variant=self.variant)
         boundary = mean_boundary_iou(predicted, truth, {gt: pred for gt, pred, _ in scores.pairs})
         result = {
@@ -72,6 +81,16 @@ class Eval:
         output = self.output or self.load_config.parent / f"eval_{self.split}.json"
         with atomic_path(output) as temporary:
             temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        if self.pictures is not None:
+            matched = {pred: gt for gt, pred, _ in scores.pairs}
+            rows = []
+            for (stem, _, _), photo, gt, labels in zip(views, photos, truth, predicted, strict=True):
+                size = gt.shape[0], gt.shape[1]
+                if photo.shape[:2] != size:
+                    photo = F.interpolate(photo.permute(2, 0, 1)[None], size, mode="area")[0].permute(1, 2, 0)
+                rows.append(comparison(photo, gt, labels, matched))
+                write_png(self.pictures / f"{stem}.png", contact_sheet(rows[-1:]))
+            write_png(self.pictures / "comparison.png", contact_sheet(rows))
         CONSOLE.print(
             f"IoU {scores.iou:.1f}  precision {scores.precision:.1f}  recall {scores.recall:.1f}  "
             f"boundary IoU {boundary:.1f}  PSNR {result['psnr']:.2f} dB\n"

@@ -103,9 +103,10 @@ def test_gseg_render_and_eval(gaga_run: Path, small_scene: Path, run_command: Ru
 
     done = run_command(
         "gseg", "eval", "--load-config", gaga_run, "--ground-truth", small_scene / "gt/instance", "--output",
-        tmp_path / "scores.json",
+        tmp_path / "scores.json", "--pictures", tmp_path / "pictures",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == names | {"comparison.png"}
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["iou"] > 30, "96x72 pixels and 250 steps allow no more"
     assert f"IoU {scores['iou']:.1f}" in text(done)
