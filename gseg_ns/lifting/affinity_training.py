@@ -22,6 +22,7 @@ from gseg_ns.lifting.correspondence import (
 )
 from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
 from gseg_ns.lifting.scales import ScaleQuantiles, expected_depth, mask_scales, unproject
+from gseg_ns.lifting.smoothing import NeighbourVotes, finest_masks, pack_flags, without_parted
 from gseg_ns.masks import MaskSet
 from gseg_ns.rendering import PixelWeights
 
@@ -32,12 +33,16 @@ class AffinityOptions:
 
     num_pixels: int = 1000
     """Pixels drawn from a view in each step; those in no mask take part in the norm regularisation only"""
-    balanced: float = 0.0
-    """Share of the pixels drawn mask by mask instead of uniformly; small masks are met as often as large ones"""
+    balanced: float = 0.5
+    """Share of the pixels drawn mask by mask instead of uniformly, so that small masks are met as often as large ones;
+    of a thousand uniform ones a handle has two. 0: all uniform (paper and code)"""
     num_scales: int = 8
     """Scales drawn in each step (paper: 8; the official code adds two more, the ends)"""
     neighbours: int = 16
     """Nearest Gaussians that a feature is smoothed over, itself among them (K of the paper); 1 turns smoothing off"""
+    neighbour_agreement: float = 0.5
+    """Neighbours that lie in the same smallest mask in less than this part of what the views show of both are left out
+    of the smoothing, so that it does not cross borders; 0 leaves none out (paper and code)"""
     rank_share: float = 0.5
     """Share of the neighbours that each step draws (official code: 0.5; paper: 1)"""
     norm_weight: float = 1.0
@@ -54,7 +59,8 @@ class AffinityOptions:
 def composite_smoothed(features: Tensor, neighbours: Tensor, weights: PixelWeights) -> Tensor:
     """Composite smoothed unit features at some pixels (section 3.3 and Eq. 10).
 
-    Only Gaussians that the pixels touch are smoothed; both steps are sparse products.
+    Only Gaussians that the pixels touch are smoothed, and only their neighbours made unit vectors; both steps are
+    sparse products.
 
     Args:
         features: [N, D] as optimised.
@@ -64,17 +70,24 @@ def composite_smoothed(features: Tensor, neighbours: Tensor, weights: PixelWeigh
     Returns:
         [P, D], of length <= alpha.
     """
-    seen = torch.zeros(len(features), dtype=torch.bool, device=features.device)
-    seen[weights.col] = True
-    touched = seen.nonzero().squeeze(1)
-    place = torch.empty(len(features), dtype=torch.long, device=features.device)
-    place[touched] = torch.arange(len(touched), device=features.device)
+    touched, col = _compact(weights.col, len(features))
     count = neighbours.shape[1]
+    needed, averaged = _compact(neighbours[touched].reshape(-1), len(features))
     crow = torch.arange(0, count * len(touched) + 1, count, device=features.device)
-    col = neighbours[touched].reshape(-1)
-    average = PixelWeights(crow, col, weights.val.new_full((len(col),), 1.0 / count), len(features))
-    smoothed = F.normalize(average.matmul(F.normalize(features, dim=-1)), dim=-1)
-    return PixelWeights(weights.crow, place[weights.col], weights.val, len(touched)).matmul(smoothed)
+    average = PixelWeights(crow, averaged, weights.val.new_full((len(averaged),), 1.0 / count), len(needed))
+    units = F.normalize(features.index_select(0, needed), dim=-1)
+    smoothed = F.normalize(average.matmul(units), dim=-1)
+    return PixelWeights(weights.crow, col, weights.val, len(touched)).matmul(smoothed)
+
+
+def _compact(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The values of an index [n] into `count` rows, ascending, and the place among them of each entry."""
+    used = torch.zeros(count, dtype=torch.bool, device=index.device)
+    used[index] = True
+    values = used.nonzero().squeeze(1)
+    place = torch.empty(count, dtype=torch.long, device=index.device)
+    place[values] = torch.arange(len(values), device=index.device)
+    return values, place[index]
 
 
 def affinity_losses(
@@ -169,16 +182,23 @@ class AffinityViews:
         self.options = options
         self.quantiles = quantiles
         self.generator = torch.Generator().manual_seed(seed)
-        self.neighbours = nearest_neighbours(means, options.neighbours)
+        nearest = nearest_neighbours(means, options.neighbours)
+        votes = NeighbourVotes(nearest) if options.neighbour_agreement > 0 and nearest.shape[1] > 1 else None
         bound = options.cache_gib * 2**30 / max(num_views, 1)
         self.pools: dict[int, PixelPool] = {}
         for view, meta, K, masks in views:
             if len(masks):
                 scales = view_scales(meta, K, masks)
                 self.pools[view] = make_pool(meta, masks, scales, bound, self.generator)
+                if votes is not None:
+                    votes.add(meta, finest_masks(masks, scales))
         if not self.pools:
             raise GsegError("No training view has a mask. Run `gseg masks` on the images, or name another mask folder.")
         quantiles.fit(torch.cat([pool.scales for pool in self.pools.values()]))
+        kept = torch.ones_like(nearest, dtype=torch.bool)
+        self.kept = pack_flags(kept if votes is None else votes.agreeing(options.neighbour_agreement))
+        """[N] int32, which of the nearest neighbours are smoothed over."""
+        self.neighbours = without_parted(nearest, self.kept)
 
     def losses(self, view: int, features: Tensor, gate: ScaleGate) -> dict[str, Tensor]:
         """`affinity_losses` of a view; zero for a view without masks."""

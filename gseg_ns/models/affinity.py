@@ -15,6 +15,7 @@ from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity import nearest_neighbours, smooth
 from gseg_ns.lifting.clustering import ClusterOptions, SceneClusters
+from gseg_ns.lifting.smoothing import without_parted
 from gseg_ns.lifting.text import (
     TextImageEncoder,
     VoteGraph,
@@ -57,11 +58,14 @@ class AffinityModel(SegmentationModel):
     """Neighbours that a trained feature is averaged over; 1: none."""
 
     finished: Tensor
+    kept_neighbours: Tensor
 
     def populate_modules(self) -> None:
         """Build the model."""
         super().populate_modules()
         self.register_buffer("finished", torch.zeros((), dtype=torch.bool))
+        # [N] flags of the neighbours that are smoothed over (`pack_flags`), known when the feature phase has begun.
+        self.register_buffer("kept_neighbours", torch.zeros(0, dtype=torch.int32))
         self._clusters: tuple[int, SceneClusters] | None = None
 
     @torch.no_grad()
@@ -69,7 +73,10 @@ class AffinityModel(SegmentationModel):
         """Save the features as their smoothed form (SAGA, section 3.3), once."""
         if not self.finished and self.smoothing > 1:
             features = self.gauss_params["affinity"].data
-            features.copy_(smooth(features, nearest_neighbours(self.means, self.smoothing)))
+            neighbours = nearest_neighbours(self.means, self.smoothing)
+            if len(self.kept_neighbours) == len(neighbours):  # other Gaussians (a part written as a run) have no flags
+                neighbours = without_parted(neighbours, self.kept_neighbours)
+            features.copy_(smooth(features, neighbours))
         self.finished.fill_(True)
         self._clusters = None
 
@@ -145,6 +152,11 @@ class AffinityModel(SegmentationModel):
         return VoteGraph(torch.cat(clip), torch.cat(features).cpu(), torch.cat(gates).cpu(), targets)
 
     # ----------------------------------------------------------------------------------------------- checkpoints
+
+    def resize_for(self, state: dict[str, Tensor]) -> None:
+        """As many flags as the checkpoint has."""
+        super().resize_for(state)
+        self.kept_neighbours = self.kept_neighbours.new_zeros(state["kept_neighbours"].shape)
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
         """Load a checkpoint; one from the middle of training is finished, unless training goes on from it."""

@@ -63,6 +63,7 @@ class SagaModel(AffinityModel):
             self.config.affinity,
             seed=self.step,
         )
+        self.kept_neighbours = self._views.kept
 
     def _mask_views(self) -> Iterator[tuple[int, dict[str, Any], Tensor, MaskSet]]:
         for view in range(len(self.masks().train_dataset)):

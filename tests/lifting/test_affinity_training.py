@@ -19,6 +19,7 @@ from gseg_ns.lifting.pixel_pool import make_pool
 from gseg_ns.lifting.scales import ScaleQuantiles, expected_depth
 from gseg_ns.masks import MaskSet
 from gseg_ns.rendering import project, rasterize_to_pixels
+from gseg_ns.selection.prompts import select
 
 WIDTH, HEIGHT = 40, 32
 K = torch.tensor([[40.0, 0, 20.0], [0, 40.0, 16.0], [0, 0, 1]])
@@ -154,6 +155,29 @@ def test_training_separates_at_small_scales_and_merges_at_large_ones() -> None:
     assert cosine(spot, left, 0.0) < cosine(spot, left, 1.0) - 0.2
 
 
+def test_a_scale_exists_for_a_thing_alone_and_one_for_all_that_it_stands_with() -> None:
+    """A mug on a tray, and something else beside it: one click on the mug, at scales from fine to coarse."""
+    mug, tray, other = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.bool)
+    tray[:, :20] = True
+    mug[10:22, 4:16] = True
+    other[:, 20:] = True
+    masks = MaskSet.from_arrays(torch.stack([mug, tray & ~mug, tray | mug, other]))
+    features, gate, _ = train([masks, masks], steps=400, balanced=0.5)
+    means = wall()
+    x, y = 40 * means[:, 0] / 3 + 20, 40 * means[:, 1] / 3 + 16
+    in_mug = (x > 4) & (x < 16) & (y > 10) & (y < 22)
+    query = features[(x - 10).square().add((y - 16).square()).argmin()][None]
+
+    def found(scale: float, wanted: Tensor) -> float:
+        chosen, _ = select(features, query, gate=gate.at(scale))
+        return float((chosen & wanted).sum() / (chosen | wanted).sum())
+
+    scales = torch.linspace(0, 1, 11).tolist()
+    assert max(found(scale, in_mug) for scale in scales) > 0.65  # its outline is two Gaussians wide
+    assert max(found(scale, x < 20) for scale in scales) > 0.9
+    assert found(0.0, in_mug) > found(1.0, in_mug)
+
+
 @pytest.mark.parametrize("kind", ["one", "everything", "equal sizes", "a pixel", "none in the second view"])
 def test_odd_masks_train_to_finite_features(kind: str) -> None:
     masks = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
@@ -181,7 +205,16 @@ def test_no_masks_at_all_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"neighbours": 1}, {"norm_weight": 0.0}, {"rank_share": 1.0}, {"num_scales": 1}, {"balanced": 0.5}]
+    "options",
+    [
+        {"neighbours": 1},
+        {"norm_weight": 0.0},
+        {"rank_share": 1.0},
+        {"num_scales": 1},
+        {"balanced": 0.0},
+        {"balanced": 1.0},
+        {"neighbour_agreement": 0.0},
+    ],
 )
 def test_ablations_run(options: dict[str, Any]) -> None:
     train([halves()], steps=3, **options)
