@@ -130,6 +130,29 @@ def step() -> Callable[[Any, int], dict[str, torch.Tensor]]:
     return train_step
 
 
+@pytest.fixture(scope="session")
+def tiny_clip() -> Any:
+    """A CLIP of one layer with random weights, as the encoder that text prompts use."""
+    transformers: Any = pytest.importorskip("transformers")
+    from gseg_ns.lifting.text import ClipEncoder
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={**sizes, "vocab_size": 64, "max_position_embeddings": 16, "eos_token_id": 1, "bos_token_id": 0},
+        vision_config={**sizes, "image_size": 16, "patch_size": 8},
+        projection_dim=12,
+    )
+
+    def tokenizer(texts: list[str], **_: Any) -> dict[str, torch.Tensor]:
+        rows = [[0, *(ord(letter) % 60 + 2 for letter in text[:10]), 1] for text in texts]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [1] * (longest - len(row)) for row in rows])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    torch.manual_seed(0)
+    return ClipEncoder(transformers.CLIPModel(config), tokenizer)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip CUDA tests, with the reason, where there is no GPU."""
     if torch.cuda.is_available():

@@ -25,7 +25,7 @@ ALLOWED = {
     "demo": {"demo", "masks", "splats"},
     "data": {"data", "masks", "rendering"},
     "dataparsers": {"dataparsers", "evaluation", "data"},
-    "viewer": {"viewer", "models", "selection", "editing", "splats", "rendering", "masks", "data"},
+    "viewer": {"viewer", "models", "lifting", "selection", "editing", "splats", "rendering", "masks", "data"},
 }
 """Which packages of ours a layer may import. Modules at the top (errors, files, palette, ...) are open to all."""
 

@@ -42,8 +42,8 @@ class Select:
     """SAM checkpoint: the points are given to SAM, and its mask is the prompt"""
     text: str | None = None
     """What is wanted, in words (needs the extra `text`, and a method with features)"""
-    clip: str = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
-    """CLIP model for --text: a name or a folder"""
+    clip: str | None = None
+    """CLIP model for --text: a name or a folder; the paper's (laion/CLIP-ViT-B-16-laion2B-s34B-b88K) unless given"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
     threshold: float = 0.75
@@ -123,25 +123,11 @@ class Select:
         return select(features, positive, negative, gate, self.threshold)[0]
 
     def _by_text(self, run: Run) -> Tensor:
-        from gseg_ns.lifting.text import CANONICAL, ClipEncoder, VoteGraph, VoteOptions, text_feature
-        from gseg_ns.models.affinity import AffinityModel
-        from gseg_ns.selection.store import Fingerprint
+        from gseg_ns.lifting.text import CLIP
+        from gseg_ns.models.text_search import TextSearch
 
         assert self.text is not None
-        model = run.model
-        if not isinstance(model, AffinityModel):
-            raise GsegError(f"{run.config.method_name} has no features that texts can find: train saga")
-        encoder = ClipEncoder.load(self.clip, model.device)
-        options = VoteOptions()
-        # Tied to the Gaussians: another checkpoint has other ones.
-        path = self.load_config.parent / f"text_{Fingerprint.of(model.means).digest[:16]}.npz"
-        if path.exists():
-            graph = VoteGraph.read(path)
-        else:
-            graph = model.vote_graph(run.datamanager, encoder, options)
-            graph.save(path)
-        features = model.gauss_params[model.main_feature].detach()
-        return graph.select(features, text_feature(encoder, self.text), encoder.texts(CANONICAL), options)
+        return TextSearch(run.model, run.datamanager, self.load_config.parent).find(self.text, self.clip or CLIP)
 
     def _write(self, run: Run, camera: Cameras | None, chosen: Tensor) -> None:
         import torch

@@ -28,6 +28,9 @@ CANONICAL = ("object", "things", "stuff", "texture")
 TEMPLATES = ("a photo of a {}.", "a photo of the {}.", "a cropped photo of a {}.", "a close-up photo of a {}.", "a {}.")
 """Sentences that a prompt is put into; their encodings are averaged."""
 
+CLIP = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
+"""The CLIP model of the paper, by its name for `transformers`."""
+
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -64,7 +67,7 @@ class ClipEncoder:
         self.size = int(model.config.vision_config.image_size)
 
     @staticmethod
-    def load(name: str = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", device: torch.device | str = "cpu") -> ClipEncoder:
+    def load(name: str = CLIP, device: torch.device | str = "cpu") -> ClipEncoder:
         """Load weights by name (downloaded once by `transformers`) or from a folder.
 
         Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,29 +124,43 @@ class AffinityModel(SegmentationModel):
         return torch.ones(len(masks), AFFINITY_DIM, device=self.device)
 
     @torch.no_grad()
-    def vote_graph(self, datamanager: MaskDatamanager, encoder: TextImageEncoder, options: VoteOptions) -> VoteGraph:
+    def vote_graph(
+        self,
+        datamanager: MaskDatamanager,
+        encoder: TextImageEncoder,
+        options: VoteOptions,
+        lock: AbstractContextManager[Any] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> VoteGraph:
         """Encode the masks of all training views and find the 3D targets that they vote for (SAGA, appendix A.3).
 
         Args:
             datamanager: of the run; the model itself knows it in training only.
             encoder: CLIP, or the like.
             options: see there.
+            lock: held while a view is rendered, and not while its masks are encoded.
+            tell: is told of the progress, which goes to the terminal otherwise.
 
         Raises:
             GsegError: no view has a mask.
         """
-        affinity = self.gauss_params["affinity"].detach()
-        anchors = affinity[draw_anchors(len(affinity), options).to(self.device)]
+        held: AbstractContextManager[Any] = nullcontext() if lock is None else lock
+        count = len(datamanager.train_dataset)
+        chosen = draw_anchors(self.num_points, options).to(self.device)
         clip, features, gates, selected = [], [], [], []
-        for view in track(range(len(datamanager.train_dataset)), "Encoding masks", console=CONSOLE, transient=True):
+        for view in track(range(count), "Encoding masks", console=CONSOLE, transient=True, disable=tell is not None):
+            if tell is not None:
+                tell(f"Encoding masks with CLIP, once for all texts: view {view + 1} of {count} …")
             masks = datamanager.mask_set(view)
             if masks is None or len(masks := masks.select(masks.areas > 0)) == 0:
                 continue
             camera = datamanager.camera(view)
-            image = self.feature_image(camera)
-            gates.append(self.mask_gates(self.info, to_camera(camera).K, masks))
-            features.append(mask_features(image, gates[-1], masks))
-            selected.append(selected_anchors(anchors, features[-1], gates[-1], options.anchor_similarity).cpu())
+            with held:
+                anchors = self.gauss_params["affinity"].detach()[chosen]
+                image = self.feature_image(camera)
+                gates.append(self.mask_gates(self.info, to_camera(camera).K, masks))
+                features.append(mask_features(image, gates[-1], masks))
+                selected.append(selected_anchors(anchors, features[-1], gates[-1], options.anchor_similarity).cpu())
             clip.append(encode_masks(datamanager.cached_train[view]["image"].cpu(), masks, encoder))
         if not clip:
             raise GsegError("No training view has a mask, and text prompts are answered by those masks.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +234,27 @@ class SegmentController:
             mask[drawn] = rectangle(scene.splats.subset(drawn), camera, corner, opposite, visible_only)
             count = self._select(session, mask, mode)
         return f"Rectangle: {count:,} Gaussians selected ({1000 * (time.perf_counter() - started):.0f} ms)"
+
+    def find(self, text: str, search: Callable[[str], Tensor], mode: Mode = "set") -> str:
+        """Select what a text means.
+
+        Args:
+            text: in words.
+            search: answers bool [N] over the model's Gaussians; called without the lock, for it may take minutes.
+            mode: how the answer meets the selection.
+
+        Raises:
+            GsegError: the search fails, or training changed the number of Gaussians meanwhile.
+        """
+        started = time.perf_counter()
+        found = search(text)
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            if len(found) != len(session.splats):
+                raise GsegError("Training changed the number of Gaussians meanwhile. Ask again.")
+            mask = found[scene.source.clamp_min(0)] & (scene.source >= 0) & scene.drawn
+            count = self._select(session, mask, mode)
+        return f"“{text}”: {count:,} Gaussians selected ({time.perf_counter() - started:.1f} s)"
 
     # ------------------------------------------------------------------------------------------- set algebra
 

@@ -30,7 +30,9 @@ from gseg_ns.editing.operations import (
     Transform,
 )
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.text import CLIP
 from gseg_ns.models.edited_run import is_run, take_object
+from gseg_ns.models.text_search import TextSearch, can_search
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.selection import Mode
@@ -108,7 +110,7 @@ class SegmentPanel(ViewerControl):
             "Keep picking", False, hint="Stay in this mode after a click. The camera does not move meanwhile."
         )
         self._mode = gui.add_dropdown(
-            "Rectangle, groups", ("set", "add", "remove", "intersect"), hint="How they meet the selection"
+            "Mode", ("set", "add", "remove", "intersect"), hint="How rectangles, groups and texts meet the selection"
         )
         self._visible = gui.add_checkbox("Visible only", True, hint="The rectangle leaves out what is behind")
         if self._model.has_scales:
@@ -118,11 +120,31 @@ class SegmentPanel(ViewerControl):
             self._scale.on_update(lambda _: self._do(lambda: self._rescale(float(self._scale.value))))
         if self._model.prompts_by_feature:
             self._threshold = gui.add_slider(
-                "Threshold", 0.0, 1.0, 0.01, controller.threshold, hint="Least cosine with what was clicked; lower selects more"
+                "Threshold",
+                0.0,
+                1.0,
+                0.01,
+                controller.threshold,
+                hint="Least cosine with the clicked; lower selects more",
             )
             self._threshold.on_update(
                 lambda _: self._do(lambda: controller.reprompt(threshold=float(self._threshold.value)))
             )
+
+        if can_search(self._model):
+            self._build_text(gui)
+
+    def _build_text(self, gui: viser.GuiApi) -> None:
+        search = TextSearch(self._model, self.viewer.pipeline.datamanager, self._config.parent, self.viewer.train_lock)
+        text = gui.add_text("Text", "", hint="What is wanted, in words. The first time, all masks are encoded")
+        clip = gui.add_text("CLIP", CLIP, hint="CLIP model: a name of the Hugging Face hub, or a folder")
+
+        def find(words: str) -> Tensor:
+            return search.find(words, clip.value.strip(), self._say)
+
+        gui.add_button("Find by text").on_click(
+            lambda _: self._do(lambda: self._controller.find(text.value.strip(), find, self._chosen_mode()))
+        )
 
     def _build_selection(self, gui: viser.GuiApi) -> None:
         controller = self._controller
@@ -146,7 +168,6 @@ class SegmentPanel(ViewerControl):
         )
 
     def _build_groups(self, gui: viser.GuiApi) -> None:
-        controller = self._controller
         gui.add_button("Segment everything", hint="List the groups and show them in colour").on_click(
             lambda _: self._do(self._segment_everything)
         )
@@ -155,9 +176,7 @@ class SegmentPanel(ViewerControl):
         for label, acts in (("This group", ("Pick", "Hide")), ("Of groups", ("Isolate", "Show all"))):
             _buttons(gui, label, acts, lambda act: self._do(lambda: self._on_group(act)))
         name = gui.add_text("Group name", "")
-        gui.add_button("Rename group").on_click(
-            lambda _: self._do(lambda: self._rename(name.value))
-        )
+        gui.add_button("Rename group").on_click(lambda _: self._do(lambda: self._rename(name.value)))
 
     def _build_edits(self, gui: viser.GuiApi) -> None:
         controller = self._controller
@@ -193,7 +212,7 @@ class SegmentPanel(ViewerControl):
 
         kinds: dict[str, Any] = {"Move": Transform, "Copy": Duplicate}
         _buttons(gui, "Place", tuple(kinds), lambda what: self._edit(lambda: placed(kinds[what])))
-        source = gui.add_text("Swap with", "", hint="A saved selection, a PLY, or an object of another run: …/config.yml#3")
+        source = gui.add_text("Swap with", "", hint="Saved selection, PLY, or …/config.yml#3 of another run")
         gui.add_button("Swap").on_click(lambda _: self._edit(lambda: self._swap(source.value.strip())))
 
     def _build_export(self, gui: viser.GuiApi) -> None:

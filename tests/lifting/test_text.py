@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -155,28 +154,12 @@ def test_bad_input(tmp_path: Path) -> None:
         VoteGraph.read(tmp_path / "graph.npz")
 
 
-def test_a_tiny_random_clip() -> None:
-    transformers: Any = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.CLIPConfig(
-        text_config={**sizes, "vocab_size": 64, "max_position_embeddings": 16, "eos_token_id": 1, "bos_token_id": 0},
-        vision_config={**sizes, "image_size": 16, "patch_size": 8},
-        projection_dim=12,
-    )
-
-    def tokenizer(texts: list[str], **_: Any) -> dict[str, Tensor]:
-        rows = [[0, *(ord(letter) % 60 + 2 for letter in text[:10]), 1] for text in texts]
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [1] * (longest - len(row)) for row in rows])
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-    encoder = ClipEncoder(transformers.CLIPModel(config), tokenizer)
+def test_a_tiny_random_clip(tiny_clip: ClipEncoder) -> None:
     image = torch.randint(0, 256, (12, 16, 3), dtype=torch.uint8)
-    features = encode_masks(image, two_masks(), encoder, batch=1)
+    features = encode_masks(image, two_masks(), tiny_clip, batch=1)
     assert features.shape == (2, 12)
     assert features.dtype == torch.half
     torch.testing.assert_close(features.float().norm(dim=1), torch.ones(2), atol=2e-3, rtol=0)
-    assert text_feature(encoder, "a mug").shape == (12,)
+    assert text_feature(tiny_clip, "a mug").shape == (12,)
     with pytest.raises(GsegError, match="could not be loaded"):
         ClipEncoder.load("/nonexistent/clip")

@@ -1,0 +1,138 @@
+"""Texts asked of a saga run, with a tiny random CLIP: it knows no words, but everything around it is as in earnest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.affinity_training import AffinityOptions
+from gseg_ns.lifting.text import ClipEncoder, VoteOptions
+from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.method_configs.saga import saga
+from gseg_ns.models.text_search import TextSearch, can_search
+
+STEPS, START = 40, 30
+VOTES = VoteOptions(min_cluster_size=4, anchors_at_least=300)
+
+
+class Watched:
+    """A lock that knows whether it is held."""
+
+    def __init__(self) -> None:
+        self.held, self.taken = False, 0
+
+    def __enter__(self) -> None:
+        assert not self.held
+        self.held, self.taken = True, self.taken + 1
+
+    def __exit__(self, *_: Any) -> None:
+        self.held = False
+
+
+@pytest.fixture
+def trainer(make_trainer: Callable[..., Any], small_scene: Path) -> Any:
+    return make_trainer(saga, small_scene, affinity=AffinityOptions(num_pixels=400, num_scales=3))
+
+
+@pytest.fixture
+def loads(tiny_clip: ClipEncoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the CLIP models that are loaded, each of which is the tiny one."""
+    names: list[str] = []
+
+    def load(name: str, device: Any = "cpu") -> ClipEncoder:
+        names.append(name)
+        return tiny_clip
+
+    monkeypatch.setattr(ClipEncoder, "load", staticmethod(load))
+    return names
+
+
+def test_texts_of_a_run(
+    trainer: Any, step: Callable[..., Any], loads: list[str], tiny_clip: ClipEncoder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pipeline = trainer.pipeline
+    lock, told = Watched(), []
+    views = len(pipeline.datamanager.train_dataset)
+    folder = tmp_path / "run"
+    search = TextSearch(pipeline.model, pipeline.datamanager, folder, lock, VOTES)
+    images = tiny_clip.images
+    monkeypatch.setattr(tiny_clip, "images", lambda pictures: (_free(lock), images(pictures))[1])
+
+    assert can_search(pipeline.model)
+    step(trainer, 0)
+    with pytest.raises(GsegError, match="not trained yet"):
+        search.find("a mug", "clip", told.append)
+
+    # in the middle of training nothing is kept on disk, for the features change
+    for number in range(1, START + 3):
+        step(trainer, number)
+    training = pipeline.model.training
+    assert search.find("a mug", "clip", told.append).shape == (pipeline.model.num_points,)
+    assert pipeline.model.training == training
+    assert not folder.exists()
+    assert told[-1] == f"Encoding masks with CLIP, once for all texts: view {views} of {views} …"
+    assert loads == ["clip"]
+    assert lock.taken >= views  # view by view, not once for all
+
+    for number in range(START + 3, STEPS):
+        step(trainer, number)
+    pipeline.eval()
+    told.clear()
+    first = search.find("a mug", "clip", told.append)
+    assert len(told) == views
+    told.clear()
+    assert torch.equal(search.find("a mug", "clip", told.append), first)
+    assert not told
+    again = TextSearch(pipeline.model, pipeline.datamanager, folder, options=VOTES)
+    assert torch.equal(again.find("a mug", "clip", told.append), first)
+    assert told == ["Loading the CLIP model clip …"]
+    # another CLIP model sees other things in the masks
+    again.find("a mug", "other", told.append)
+    assert len(told) == 2 + views
+    assert len(list(folder.iterdir())) == 2
+
+
+def _free(lock: Watched) -> None:
+    assert not lock.held, "CLIP works while training waits"
+
+
+def test_one_text_at_a_time(
+    trainer: Any, step: Callable[..., Any], loads: list[str], tiny_clip: ClipEncoder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for number in range(STEPS):
+        step(trainer, number)
+    search = TextSearch(trainer.pipeline.model, trainer.pipeline.datamanager, tmp_path, options=VOTES)
+    begun, go_on = threading.Event(), threading.Event()
+    texts = tiny_clip.texts
+
+    def slow(words: Any) -> Any:
+        begun.set()
+        go_on.wait(60)
+        return texts(words)
+
+    monkeypatch.setattr(tiny_clip, "texts", slow)
+    thread = threading.Thread(target=search.find, args=("a mug", "clip"))
+    thread.start()
+    assert begun.wait(60)
+    with pytest.raises(GsegError, match="Another text"):
+        search.find("a cup", "clip")
+    go_on.set()
+    thread.join()
+    with pytest.raises(GsegError, match="empty"):
+        search.find("  ", "clip")
+    search.find("a cup", "clip")
+
+
+def test_methods_without_features(make_trainer: Callable[..., Any], small_scene: Path, tmp_path: Path) -> None:
+    pipeline = make_trainer(gaga, small_scene).pipeline
+    assert not can_search(pipeline.model)
+    with pytest.raises(GsegError, match="no features"):
+        TextSearch(pipeline.model, pipeline.datamanager, tmp_path)
