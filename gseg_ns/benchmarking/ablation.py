@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gseg_ns.benchmarking.closed_form import Association
 from gseg_ns.benchmarking.published import TABLES, Row, Table
 from gseg_ns.benchmarking.quality import CEILING, GEOMETRY_FRACTION, ORDERS, TWO_PHASES, Runner, SceneData
+from gseg_ns.benchmarking.stand_in import embedding_options
 from gseg_ns.benchmarking.training import TrainSettings
 from gseg_ns.benchmarking.verdicts import PairVerdict, order_verdicts
+from gseg_ns.errors import GsegError
 
 
 @dataclass
@@ -42,10 +44,27 @@ def judge(table: Table, measured: Mapping[str, Sequence[dict[str, Any]]]) -> dic
     """The order of each pair of rows, by each metric of a table."""
     verdicts = {}
     for column, metric in enumerate(table.metrics):
-        values = {name: [scores[metric] for scores in seeds] for name, seeds in measured.items() if seeds}
+        scored = {name: [scores[metric] for scores in seeds if metric in scores] for name, seeds in measured.items()}
+        values = {name: seeds for name, seeds in scored.items() if seeds}
         published = {row.name: row.published[column] for row in table.rows if row.published is not None}
         verdicts[metric] = order_verdicts(values, published, table.claims)
     return verdicts
+
+
+def with_levels(table: Table, levels: Sequence[str]) -> Table:
+    """A column of click scores for each level of ground truth, where there are several (see `click_scores`)."""
+    if len(levels) < 2:
+        return table
+    columns = [
+        (column, name)
+        for column, metric in enumerate(table.metrics)
+        for name in ([f"{metric}_{level}" for level in levels] if metric.startswith("click_") else [metric])
+    ]
+    rows = [
+        row if row.published is None else replace(row, published=tuple(row.published[column] for column, _ in columns))
+        for row in table.rows
+    ]
+    return replace(table, metrics=tuple(name for _, name in columns), rows=tuple(rows))
 
 
 def run_ablation(
@@ -57,6 +76,7 @@ def run_ablation(
     geometry: Path | None = None,
     frame: str = "nerfstudio",
     options: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> tuple[list[Outcome], list[Path]]:
     """Rerun a paper's ablation tables on a scene.
 
@@ -65,18 +85,22 @@ def run_ablation(
 
     Args:
         runner: trains and scores.
-        method: gaga, saga, unified-lift or gradiseg.
+        method: gaga, saga, saga-v1, unified-lift or gradiseg.
         scene: the scene.
         iterations: length of a whole run.
         seeds: of the trained rows, and of the geometry where it is trained.
         geometry: Gaussians to use (two-phase methods); None: trained first, by gaga.
         frame: coordinates of a PLY given as `geometry`.
         options: further options of every `ns-train`.
+        only: names of the rows to run; all where none is named.
 
     Returns:
         the tables, and the geometries that were used (none for methods that train their own).
     """
     scene.key  # noqa: B018  a missing folder is told before anything is trained
+    names = [row.name for table in TABLES[method] for row in table.rows]
+    if unknown := [name for name in only if name not in names]:
+        raise GsegError(f"{method} has no row {unknown[0]!r}: it has {', '.join(dict.fromkeys(names))}")
     geometries: dict[int, Path] = {}
     if method in TWO_PHASES:
         if geometry is not None:
@@ -102,11 +126,14 @@ def run_ablation(
         )
         return runner.trained(scene, settings, "" if shared is None else str(shared.resolve()))
 
+    if method == "saga-v1" and not any("embeddings-dir" in entry for entry in options):
+        options = (*options, *embedding_options(scene.folder, scene.masks, runner.output / "stand_in_embeddings"))
     outcomes = []
-    for table in TABLES[method]:
+    levels = [Path(folder).name for folder in runner.clicks]
+    for table in (with_levels(table, levels) for table in TABLES[method]):
         measured: dict[str, list[dict[str, Any]]] = {}
         for row in table.rows:
-            if row.association is None and row.options is None:
+            if (row.association is None and row.options is None) or (only and row.name not in only):
                 continue
             results = [measure(row, seed) for seed in seeds]
             found = [result for result in results if result is not None]

@@ -99,11 +99,14 @@ GAGA = (
 _NO_SMOOTHING = option("affinity.neighbours", 1)
 _NO_NORM = option("affinity.norm-weight", 0)
 
+_CLICKS = ("click_iou", "click_near", "click_clean_iou", "click_clean_near")
+"""What the papers' pictures show: a click selects the object, and nothing far from it."""
+
 SAGA = (
     Table(
         "smoothing and feature norm",
         "SAGA (AAAI 2025), section 4.4: pictures (Figure 5), no numbers",
-        ("iou", "mbiou"),
+        _CLICKS,
         (
             Row("full", options=()),
             Row("w/o smoothing", options=_NO_SMOOTHING),
@@ -115,14 +118,54 @@ SAGA = (
     Table(
         "loss terms and gate",
         "SAGA (AAAI 2025), section 3.4 and appendix A.1: no ablation published",
-        ("iou", "mbiou"),
+        _CLICKS,
         (
             Row("full", options=()),
             Row("w/o scale gate", options=option("scale-gate", False)),
             Row("w/o resampling of pairs", options=option("affinity.pairs.resample", False)),
             Row("w/o weights by mask size", options=option("affinity.pairs.reweight", False)),
-            Row("all cosines clipped (the paper's text)", options=option("affinity.pairs.clip-positive", True)),
         ),
+    ),
+    Table(
+        "where paper and official code differ, and ours",
+        "SAGA (AAAI 2025) and its code: nothing published",
+        _CLICKS,
+        (
+            Row("defaults", options=()),
+            Row("all cosines clipped (paper)", options=option("affinity.pairs.clip-positive", True)),
+            Row("norm squared (code)", options=option("affinity.norm-squared", True)),
+            Row("all 16 ranks each step (paper)", options=option("affinity.rank-share", 1.0)),
+            Row("pixels uniform (both)", options=option("affinity.balanced", 0.0)),
+            Row("smoothing across borders (both)", options=option("affinity.neighbour-agreement", 0.0)),
+        ),
+    ),
+)
+
+_NO_GUIDANCE = (*option("guidance-weight", 0), *option("clutter-weight", 0))
+_NO_CORRESPONDENCE = option("correspondence-weight", 0)
+_V1 = "SAGA, first version (arXiv 2312.00860v1)"
+
+SAGA_V1 = (
+    Table(
+        "loss terms",
+        f"{_V1}, Table 4, mean of NVOS",
+        ("click_iou",),
+        (
+            Row("full", (90.93,), options=()),
+            Row("w/o correspondence", (87.63,), options=_NO_CORRESPONDENCE),
+            Row("w/o SAM guidance", (79.81,), options=_NO_GUIDANCE),
+        ),
+    ),
+    Table(
+        "outliers, post-processing",
+        f"{_V1}, section 4.4: pictures (Figures 5 and 6), no numbers",
+        _CLICKS,
+        (
+            Row("full", options=()),
+            Row("w/o correspondence", options=_NO_CORRESPONDENCE),
+            Row("w/o SAM guidance", options=_NO_GUIDANCE),
+        ),
+        claims=(("full", "w/o correspondence"),),
     ),
 )
 
@@ -185,6 +228,7 @@ GRADISEG = (
 TABLES: dict[str, tuple[Table, ...]] = {
     "gaga": GAGA,
     "saga": SAGA,
+    "saga-v1": SAGA_V1,
     "unified-lift": UNIFIED_LIFT,
     "gradiseg": GRADISEG,
 }

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from gseg_ns.benchmarking.cells import CellStore, digest_files
+from gseg_ns.benchmarking.clicks import ClickProtocol
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm
 from gseg_ns.benchmarking.scoring import score_run
 from gseg_ns.benchmarking.training import Trainer, TrainSettings
 from gseg_ns.errors import GsegError
 
-TWO_PHASES = ("gaga", "saga")
+TWO_PHASES = ("gaga", "saga", "saga-v1")
 """Methods that freeze their geometry, and can take it from another run."""
 
 GEOMETRY_FRACTION = 0.75
@@ -89,6 +90,10 @@ class Runner:
     """At which methods with scales are evaluated"""
     say: Callable[[str], None] = lambda _: None
     """Told what happens."""
+    clicks: tuple[str, ...] = ()
+    """Folders of ground truth within a scene whose objects are clicked on; none: the ground truth of the scene"""
+    protocol: ClickProtocol = field(default_factory=ClickProtocol)
+    """Of the clicks."""
     failures: list[str] = field(default_factory=list)
     """Messages of cells that failed."""
     _prepared: tuple[Any, ClosedForm] | None = None
@@ -110,6 +115,7 @@ class Runner:
         settings = TrainSettings(
             settings.method, scene.folder.resolve(), scene.masks, settings.iterations, settings.seed, options
         )
+        clicks = self.clicks or (scene.ground_truth,)
         key = {
             "kind": "run",
             "name": scene.name,
@@ -118,6 +124,8 @@ class Runner:
             "iterations": settings.iterations,
             "options": list(options),
             "scale": self.scale,
+            "clicks": list(clicks),
+            "protocol": repr(self.protocol),
             "device": device_name(),
             **scene.key,
         }
@@ -127,7 +135,8 @@ class Runner:
         def compute() -> dict[str, Any]:
             self.say(f"{label}: training {settings.iterations} steps")
             run = self.train(settings, self.output, experiment)
-            scores = score_run(run.config_path, scene.folder / scene.ground_truth, self.scale)
+            folders = [scene.folder / clicked for clicked in clicks]
+            scores = score_run(run.config_path, scene.folder / scene.ground_truth, self.scale, folders, self.protocol)
             return {
                 **scores,
                 "seconds": run.seconds,

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gseg_ns.benchmarking.ablation import Outcome
+from gseg_ns.benchmarking.clicks import ClickedObject
 from gseg_ns.benchmarking.quality import CEILING, VOTE, Cells
 from gseg_ns.benchmarking.verdicts import MARGIN, spread
 from gseg_ns.files import atomic_path
@@ -21,6 +22,7 @@ COLUMNS = {
     "recall": ("recall", 1),
     "pq": ("PQ", 1),
     "mbiou": ("mBIoU", 1),
+    "click_iou": ("click IoU", 1),
     "psnr": ("PSNR", 2),
     "seconds": ("seconds", 0),
     "num_gaussians": ("Gaussians", 0),
@@ -30,7 +32,22 @@ COLUMNS = {
 
 PERCENTAGES = ("iou", "precision", "recall", "pq", "mbiou")
 
-NAMES = {"pooled_iou": "IoU (pooled)", "f_score": "F-score", **{key: name for key, (name, _) in COLUMNS.items()}}
+NAMES = {
+    "pooled_iou": "IoU (pooled)",
+    "f_score": "F-score",
+    "click_near": "near",
+    "click_clean_iou": "cleaned click IoU",
+    "click_clean_near": "cleaned near",
+    **{key: name for key, (name, _) in COLUMNS.items()},
+}
+
+
+def metric_name(metric: str) -> str:
+    """What a metric is called in tables; those of one level of ground truth with the level's name."""
+    if metric in NAMES:
+        return NAMES[metric]
+    whole, _, level = metric.rpartition("_")
+    return f"{level} {NAMES[whole]}"
 
 
 def format_seeds(values: Sequence[float], decimals: int) -> str:
@@ -133,7 +150,7 @@ def ablation_table(outcome: Outcome) -> RichTable:
     table = RichTable(title=f"{outcome.table.title}\n[dim]published: {outcome.table.source}[/]")
     table.add_column("row", no_wrap=True)
     for metric in outcome.table.metrics:
-        table.add_column(f"{NAMES[metric]}\nmeasured", justify="right", no_wrap=True)
+        table.add_column(f"{metric_name(metric)}\nmeasured", justify="right", no_wrap=True)
         table.add_column("\npublished", justify="right", no_wrap=True)
     table.add_column("\ngroups", justify="right")
     table.add_column("\nseconds", justify="right")
@@ -141,7 +158,7 @@ def ablation_table(outcome: Outcome) -> RichTable:
         results = outcome.measured.get(row.name, [])
         cells = []
         for column, metric in enumerate(outcome.table.metrics):
-            cells.append(format_seeds([result[metric] for result in results], 1))
+            cells.append(format_seeds([result[metric] for result in results if metric in result], 1))
             cells.append("-" if row.published is None else f"{row.published[column]:.1f}")
         cells.append(format_seeds([result["num_pred"] for result in results], 0))
         cells.append(format_seeds([result["seconds"] for result in results], 1))
@@ -154,7 +171,7 @@ def verdict_lines(outcome: Outcome) -> list[str]:
     lines = []
     for metric, pairs in outcome.verdicts.items():
         counts = {kind: sum(pair.outcome == kind for pair in pairs) for kind in ("agrees", "differs", "tie")}
-        line = f"{NAMES[metric]}: of {len(pairs)} pairs {counts['agrees']} in the published order, "
+        line = f"{metric_name(metric)}: of {len(pairs)} pairs {counts['agrees']} in the published order, "
         line += f"{counts['differs']} in the other, {counts['tie']} within {MARGIN} points or the spread"
         for kind in ("differs", "tie"):
             named = [
@@ -169,6 +186,30 @@ def verdict_lines(outcome: Outcome) -> list[str]:
 
 def _signed(difference: float | None) -> str:
     return "in words" if difference is None else f"{difference:+.1f}"
+
+
+def clicks_table(levels: Mapping[str, Sequence[ClickedObject]], objects: bool = False) -> RichTable:
+    """Clicks on the objects of each level of ground truth: means over objects, with a row an object where wanted."""
+    from rich.table import Table as RichTable
+
+    clean = any(entry.clean_iou is not None for entries in levels.values() for entry in entries)
+    fields = ["iou", "ceiling", "near", *(("clean_iou", "clean_near") if clean else ()), "scale"]
+    table = RichTable(title="Single clicks on objects: IoU on the test views, percent")
+    table.add_column("ground truth", no_wrap=True)
+    table.add_column("objects", justify="right")
+    for heading in ("click IoU", "ceiling", "near", *(("cleaned", "cleaned near") if clean else ()), "scale"):
+        table.add_column(heading, justify="right")
+    for level, entries in levels.items():
+        if not entries:
+            continue
+        values = [[float(getattr(entry, name)) for entry in entries] for name in fields]
+        decimals = [2 if name == "scale" else 1 for name in fields]
+        means = (f"{fmean(column):.{places}f}" for column, places in zip(values, decimals, strict=True))
+        table.add_row(level, str(len(entries)), *means, end_section=not objects)
+        for row, entry in enumerate(entries if objects else ()):
+            cells = (f"{column[row]:.{places}f}" for column, places in zip(values, decimals, strict=True))
+            table.add_row(f"  {entry.name}", "", *cells, end_section=row == len(entries) - 1)
+    return table
 
 
 def orders_table(results: Mapping[tuple[str, str], Mapping[str, Any]]) -> RichTable:

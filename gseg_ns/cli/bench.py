@@ -43,6 +43,8 @@ class Quality:
     """One run of each method and scene a seed"""
     share_geometry: bool = False
     """gaga and saga: the later one takes the geometry of the earlier one and trains features only"""
+    clicks: list[str] = field(default_factory=list)
+    """Label map folders of each scene whose objects are clicked on once (click IoU); --ground-truth unless given"""
     scale: float | None = None
     """Granularity in [0, 1] at which methods with scales are scored; their default unless given"""
     train_options: str = ""
@@ -61,7 +63,7 @@ class Quality:
         names = [scene.name for scene in scenes]
         if len(set(names)) < len(names):
             raise GsegError(f"Two of the scenes have one name ({', '.join(names)}): rename a folder")
-        runner = _runner(self.output, self.redo, self.scale)
+        runner = _runner(self.output, self.redo, self.scale, self.clicks)
         options = shlex.split(self.train_options)
         methods = list(dict.fromkeys(self.methods))
         cells = run_quality(runner, scenes, methods, self.iterations, self.seeds, options, self.share_geometry)
@@ -89,10 +91,11 @@ class Ablation:
     """Rerun a paper's ablation tables on a scene, beside the published numbers, with a verdict on the order of rows.
 
     gaga's rows are associations: they are voted in closed form on one geometry, in seconds each, also with the views in
-    other orders. Rows of the other papers are trained; saga's share one geometry.
+    other orders. Rows of the other papers are trained; those of saga and saga-v1 share one geometry, and are scored by
+    single clicks on objects. Where SAM's embeddings for saga-v1 are missing, stand-ins are made that say less.
     """
 
-    method: Annotated[Literal["gaga", "saga", "unified-lift", "gradiseg"], tyro.conf.Positional]
+    method: Annotated[Method, tyro.conf.Positional]
     """Whose tables"""
     scene: Path
     """Scene folder, with images, masks and ground truth"""
@@ -103,13 +106,18 @@ class Ablation:
     ground_truth: str = "gt/instance"
     """Folder of label maps within the scene, with ids that agree over the views"""
     geometry: Path | None = None
-    """Trained Gaussians of this scene, for gaga and saga: a 3DGS PLY or a run. Without it they are trained first"""
+    """Trained Gaussians of this scene, for gaga, saga and saga-v1: a 3DGS PLY or a run; trained first unless given"""
     geometry_frame: Literal["nerfstudio", "original"] = "nerfstudio"
     """Coordinates of a PLY: Nerfstudio's normalised frame of the scene, or that of the capture's own poses"""
     iterations: int = 3000
     """Length of a whole run in steps"""
     seeds: list[int] = field(default_factory=lambda: [0])
     """One run of each trained row a seed"""
+    rows: list[str] = field(default_factory=list)
+    """Names of the rows to run; all unless given"""
+    clicks: list[str] = field(default_factory=list)
+    """Label map folders of the scene whose objects are clicked on (saga, saga-v1), a column each; --ground-truth unless
+    given"""
     scale: float | None = None
     """Granularity in [0, 1] at which saga is scored; its default unless given"""
     train_options: str = ""
@@ -120,15 +128,17 @@ class Ablation:
     def main(self) -> None:
         """Fill the tables."""
         from gseg_ns.benchmarking.ablation import run_ablation, run_orders
-        from gseg_ns.benchmarking.quality import SceneData
+        from gseg_ns.benchmarking.clicks import ClickProtocol
+        from gseg_ns.benchmarking.quality import TWO_PHASES, SceneData
         from gseg_ns.benchmarking.tables import ablation_table, orders_table, verdict_lines
         from gseg_ns.cli.console import CONSOLE
 
         _check_numbers(self.iterations, self.seeds)
-        if self.geometry is not None and self.method not in ("gaga", "saga"):
+        if self.geometry is not None and self.method not in TWO_PHASES:
             raise GsegError(f"{self.method} trains its geometry with its features: leave --geometry out")
         scene = SceneData(self.scene, self.masks, self.ground_truth)
-        runner = _runner(self.output, self.redo, self.scale)
+        runner = _runner(self.output, self.redo, self.scale, self.clicks)
+        runner.protocol = ClickProtocol(clean=self.method in ("saga", "saga-v1"))
         outcomes, geometries = run_ablation(
             runner,
             self.method,
@@ -138,6 +148,7 @@ class Ablation:
             self.geometry,
             self.geometry_frame,
             shlex.split(self.train_options),
+            self.rows,
         )
         result: dict[str, Any] = {
             "method": self.method,
@@ -161,13 +172,48 @@ class Ablation:
 
 
 @dataclass
+class Clicks:
+    """Click once on each object of a trained run and score what is selected, on the test views."""
+
+    load_config: Path
+    """config.yml of the run"""
+    ground_truth: list[Path]
+    """Folders of label maps of training and test views, one a level: parts, objects, groups"""
+    scales: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Granularities in [0, 1] that a click may choose from, for methods that have them"""
+    threshold: float = 0.75
+    """Least cosine, for methods that answer by features"""
+    seed: int = 0
+    """Of the places of the clicks"""
+    clean: bool = False
+    """Score the selections after post-processing too"""
+    objects: bool = False
+    """A row for each object too"""
+
+    def main(self) -> None:
+        """Print the table."""
+        from gseg_ns.benchmarking.clicks import ClickProtocol, score_clicks
+        from gseg_ns.benchmarking.tables import clicks_table
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.models.runs import load_run
+
+        run = load_run(self.load_config)
+        protocol = ClickProtocol(scales=self.scales, threshold=self.threshold, seed=self.seed, clean=self.clean)
+        scores = {folder.name: score_clicks(run, folder, protocol) for folder in self.ground_truth}
+        if not any(scores.values()):
+            raise GsegError("No object of the ground truth is shown by both training and test views: names must match")
+        CONSOLE.print(clicks_table(scores, self.objects), soft_wrap=False)
+
+
+@dataclass
 class Bench:
-    """Tables of quality, and the papers' ablations, that anyone can rerun."""
+    """Tables of quality, the papers' ablations, and clicks on objects, that anyone can rerun."""
 
     command: tyro.conf.OmitSubcommandPrefixes[
         Union[  # noqa: UP007  tyro reads the members' annotations
             Annotated[Quality, tyro.conf.subcommand("quality")],
             Annotated[Ablation, tyro.conf.subcommand("ablation")],
+            Annotated[Clicks, tyro.conf.subcommand("clicks")],
         ]
     ]
 
@@ -183,7 +229,7 @@ def _check_numbers(iterations: int, seeds: list[int]) -> None:
         raise GsegError(f"--seeds {' '.join(map(str, seeds))}: give one or more, all different")
 
 
-def _runner(output: Path, redo: bool, scale: float | None) -> Runner:
+def _runner(output: Path, redo: bool, scale: float | None, clicks: list[str]) -> Runner:
     from gseg_ns.benchmarking.cells import CellStore
     from gseg_ns.benchmarking.quality import Runner
     from gseg_ns.benchmarking.training import ns_train
@@ -192,7 +238,7 @@ def _runner(output: Path, redo: bool, scale: float | None) -> Runner:
     def say(text: str) -> None:
         CONSOLE.print(text, markup=False)
 
-    return Runner(CellStore(output / "cells", redo, say), output / "runs", ns_train, scale, say)
+    return Runner(CellStore(output / "cells", redo, say), output / "runs", ns_train, scale, say, clicks=tuple(clicks))
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -22,8 +22,9 @@ class SagaV1ModelConfig(AffinityModelConfig):
     """SAGA's first version: needs the image embeddings that SAM made beside the masks."""
 
     _target: type = field(default_factory=lambda: SagaV1Model)
-    embeddings_dir: Path = Path("embeddings")
-    """Folder of image embeddings (.npz), relative to the scene, named as the masks"""
+    embeddings_dir: Path | None = None
+    """Folder of image embeddings (.npz, named as the masks), relative to where the mask folder is; unless given, the
+    mask folder's name with _embeddings, where `gseg masks --embeddings` puts them"""
     guidance_weight: float = 1.0
     """Weight of the SAM-guidance loss; 0 leaves it out, and needs no embeddings"""
     correspondence_weight: float = 1.0
@@ -66,7 +67,8 @@ class SagaV1Model(AffinityModel):
     def _find_embeddings(self) -> dict[int, Path]:
         masks = self.masks()
         folder = MaskFolder(masks.masks_path)
-        root = masks.masks_path.parent / self.config.embeddings_dir
+        named = self.config.embeddings_dir or f"{masks.masks_path.name}_embeddings"
+        root = masks.masks_path.parent / named
         found = {}
         for view, image in enumerate(masks.train_dataset.image_filenames):
             mask = folder.find(image)
@@ -76,7 +78,7 @@ class SagaV1Model(AffinityModel):
             if not path.is_file():
                 raise GsegError(
                     f"saga-v1 is guided by SAM's image embeddings, and {path} is missing. Make the masks with SAM and "
-                    "its embeddings, or train without: --pipeline.model.guidance-weight 0"
+                    "`gseg masks --embeddings`, or train without: --pipeline.model.guidance-weight 0"
                 )
             found[view] = path
         return found

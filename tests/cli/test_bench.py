@@ -107,6 +107,7 @@ def test_gaga_ablation_needs_no_training(
         (["quality", "--iterations", "0"], "give at least 1"),
         (["quality", "--masks", "nothing"], "nothing is not a folder"),
         (["ablation", "gradiseg", "--geometry", "some.ply"], "leave --geometry out"),
+        (["ablation", "saga", "--rows", "w/o everything"], "has no row"),
     ],
 )
 def test_bad_input_is_told_before_training(

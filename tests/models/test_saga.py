@@ -157,7 +157,7 @@ def test_text_votes(trained: Any) -> None:
 def test_v1_trains_with_guidance(make_trainer: Make, small_scene: Path, step: Step, tmp_path: Path) -> None:
     scene = tmp_path / "scene"
     shutil.copytree(small_scene, scene)
-    embeddings(scene, scene / "embeddings")
+    embeddings(scene, scene / "masks_embeddings")
     trainer = make_trainer(saga_v1, scene)
     train(trainer, step, 0, START)
     model = trainer.pipeline.model

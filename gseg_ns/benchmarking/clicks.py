@@ -1,0 +1,274 @@
+"""Click IoU: what a single click on an object selects in 3D, seen from views that nobody clicked on.
+
+For each ground-truth object one training view that shows it well and three points of its interior there (seeded, see
+`gseg_ns.evaluation.clicks`); each point alone is a prompt. Methods with scales answer at three fixed ones, and the one
+with the best IoU on the clicked view is taken, as a user would. Scored is the IoU of the selection rendered on the test
+views, the pixels of all views together; the mean is over the clicks of an object, then over objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gseg_ns.benchmarking.closed_form import CHANNELS, project_splats
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.errors import GsegError
+from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
+from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.evaluation.overlap import resize_nearest
+from gseg_ns.rendering import Camera, rasterize_to_pixels, vote
+from gseg_ns.selection.postprocess import ball_query, statistical_filter
+from gseg_ns.selection.prompts import pixel_index, select
+
+if TYPE_CHECKING:
+    from gseg_ns.models.runs import Run
+
+
+@dataclass(frozen=True)
+class ClickProtocol:
+    """How runs are clicked."""
+
+    scales: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Granularities that a click may choose from, for methods that have them"""
+    threshold: float = 0.75
+    """Least cosine, for methods that answer by features"""
+    clicks: int = 3
+    """Clicks on each object"""
+    seed: int = 0
+    """Of where they are"""
+    clean: bool = False
+    """Score the selections after post-processing too (statistical filter, ball query)"""
+
+
+@dataclass(frozen=True)
+class ClickedObject:
+    """The clicks on one object, means over them; percent."""
+
+    name: int
+    iou: float
+    ceiling: float
+    """IoU of the Gaussians that the ground truth of the training views votes for."""
+    near: float
+    """Part of the selected Gaussians that are not far from the object: within its box, enlarged by the box's own size
+    on every side. 100 for an empty selection."""
+    scale: float
+    """The chosen one; 0 for methods without."""
+    clean_iou: float | None = None
+    """The same after post-processing."""
+    clean_near: float | None = None
+
+
+def score_clicks(run: Run, ground_truth: Path, protocol: ClickProtocol | None = None) -> list[ClickedObject]:
+    """Click on the objects of a run.
+
+    Args:
+        run: of any method.
+        ground_truth: folder of label maps of training and test views, named as the images. `scene.json` beside the
+            folder may say which parts belong to object 0, the background; they are not clicked on.
+        protocol: see there.
+
+    Returns:
+        one entry an object that training and test views show; none where the folder has no map of a training view.
+
+    Raises:
+        GsegError: the folder is missing or damaged.
+    """
+    return _Clicks(run, ground_truth, protocol or ClickProtocol()).score()
+
+
+def summary(objects: Sequence[ClickedObject]) -> dict[str, float]:
+    """Means over objects as scores: `click_iou`, `click_ceiling`, `click_near`, and those after cleaning where known.
+
+    Empty where there are no objects.
+    """
+    if not objects:
+        return {}
+    names = ["iou", "ceiling", "near", *(("clean_iou", "clean_near") if objects[0].clean_iou is not None else ())]
+    return {f"click_{name}": fmean(getattr(entry, name) for entry in objects) for name in names}
+
+
+def click_scores(run: Run, ground_truths: Sequence[Path], protocol: ClickProtocol | None = None) -> dict[str, float]:
+    """Click on the objects of several ground truths, e.g. parts, objects and groups.
+
+    Returns:
+        `summary`, as means over the ground truths; where there are several, the scores of each too, as
+        `click_iou_part` and so on by the names of the folders.
+    """
+    levels = {path.name: summary(score_clicks(run, path, protocol)) for path in ground_truths}
+    known = [scores for scores in levels.values() if scores]
+    result = {key: fmean(scores[key] for scores in known) for key in known[0]} if known else {}
+    if len(levels) > 1:
+        result |= {f"{key}_{level}": value for level, scores in levels.items() for key, value in scores.items()}
+    return result
+
+
+class _Clicks:
+    """One run and one ground truth."""
+
+    def __init__(self, run: Run, ground_truth: Path, protocol: ClickProtocol) -> None:
+        self.model = run.model
+        self.protocol = protocol
+        self.splats = run.model.splats()
+        files = id_files(ground_truth)
+
+        def views(split: Any) -> list[tuple[Camera, Tensor]]:
+            return [
+                (camera, resize_nearest(read_ids(files[stem]), camera.height, camera.width))
+                for stem, camera in ((stem, to_camera(camera)) for stem, camera, _ in run.views(split))
+                if stem in files
+            ]
+
+        self.train, self.test = views("train"), views("test")
+        background = background_ids(ground_truth)
+        shown = {int(i) for _, labels in self.test for i in labels.unique()} - {0} - background
+        self.clicks = draw_clicks([labels for _, labels in self.train], shown, protocol.clicks, protocol.seed)
+
+    @torch.no_grad()
+    def score(self) -> list[ClickedObject]:
+        """See `score_clicks`."""
+        if not self.clicks:
+            return []
+        names = torch.tensor([entry.name for entry in self.clicks])
+        truth = self._voted()
+        chosen, scales = zip(*(self._answers(entry) for entry in self.clicks), strict=True)  # [N, C] each
+        selections = [torch.cat(chosen, dim=1)]
+        if self.protocol.clean:
+            cleaned = [self._cleaned(mask) for mask in selections[0].T]
+            selections.append(torch.stack(cleaned, dim=1))
+        own = truth[:, None] == names.to(truth)
+        owners = names.repeat_interleave(self.protocol.clicks)
+        ceilings = self._pooled_iou(own, names)
+        ious = [self._pooled_iou(entry, owners).view(len(names), -1).mean(dim=1) for entry in selections]
+        nears = [self._near(entry, own).view(len(names), -1).mean(dim=1) for entry in selections]
+        return [
+            ClickedObject(
+                int(names[k]),
+                float(ious[0][k]),
+                float(ceilings[k]),
+                float(nears[0][k]),
+                fmean(scales[k]),
+                *((float(ious[1][k]), float(nears[1][k])) if self.protocol.clean else ()),
+            )
+            for k in range(len(names))
+        ]
+
+    def _voted(self) -> Tensor:
+        """The object that each Gaussian belongs to by the ground truth of the training views: [N], 0 = none."""
+        ids = torch.cat([labels.unique() for _, labels in self.train]).unique()
+        total = torch.zeros(len(self.splats), len(ids), device=self.splats.device)
+        for camera, labels in self.train:
+            dense = torch.searchsorted(ids, labels).to(self.splats.device)
+            vote(project_splats(self.splats, camera.to(self.splats.device)), dense, len(ids), out=total)
+        return torch.where(total.amax(dim=1) > 0, ids.to(total.device)[total.argmax(dim=1)], 0)
+
+    def _answers(self, clicks: ObjectClicks) -> tuple[Tensor, list[float]]:
+        """The selection of each click, bool [N, C], and the scale that was best for it."""
+        camera, labels = self.train[clicks.view]
+        meta = project_splats(self.splats, camera.to(self.splats.device))
+        here = labels.to(self.splats.device) == clicks.name
+        scales = self.protocol.scales if self.model.has_scales else (0.0,)
+        candidates = self._selected(meta, clicks.points, scales)  # [N, C * S]
+        scores = _iou(composite(meta, candidates.float()) > 0.5, here).view(len(clicks.points), len(scales))
+        best = scores.argmax(dim=1)
+        chosen = candidates.view(len(candidates), *scores.shape)[:, torch.arange(len(best)), best]
+        return chosen, [scales[int(index)] for index in best]
+
+    def _selected(self, meta: dict[str, Any], points: Tensor, scales: Sequence[float]) -> Tensor:
+        """What each click selects at each scale: bool [N, C * S]."""
+        model = self.model
+        features = model.gauss_params[model.main_feature].detach()
+        image = composite(meta, features)
+        pixels = image.flatten(0, 1)[pixel_index(points, meta["width"], meta["height"]).to(image.device)]
+        if not model.prompts_by_feature:
+            groups, beneath = model.gaussian_groups(), model.decode(pixels)
+            return (groups[:, None] == beneath) & (beneath > 0)
+        gates = [model.gate(scale) for scale in scales]
+        return torch.stack(
+            [
+                select(features, pixel[None], None, gate, self.protocol.threshold)[0]
+                for pixel in pixels
+                for gate in gates
+            ],
+            dim=1,
+        )
+
+    def _cleaned(self, mask: Tensor) -> Tensor:
+        # As `gseg select --clean`.
+        means = self.splats.means
+        return ball_query(means, statistical_filter(means, mask), quantile=0.99)
+
+    def _pooled_iou(self, selections: Tensor, names: Tensor) -> Tensor:
+        """IoU in percent of selections [N, K] with objects [K], over the pixels of all test views: [K]."""
+        common = torch.zeros(len(names), dtype=torch.double)
+        union = torch.zeros_like(common)
+        for camera, labels in self.test:
+            meta = project_splats(self.splats, camera.to(self.splats.device))
+            for columns in torch.arange(len(names)).split(CHANNELS):
+                seen = (composite(meta, selections[:, columns].float()) > 0.5).cpu()
+                there = labels[..., None] == names[columns]
+                common[columns] += (seen & there).sum(dim=(0, 1))
+                union[columns] += (seen | there).sum(dim=(0, 1))
+        return 100 * common / union.clamp_min(1)
+
+    def _near(self, selections: Tensor, own: Tensor) -> Tensor:
+        """Percent of each selection [N, K * C] that is near its object's own Gaussians [N, K]: [K * C]."""
+        means = self.splats.means
+        near = []
+        for k in range(own.shape[1]):
+            mine = means[own[:, k]]
+            for chosen in selections.view(len(means), own.shape[1], -1)[:, k].T:
+                if len(mine) == 0 or not bool(chosen.any()):
+                    near.append(100.0)
+                    continue
+                low, high = (mine.quantile(share, dim=0) for share in (0.01, 0.99))
+                within = (means[chosen] >= 2 * low - high) & (means[chosen] <= 2 * high - low)
+                near.append(100 * float(within.all(dim=1).float().mean()))
+        return torch.tensor(near)
+
+
+def background_ids(ground_truth: Path) -> set[int]:
+    """Ids of parts of the background, by `scene.json` beside the folder `part`; none where there is no such file.
+
+    Raises:
+        GsegError: the file is damaged.
+    """
+    path = ground_truth.parent / "scene.json"
+    if ground_truth.name != "part" or not path.is_file():
+        return set()
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
+        return {int(part["part_id"]) for part in parts if part["object_id"] == 0}
+    except (ValueError, KeyError, TypeError) as error:
+        raise GsegError(
+            f"{path} does not list parts with part_id and object_id ({error}): repair or remove it"
+        ) from error
+
+
+def composite(meta: dict[str, Any], values: Tensor) -> Tensor:
+    """Composite [N, D] values in a projected view: [H, W, D]."""
+    image, _ = rasterize_to_pixels(
+        meta["means2d"],
+        meta["conics"],
+        values[None].contiguous(),
+        meta["opacities"],
+        meta["width"],
+        meta["height"],
+        meta["tile_size"],
+        meta["isect_offsets"],
+        meta["flatten_ids"],
+    )
+    return image[0]
+
+
+def _iou(seen: Tensor, truth: Tensor) -> Tensor:
+    """IoU [K] of masks [H, W, K] with one [H, W]; 0 where both are empty."""
+    there = truth[..., None]
+    return (seen & there).sum(dim=(0, 1)) / (seen | there).sum(dim=(0, 1)).clamp_min(1)

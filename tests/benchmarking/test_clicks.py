@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gseg_ns.benchmarking.ablation import with_levels
+from gseg_ns.benchmarking.clicks import ClickProtocol, background_ids, click_scores, score_clicks
+from gseg_ns.benchmarking.published import TABLES
+from gseg_ns.benchmarking.tables import clicks_table, metric_name
+from gseg_ns.errors import GsegError
+from gseg_ns.masks import MaskFolder
+from gseg_ns.splats import Splats
+
+WIDTH, HEIGHT = 48, 32
+
+
+class Model:
+    """A wall of Gaussians before the camera; a left and a right object, which a coarse scale puts together."""
+
+    main_feature = "affinity"
+    has_scales = True
+    prompts_by_feature = True
+
+    def __init__(self) -> None:
+        y, x = torch.meshgrid(torch.arange(-1.1, 1.1, 0.07), torch.arange(-1.6, 1.6, 0.07), indexing="ij")
+        means = torch.stack([x.flatten(), y.flatten(), torch.full((x.numel(),), 3.0)], dim=1)
+        self.right = means[:, 0] > 0
+        one, other = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 1.0])
+        self.gauss_params = {"affinity": torch.where(self.right[:, None], other, one)}
+        self.means = means
+
+    def splats(self) -> Splats:
+        count = len(self.means)
+        return Splats(
+            means=self.means,
+            quats=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+            scales=torch.full((count, 3), 0.04).log(),
+            opacities=torch.full((count,), 4.0),
+            sh=torch.zeros(count, 1, 3),
+        )
+
+    def gate(self, scale: float) -> Tensor:
+        # The first channel is common to all, the others tell the halves apart.
+        return torch.tensor([1.0, 0.0, 0.0]) if scale > 0.5 else torch.tensor([0.0, 1.0, 1.0])
+
+    def gaussian_groups(self, scale: float | None = None) -> Tensor:
+        return self.right.long() + 1
+
+    def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
+        return (features[..., 2] > features[..., 1]).long() + 1
+
+
+class Run:
+    def __init__(self) -> None:
+        self.model = Model()
+
+    def views(self, split: str) -> Iterator[tuple[str, Any, None]]:
+        for name in ("a", "b") if split == "train" else ("c",):
+            yield name, name, None
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from gseg_ns.benchmarking import clicks
+    from gseg_ns.rendering import Camera
+
+    K = torch.tensor([[48.0, 0, WIDTH / 2], [0, 48.0, HEIGHT / 2], [0, 0, 1]])
+    monkeypatch.setattr(clicks, "to_camera", lambda _: Camera(torch.eye(4), K, WIDTH, HEIGHT))
+    return Run()
+
+
+def write(folder: Path, labels: np.ndarray) -> Path:
+    folder.mkdir(parents=True)
+    for name in "abc":
+        Image.fromarray(labels.astype(np.uint16)).save(folder / f"{name}.png")
+    return folder
+
+
+def halves() -> np.ndarray:
+    labels = np.full((HEIGHT, WIDTH), 4)
+    labels[:, WIDTH // 2 :] = 7
+    return labels
+
+
+def test_clicks_choose_the_scale_that_fits(run: Any, tmp_path: Path) -> None:
+    objects = score_clicks(run, write(tmp_path / "object", halves()))
+    assert [entry.name for entry in objects] == [4, 7]
+    assert all(entry.iou > 90 and entry.scale < 1 for entry in objects)
+    assert all(entry.ceiling >= entry.iou - 1 for entry in objects)
+    assert all(entry.near == 100 and entry.clean_iou is None for entry in objects)
+    [whole] = score_clicks(run, write(tmp_path / "group", np.full((HEIGHT, WIDTH), 2)))
+    assert whole.iou > 95
+    assert whole.scale == 1
+
+
+def test_without_a_scale_that_fits_the_score_is_poor(run: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "object", halves())
+    for entry in score_clicks(run, folder, ClickProtocol(scales=(1.0,))):
+        assert 40 < entry.iou < 60
+        assert entry.ceiling > 90
+
+
+def test_groups_answer_clicks_too(run: Any, tmp_path: Path) -> None:
+    run.model.prompts_by_feature = run.model.has_scales = False
+    assert all(entry.iou > 90 for entry in score_clicks(run, write(tmp_path / "object", halves())))
+
+
+def test_outliers_are_counted_and_cleaned(run: Any, tmp_path: Path) -> None:
+    far = run.model.means[:20] + torch.tensor([0.0, 0.0, -40.0])  # behind the camera: no view shows them
+    run.model.means = torch.cat([run.model.means, far])
+    run.model.right = torch.cat([run.model.right, torch.ones(20, dtype=torch.bool)])
+    features = run.model.gauss_params["affinity"]
+    run.model.gauss_params["affinity"] = torch.cat([features, torch.tensor([1.0, 0.0, 1.0]).expand(20, 3)])
+    left, right = score_clicks(run, write(tmp_path / "object", halves()), ClickProtocol(clean=True))
+    assert left.near == 100
+    assert 90 < right.near < 99
+    assert right.clean_near == 100
+    assert right.clean_iou is not None
+    assert right.clean_iou > 90
+
+
+def test_levels_are_columns(run: Any, tmp_path: Path) -> None:
+    folders = [write(tmp_path / "object", halves()), write(tmp_path / "group", np.full((HEIGHT, WIDTH), 2))]
+    scores = click_scores(run, folders)
+    assert scores["click_iou"] == pytest.approx((scores["click_iou_object"] + scores["click_iou_group"]) / 2)
+    assert "click_iou_object" not in click_scores(run, folders[:1])
+    table = with_levels(TABLES["saga-v1"][0], ["part", "object"])
+    assert table.metrics == ("click_iou_part", "click_iou_object")
+    assert table.rows[0].published == (90.93, 90.93)
+    assert metric_name(table.metrics[0]) == "part click IoU"
+    assert with_levels(TABLES["gaga"][0], ["part", "object"]) == TABLES["gaga"][0]
+    assert clicks_table({"object": score_clicks(run, folders[0])}, objects=True).row_count == 3
+
+
+def test_the_background_is_not_clicked(tmp_path: Path) -> None:
+    parts = [{"part_id": 4, "object_id": 0}, {"part_id": 7, "object_id": 3}]
+    (tmp_path / "scene.json").write_text(json.dumps({"parts": parts}))
+    assert background_ids(tmp_path / "part") == {4}
+    assert background_ids(tmp_path / "object") == set()
+    (tmp_path / "scene.json").write_text("{}")
+    with pytest.raises(GsegError, match=r"scene\.json"):
+        background_ids(tmp_path / "part")
+
+
+def test_ground_truth_of_test_views_only(run: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "object", halves())
+    for name in "ab":
+        (folder / f"{name}.png").unlink()
+    assert score_clicks(run, folder) == []
+    assert click_scores(run, [folder]) == {}
+
+
+def test_stand_in_embeddings(small_scene: Path, tmp_path: Path) -> None:
+    from gseg_ns.benchmarking.stand_in import embedding_options
+    from gseg_ns.lifting.sam_guidance import read_embedding
+
+    option, folder = embedding_options(small_scene, "masks", tmp_path)
+    assert option == "--pipeline.model.embeddings-dir"
+    files = sorted(Path(folder).rglob("*.npz"))
+    assert len(files) == len(MaskFolder(small_scene / "masks"))
+    embedding = read_embedding(files[0])
+    assert embedding.shape == (48, 64, 256)
+    stamps = [path.stat().st_mtime_ns for path in files]
+    embedding_options(small_scene, "masks", tmp_path)
+    assert stamps == [path.stat().st_mtime_ns for path in files]
+
+
+def test_embeddings_of_the_scene_are_preferred(tmp_path: Path) -> None:
+    from gseg_ns.benchmarking.stand_in import embedding_options
+
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks_embeddings").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "masks" / "a.png")
+    assert embedding_options(tmp_path, "masks", tmp_path / "out") == ()
