@@ -281,25 +281,23 @@ class SegmentationModel(SplatfactoModel):
         values = self.passengers()
         return rasterization(**arguments) if values is None else rasterization_with_features(values, **arguments)
 
-    def composite(self, values: Tensor, detach_geometry: bool = True) -> Tensor:
+    def composite(self, values: Tensor) -> Tensor:
         """Composite per-Gaussian values over the projection, tiles and sort of the last `render`.
+
+        Gradients reach the values, and not the geometry: for that see `passengers`.
 
         Args:
             values: [N, D], N the Gaussians of that render.
-            detach_geometry: whether gradients stop at the values.
 
         Returns:
             [H, W, D], not divided by alpha.
         """
         info = self.info
-        means2d, conics, opacities = info["means2d"], info["conics"], info["opacities"]
-        if detach_geometry:
-            means2d, conics, opacities = means2d.detach(), conics.detach(), opacities.detach()
         image, _ = rasterize_to_pixels(
-            means2d,
-            conics,
+            info["means2d"].detach(),
+            info["conics"].detach(),
             values[None],
-            opacities,
+            info["opacities"].detach(),
             info["width"],
             info["height"],
             info["tile_size"],

@@ -47,9 +47,10 @@ class GradiSegModelConfig(IdentityModelConfig):
     associated (paper), else 0.25: the memory bank needs geometry, and by then the resolution is full."""
     identity_weight: float = 1.0
     """Weight of the 2D cross entropy (Gaussian Grouping: 1; the paper's is unknown)"""
-    identity_on_geometry: float = 1.0
-    """Part of the 2D cross entropy's gradient that reaches positions, shapes and opacities (1: all, as in the paper;
-    0: none)"""
+    identity_on_geometry: float = 0.1
+    """Part of the 2D cross entropy's gradient that reaches positions, shapes and opacities (paper: 1, all of it; 0:
+    none). Through a sharp classifier that gradient is several times the colours' own, so that geometry would follow
+    the ragged borders of masks and pay in PSNR."""
     neighbour_weight: float = 2.0
     """Weight of the 3D neighbourhood loss (Gaussian Grouping: 2, divided by the number of classes); 0 leaves it out"""
     neighbour_every: int = 5
