@@ -193,7 +193,13 @@ def _mean(*values: float) -> float:
     return round(sum(values) / len(values), 2)
 
 
+IGD_START = 0.4
+"""The method's own: that row is the full method, which the other table has trained already."""
+
+
 def _igd_start(start: float) -> tuple[str, ...]:
+    if start == IGD_START:
+        return ()
     # The window moves as a whole, so that every row splits as many Gaussians.
     return (*option("igd-start", start), *option("igd-stop", round(start + 0.1, 3)))
 
@@ -220,7 +226,7 @@ GRADISEG = (
         "start of IGD",
         f"{_GRADISEG}, section 4.3: a curve (Figure 6) with its peak at 12 000 of 30 000 steps, no numbers",
         ("iou", "mbiou"),
-        tuple(Row(f"{start:.0%} of the run", options=_igd_start(start)) for start in (0.25, 0.4, 0.55, 0.7)),
+        tuple(Row(f"{start:.0%} of the run", options=_igd_start(start)) for start in (0.25, IGD_START, 0.55, 0.7)),
         claims=tuple(("40% of the run", f"{start:.0%} of the run") for start in (0.25, 0.55, 0.7)),
     ),
 )

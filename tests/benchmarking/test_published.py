@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 import tyro
 
-from gseg_ns.benchmarking.published import TABLES
+from gseg_ns.benchmarking.published import IGD_START, TABLES
 
 CASES = [
     (method, row.name, row.options)
@@ -24,5 +24,14 @@ def test_ns_train_knows_the_options_of_each_row(method: str, name: str, options:
     prefix = "--pipeline.model."
     arguments = [part.replace(prefix, "--") for part in options]
     parsed = tyro.cli(type(config), default=config, args=arguments, config=(tyro.conf.FlagConversionOff,))
-    # The paper's own setting is the default.
-    assert (parsed == config) == (name == "40% of the run")
+    assert parsed != config  # the full method has no options
+
+
+def test_the_papers_start_of_igd_is_the_default() -> None:
+    from gseg_ns.models.gradiseg import GradiSegModelConfig
+
+    config = GradiSegModelConfig()
+    assert config.igd_start == IGD_START
+    assert config.igd_stop == IGD_START + 0.1
+    rows = {row.name: row.options for row in TABLES["gradiseg"][1].rows}
+    assert rows[f"{IGD_START:.0%} of the run"] == ()
