@@ -18,8 +18,9 @@ class Export:
     output_dir: Path
     """Folder to write to: scene.ply, objects/group_0001.ply, ..., objects.json. Files of groups that were named in the
     viewer carry the name"""
-    format: Literal["ply", "spz"] = "ply"
-    """3DGS PLY, exact, which every splat tool reads; or SPZ for the web: lossy, a tenth of the size, without labels"""
+    format: Literal["ply", "spz", "glb"] = "ply"
+    """3DGS PLY, exact, which every splat tool reads; SPZ for the web: lossy, a tenth of the size, without labels; or
+    glTF with KHR_gaussian_splatting, exact"""
     groups: list[int] = field(default_factory=list)
     """Only these groups; all unless given"""
     selection: str | None = None

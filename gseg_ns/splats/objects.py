@@ -15,30 +15,35 @@ from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.palette import colours
 from gseg_ns.splats.container import Splats
+from gseg_ns.splats.gltf import write_glb
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.spz import write_spz
 
-Format = Literal["ply", "spz"]
-"""`ply`: 3DGS PLY, exact, with an integer `label` and the group's colour a splat. `spz`: a tenth of the size, lossy."""
+Format = Literal["ply", "spz", "glb"]
+"""`ply`: 3DGS PLY, exact, with an integer `label` and the group's colour a splat. `spz`: a tenth of the size, lossy.
+`glb`: glTF with KHR_gaussian_splatting, exact."""
 
 
 def write_splats(path: Path, splats: Splats, groups: Tensor | None = None) -> None:
-    """Write splats in the format that the suffix names, `.ply` or `.spz`.
+    """Write splats in the format that the suffix names, `.ply`, `.spz` or `.glb`.
 
     Args:
         path: the file.
         splats: N Gaussians.
-        groups: int [N]; a PLY gets them as `label`, and their colours as `red green blue`. SPZ has no room for them.
+        groups: int [N]; a PLY gets them as `label`, and their colours as `red green blue`; a GLB as `_LABEL`. SPZ has
+            no room for them.
 
     Raises:
-        GsegError: another suffix, or as `write_ply` and `write_spz`.
+        GsegError: another suffix, or as `write_ply`, `write_spz` and `write_glb`.
     """
     if path.suffix == ".spz":
         write_spz(path, splats)
+    elif path.suffix == ".glb":
+        write_glb(path, splats, groups)
     elif path.suffix == ".ply":
         write_ply(path, splats, {} if groups is None else {"label": groups.int(), "rgb": colours(groups)})
     else:
-        raise GsegError(f"Cannot write {path}: the suffix must be .ply or .spz.")
+        raise GsegError(f"Cannot write {path}: the suffix must be .ply, .spz or .glb.")
 
 
 def write_objects(

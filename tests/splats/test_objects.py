@@ -56,6 +56,12 @@ def test_spz(tmp_path: Path) -> None:
     assert (tmp_path / "scene.spz").stat().st_size > 0
 
 
+def test_glb(tmp_path: Path) -> None:
+    listed = write_objects(tmp_path, make(60), torch.tensor([1, 2, 3] * 20), form="glb", min_gaussians=0)
+    assert [entry["file"] for entry in listed] == [f"objects/group_000{g}.glb" for g in (1, 2, 3)]
+    assert (tmp_path / "scene.glb").read_bytes()[:4] == b"glTF"
+
+
 def test_nothing_and_unknown_formats_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match="no Gaussian"):
         write_objects(tmp_path, make(3).subset(torch.zeros(0, dtype=torch.long)), torch.zeros(0, dtype=torch.long))
