@@ -1,13 +1,19 @@
-"""Pictures of label maps: overlays and contact sheets."""
+"""Pictures for people: overlays of label maps, captions, contact sheets, films."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
 from gseg_ns.palette import colours
 
 
@@ -33,6 +39,66 @@ def overlay(rgb: Tensor, labels: Tensor, tint: float = 0.45) -> Tensor:
     colour = colours(labels).to(rgb) / 255
     tinted = torch.where((labels > 0)[..., None], rgb * (1 - tint) + colour * tint, rgb)
     return torch.where(outlines(labels)[..., None], torch.ones_like(rgb), tinted)
+
+
+def captioned(picture: Tensor, text: str, colour: Sequence[int], size: int = 14) -> Tensor:
+    """A picture with a line of text under it, behind a swatch of a colour.
+
+    Args:
+        picture: [H, W, 3] in [0, 1].
+        text: cut where it does not fit.
+        colour: red, green, blue in 0..255.
+        size: of the letters, in pixels.
+
+    Returns:
+        [H + about 1.5 size, W, 3] in [0, 1].
+    """
+    height, width = picture.shape[:2]
+    bar = round(1.5 * size)
+    image = Image.new("RGB", (width, height + bar), "white")
+    image.paste(Image.fromarray(to_bytes(picture)), (0, 0))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, height + 2, bar - 5, height + bar - 2), fill=tuple(colour))
+    font = ImageFont.load_default(size)
+    if draw.textlength(text, font) > width - bar:
+        while text and draw.textlength(text + "…", font) > width - bar:
+            text = text[:-1]
+        text += "…"
+    draw.text((bar, height + bar // 2), text, "black", font, anchor="lm")
+    return torch.from_numpy(np.array(image)).float() / 255
+
+
+def to_bytes(picture: Tensor) -> np.ndarray[Any, Any]:
+    """A picture [H, W, 3] in [0, 1] as uint8."""
+    return (picture.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def write_png(path: Path, picture: Tensor) -> None:
+    """Write a picture [H, W, 3] in [0, 1].
+
+    Raises:
+        GsegError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(to_bytes(picture)).save(temporary, format="PNG")
+
+
+def write_mp4(path: Path, frames: Sequence[Tensor], rate: float = 30.0) -> None:
+    """Write pictures [H, W, 3] in [0, 1], all of one size, as a film.
+
+    Raises:
+        GsegError: it cannot be written.
+    """
+    import cv2  # Nerfstudio's; it brings its own encoder
+
+    height, width = frames[0].shape[:2]
+    with atomic_path(path) as temporary:
+        film = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
+        if not film.isOpened():
+            raise GsegError(f"Cannot write {path}: OpenCV has no MPEG-4 encoder here. The PNGs are there already.")
+        for frame in frames:
+            film.write(np.ascontiguousarray(to_bytes(frame)[..., ::-1]))
+        film.release()
 
 
 def contact_sheet(rows: Sequence[Sequence[Tensor]], gap: int = 4) -> Tensor:

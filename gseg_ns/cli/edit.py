@@ -78,7 +78,7 @@ class Edit:
         operations = operations[: len(operations) - self.undo]
         if self.do is not None:
             edited = EditedRun(run, operations, self.scale)
-            operations.append(self._operation(edited))
+            operations.append(self._operation(edited, path.parent))
             operations[-1](edited.scene)  # an edit that cannot be applied is not saved
         if self.do is not None or self.undo:
             save_edits(path, operations, fingerprint)
@@ -89,7 +89,7 @@ class Edit:
             write_ply(self.output, baked.to("cpu"))
             CONSOLE.print(f"Wrote {len(baked)} Gaussians to {self.output}")
 
-    def _operation(self, edited: EditedRun) -> Operation:
+    def _operation(self, edited: EditedRun, folder: Path) -> Operation:
         from gseg_ns.editing import operations as kinds
         from gseg_ns.selection.packed import PackedMask
 
@@ -108,13 +108,13 @@ class Edit:
         if self.do == "duplicate":
             return kinds.Duplicate(mask, self.move, self.turn, self.size)
         if self.do == "swap":
-            return kinds.Swap(mask, self._newcomer(edited))
+            return kinds.Swap(mask, self._newcomer(edited, folder))
         if self.do == "remove":
             return kinds.Remove(mask)
         return kinds.Hide(mask) if self.do == "hide" else kinds.Isolate(mask)
 
-    def _newcomer(self, edited: EditedRun) -> PackedMask | str:
-        """What `Swap` takes for --other."""
+    def _newcomer(self, edited: EditedRun, folder: Path) -> PackedMask | str:
+        """What `Swap` takes for --other; what has to be kept for it is kept beside the list, in `folder`."""
         from gseg_ns.models.edited_run import is_run, take_object
 
         if not self.other:
@@ -122,7 +122,7 @@ class Edit:
                 "Name what takes the object's place: --other SELECTION, --other FILE.ply, or --other CONFIG.yml#OBJECT"
             )
         if is_run(self.other):
-            return str(take_object(self.other, edited.folder))
+            return str(take_object(self.other, folder))
         if self.other.endswith(".ply"):
             return str(Path(self.other).expanduser().absolute())
         return edited.selections.take(self.other)

@@ -1,22 +1,31 @@
-"""`gseg render`: label maps and pictures of a run's views."""
+"""`gseg render`: label maps and pictures of a run's views, and portraits of its objects."""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gseg_ns.errors import GsegError
+
+if TYPE_CHECKING:
+    from gseg_ns.models.edited_run import EditedRun
 
 
 @dataclass
 class Render:
-    """Render a run's views: one 16-bit PNG of group ids each, and pictures beside it."""
+    """Render a run's views: one 16-bit PNG of group ids each, and pictures beside it.
+
+    With --sheet or --turntable single objects are rendered instead, each of them alone.
+    """
 
     load_config: Path
     """config.yml of the run"""
     output_dir: Path
-    """Folder to write to: ids/, and one folder for each of the outputs, with files named after the images"""
+    """Folder to write to: ids/, and one folder for each of the outputs, with files named after the images; sheet.png;
+    turntable/OBJECT/000.png, ... and turntable/OBJECT.mp4"""
     split: Literal["test", "train"] = "test"
     """Which views"""
     outputs: tuple[str, ...] = ("groups", "rgb", "features")
@@ -24,25 +33,47 @@ class Render:
     renders"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
+    edits: Path | None = None
+    """Edit list to apply first (edits.json of the viewer or of `gseg edit`); what it hides is not shown"""
+    sheet: bool = False
+    """Make a contact sheet of all objects instead, each alone, with its number and name"""
+    turntable: tuple[str, ...] = ()
+    """Turn around these objects instead: numbers of groups, saved selections, or names given to groups"""
+    frames: int = 60
+    """Pictures of a turntable"""
+    size: int | None = None
+    """Width and height of a portrait in pixels; 160 on a contact sheet and 480 on a turntable unless given"""
+    min_gaussians: int = 20
+    """Groups with fewer Gaussians are not on the contact sheet"""
 
     def main(self) -> None:
         """Render."""
-        import torch
-        from PIL import Image
+        from gseg_ns.models.edited_run import EditedRun
+        from gseg_ns.models.runs import load_run
+
+        if self.frames < 1 or (self.size is not None and not 16 <= self.size <= 4096):
+            raise GsegError("--frames must be 1 or more, and --size between 16 and 4096 pixels")
+        edited = EditedRun(load_run(self.load_config), self.edits, self.scale)
+        if self.sheet:
+            self._sheet(edited)
+        if self.turntable:
+            self._turntables(edited)
+        if not self.sheet and not self.turntable:
+            self._views(edited)
+
+    def _views(self, edited: EditedRun) -> None:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.files import atomic_path
         from gseg_ns.masks import write_label_map
-        from gseg_ns.models.runs import load_run
-        from gseg_ns.pictures import overlay
+        from gseg_ns.pictures import overlay, write_png
 
-        run = load_run(self.load_config)
-        views = list(run.views(self.split))
+        model = edited.model()
+        views = list(edited.run.views(self.split))
         for stem, camera, _ in track(views, description="Rendering", console=CONSOLE):
-            labels = run.model.label_image(camera, self.scale)
+            labels = model.label_image(camera, self.scale)
             write_label_map(self.output_dir / "ids" / f"{stem}.png", labels)
-            pictures = run.model.get_outputs_for_camera(camera) if self.outputs else {}
+            pictures = model.get_outputs_for_camera(camera) if self.outputs else {}
             for name in self.outputs:
                 if name == "overlay":
                     picture = overlay(pictures["rgb"], labels)
@@ -52,7 +83,64 @@ class Render:
                     raise GsegError(f"There is no output {name!r}: choose from {', '.join(pictures)}, overlay")
                 if picture.shape[-1] == 1:
                     picture = (picture / picture.max().clamp_min(1e-8)).expand(-1, -1, 3)
-                array = (picture.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-                with atomic_path(self.output_dir / name / f"{stem}.png") as temporary:
-                    Image.fromarray(array).save(temporary, format="PNG")
+                write_png(self.output_dir / name / f"{stem}.png", picture)
         CONSOLE.print(f"Wrote ids, {', '.join(self.outputs)} of {len(views)} views to {self.output_dir}")
+
+    def _sheet(self, edited: EditedRun) -> None:
+        import torch
+        from rich.progress import track
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.models.portraits import best_views, portrait, towards, upwards
+        from gseg_ns.palette import colours
+        from gseg_ns.pictures import captioned, contact_sheet, write_png
+
+        drawn = edited.scene.drawn
+        ids, counts = edited.groups[drawn].unique(return_counts=True)
+        cameras = [camera for _, camera, _ in edited.run.views("train")]
+        cameras = cameras[:: math.ceil(len(cameras) / 24)]
+        best = best_views(edited.scene.splats.subset(drawn), edited.groups[drawn], cameras)
+        sizes = {
+            int(group): int(count)
+            for group, count in zip(ids, counts, strict=True)
+            if int(group) in best and count >= self.min_gaussians
+        }
+        if not sizes:
+            raise GsegError("There is no object to show: the run has no groups, or --min-gaussians is too large")
+        up = upwards(torch.cat([camera.camera_to_worlds for camera in cameras]))
+        tiles = []
+        order = sorted(sizes, key=lambda group: -sizes[group])
+        for group in track(order, description="Portraits", console=CONSOLE):
+            rows = drawn & (edited.groups == group)
+            view = towards(edited.scene.splats.subset(rows), cameras[best[group]], up, self.size or 160)
+            text = " ".join(filter(None, [str(group), edited.names.get(group), f"({sizes[group]:,})"]))
+            tiles.append(captioned(portrait(edited.model(rows), view), text, colours(torch.tensor(group)).tolist()))
+        columns = math.ceil(math.sqrt(1.4 * len(tiles)))
+        path = self.output_dir / "sheet.png"
+        write_png(path, contact_sheet([tiles[i : i + columns] for i in range(0, len(tiles), columns)], gap=8))
+        CONSOLE.print(f"Wrote {len(tiles)} objects to {path}")
+
+    def _turntables(self, edited: EditedRun) -> None:
+        import torch
+        from rich.progress import track
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.models.portraits import portrait, turntable, upwards
+        from gseg_ns.pictures import write_mp4, write_png
+
+        # Nothing is written before all names are known to be good.
+        objects = {name: edited.object(name) & edited.scene.drawn for name in self.turntable}
+        for name, rows in objects.items():
+            if not bool(rows.any()):
+                raise GsegError(f"Edits hide all of {name!r}, so there is nothing to turn around")
+        up = upwards(torch.cat([camera.camera_to_worlds for _, camera, _ in edited.run.views("train")]))
+        for name, rows in objects.items():
+            model = edited.model(rows)
+            cameras = list(turntable(edited.scene.splats.subset(rows), up, self.frames, self.size or 480))
+            folder = self.output_dir / "turntable" / "-".join(re.findall(r"\w+", name))
+            pictures = []
+            for number, camera in enumerate(track(cameras, description=f"Turning {name}", console=CONSOLE)):
+                pictures.append(portrait(model, camera))
+                write_png(folder / f"{number:03d}.png", pictures[-1])
+            write_mp4(folder.with_name(f"{folder.name}.mp4"), pictures)
+            CONSOLE.print(f"Wrote {len(pictures)} pictures to {folder} and the film {folder}.mp4")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
 
 from gseg_ns.rendering.camera import Camera
 
@@ -20,3 +24,24 @@ def to_camera(camera: Cameras) -> Camera:
         int(single.width.item()),
         int(single.height.item()),
     )
+
+
+def look_at(eye: Tensor, target: Tensor, up: Tensor, fov: float, width: int, height: int) -> Cameras:
+    """A Nerfstudio camera [1] that has a point in the middle of its picture.
+
+    Args:
+        eye: [3] where it is.
+        target: [3] what it looks at.
+        up: [3] direction that is up in the picture; another is taken where the camera looks along it.
+        fov: full angle of view of the picture's smaller side, in radians.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+    """
+    back = torch.nn.functional.normalize((eye - target).double(), dim=0)
+    right = torch.linalg.cross(up.double(), back)
+    if float(right.norm()) < 1e-6:
+        right = torch.linalg.cross(torch.eye(3, dtype=torch.float64)[int(back.abs().argmin())], back)
+    right = torch.nn.functional.normalize(right, dim=0)
+    pose = torch.stack([right, torch.linalg.cross(back, right), back, eye.double()], dim=1).float()
+    focal = min(width, height) / 2 / math.tan(fov / 2)
+    return Cameras(pose[None], fx=focal, fy=focal, cx=width / 2, cy=height / 2, width=width, height=height)

@@ -13,6 +13,8 @@ from torch import Tensor
 from gseg_ns.editing.edit_list import EDITS_FILE, load_edits
 from gseg_ns.editing.operations import Operation, evaluate
 from gseg_ns.errors import GsegError
+from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.edited import with_gaussians
 from gseg_ns.models.runs import Run, load_run
 from gseg_ns.selection.store import (
     GROUP_NAMES_FILE,
@@ -26,7 +28,7 @@ from gseg_ns.selection.store import (
 from gseg_ns.splats.ply import write_ply
 
 SWAPPED = "swapped"
-"""Folder beside a run's `config.yml` with the objects that were taken from other runs."""
+"""Folder beside a list of edits with the objects that were taken from other runs."""
 
 
 class EditedRun:
@@ -111,6 +113,14 @@ class EditedRun:
             chosen |= self.selections.take(selection).resized(len(self.scene)).unpack(chosen.device)
         return chosen & ~self.scene.removed
 
+    def model(self, rows: Tensor | None = None) -> SegmentationModel:
+        """The run's model with some rows and nothing else: bool [M], what is drawn unless given."""
+        model, drawn = self.run.model, self.scene.drawn if rows is None else rows
+        if len(self.scene) == len(self.splats) and bool(drawn.all()) and self.scene.splats is self.splats:
+            return model
+        _ = self.groups  # what a method makes of all its Gaussians (clusters), it must not make of a part of them
+        return with_gaussians(model, self.scene.splats.subset(drawn), self.scene.source[drawn])
+
     def object(self, name: str) -> Tensor:
         """The rows of what a user calls `name`: bool [M].
 
@@ -151,7 +161,7 @@ def take_object(source: str, folder: Path) -> Path:
 
     Args:
         source: `CONFIG.yml#OBJECT`, the object as `EditedRun.object` takes it.
-        folder: that of the run which the object comes into; the PLY is written to `SWAPPED` in it.
+        folder: where the list of edits is; the PLY is written to `SWAPPED` in it.
 
     Returns:
         The PLY, whose name changes with its content.
