@@ -17,6 +17,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.editing.operations import (
     Duplicate,
     Hide,
@@ -135,7 +136,8 @@ class SegmentPanel(ViewerControl):
             self._build_text(gui)
 
     def _build_text(self, gui: viser.GuiApi) -> None:
-        search = TextSearch(self._model, self.viewer.pipeline.datamanager, self._config.parent, self.viewer.train_lock)
+        masks = cast(MaskDatamanager, self.viewer.pipeline.datamanager)
+        search = TextSearch(self._model, masks, self._config.parent, self.viewer.train_lock)
         text = gui.add_text("Text", "", hint="What is wanted, in words. The first time, all masks are encoded")
         clip = gui.add_text("CLIP", CLIP, hint="CLIP model: a name of the Hugging Face hub, or a folder")
 
