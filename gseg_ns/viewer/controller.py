@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -22,13 +22,11 @@ from gseg_ns.editing.operations import Edited, Operation
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.models.edited import with_gaussians
 from gseg_ns.models.isolated import write_run
 from gseg_ns.palette import colours
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection import prompts
 from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component
-from gseg_ns.selection.overlay import highlight
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import Pick, pick
 from gseg_ns.selection.postprocess import statistical_filter
@@ -36,6 +34,7 @@ from gseg_ns.selection.selection import Mode
 from gseg_ns.selection.shapes import rectangle
 from gseg_ns.selection.store import check_name
 from gseg_ns.splats.ply import write_ply
+from gseg_ns.viewer.drawing import Drawing, looked_at
 
 Change = Literal["none", "all", "invert", "grow", "shrink", "clean"]
 
@@ -82,8 +81,7 @@ class SegmentController:
         self._before_prompt: PackedMask | None = None
         self._groups: tuple[Any, Tensor] | None = None
         self._neighbourhood: tuple[Any, Neighbourhood] | None = None
-        self._channels: dict[str, int] | None = None
-        self._shown: tuple[Any, SegmentationModel, Tensor] | None = None
+        self._drawing = Drawing(model)
         self.notice = ""
 
     # ------------------------------------------------------------------------------------------------ state
@@ -454,74 +452,13 @@ class SegmentController:
     def outputs(
         self, camera: Cameras, crop: OrientedBox | None, wanted: Collection[str] | None = None
     ) -> dict[str, Tensor]:
-        """Render a view with edits and highlight. Called with the lock held, by the viewer's render threads.
-
-        May be interrupted by an exception at any line: nothing is half-changed then.
-
-        Args:
-            camera: the view.
-            crop: the viewer's crop box.
-            wanted: the outputs that are looked at; others may be empty. None: all.
-        """
+        """Render a view with edits and highlight, see `Drawing`. Called with the lock held, by the render threads."""
         session = self._current()
-        scene = session.scene
-        model, drawn = self._shown_model(session)
-        model.set_crop(crop)
-        outputs = cast(dict[str, Tensor], model.render(camera.to(model.device)))
-        self._complete(outputs, model, camera, wanted)
-        rgb = outputs["rgb"]
-        mask = torch.zeros_like(rgb[..., 0])
-        selected, groups = session.selection.mask, None
-        if self.model.has_scales and self._groups is not None and _looked_at("groups", wanted):
-            groups = self._row_groups(scene)
-        inside = None if crop is None else crop.within(model.means).reshape(-1)
-        if len(model.means) and (inside is None or bool(inside.any())):
-
-            def composite(values: Tensor) -> Tensor:
-                values = values if drawn is None else values[drawn]
-                return model.composite(values if inside is None else values[inside]).clamp(0, 1)
-
-            if bool(selected.any()):
-                mask = composite(selected.to(rgb)[:, None])[..., 0]
-            if groups is not None:
-                outputs["groups"] = composite(colours(groups).to(rgb) / 255)
-        for name in ("rgb", "groups"):
-            if name in outputs and _looked_at(name, wanted):
-                outputs[name] = highlight(outputs[name], mask)
-        outputs["selection"] = mask[..., None]
-        return outputs
-
-    def _complete(
-        self, outputs: dict[str, Tensor], model: SegmentationModel, camera: Cameras, wanted: Collection[str] | None
-    ) -> None:
-        """Add the method's own pictures. They cost as much as the colours, so only where one is looked at."""
-        if wanted is None or self._channels is None or any(name in self._channels for name in wanted):
-            extra = model.view_outputs(camera, outputs)
-            self._channels = {name: image.shape[-1] for name, image in extra.items()}
-            outputs.update(extra)
-            return
-        blank = outputs["rgb"].new_zeros(())
-        size = outputs["rgb"].shape[:2]
-        outputs.update({name: blank.expand(*size, channels) for name, channels in self._channels.items()})
-
-    def _shown_model(self, session: Session) -> tuple[SegmentationModel, Tensor | None]:
-        """The model that draws the edited scene, and which rows of the scene it has (None: all)."""
-        operations = session.state.operations
-        if not operations:
-            return self.model, None
-        key = (self._seen, operations)
-        if self._shown is None or self._shown[0] != key:
-            scene = session.scene
-            drawn = scene.drawn
-            self._shown = key, with_gaussians(self.model, scene.splats.subset(drawn), scene.source[drawn]), drawn
-        _, model, drawn = self._shown
-        model.step, model.background_color = self.model.step, self.model.background_color
-        model.training = self.model.training
-        return model, drawn
-
-
-def _looked_at(name: str, wanted: Collection[str] | None) -> bool:
-    return wanted is None or name in wanted
+        # The picture of groups follows the slider once groups have been asked for; before, that would cost clusters.
+        groups = None
+        if self.model.has_scales and self._groups is not None and looked_at("groups", wanted):
+            groups = self._row_groups(session.scene)
+        return self._drawing.outputs(session, self._seen, groups, camera, crop, wanted)
 
 
 def _selected(session: Session) -> Tensor:

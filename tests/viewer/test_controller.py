@@ -292,7 +292,7 @@ def test_an_interrupted_render_leaves_everything_as_it_was(model: GagaModel, con
         pass
 
     for stop in range(5, 400, 37):
-        controller._shown = None
+        controller._drawing._shown = None
         seen = [0]
 
         def trace(frame, event, arg, seen=seen, stop=stop):

@@ -1,0 +1,107 @@
+"""What the viewer shows: a view of the edited scene with the selection on it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+from typing import cast
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from torch import Tensor
+
+from gseg_ns.editing.session import Session
+from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.edited import with_gaussians
+from gseg_ns.palette import colours
+from gseg_ns.selection.overlay import highlight
+
+
+class Drawing:
+    """Renders sessions on a model, and keeps the edited model from one frame to the next."""
+
+    def __init__(self, model: SegmentationModel) -> None:
+        """Draw with a model, possibly in training."""
+        self.model = model
+        self._channels: dict[str, int] | None = None
+        self._shown: tuple[Hashable, SegmentationModel, Tensor] | None = None
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        session: Session,
+        version: Hashable,
+        groups: Tensor | None,
+        camera: Cameras,
+        crop: OrientedBox | None,
+        wanted: Collection[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Render a view with edits and highlight.
+
+        May be interrupted by an exception at any line: nothing is half-changed then.
+
+        Args:
+            session: what is selected and done.
+            version: changes whenever training changes the Gaussians.
+            groups: int64 [M] group of each row of the edited scene, to be shown in place of the method's own picture
+                of groups; None to leave that.
+            camera: the view.
+            crop: the viewer's crop box.
+            wanted: the outputs that are looked at; others may be empty. None: all.
+        """
+        model, drawn = self._edited(session, version)
+        model.set_crop(crop)
+        outputs = cast(dict[str, Tensor], model.render(camera.to(model.device)))
+        self._complete(outputs, model, camera, wanted)
+        rgb = outputs["rgb"]
+        mask = torch.zeros_like(rgb[..., 0])
+        selected = session.selection.mask
+        inside = None if crop is None else crop.within(model.means).reshape(-1)
+        if len(model.means) and (inside is None or bool(inside.any())):
+
+            def composite(values: Tensor) -> Tensor:
+                values = values if drawn is None else values[drawn]
+                return model.composite(values if inside is None else values[inside]).clamp(0, 1)
+
+            if bool(selected.any()):
+                mask = composite(selected.to(rgb)[:, None])[..., 0]
+            if groups is not None:
+                outputs["groups"] = composite(colours(groups).to(rgb) / 255)
+        for name in ("rgb", "groups"):
+            if name in outputs and looked_at(name, wanted):
+                outputs[name] = highlight(outputs[name], mask)
+        outputs["selection"] = mask[..., None]
+        return outputs
+
+    def _complete(
+        self, outputs: dict[str, Tensor], model: SegmentationModel, camera: Cameras, wanted: Collection[str] | None
+    ) -> None:
+        """Add the method's own pictures. They cost as much as the colours, so only where one is looked at."""
+        if wanted is None or self._channels is None or any(name in self._channels for name in wanted):
+            extra = model.view_outputs(camera, outputs)
+            self._channels = {name: image.shape[-1] for name, image in extra.items()}
+            outputs.update(extra)
+            return
+        blank = outputs["rgb"].new_zeros(())
+        size = outputs["rgb"].shape[:2]
+        outputs.update({name: blank.expand(*size, channels) for name, channels in self._channels.items()})
+
+    def _edited(self, session: Session, version: Hashable) -> tuple[SegmentationModel, Tensor | None]:
+        """The model that draws the edited scene, and which rows of the scene it has (None: all)."""
+        operations = session.state.operations
+        if not operations:
+            return self.model, None
+        key = (version, operations)
+        if self._shown is None or self._shown[0] != key:
+            scene = session.scene
+            drawn = scene.drawn
+            self._shown = key, with_gaussians(self.model, scene.splats.subset(drawn), scene.source[drawn]), drawn
+        _, model, drawn = self._shown
+        model.step, model.background_color = self.model.step, self.model.background_color
+        model.training = self.model.training
+        return model, drawn
+
+
+def looked_at(name: str, wanted: Collection[str] | None) -> bool:
+    """Whether an output is among those that are wanted (None: all are)."""
+    return wanted is None or name in wanted
