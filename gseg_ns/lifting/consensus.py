@@ -4,12 +4,16 @@ Gaga's memory bank decides about each mask once, when it arrives, so that one me
 decision and the answer depends on the order of the views. Here all evidence is summed first:
 
 1. Gaussians are put together into small regions: neighbours in space that the masks of most views do not separate.
+   Cells are coarse where masks agree and shrink where they do not, so that a small part has regions of its own. A view
+   counts by how well it sees a Gaussian or region, measured by the view that sees the same one best: what shines
+   through a surface says little, what is small says as much as what is large.
 2. For two regions, each view that sees both says with what probability a contribution of one and a contribution of the
-   other lie in one mask. Sums of numerator and denominator over views make an affinity that merging only adds up.
+   other lie in one mask. Sums of numerator and denominator over views make an affinity that merging only adds up. Where
+   hardly a view sees both, neighbours count as what neighbours are on the whole, and others as apart.
 3. Regions merge by average linkage while the views that see both sides of their common border mostly put them into one
    mask. Only the border counts, since a segmenter cuts a large surface (a floor between chair legs) into pieces that
    seldom share a mask as a whole, though neighbouring places on it nearly always do. What occlusion keeps apart may
-   then merge over a distance.
+   then merge over a distance; it takes less agreement, since no ragged border of masks is in between.
 4. A group that hardly ever has a mask of its own in the views that see it is a fragment left by errors, and is dropped.
 
 The view consensus is in the spirit of MaskClustering (Yan et al., CVPR 2024), moved from masks to pieces of the scene,
@@ -33,30 +37,40 @@ NEIGHBOURS = 10
 """Nearest Gaussians of each that make two regions neighbours."""
 
 FAINT = 0.25
-"""Contribution, in parts of an average region's, at which a view's word about a region has half its weight."""
+"""Contribution, in parts of that in the best view, at which a view's word has half its weight."""
+
+PIXEL = 1.0
+"""Contribution in pixels at which a view's word about a region has half its weight, however little others see."""
+
+DOUBT = 0.1
+"""What is assumed of two regions that no view compares weighs as much as this part of a view."""
 
 SEEN = 0.1
 """A view sees a group if it shows this part of what the view that shows most of the group does."""
 
-MIN_MEMBERS = 10
-"""Gaussians that a cell has on average at least: fewer know too little."""
+CELL_MEMBERS = 10
+"""Gaussians that a cell has on average at first at least: fewer know too little."""
 
-ROUNDS = 4
-"""Largest number of regions in one cell of space."""
+MIN_MEMBERS = 3
+"""A region of fewer Gaussians is left out: it is what masks disagree about."""
+
+ROUNDS = 5
+"""How often cells shrink, each time by the square root of two, for the Gaussians that agree with no region."""
 
 
 @dataclass(frozen=True)
 class ConsensusOptions:
     """How much agreement it takes. The defaults are majorities, not constants fitted to a scene."""
 
-    regions: int = 2000
-    """About how many cells the scene is cut into before anything merges; cells on a border give two regions or more."""
+    regions: int = 1000
+    """About how many cells the scene is cut into at first. Where masks separate what is in a cell, smaller ones follow,
+    so that there are more regions in the end."""
     same_region: float = 0.7
-    """Views that must agree before a Gaussian joins the region of its cell's most visible one."""
+    """Part of the views that must agree before a Gaussian joins the region of its cell's most visible one."""
     join_neighbours: float = 0.55
     """Regions with a common border merge from this affinity on."""
-    join_distant: float = 0.6
-    """Groups without a common border merge from this affinity on: without one, it takes more."""
+    join_distant: float = 0.4
+    """Groups, with a common border or not, merge from this affinity of the whole on."""
     support: float = 0.2
     """A group is kept if it has a mask of its own (IoU above 0.5) in this part of the views that see it."""
     mask_share: float = 0.5
@@ -110,21 +124,28 @@ def find_groups(means: Tensor, views: Sequence[ViewLabels], options: ConsensusOp
         group of each Gaussian [N] int64 from 1; 0 for Gaussians that no mask shows and those of dropped groups.
     """
     groups = torch.zeros(len(means), dtype=torch.long)
-    labels = torch.stack([view.labels for view in views], dim=1)  # [N, V]
-    visible = torch.stack([view.weights for view in views], dim=1).float().sum(dim=1)
-    known = ((labels > 0).any(dim=1) & (visible > 0)).nonzero().squeeze(1)
+    seen = torch.stack([view.labels > 0 for view in views]).any(dim=0)
+    known = seen.nonzero().squeeze(1)
     if len(known) == 0:
         return groups
     points = means.detach().cpu()[known]
-    region = _regions(points, labels[known], visible[known], options)
-    count = int(region.max()) + 1
-    same, both = _affinity(region, count, [ViewLabels(v.labels[known], v.weights[known]) for v in views])
-    border = _borders(points, region, count)
-    cluster = merge(same * border, both * border, options.join_neighbours)
+    asked = [ViewLabels(view.labels[known], view.weights[known].float()) for view in views]
+    region = _regions(points, asked, options)
+    kept = (region >= 0).nonzero().squeeze(1)
+    if len(kept) == 0:
+        return groups
+    region, count = region[kept], int(region.max()) + 1
+    same, both = _affinity(region, count, [ViewLabels(v.labels[kept], v.weights[kept]) for v in asked])
+    border = _borders(points[kept], region, count)
+    usual = float((same * border).sum() / max(float((both * border).sum()), 1e-12))
+    cluster = merge((same + DOUBT * usual) * border, (both + DOUBT) * border, options.join_neighbours, evidence=0)
     members = np.zeros((count, int(cluster.max()) + 1), np.float32)
     members[np.arange(count), cluster] = 1
-    cluster = merge(members.T @ same @ members, members.T @ both @ members, options.join_distant)[cluster]
-    groups[known] = torch.from_numpy(cluster[region.numpy()]) + 1
+    doubted = same * (both / (both + DOUBT))
+    cluster = merge(members.T @ doubted @ members, members.T @ both @ members, options.join_distant, evidence=0)[
+        cluster
+    ]
+    groups[known[kept]] = torch.from_numpy(cluster[region.numpy()]) + 1
     return _supported(groups, views, options)
 
 
@@ -155,34 +176,48 @@ def _shares(view: ViewLabels, groups: Tensor, num_groups: int) -> Tensor:
     return total.view(num_groups + 1, width).float()
 
 
-def _regions(points: Tensor, labels: Tensor, visible: Tensor, options: ConsensusOptions) -> Tensor:
-    """Cut the scene into cells, and the Gaussians of a cell into regions that the masks do not separate: [M] int64."""
-    cell = _cells(points, max(min(options.regions, len(points) // MIN_MEMBERS), 1))
-    cells = int(cell.max()) + 1
+def _regions(points: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
+    """Put neighbours together that the masks do not separate: region of each point [M] int64, -1 for none."""
+    best = torch.zeros(len(points))
+    for view in views:
+        best = torch.maximum(best, view.weights)
+    heard = [view.weights / (view.weights + FAINT * best).clamp_min(1e-12) for view in views]
+    # The one that most views see well comes first; among equals, the one that they see more of.
+    amount = torch.argsort(torch.stack([view.weights for view in views]).sum(dim=0), stable=True)
+    rank = torch.empty_like(amount)
+    rank[amount[torch.argsort(torch.stack(heard).sum(dim=0)[amount], stable=True)]] = torch.arange(len(points))
+    unit, side = _grid(points, min(options.regions, max(len(points) // CELL_MEMBERS, 1)))
     region = torch.full((len(points),), -1)
     count = 0
     left = torch.arange(len(points))
     for turn in range(ROUNDS):
         if len(left) == 0:
             break
+        keys = _cell_keys(unit[left.numpy()], side * 2 ** (turn / 2))
+        cell = torch.from_numpy(np.unique(keys, return_inverse=True)[1].reshape(-1))
         # The most visible Gaussian of a cell that is left leads; later writes win, so the order is rising.
-        rising = left[torch.argsort(visible[left], stable=True)]
-        leader = torch.full((cells,), -1)
-        leader[cell[rising]] = rising
-        leaders = leader[cell[left]]
-        ours, theirs = labels[left], labels[leaders]
-        shared = (ours > 0) & (theirs > 0)
-        agreement = (shared & (ours == theirs)).sum(dim=1) / shared.sum(dim=1).clamp_min(1)
-        joins = (agreement >= options.same_region) | (left == leaders) | (turn == ROUNDS - 1)
-        _, number = torch.unique(cell[left[joins]], return_inverse=True)
+        rising = torch.argsort(rank[left])
+        leader = torch.zeros(int(cell.max()) + 1, dtype=torch.long)
+        leader[cell[rising]] = left[rising]
+        leaders = leader[cell]
+        agree, compared = torch.zeros(len(left)), torch.zeros(len(left))
+        for view, weight in zip(views, heard, strict=True):
+            both = weight[left] * weight[leaders]
+            compared += both
+            agree += both * (view.labels[left] == view.labels[leaders])
+        joins = (left == leaders) | (agree >= options.same_region * compared.clamp_min(1e-12))
+        number = torch.unique(cell[joins], return_inverse=True)[1]
         region[left[joins]] = number + count
         count += int(number.max()) + 1
         left = left[~joins]
-    return region
+    size = torch.bincount(region[region >= 0], minlength=count)
+    large = size >= MIN_MEMBERS
+    number = torch.where(large, torch.cumsum(large, dim=0) - 1, -1)
+    return torch.where(region >= 0, number[region.clamp_min(0)], -1)
 
 
-def _cells(points: Tensor, wanted: int) -> Tensor:
-    """Number the cells of a cubic grid that has about `wanted` occupied cells: [M] int64.
+def _grid(points: Tensor, wanted: int) -> tuple[np.ndarray, float]:
+    """A cubic grid that has about `wanted` occupied cells: the points [M, 3] in [0, 1], and cells along that length.
 
     The outermost hundredth of the points in each axis (floaters, a far background) is moved to the edge of the grid, so
     that it does not decide the size of a cell.
@@ -191,13 +226,12 @@ def _cells(points: Tensor, wanted: int) -> Tensor:
     low, high = np.quantile(array, 0.01, axis=0), np.quantile(array, 0.99, axis=0)
     extent = max(float((high - low).max()), 1e-12)
     unit = (np.clip(array, low, high) - low) / extent
-    fine, coarse = 1.0, 1024.0  # cells along the longest side
+    fine, coarse = 1.0, 256.0  # cells along the longest side
     for _ in range(14):
         side = (fine * coarse) ** 0.5
         occupied = len(np.unique(_cell_keys(unit, side)))
         fine, coarse = (side, coarse) if occupied < wanted else (fine, side)
-    _, number = np.unique(_cell_keys(unit, fine), return_inverse=True)
-    return torch.from_numpy(number.reshape(-1))
+    return unit, fine
 
 
 def _cell_keys(unit: np.ndarray, side: float) -> np.ndarray:
@@ -207,12 +241,13 @@ def _cell_keys(unit: np.ndarray, side: float) -> np.ndarray:
 
 def _affinity(region: Tensor, count: int, views: Sequence[ViewLabels]) -> tuple[np.ndarray, np.ndarray]:
     """Sum over views how likely two regions share a mask (numerator) and are both seen (denominator): [R, R] each."""
+    tables = [_shares(view, region, count - 1)[:, 1:] for view in views]
+    totals = [table.sum(dim=1) for table in tables]
+    best = torch.stack(totals).max(dim=0).values
     same = torch.zeros((count, count))
     both = torch.zeros((count, count))
-    for view in views:
-        table = _shares(view, region, count - 1)[:, 1:]
-        total = table.sum(dim=1)
-        weight = total / (total + FAINT * float(total.sum()) / count).clamp_min(1e-6)
+    for table, total in zip(tables, totals, strict=True):
+        weight = total / (total + FAINT * best + PIXEL)
         share = table / total.clamp_min(1e-6)[:, None] * weight[:, None]
         same += share @ share.T
         both += weight[:, None] * weight[None]
@@ -253,7 +288,8 @@ def merge(same: np.ndarray, both: np.ndarray, threshold: float, evidence: float 
     parent = np.arange(count)
 
     def affinities(row: int) -> np.ndarray:
-        values = np.where(alive & (both[row] >= evidence), same[row] / np.maximum(both[row], 1e-12), -1.0)
+        usable = alive & (both[row] >= max(evidence, 1e-9))
+        values = np.where(usable, same[row] / np.maximum(both[row], 1e-12), -1.0)
         values[row] = -1
         return values
 

@@ -65,14 +65,51 @@ def test_neither_views_nor_masks_nor_gaussians_have_an_order() -> None:
     assert same_partition(groups, find_groups(means, renumbered, ConsensusOptions()))
 
     order = torch.randperm(len(means), generator=torch.Generator().manual_seed(0))
-    # Distinct visibilities, so that the leader of a cell is the same Gaussian in both orders.
+    # Distinct contributions, so that the leader of a cell is the same Gaussian in both orders.
     weights = [torch.where(v.labels > 0, 1 + torch.arange(len(truth)) / len(truth), 0).float() for v in asked]
     exact = [ViewLabels(v.labels, w) for v, w in zip(asked, weights, strict=True)]
     moved = [ViewLabels(v.labels[order], v.weights[order]) for v in exact]
     one = find_groups(means, exact, ConsensusOptions())
     two = find_groups(means[order], moved, ConsensusOptions())
-    agreement = (torch.stack([one[order], two]).unique(dim=1).shape[1]) == OBJECTS
-    assert agreement
+    assert one.max() == OBJECTS
+    assert same_partition(one[order], two)
+
+
+def test_a_part_smaller_than_a_cell_is_found() -> None:
+    """A handle on a large body: the cells of the body are much larger than the handle."""
+    generator = torch.Generator().manual_seed(0)
+    body, handle = torch.rand((3000, 3), generator=generator), torch.rand((25, 3), generator=generator) * 0.02
+    handle[:, 0] += 1.0
+    handle[:, 1:] += 0.5
+    truth = torch.cat([torch.full((3000,), 1), torch.full((25,), 2)])
+    means = torch.cat([body, handle])
+    options = ConsensusOptions(regions=30)
+    groups = find_groups(means, [ViewLabels(truth.int(), torch.full((3025,), 5.0).half())] * 4, options)
+    assert same_partition(groups[groups > 0], truth[groups > 0])
+    assert (groups[truth == 2] > 0).all()
+
+
+def test_what_shines_through_hardly_counts() -> None:
+    """Gaussians just beneath a surface get a little of the masks in front of it, in most views."""
+    means, truth = boxes()
+    hidden = (truth == 2) & (torch.arange(len(truth)) % 2 == 0)
+    clear = ViewLabels(truth.int(), torch.full((len(truth),), 4.0).half())
+    faint = torch.where(hidden, 1, truth).int(), torch.where(hidden, 0.05, 4.0).half()
+    groups = find_groups(means, [clear] * 3 + [ViewLabels(*faint)] * 9, ConsensusOptions())
+    assert same_partition(groups[groups > 0], truth[groups > 0])
+    assert (groups[hidden] > 0).float().mean() > 0.9
+
+
+def test_without_evidence_neighbours_belong_together_and_others_do_not() -> None:
+    """Two views, each of one half of the scene: a box is cut in two where they meet."""
+    means, truth = boxes()
+    left = means[:, 0] < 1.5
+    said = [
+        ViewLabels(torch.where(part, truth, 0).int(), torch.where(part, 4.0, 0.0).half()) for part in (left, ~left)
+    ] * 3
+    groups = find_groups(means, said, ConsensusOptions())
+    assert groups.max() == OBJECTS
+    assert same_partition(groups[groups > 0], truth[groups > 0])
 
 
 def test_masks_find_their_group_and_merged_ones_none() -> None:
