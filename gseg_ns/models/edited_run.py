@@ -174,7 +174,9 @@ def take_object(source: str, folder: Path) -> Path:
         raise GsegError(
             f"Say which object of {config}: {config}#3 for a group, {config}#mug for a selection or a named group."
         )
-    run = load_run(Path(config).expanduser())
+    # A checkpoint brings the state of chance with it, and the caller may be in training.
+    with torch.random.fork_rng(devices=[]):
+        run = load_run(Path(config).expanduser())
     edited = EditedRun(run, saved_edits(run))
     splats = edited.scene.splats.subset(edited.object(name.strip())).to("cpu")
     about = "-".join(re.findall(r"\w+", f"{run.config.experiment_name} {name}"))[:80]
