@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from plyfile import PlyData
 
 from gseg_ns.masks import read_label_map
@@ -69,6 +70,31 @@ def test_ns_export_and_gseg_export_agree(gaga_run: Path, run_command: Run, tmp_p
     refused(again, "--overwrite")
 
 
+def test_an_isolated_run_is_exported_alike(gaga_run: Path, run_command: Run, tmp_path: Path) -> None:
+    """`gseg isolate`, then Nerfstudio's own export, against `gseg export` of the same groups."""
+    scene = tmp_path / "all"
+    assert run_command("gseg", "export", "--load-config", gaga_run, "--output-dir", scene).returncode == 0
+    listed = json.loads((scene / "objects.json").read_text())["objects"]
+    groups = [str(entry["group"]) for entry in listed[:2]]
+    assert len(groups) == 2
+    done = run_command(
+        "gseg", "isolate", "--load-config", gaga_run, "--groups", *groups, "--output-dir", tmp_path / "runs"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (config,) = (tmp_path / "runs").rglob("config.yml")
+    done = run_command("ns-export", "gaussian-splat", "--load-config", config, "--output-dir", tmp_path / "ns")
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = run_command(
+        "gseg", "export", "--load-config", gaga_run, "--groups", *groups, "--output-dir", tmp_path / "gseg"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs = PlyData.read(next((tmp_path / "ns").glob("*.ply")))["vertex"]
+    ours = PlyData.read(tmp_path / "gseg/scene.ply")["vertex"]
+    assert theirs.count == ours.count == sum(entry["gaussians"] for entry in listed[:2])
+    for prop in theirs.properties:
+        assert np.array_equal(theirs[prop.name], ours[prop.name]), prop.name
+
+
 def test_ns_viewer_serves_the_run(gaga_run: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -110,6 +136,25 @@ def test_gseg_render_and_eval(gaga_run: Path, small_scene: Path, run_command: Ru
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["iou"] > 30, "96x72 pixels and 250 steps allow no more"
     assert f"IoU {scores['iou']:.1f}" in text(done)
+
+
+def test_portraits_of_objects(gaga_run: Path, run_command: Run, tmp_path: Path) -> None:
+    done = run_command(
+        "gseg", "render", "--load-config", gaga_run, "--output-dir", tmp_path, "--sheet", "--turntable", "1",
+        "--frames", "4", "--size", "64",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {path.name for path in tmp_path.iterdir()} == {"sheet.png", "turntable"}
+    frames = [np.asarray(Image.open(tmp_path / f"turntable/1/{number:03d}.png")) for number in range(4)]
+    assert all(frame.shape == (64, 64, 3) and frame.min() < 128 for frame in frames)
+    assert not np.array_equal(frames[0], frames[2])
+    assert (tmp_path / "turntable/1.mp4").stat().st_size > 500
+    assert Image.open(tmp_path / "sheet.png").width >= 64
+    refused(
+        run_command("gseg", "render", "--load-config", gaga_run, "--output-dir", tmp_path / "no", "--turntable", "cup"),
+        "no object 'cup'",
+    )
+    assert not (tmp_path / "no").exists()
 
 
 def test_resume_by_command(gaga_run: Path, small_scene: Path, run_command: Run, tmp_path: Path) -> None:
