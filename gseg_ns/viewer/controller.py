@@ -180,29 +180,22 @@ class SegmentController:
         """Select what the points so far mean, beside what was selected before the first of them."""
         scene = session.scene
         assert self._before_prompt is not None
-        wanted = torch.zeros(len(scene), dtype=torch.bool, device=scene.splats.device)
-        refused = torch.zeros_like(wanted)
-        if self.model.prompts_by_feature:
-            positive = [p.feature for p in self._points if p.positive and p.feature is not None]
-            negative = [p.feature for p in self._points if not p.positive and p.feature is not None]
-            features, gate = self.model.gauss_params[self.model.main_feature].detach(), self.model.gate(self.scale)
-            pieces = torch.tensor(sorted({p.piece for p in self._points}), device=wanted.device)
-            meant = scene.drawn & torch.isin(scene.piece, pieces)
-            source = scene.source.clamp_min(0)
-            if positive:
-                others = torch.stack(negative) if negative else None
-                chosen, _ = prompts.select(features, torch.stack(positive), others, gate, self.threshold)
-                wanted = chosen[source] & meant
-            elif negative:
-                chosen, _ = prompts.select(features, torch.stack(negative), None, gate, self.threshold)
-                refused = chosen[source] & meant
-        else:
+        chosen = self._before_prompt.resized(len(scene)).unpack(scene.splats.device)
+        if not self.model.prompts_by_feature:
             groups = self._row_groups(scene)
-            for point in self._points:
-                target = wanted if point.positive else refused
-                target |= (groups == point.group) & (scene.piece == point.piece) & scene.drawn
-        base = self._before_prompt.resized(len(scene)).unpack(wanted.device)
-        return session.select((base | wanted) & ~refused)
+            for point in self._points:  # in their order: what was taken away can be added again
+                meant = (groups == point.group) & (scene.piece == point.piece) & scene.drawn
+                chosen = chosen | meant if point.positive else chosen & ~meant
+            return session.select(chosen)
+        positive = [p.feature for p in self._points if p.positive and p.feature is not None]
+        negative = [p.feature for p in self._points if not p.positive and p.feature is not None]
+        features, gate = self.model.gauss_params[self.model.main_feature].detach(), self.model.gate(self.scale)
+        pieces = torch.tensor(sorted({p.piece for p in self._points}), device=chosen.device)
+        meant = scene.drawn & torch.isin(scene.piece, pieces)
+        others = torch.stack(negative) if positive and negative else None
+        alike, _ = prompts.select(features, torch.stack(positive or negative), others, gate, self.threshold)
+        alike = alike[scene.source.clamp_min(0)] & meant
+        return session.select(chosen | alike if positive else chosen & ~alike)
 
     def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
         """Change the scale or the threshold; the present prompt is answered anew."""

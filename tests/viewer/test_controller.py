@@ -93,6 +93,10 @@ def test_click_plus_and_minus_and_undo(controller: SegmentController) -> None:
     assert torch.equal(controller.selected, rows(1))
     controller.redo()
     assert torch.equal(controller.selected, rows(1, 2))
+    # what was taken away can be added again within one prompt
+    controller.click(camera, *pixel_of(2), positive=False)
+    controller.click(camera, *pixel_of(2), positive=True)
+    assert torch.equal(controller.selected, rows(1, 2))
     assert "450 Gaussians selected" in controller.summary()
 
 
@@ -255,16 +259,30 @@ def test_export(controller: SegmentController, model: GagaModel, tmp_path: Path)
 def test_save_load_and_recall(controller: SegmentController, model: GagaModel, tmp_path: Path) -> None:
     controller.click(to_camera(view()), *pixel_of(1), positive=True)
     controller.keep("mug")
+    controller.label(3, "ball")
     controller.edit(Remove(controller.packed()))
     controller.save(tmp_path)
     other = SegmentController(model)
     assert "Loaded" in other.load(tmp_path)
     assert other.names == ["mug"]
+    assert {group.id: group.name for group in other.groups()} == {1: "", 3: "ball"}
     assert other.outputs(view(), None)["accumulation"][32, 48, 0] < 0.01
     other.change("none")
     other.recall("mug")
     assert torch.equal(other.selected, rows(1))
     assert SegmentController(model).load(tmp_path / "none") == ""
+
+
+def test_selections_of_copies_that_are_no_more(controller: SegmentController, model: GagaModel, tmp_path: Path) -> None:
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    controller.edit(Duplicate(controller.packed(), (0.0, 1.0, 0.0)))
+    controller.keep("copy")
+    controller.save(tmp_path)
+    other = SegmentController(model)
+    other.load(tmp_path)
+    assert torch.equal(other.selected, controller.selected)
+    (tmp_path / "edits.json").unlink()
+    assert "**Left out:** copy" in SegmentController(model).load(tmp_path)
 
 
 def test_swap_by_name(controller: SegmentController) -> None:
