@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 
-def build_run(scene: Path, folder: Path) -> Path:
-    """A run of `gaga` on a scene with the labelled points as its Gaussians: nothing has to be trained.
+def build_run(scene: Path, folder: Path, method: str = "gaga") -> Path:
+    """A run on a scene with the labelled points as its Gaussians: nothing has to be trained.
+
+    Of `saga`, every object has a feature of its own at scale 0, and all but the room have the same at scale 1.
 
     Returns:
         config.yml
@@ -20,11 +23,15 @@ def build_run(scene: Path, folder: Path) -> Path:
     from scipy.spatial import cKDTree
 
     from gseg_ns.method_configs.gaga import gaga
+    from gseg_ns.method_configs.saga import saga
 
-    config = copy.deepcopy(gaga.config)
+    config = copy.deepcopy({"gaga": gaga, "saga": saga}[method].config)
     config.data = scene
     config.pipeline.datamanager.data = scene
+    config.pipeline.datamanager.masks_dir = Path("sam_mild/labels/object")
     config.output_dir, config.experiment_name, config.timestamp = folder, "viewer", "run"
+    if method == "saga":
+        config.pipeline.model.default_scale = 0.1
     pipeline = config.pipeline.setup(device="cpu", test_mode="val")
     model, parsed = pipeline.model, pipeline.datamanager.train_dataparser_outputs
     labelled = PlyData.read(scene / "gt" / "points_labelled.ply")["vertex"]
@@ -34,14 +41,8 @@ def build_run(scene: Path, folder: Path) -> Path:
     _, nearest = cKDTree(points).query(model.means.detach().numpy())
     objects = torch.from_numpy(np.asarray(labelled["object_id"]).astype(np.int64))[nearest]
     groups = torch.where(objects > 0, objects, objects.max() + 1)  # the room is a group too
-    count = int(groups.max())
-    model.classifier.resize(count + 1)
     with torch.no_grad():
-        model.gauss_params["identity"].copy_(torch.nn.functional.one_hot(groups - 1, 16).float())
-        weight = torch.zeros(count + 1, 16)
-        weight[torch.arange(1, count + 1), torch.arange(count)] = 5.0
-        model.classifier.weight.copy_(weight.view_as(model.classifier.weight))
-        model.classifier.bias.zero_()
+        (set_identities if method == "gaga" else set_affinities)(model, groups)
         model.gauss_params["opacities"].fill_(3.0)
         # Their size is the distance of their neighbours; that of outliers is of no use.
         scales = model.gauss_params["scales"]
@@ -53,7 +54,36 @@ def build_run(scene: Path, folder: Path) -> Path:
     return config.get_base_dir() / "config.yml"
 
 
+def set_identities(model: Any, groups: torch.Tensor) -> None:
+    """Make a model of `gaga` find these groups, numbered from 1."""
+    count = int(groups.max())
+    model.classifier.resize(count + 1)
+    model.gauss_params["identity"].copy_(torch.nn.functional.one_hot(groups - 1, 16).float())
+    weight = torch.zeros(count + 1, 16)
+    weight[torch.arange(1, count + 1), torch.arange(count)] = 5.0
+    model.classifier.weight.copy_(weight.view_as(model.classifier.weight))
+    model.classifier.bias.zero_()
+
+
+def set_affinities(model: Any, groups: torch.Tensor) -> None:
+    """Make a trained model of `saga` that tells these groups apart; the last one is the room."""
+    features = torch.nn.functional.one_hot(groups - 1, 32).float()
+    features[torch.arange(len(groups)), 30 + (groups == groups.max()).long()] += 1
+    model.gauss_params["affinity"].copy_(features)
+    steep = torch.tensor([-20.0] * 30 + [20.0] * 2)
+    model.scale_gate.linear.weight.copy_(steep[:, None])
+    model.scale_gate.linear.bias.copy_(-steep / 2)
+    model.finished.fill_(True)
+    model.step = model.config.num_iterations - 1
+
+
 @pytest.fixture(scope="session")
 def constructed_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """config.yml of a run of `gaga` on dev_tiny, 20 000 Gaussians with the right groups."""
     return build_run(scenes / "dev_tiny", tmp_path_factory.mktemp("constructed"))
+
+
+@pytest.fixture(scope="session")
+def constructed_saga_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `saga` on dev_tiny, 20 000 Gaussians with the right features."""
+    return build_run(scenes / "dev_tiny", tmp_path_factory.mktemp("constructed"), "saga")

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ import pytest
 import torch
 import viser.transforms as vtf
 from PIL import Image
+
+from gseg_ns.editing.edit_list import EDITS_FILE
+from gseg_ns.models.runs import load_run
+from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -54,6 +58,8 @@ class Running:
     config: Path
     frames: list[tuple[float, int]]
     """Arrival and size of what the browser got."""
+    client_id: int | None = None
+    """Which of several browsers; None: the first."""
 
     @property
     def panel(self) -> Any:
@@ -64,7 +70,8 @@ class Running:
         return self.panel.controller
 
     def client(self) -> Any:
-        return next(iter(self.viewer.viser_server.get_clients().values()))
+        clients = self.viewer.viser_server.get_clients()
+        return next(iter(clients.values())) if self.client_id is None else clients[self.client_id]
 
     def settle(self, seconds: float = 60.0) -> None:
         """Wait until the browser shows the last full-resolution render."""
@@ -108,6 +115,14 @@ class Running:
         """Open a folder of the tab. The viewer's own tabs come before it and may have the same name."""
         self.page.get_by_text(label, exact=True).last.click()
 
+    def fill(self, label: str, value: str) -> None:
+        """Change the field that stands behind a label of the tab."""
+        field = self.page.locator(
+            f'xpath=(//*[text()="{label}"])[last()]/following::input[not(@type="range" or @type="hidden")][1]'
+        )
+        field.fill(value)
+        field.press("Enter")
+
     def retype(self, old: str, new: str) -> None:
         """Change a text field that reads `old`; viser's labels do not name their fields."""
         fields = [field for field in self.page.locator("input").all() if field.input_value() == old]
@@ -136,13 +151,23 @@ class Running:
 
 
 @contextmanager
-def browsing(config_path: Path) -> Iterator[Running]:
-    """Open a run in Nerfstudio's viewer and a browser on it."""
+def chromium() -> Iterator[Any]:
+    """A browser without a page."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def browsing(config_path: Path, browser: Any = None) -> Iterator[Running]:
+    """Open a run in Nerfstudio's viewer and a page on it, of a browser of its own unless one is given."""
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.utils import writer
     from nerfstudio.utils.eval_utils import eval_setup
     from nerfstudio.viewer.viewer import Viewer
-    from playwright.sync_api import sync_playwright
 
     config, pipeline, _, step = eval_setup(config_path)
     assert isinstance(config, TrainerConfig)
@@ -167,8 +192,7 @@ def browsing(config_path: Path) -> Iterator[Running]:
         connection.on("framereceived", lambda data: frames.append((time.perf_counter(), len(data))))
 
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        with chromium() if browser is None else nullcontext(browser) as browser:
             page = browser.new_page(viewport=WINDOW)
             page.set_default_timeout(90_000)
             page.on("websocket", listen)
@@ -179,7 +203,7 @@ def browsing(config_path: Path) -> Iterator[Running]:
             running.press("Hide Train Cams")
             running.settle()
             yield running
-            browser.close()
+            page.close()
     finally:
         viewer.viser_server.stop()
 
@@ -204,12 +228,17 @@ def two_objects(truth: np.ndarray) -> tuple[int, int]:
     return int(first), int(second)
 
 
+def ground_truth(scene: Path, image: Path) -> np.ndarray:
+    """The objects that a photograph shows, int64 [H, W]."""
+    return np.asarray(Image.open(scene / "gt" / "object" / f"{image.stem}.png")).astype(np.int64)
+
+
 def find_view(running: Running, scene: Path) -> tuple[Any, np.ndarray]:
     """The held-out view whose two largest objects are largest, and its ground truth."""
     dataset = running.viewer.pipeline.datamanager.eval_dataset
     best: tuple[int, Any, np.ndarray] | None = None
     for view, path in enumerate(dataset.image_filenames):
-        truth = np.asarray(Image.open(scene / "gt" / "object" / f"{path.stem}.png")).astype(np.int64)
+        truth = ground_truth(scene, path)
         size = int(np.sort(np.bincount(truth.ravel())[1:])[-2])
         if best is None or size > best[0]:
             best = size, dataset.cameras[view : view + 1], truth
@@ -218,9 +247,17 @@ def find_view(running: Running, scene: Path) -> tuple[Any, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def running(constructed_run: Path) -> Iterator[Running]:
-    with browsing(constructed_run) as running:
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def running(constructed_run: Path, browser: Any) -> Iterator[Running]:
+    with browsing(constructed_run, browser) as running:
         yield running
+    for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE):  # others use the run, too
+        (constructed_run.parent / name).unlink(missing_ok=True)
 
 
 def test_click_refine_and_undo(running: Running, scenes: Path) -> None:
@@ -274,6 +311,52 @@ def test_click_refine_and_undo(running: Running, scenes: Path) -> None:
     assert torch.equal(running.controller.selected, selected)
 
 
+def test_two_browsers_share_a_session(running: Running, browser: Any, scenes: Path) -> None:
+    """Each clicks in its own view; both show what is selected."""
+    dataset = running.viewer.pipeline.datamanager.eval_dataset
+    camera, truth = find_view(running, scenes / "dev_tiny")
+    first, second = two_objects(truth)
+    other_view, other_truth = next(
+        (dataset.cameras[view : view + 1], labels)
+        for view, path in enumerate(dataset.image_filenames)
+        if (labels := ground_truth(scenes / "dev_tiny", path)).shape == truth.shape
+        and not np.array_equal(labels, truth)
+        and (labels == second).sum() > 500
+    )
+    running.look(camera)
+    running.press("None")
+    running.click("Click +", camera, *interior(truth == first))
+    selected = running.controller.selected
+    before = set(running.viewer.viser_server.get_clients())
+    page = browser.new_page(viewport=WINDOW)
+    try:
+        page.set_default_timeout(90_000)
+        page.goto(running.page.url, wait_until="domcontentloaded")
+        running.wait(lambda: bool(set(running.viewer.viser_server.get_clients()) - before), "the second browser")
+        (client_id,) = set(running.viewer.viser_server.get_clients()) - before
+        other = Running(running.viewer, page, running.config, [], client_id)
+        page.get_by_role("tab", name="Segment").click(timeout=60_000)
+        shown = f"{int(selected.sum()):,} of"
+        page.get_by_text(shown).first.wait_for()
+        other.look(other_view)
+        pose = np.array(running.client().camera.position)
+        other.click("Click +", other_view, *interior(other_truth == second))
+        both = running.controller.selected
+        assert bool((both >= selected).all())
+        assert iou(running.rendered(other_view), (other_truth == first) | (other_truth == second)) >= 0.8
+        running.page.get_by_text(f"{int(both.sum()):,} of").first.wait_for()
+        assert np.array_equal(np.array(running.client().camera.position), pose)
+        # back to the first one, which takes away what the second one chose
+        running.click("Click -", camera, *interior(truth == second))
+        assert torch.equal(running.controller.selected, selected)
+        page.get_by_text(shown).first.wait_for()
+    finally:
+        page.close()
+    running.wait(lambda: set(running.viewer.viser_server.get_clients()) == before, "the second browser to go")
+    running.click("Click +", camera, *interior(truth == second))
+    assert torch.equal(running.controller.selected, both)
+
+
 def test_isolate_export_and_reload(running: Running, scenes: Path, tmp_path: Path) -> None:
     from plyfile import PlyData
 
@@ -306,6 +389,15 @@ def test_isolate_export_and_reload(running: Running, scenes: Path, tmp_path: Pat
     running.press("Isolate to new run")
     running.wait(lambda: running.panel._command.value.startswith("ns-export gaussian-splat"), "the run")
 
+    # a name for a group, kept on disk at once
+    running.press("Segment everything")
+    running.wait(lambda: "groups" in running.panel._status.content, "the groups")
+    running.fill("Group name", "largest thing")
+    running.press("Rename group")
+    running.wait((running.config.parent / GROUP_NAMES_FILE).exists, "the name on disk")
+    running.wait(lambda: "largest thing" in str(running.panel._group.value), "the name in the list")
+    assert running.controller.groups()[0].name == "largest thing"
+
     # a reload keeps the session
     summary = running.controller.summary()
     old = running.client().client_id
@@ -315,6 +407,69 @@ def test_isolate_export_and_reload(running: Running, scenes: Path, tmp_path: Pat
     running.page.get_by_text(summary.split(" of ")[0]).first.wait_for(timeout=60_000)
     assert running.controller.summary() == summary
     assert torch.equal(running.controller.selected, selected)
+
+
+def test_scale_threshold_and_text(
+    constructed_saga_run: Path,
+    constructed_run: Path,
+    browser: Any,
+    scenes: Path,
+    tiny_clip: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a method that is prompted by features has beside."""
+    from gseg_ns.lifting.text import ClipEncoder
+
+    loaded: list[str] = []
+    monkeypatch.setattr(ClipEncoder, "load", lambda name, device: (loaded.append(name), tiny_clip)[1])
+    with browsing(constructed_saga_run, browser) as running:
+        camera, truth = find_view(running, scenes / "dev_tiny")
+        first, second = two_objects(truth)
+        running.look(camera)
+        running.click("Click +", camera, *interior(truth == first))
+        assert "object" in running.panel._status.content
+        assert iou(running.rendered(camera), truth == first) >= 0.8
+        selected = running.controller.selected
+        running.click("Click +", camera, *interior(truth == second))
+        assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
+        running.press("Undo")
+        running.wait(lambda: torch.equal(running.controller.selected, selected), "undo")
+
+        # the largest scale: all objects and not the room
+        running.press("None")
+        running.click("Click +", camera, *interior(truth == first))
+        running.fill("Scale", "1")
+        running.wait(lambda: "Scale 1.00" in running.panel._status.content, "the scale")
+        assert iou(running.rendered(camera), truth > 0) >= 0.8
+        running.fill("Scale", "0.1")
+        running.wait(lambda: torch.equal(running.controller.selected, selected), "the scale")
+        running.fill("Threshold", "1")
+        running.wait(lambda: not running.controller.selected.any(), "the threshold")
+        running.fill("Threshold", "0.75")
+        running.wait(lambda: torch.equal(running.controller.selected, selected), "the threshold")
+
+        # clusters of features are the objects
+        running.press("Segment everything")
+        running.wait(lambda: "groups" in running.panel._status.content, "the groups")
+        assert abs(len(running.controller.groups()) - len(np.unique(truth))) <= 3
+
+        # text, with a CLIP that knows no words: that it answers, and with what, and that clicks go on meanwhile
+        running.fill("CLIP", "tiny")
+        running.fill("Text", "a mug")
+        running.press("Find by text")
+        running.wait(lambda: "“a mug”" in running.panel._status.content, "the text", 300)
+        assert loaded == ["tiny"]
+        running.press("None")
+        running.click("Click +", camera, *interior(truth == first))
+        assert torch.equal(running.controller.selected, selected)
+
+        # an object of another run takes its place
+        running.unfold("Edit")
+        running.fill("Swap with", f"{constructed_run}#{second}")
+        running.press("Swap")
+        running.wait(lambda: "Swap done" in running.panel._status.content, "the other run", 120)
+        count = int((load_run(constructed_run).model.gaussian_groups() == second).sum())
+        assert int(running.controller.selected.sum()) == count
 
 
 def _bytes(data: bytes) -> Any:
