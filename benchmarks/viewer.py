@@ -2,11 +2,14 @@
 
 python benchmarks/viewer.py
 python benchmarks/viewer.py --load-config outputs/.../config.yml --scene data/scene     # and in a real browser
+
+With a run, also what the removal of an object leaves of the rest.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import statistics
 import sys
 import tempfile
@@ -19,13 +22,17 @@ import torch
 import tyro
 
 from gseg_ns.editing.operations import Recolour, Remove, Transform, apply
+from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
+from gseg_ns.masks import read_label_map
+from gseg_ns.models.edited_run import EditedRun
+from gseg_ns.models.runs import load_run
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.neighbourhood import Neighbourhood
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import pick, warm_up
-from gseg_ns.selection.selection import Selection
+from gseg_ns.selection.selection import Mode, Selection
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 
@@ -61,10 +68,12 @@ def report(name: str, milliseconds: float, bound: float | None = None) -> None:
     print(f"{name:48}{milliseconds:10.1f}{'' if bound is None else bound:>10}", flush=True)
 
 
-def in_browser(load_config: Path, data: Path, clicks: int) -> list[float]:
-    """Milliseconds from a click in Chromium to the frame that shows its highlight, for clicks on an object.
+def in_browser(load_config: Path, data: Path, clicks: int) -> tuple[int, list[float], list[float]]:
+    """Clicks on an object in Chromium, at the run's own number of Gaussians.
 
-    The frame counts when the browser has received it and drawn twice since.
+    Returns:
+        The number of Gaussians; milliseconds from each click to the frame that shows its highlight, which counts when
+        the browser has received it and drawn twice since; and milliseconds of these from prompt to selection.
     """
     path = Path(__file__).resolve().parents[1] / "tests" / "viewer" / "test_browser.py"
     spec = importlib.util.spec_from_file_location("browser_driver", path)
@@ -73,7 +82,7 @@ def in_browser(load_config: Path, data: Path, clicks: int) -> list[float]:
     driver = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = driver
     spec.loader.exec_module(driver)
-    times = []
+    times, selections = [], []
     with driver.browsing(load_config) as running:
         camera, truth = driver.find_view(running, data)
         first, _ = driver.two_objects(truth)
@@ -92,7 +101,37 @@ def in_browser(load_config: Path, data: Path, clicks: int) -> list[float]:
             running.wait(lambda t=selected: any(at > t and size > 2000 for at, size in running.frames), "a frame")
             running.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
             times.append(1000 * (time.perf_counter() - started))
-    return times
+            selections.append(float(re.findall(r"\((\d+) ms\)", running.panel._status.content)[-1]))
+        count = running.viewer.pipeline.model.num_points
+    return count, times, selections
+
+
+def removal(load_config: Path, data: Path) -> list[float]:
+    """What is left of the scene when an object is removed.
+
+    Each object of the ground truth is removed as the group that most of its test pixels show.
+
+    Returns:
+        PSNR of each object and test view against the untouched render, outside of the object's ground-truth mask.
+    """
+    run = load_run(load_config)
+    groups = run.model.gaussian_groups()
+    views = {stem: camera for stem, camera, _ in run.views("test")}
+    truth = {stem: read_label_map(data / "gt" / "object" / f"{stem}.png").long() for stem in views}
+    plain = {stem: run.model.get_outputs_for_camera(camera)["rgb"] for stem, camera in views.items()}
+    labels = {stem: run.model.label_image(camera).cpu() for stem, camera in views.items()}
+    quality = []
+    for name in sorted({int(name) for image in truth.values() for name in image.unique()} - {0}):
+        shown = torch.cat([labels[stem][truth[stem] == name] for stem in views])
+        group = int(torch.bincount(shown[shown > 0], minlength=1).argmax())
+        if group == 0:
+            continue
+        model = EditedRun(run, [Remove(PackedMask.pack(groups == group))]).model()
+        for stem, camera in views.items():
+            if bool((truth[stem] == name).any()):
+                change = model.get_outputs_for_camera(camera)["rgb"] - plain[stem]
+                quality.append(float(-10 * torch.log10(change[truth[stem] != name].square().mean())))
+    return quality
 
 
 @dataclass
@@ -120,6 +159,20 @@ class Benchmark:
             "pack for undo, and back": lambda: a.pack().unpack(),
         }.items():
             report(f"1 M: {name}", measure(algebra), 50)
+        large = scene(MILLION)
+        session = Session(large)
+        session.select(a)
+        modes: tuple[Mode, ...] = ("set", "add", "remove", "intersect")
+        for mode in modes:
+
+            def select(mode: Mode = mode) -> None:
+                session.select(a)
+                session.select(b, mode)
+
+            # Packing and unpacking included, as a button does it; halved, for there are two of them.
+            report(f"1 M: {mode}, with its undo step", measure(select) / 2, 50)
+        report("1 M: invert, with its undo step", measure(session.invert), 50)
+        report("1 M: undo and redo", measure(lambda: (session.undo(), session.redo(), session.selection)), 50)
         warm_up()
         K = torch.tensor([[700.0, 0.0, 480.0], [0.0, 700.0, 360.0], [0.0, 0.0, 1.0]])
         camera = Camera(torch.eye(4), K, 960, 720)
@@ -129,7 +182,6 @@ class Benchmark:
         near = small.means[:, 0] > 0.3
         report("20 k: first grow (builds the graph)", measure(lambda: graph.grow(near), 1))
         report("20 k: grow", measure(lambda: graph.grow(near)))
-        large = scene(MILLION)
         part = PackedMask.pack(large.means[:, 0] > 0.6)
         report("1 M: what is under a pixel", measure(lambda: pick(large, camera, 500, 380)))
         turn = Transform(part, (1.0, 0.2, 0.0, 0.0), (0.1, 0.0, 0.0), 1.1)
@@ -144,8 +196,13 @@ class Benchmark:
         if self.load_config is not None:
             if self.scene is None:
                 raise GsegError("--load-config needs --scene, whose ground truth says where to click")
-            times = in_browser(self.load_config, self.scene, self.clicks)
-            report(f"click to highlighted frame, median of {len(times)}", statistics.median(times), 1000)
+            quality = removal(self.load_config, self.scene)
+            print(f"removal of an object: PSNR of the rest, over {len(quality)} views of objects", flush=True)
+            print(f"{'':4}{'mean and least, dB (at least 35)':44}{statistics.mean(quality):10.1f}{min(quality):10.1f}")
+            count, times, selections = in_browser(self.load_config, self.scene, self.clicks)
+            print(f"in the browser, {count:,} Gaussians, median of {len(times)} clicks", flush=True)
+            report("click to highlighted frame", statistics.median(times), 1000)
+            report("of which prompt to selection", statistics.median(selections), 20)
 
 
 if __name__ == "__main__":
