@@ -25,6 +25,7 @@ ALLOWED = {
     "demo": {"demo", "masks", "splats"},
     "data": {"data", "masks", "rendering"},
     "dataparsers": {"dataparsers", "evaluation", "data"},
+    "models": {"models", "data", "selection", "editing", "splats", "rendering", "masks", "lifting"},
     "viewer": {"viewer", "models", "lifting", "selection", "editing", "splats", "rendering", "masks", "data"},
 }
 """Which packages of ours a layer may import. Modules at the top (errors, files, palette, ...) are open to all."""

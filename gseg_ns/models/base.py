@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -71,6 +71,18 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     """stop splitting at this step; -1: half of the geometry phase"""
 
 
+class Panel(Protocol):
+    """What Nerfstudio's viewer shows beside a model, and draws with it. Does nothing without a viewer."""
+
+    def is_drawing(self) -> bool:
+        """Whether the render that runs now is for a browser."""
+        ...
+
+    def outputs(self, camera: Cameras, crop: OrientedBox | None) -> dict[str, Tensor]:
+        """Render a view as the browser shall see it."""
+        ...
+
+
 class SegmentationModel(SplatfactoModel):
     """Base of all methods.
 
@@ -94,6 +106,8 @@ class SegmentationModel(SplatfactoModel):
     """Whether a prompt is answered by the likeness of `main_feature` (see `gate`) and not by groups."""
     gaussian_buffers: tuple[str, ...] = ()
     """Names of buffers with a row a Gaussian."""
+    make_panel: ClassVar[Callable[[SegmentationModel], Panel] | None] = None
+    """Makes the viewer's "Segment" tab of a model. Set by `gseg_ns.method_configs`: models do not know the viewer."""
 
     feature_mean: Tensor
     feature_basis: Tensor
@@ -160,10 +174,9 @@ class SegmentationModel(SplatfactoModel):
         dim = self.feature_dims.get(self.main_feature, 3)
         self.register_buffer("feature_mean", torch.zeros(dim))
         self.register_buffer("feature_basis", torch.zeros(dim, 3))
-        from gseg_ns.viewer.panel import SegmentPanel  # which knows this class
-
-        self.panel = SegmentPanel(self)
-        """The viewer's "Segment" tab; does nothing without a viewer."""
+        make = type(self).make_panel
+        self.panel: Panel | None = None if make is None else make(self)
+        """Nerfstudio's viewer finds it here."""
         if not torch.cuda.is_available():
             threads.configure()
         self._get_outputs = compat.with_globals(
@@ -383,7 +396,7 @@ class SegmentationModel(SplatfactoModel):
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Render a view for the viewer, `ns-render` and `ns-eval`."""
-        if self.panel.is_drawing():
+        if self.panel is not None and self.panel.is_drawing():
             return self.panel.outputs(camera, obb_box)
         return super().get_outputs_for_camera(camera, obb_box)
 

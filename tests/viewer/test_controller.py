@@ -13,11 +13,13 @@ from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Duplicate, Isolate, Recolour, Remove, Swap
 from gseg_ns.errors import GsegError
+from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.edited import with_gaussians
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.viewer.controller import SegmentController
+from gseg_ns.viewer.panel import SegmentPanel
 
 PER_BALL = 150
 
@@ -360,6 +362,9 @@ def test_clicks_and_renders_from_many_threads(controller: SegmentController) -> 
 
 
 def test_only_the_viewers_renders_show_edits(model: GagaModel) -> None:
+    assert gaga.config.method_name == "gaga"  # whose package gives models their tab
+    assert SegmentationModel.make_panel is SegmentPanel, "runs have no tab"
+    model.panel = SegmentPanel(model)
     assert not model.panel.is_drawing()
     model.panel.controller = SegmentController(model)
     model.panel.controller.click(to_camera(view()), *pixel_of(1), positive=True)
