@@ -76,6 +76,24 @@ def assign(
     return codes.to(labels.device)[clusters.index]
 
 
+@torch.no_grad()
+def matched_and_won(logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the codes of a view's masks are also what its pixels decode to.
+
+    Args:
+        logits: associations of the pixels, [P, L].
+        codes: pseudo labels of the pixels from `assign`, [P]: one code a mask.
+
+    Returns:
+        matched [L], the pixels of the mask matched to each code; and won [L], the same where the code has the highest
+        logit at more than half of them, 0 elsewhere.
+    """
+    num_codes = logits.shape[1]
+    matched = torch.bincount(codes, minlength=num_codes)
+    decoded = torch.bincount(codes[logits.argmax(dim=-1) == codes], minlength=num_codes)
+    return matched, torch.where(2 * decoded > matched, matched, 0)
+
+
 def classification_loss(logits: Tensor, codes: Tensor, log_classes: bool = True) -> Tensor:
     """Cross entropy of associations [P, L] with pseudo labels [P] (Eq. 4), optionally over ln L; 0 without pixels."""
     if logits.shape[0] == 0:

@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.codebook import PRESETS, assign, associate, classification_loss, concentration_loss
+from gseg_ns.lifting.codebook import (
+    PRESETS,
+    assign,
+    associate,
+    classification_loss,
+    concentration_loss,
+    matched_and_won,
+)
 from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.masks import resize_labels
@@ -21,6 +28,9 @@ from gseg_ns.rendering import pixel_weights
 
 FEATURE_DIM = 16
 """Channels of a Gaussian-level feature and of a code in the paper."""
+
+MEMORY_EPOCHS = 10
+"""Passes over the training views after which what a code has won has faded to a third."""
 
 SH_C0 = 0.28209479177387814
 
@@ -65,6 +75,11 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     """Uncertainty above which a pixel is left out (tau)"""
     codebook_trains_features: bool = False
     """Let the terms of the codebook move features too. The official code does not; the paper does not say."""
+    least_won: float = 0.1
+    """A code is an answer if it wins: at least this part of the area that is matched to it in training has to lie in
+    masks most of whose pixels decode to it. The one-to-one mapping hands codes to fragments and slivers too; these
+    never win a mask, but come out on top where features mix at a border (13 of them, beside 15 objects, in the small
+    scene). 0: every code is an answer, as in the paper."""
     train_unlabelled: bool = False
     """Train pixels without a mask as one more mask, as the official code does, instead of leaving them out."""
     grouping: Literal["codebook", "hdbscan"] = "codebook"
@@ -82,6 +97,8 @@ class UnifiedLiftModel(SegmentationModel):
     main_feature = "instance"
     two_phases = False
     named_codes: Tensor
+    code_matched: Tensor
+    code_won: Tensor
 
     def populate_modules(self) -> None:
         """Build the model; codes start as the rows of a fresh 1x1 convolution do, uniform in +-1/sqrt(16)."""
@@ -91,7 +108,11 @@ class UnifiedLiftModel(SegmentationModel):
         bound = FEATURE_DIM**-0.5
         self.codebook = Parameter(torch.empty(self.config.num_codes, FEATURE_DIM).uniform_(-bound, bound))
         self.register_buffer("named_codes", torch.ones(self.config.num_codes, dtype=torch.bool))
-        """Codes that can be answers: all of them, or with HDBSCAN as many as there are clusters."""
+        """Codes that can be answers: those that win (see `least_won`), or with HDBSCAN one a cluster."""
+        self.register_buffer("code_matched", torch.zeros(self.config.num_codes))
+        """Pixels of the masks matched to each code, fading."""
+        self.register_buffer("code_won", torch.zeros(self.config.num_codes))
+        """Those of masks that the code won, fading."""
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Start features like random colours in SH, as Gaussian Grouping's code does, `feature_init` times the size."""
@@ -104,11 +125,12 @@ class UnifiedLiftModel(SegmentationModel):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """The base's callbacks, a check of the masks, and HDBSCAN at the end where it is asked for."""
+        """The base's callbacks, a check of the masks, and HDBSCAN in the last step where it is asked for."""
         callbacks = super().get_training_callbacks(training_callback_attributes)
         self._check_masks()
         if self.config.grouping == "hdbscan":
-            callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self.cluster))
+            # Not AFTER_TRAIN, which comes after the last checkpoint is written.
+            callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._cluster_at_end))
         return callbacks
 
     def _check_masks(self) -> None:
@@ -143,7 +165,10 @@ class UnifiedLiftModel(SegmentationModel):
         height, width = self.info["height"], self.info["width"]
         labels = resize_labels(labels, height, width).flatten().long()
         usable = torch.arange(labels.numel()) if self.config.train_unlabelled else labels.nonzero().squeeze(1)
-        pixels = usable[torch.randperm(usable.numel())[: self.config.num_pixels]].sort().values
+        # A stream of its own: then geometry is that of a run without these losses, to the last bit.
+        generator = torch.Generator().manual_seed(torch.initial_seed() + self.step)
+        drawn = torch.randperm(usable.numel(), generator=generator)[: self.config.num_pixels]
+        pixels = usable[drawn].sort().values
         # Geometry gets no gradient from features, so what the drawn pixels see is a constant matrix.
         weights = pixel_weights(self.info, pixels.to(self.device))
         features = weights.matmul(self.gauss_params["instance"])
@@ -169,6 +194,7 @@ class UnifiedLiftModel(SegmentationModel):
             features = features.detach()
         logits = associate(features, self.codebook)
         codes = assign(logits.detach().softmax(dim=-1), labels, self.config.area_aware)
+        self._note_wins(*matched_and_won(logits.detach(), codes))
         losses = {
             "classification": preset.classification * classification_loss(logits[keep], codes[keep], preset.log_classes)
         }
@@ -177,6 +203,16 @@ class UnifiedLiftModel(SegmentationModel):
                 features[keep], self.codebook, codes[keep], preset.concentration_norm
             )
         return losses
+
+    @torch.no_grad()
+    def _note_wins(self, matched: Tensor, won: Tensor) -> None:
+        """Remember which codes win the masks that they are matched to, and let those be the answers."""
+        fading = 1.0 - 1.0 / (MEMORY_EPOCHS * max(self.num_train_data, 1))
+        self.code_matched.mul_(fading).add_(matched)
+        self.code_won.mul_(fading).add_(won)
+        if self.config.least_won > 0:
+            wins = self.code_won > self.config.least_won * self.code_matched
+            self.named_codes.copy_(wins if bool(wins.any()) else torch.ones_like(wins))
 
     # ------------------------------------------------------------------------------------------------- inference
 
@@ -190,8 +226,12 @@ class UnifiedLiftModel(SegmentationModel):
         """The same association for each Gaussian's own feature: [N] int64."""
         return self.decode(self.gauss_params["instance"])
 
+    def _cluster_at_end(self, step: int) -> None:
+        if step == self.config.num_iterations - 1:
+            self.cluster()
+
     @torch.no_grad()
-    def cluster(self, step: int) -> None:
+    def cluster(self) -> None:
         """Overwrite the codebook with the clusters that HDBSCAN finds among the features."""
         from sklearn.cluster import HDBSCAN
 

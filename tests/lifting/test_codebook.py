@@ -15,6 +15,7 @@ from gseg_ns.lifting.codebook import (
     associate,
     classification_loss,
     concentration_loss,
+    matched_and_won,
 )
 
 
@@ -97,3 +98,17 @@ def test_losses_as_published() -> None:
     torch.testing.assert_close(concentration_loss(features, codebook, codes, order=1), l1)
     assert PRESETS["paper"].concentration / PRESETS["paper"].classification == pytest.approx(100)
     assert PRESETS["official"].concentration / PRESETS["official"].classification == pytest.approx(1e4)
+
+
+def test_a_code_wins_masks_that_decode_to_it() -> None:
+    # Ten pixels of a mask matched to code 0, six of which it wins; four of one matched to code 2, which 0 wins.
+    logits = torch.zeros(14, 4)
+    logits[:6, 0] = 1.0
+    logits[6:10, 3] = 1.0
+    logits[10:, 0] = 1.0
+    codes = torch.tensor([0] * 10 + [2] * 4)
+    matched, won = matched_and_won(logits, codes)
+    assert matched.tolist() == [10, 0, 4, 0]
+    assert won.tolist() == [10, 0, 0, 0]
+    logits[5, 3] = 2.0  # half is not most
+    assert matched_and_won(logits, codes)[1].tolist() == [0, 0, 0, 0]

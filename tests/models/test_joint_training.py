@@ -96,6 +96,17 @@ def test_features_of_unified_lift_leave_the_geometry_alone(make_trainer: MakeTra
     assert without.pipeline.model.gauss_params["instance"].grad is None
 
 
+def test_a_run_of_unified_lift_ends_with_splatfactos_geometry(make_trainer: MakeTrainer) -> None:
+    ends = []
+    for start in (0.25, 2.0):
+        trainer = make_trainer("unified-lift", feature_start=start, codebook_start=start)
+        trainer.train()
+        ends.append(trainer.pipeline.model.gauss_params)
+    for name in ("means", "scales", "quats", "opacities", "features_dc", "features_rest"):
+        assert torch.equal(ends[0][name], ends[1][name])
+    assert not torch.equal(ends[0]["instance"], ends[1]["instance"])
+
+
 def test_relabelling_a_view_changes_no_loss(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("unified-lift")
     model = trainer.pipeline.model.train()
@@ -132,12 +143,32 @@ def test_another_number_of_codes_cannot_be_resumed(
     assert "resume with --pipeline.model.num-codes 256" in " ".join(capsys.readouterr().out.split())
 
 
+def test_only_codes_that_win_are_answers(make_trainer: MakeTrainer) -> None:
+    model = make_trainer("unified-lift", num_codes=16).pipeline.model
+    features = model.codebook.detach()  # each its own best match, or nearly
+    model._note_wins(torch.full((16,), 50), torch.zeros(16, dtype=torch.long))
+    assert bool(model.named_codes.all())  # nothing wins yet: the codebook as it is
+    won = torch.zeros(16, dtype=torch.long)
+    won[[3, 5]] = 50
+    model._note_wins(torch.full((16,), 50), won)
+    assert set(model.decode(features).tolist()) <= {4, 6}
+    for _ in range(200 * model.num_train_data):  # a code that stops winning is forgotten, others stay
+        model._note_wins(torch.full((16,), 50), won.where(torch.arange(16) == 3, 0))
+    assert model.named_codes.nonzero().flatten().tolist() == [3]
+    assert model.config.least_won > 0
+    every = make_trainer("unified-lift", num_codes=16, least_won=0.0).pipeline.model
+    every._note_wins(torch.full((16,), 50), won)
+    assert bool(every.named_codes.all())
+
+
 def test_hdbscan_names_the_objects(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("unified-lift", grouping="hdbscan", hdbscan_min_size=10, steps=10)
     trainer.train()
     model = trainer.pipeline.model.eval()
     groups = model.gaussian_groups()
     assert 1 <= groups.max() <= int(model.named_codes.sum())
+    stored = torch.load(next(trainer.checkpoint_dir.glob("*.ckpt")), map_location="cpu", weights_only=True)["pipeline"]
+    torch.testing.assert_close(stored["_model.codebook"], model.codebook.detach())
 
 
 @pytest.mark.parametrize("method", ["unified-lift", "gradiseg"])
