@@ -25,7 +25,7 @@ from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.rendering import Camera, rasterize_to_pixels, vote
-from gseg_ns.selection.postprocess import ball_query, statistical_filter
+from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.selection.prompts import pixel_index, select
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ClickProtocol:
     seed: int = 0
     """Of where they are"""
     clean: bool = False
-    """Score the selections after post-processing too (statistical filter, ball query)"""
+    """Score the selections after post-processing (`clean_up`) too"""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Clicks:
         chosen, scales = zip(*(self._answers(entry) for entry in self.clicks), strict=True)  # [N, C] each
         selections = [torch.cat(chosen, dim=1)]
         if self.protocol.clean:
-            cleaned = [self._cleaned(mask) for mask in selections[0].T]
+            cleaned = [clean_up(self.splats.means, mask) for mask in selections[0].T]
             selections.append(torch.stack(cleaned, dim=1))
         own = truth[:, None] == names.to(truth)
         owners = names.repeat_interleave(self.protocol.clicks)
@@ -199,11 +199,6 @@ class _Clicks:
             ],
             dim=1,
         )
-
-    def _cleaned(self, mask: Tensor) -> Tensor:
-        # As `gseg select --clean`.
-        means = self.splats.means
-        return ball_query(means, statistical_filter(means, mask), quantile=0.99)
 
     def _pooled_iou(self, selections: Tensor, names: Tensor) -> Tensor:
         """IoU in percent of selections [N, K] with objects [K], over the pixels of all test views: [K]."""

@@ -57,7 +57,7 @@ class Select:
         """Select."""
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.models.runs import load_run
-        from gseg_ns.selection.postprocess import ball_query, statistical_filter
+        from gseg_ns.selection.postprocess import clean_up
 
         if self.output.suffix not in (".npz", ".ply", ".png"):
             raise GsegError(f"{self.output} has no known suffix: name a .npz, .ply or .png")
@@ -78,9 +78,7 @@ class Select:
             assert camera is not None
             chosen = self._by_marks(run, camera)
         if self.clean:
-            means = run.model.means.detach()
-            # The largest gap but for a hundredth: a single outlier must not set the radius.
-            chosen = ball_query(means, statistical_filter(means, chosen), quantile=0.99)
+            chosen = clean_up(run.model.means, chosen)
         if not bool(chosen.any()):
             CONSOLE.print("[yellow]The prompt selects nothing: lower --threshold, or try another --scale.")
         self._write(run, camera, chosen)
@@ -102,25 +100,15 @@ class Select:
     def _by_marks(self, run: Run, camera: Cameras) -> Tensor:
         import torch
 
-        from gseg_ns.selection.prompts import Prompt, groups_of, queries, select
-        from gseg_ns.selection.prompts_sam import load_predictor, mask_queries, sam_mask
+        from gseg_ns.models.prompting import select_by_marks
+        from gseg_ns.selection.prompts import Prompt
+        from gseg_ns.selection.prompts_sam import load_predictor, sam_mask
 
         model, prompt = run.model, self._prompt()
         if self.sam is not None:
             picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
             prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
-        if not model.prompts_by_feature:
-            groups = model.gaussian_groups(self.scale)
-            return torch.isin(groups, groups_of(prompt, model.label_image(camera, self.scale)))
-        gate = model.gate(0.5 if self.scale is None else self.scale)
-        image = model.feature_image(camera)
-        with torch.no_grad():
-            alpha = model.composite(torch.ones(len(model.means), 1, device=model.device))[..., 0]
-        positive, negative = queries(prompt, image, alpha)
-        if self.sam is not None and prompt.mask is not None:
-            positive = mask_queries(image, prompt.mask.to(alpha.device) & (alpha >= 0.5), gate, self.threshold)
-        features = model.gauss_params[model.main_feature].detach()
-        return select(features, positive, negative, gate, self.threshold)[0]
+        return select_by_marks(model, camera, prompt, self.scale, self.threshold, mask_by_sam=self.sam is not None)
 
     def _by_text(self, run: Run) -> Tensor:
         from gseg_ns.lifting.text import CLIP

@@ -151,6 +151,33 @@ def ball_query(
     return grown
 
 
+def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8) -> Tensor:
+    """Drop the outliers of a selection, then take in what lies between its Gaussians.
+
+    The statistical filter, then a ball query of which those stay that have the selection around them: their
+    `neighbours`-th nearest selected Gaussian is no farther than the same one of the others. The query alone takes in
+    whatever touches the object, too, such as the floor that it stands on.
+
+    Args:
+        means: [N, 3] centres.
+        selected: bool [N].
+        neighbours: how many on each side are compared.
+
+    Returns:
+        bool [N].
+    """
+    points = means.detach()
+    kept = statistical_filter(points, selected)
+    # The largest gap but for a hundredth: a single outlier must not set the radius.
+    rows = torch.nonzero(ball_query(points, kept, quantile=0.99) & ~kept).flatten()
+    count = min(neighbours, int(kept.sum()), int((~kept).sum()) - 1)
+    if len(rows) and count > 0:
+        own = _k_nearest(points[kept], points[rows], count)[:, -1]
+        others = _k_nearest(points[~kept], points[rows], count + 1)[:, -1]  # itself among them
+        kept[rows[own <= others]] = True
+    return kept
+
+
 def validated(inside: Tensor, outside: Tensor, least: float = 0.5) -> Tensor:
     """Gaussians that a 2D mask confirms: what they add to the view falls mostly into it.
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gseg_ns.selection.postprocess import (
     ball_query,
+    clean_up,
     grow_region,
     neighbour_radius,
     statistical_filter,
@@ -93,3 +94,23 @@ def test_validated() -> None:
     inside = torch.tensor([1.0, 0.4, 0.0, 0.5])
     outside = torch.tensor([0.0, 0.6, 0.0, 0.5])
     assert validated(inside, outside).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_clean_up_fills_the_object_and_leaves_the_floor(device: str) -> None:
+    box = grid() + torch.tensor([10.0, 10, 1])
+    x, y = torch.meshgrid(torch.arange(26.0), torch.arange(26.0), indexing="ij")
+    floor = torch.stack([x.flatten(), y.flatten(), torch.zeros(26 * 26)], dim=1)
+    means = torch.cat([box, floor, torch.tensor([[12.0, 12, 40]])]).to(device)
+    object_ = torch.zeros(len(means), dtype=torch.bool)
+    object_[: len(box)] = True
+    selected = object_.clone()
+    selected[[50, 86, 129]] = False  # holes inside
+    selected[-1] = True  # an outlier
+    cleaned = clean_up(means, selected.to(device)).cpu()
+    assert cleaned[[50, 86, 129]].all()
+    assert not cleaned[len(box) :].any()
+    assert cleaned[: len(box)].float().mean() > 0.9
+    assert ball_query(means, object_.to(device))[len(box) : -1].any()  # the query alone takes the floor
+    assert not clean_up(means, torch.zeros_like(selected).to(device)).any()
+    assert clean_up(means, torch.ones_like(selected).to(device)).float().mean() > 0.9
