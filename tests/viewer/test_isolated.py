@@ -11,9 +11,11 @@ import torch
 
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.isolate import Isolate
+from gseg_ns.cli.render import Render
 from gseg_ns.editing.edit_list import load_edits
 from gseg_ns.editing.operations import Remove, centre_of
 from gseg_ns.errors import GsegError
+from gseg_ns.masks import read_label_map
 from gseg_ns.models.isolated import export_command
 from gseg_ns.models.runs import load_run, read_config
 from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
@@ -112,6 +114,27 @@ def test_edits_from_the_command_line(constructed_run: Path, groups: torch.Tensor
         Edit(load_config=constructed_run, do="remove", groups=[4000], edits=edits).main()
     with pytest.raises(GsegError, match="nothing to edit"):
         Edit(load_config=constructed_run, do="remove", edits=edits).main()
+
+
+def test_pictures_of_an_edited_scene(constructed_run: Path, groups: torch.Tensor, tmp_path: Path) -> None:
+    edits = tmp_path / "edits.json"
+    Edit(load_config=constructed_run, do="remove", groups=[1], edits=edits).main()
+    Edit(load_config=constructed_run, do="hide", groups=[2], edits=edits).main()
+    for folder, options in (("plain", {}), ("edited", {"edits": edits})):
+        Render(load_config=constructed_run, output_dir=tmp_path / folder, outputs=("rgb",), **options).main()
+    seen = {}
+    for folder in ("plain", "edited"):
+        maps = [read_label_map(path) for path in (tmp_path / folder / "ids").iterdir()]
+        seen[folder] = {int(group) for labels in maps for group in labels.unique()}
+    assert {1, 2} <= seen["plain"]
+    assert seen["edited"] == seen["plain"] - {1, 2}
+    portraits = {"load_config": constructed_run, "edits": edits, "size": 32, "frames": 2}
+    Render(output_dir=tmp_path / "turned", turntable=("3",), **portraits).main()
+    assert len(list((tmp_path / "turned" / "turntable" / "3").iterdir())) == 2
+    for group, message in (("1", "edits removed it"), ("2", "hide all of '2'")):
+        with pytest.raises(GsegError, match=message):
+            Render(output_dir=tmp_path / "none", turntable=("3", group), **portraits).main()
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_object_of_another_run_takes_a_place(constructed_run: Path, groups: torch.Tensor, tmp_path: Path) -> None:
