@@ -89,6 +89,9 @@ class PairSampling:
     official code, and this default, clips only those of pairs that shall part."""
     resample: bool = True
     """Draw only as many consistent pairs as there are scale-sensitive ones. Off: all pairs (ablation)."""
+    least_drawn: float = 0.05
+    """But draw at least this part of them: masks that do not overlap, such as label maps, have no scale-sensitive pair,
+    and features would be trained no further than until no pair is hard. 0: official code"""
     reweight: bool = True
     """Weigh pairs by the inverse of their masks' sizes, within [1, 10]. Off: all alike (ablation)."""
 
@@ -229,7 +232,11 @@ class _PairLoss(torch.autograd.Function):
         units = units.detach()  # worker threads would record what is done here
         num_scales, num_pixels, _ = units.shape
         everywhere = (1 << num_scales) - 1
-        thin_positive, thin_negative = _thinning(kinds, bits, everywhere) if sampling.resample else (1.0, 1.0)
+        thin_positive, thin_negative = 1.0, 1.0
+        if sampling.resample:
+            thin_positive, thin_negative = (
+                max(share, sampling.least_drawn) for share in _thinning(kinds, bits, everywhere)
+            )
         lightest = float(inverse.min()) ** 2 if num_pixels else 1.0
         size = max(1, num_pixels if units.is_cuda else _BLOCK)
         blocks = [_PairBlock(start, min(start + size, num_pixels)) for start in range(0, num_pixels, size)]

@@ -187,3 +187,20 @@ def test_overlap_of_mask_sets() -> None:
     expected = -(1 + 1 + 2 * (2 / 3) * 0.5**0.5) / 4
     assert float(overlap_loss(features, kinds, overlap)) == pytest.approx(expected)
     assert float(overlap_loss(features[:0], kinds[:0], overlap)) == 0.0
+
+
+def test_masks_that_do_not_overlap_train_beyond_the_hard_pairs() -> None:
+    """Label maps: no pair is scale-sensitive, so by the official rule none but hard ones would count."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.arange(2).repeat_interleave(50)
+    centre = torch.tensor([[1.0, 0.0, 0.0], [0.3, 0.954, 0.0]])  # cosine 0.3: not hard
+    features = (centre[kinds] + 0.03 * torch.randn(100, 3, generator=generator)).requires_grad_()
+    related = torch.eye(2, dtype=torch.bool).expand(4, 2, 2)
+
+    def slope(**options: float) -> float:
+        sampling = PairSampling(**options)  # type: ignore[arg-type]
+        loss = correspondence_loss(features, torch.ones(4, 3), kinds, related, torch.ones(100), sampling, generator)
+        return float(torch.autograd.grad(loss, features)[0].abs().sum())
+
+    assert slope(least_drawn=0.0) == 0
+    assert slope() > 0.01
