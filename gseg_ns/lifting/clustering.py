@@ -13,6 +13,9 @@ from torch import Tensor
 
 from gseg_ns.lifting.affinity import gated
 
+ONE_THING = 0.75
+"""Cosine with the mean of all from which a Gaussian is like the others: what training asks of pixels of one mask."""
+
 _ROWS = 1 << 15
 """Gaussians at a time where all are compared with all centres."""
 
@@ -40,6 +43,10 @@ class ClusterOptions:
 def cluster_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Tensor:
     """Mean directions of the HDBSCAN clusters of some unit vectors; noise forms none.
 
+    A scene may be a single thing, or one at large scales. HDBSCAN can be allowed to answer that, but then does so too
+    where features pass from thing to thing (a room of fifteen objects was one group), so it is asked beforehand: all is
+    one where all but noise are like the mean of all.
+
     Args:
         units: [n, D] unit vectors.
         min_cluster_size: see `ClusterOptions`.
@@ -50,10 +57,13 @@ def cluster_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Ten
     """
     if len(units) < max(min_cluster_size, 2):
         return units.new_zeros(0, units.shape[1])
+    mean = F.normalize(units.mean(dim=0), dim=0)
+    if float((units @ mean > ONE_THING).float().mean()) > 0.95:
+        return mean[None]
     from sklearn.cluster import HDBSCAN
 
     # scikit-learn's own epsilon fails under numpy 2.4 when a cluster reaches the root of the tree.
-    labels = HDBSCAN(min_cluster_size=min_cluster_size, allow_single_cluster=True, n_jobs=-1, copy=True).fit_predict(
+    labels = HDBSCAN(min_cluster_size=min_cluster_size, n_jobs=-1, copy=True).fit_predict(
         units.detach().cpu().double().numpy()
     )
     names, counts = np.unique(labels[labels >= 0], return_counts=True)

@@ -34,3 +34,22 @@ def test_groups_follow_the_gate_and_noise_stays_noise() -> None:
 def test_too_few_gaussians_are_all_noise() -> None:
     assert cluster_centres(torch.eye(3), 10, 0.01).shape == (0, 3)
     assert SceneClusters(torch.randn(4, 3)).groups(torch.ones(3)).tolist() == [0, 0, 0, 0]
+
+
+def test_a_scene_of_one_thing_is_one_group() -> None:
+    torch.manual_seed(0)
+    units = torch.nn.functional.normalize(torch.tensor([1.0, 0, 0, 0]) + 0.1 * torch.randn(500, 4), dim=-1)
+    assert cluster_centres(units, 10, 0.01).shape == (1, 4)
+
+
+def test_features_that_pass_from_thing_to_thing_are_not_one_group() -> None:
+    """Smoothed and composited features lie between the things, too: every third one here."""
+    torch.manual_seed(0)
+    things = torch.nn.functional.normalize(torch.randn(8, 32), dim=-1)
+    truth = torch.arange(8).repeat_interleave(120)
+    other = torch.randint(8, truth.shape)
+    share = torch.where(torch.arange(len(truth)) % 3 == 0, torch.rand(truth.shape), 1.0)[:, None]
+    units = share * things[truth] + (1 - share) * things[other] + 0.05 * torch.randn(len(truth), 32)
+    centres = cluster_centres(torch.nn.functional.normalize(units, dim=-1), 10, 0.01)
+    assert len(centres) == 8
+    assert (centres @ things.T).max(dim=0).values.min() > 0.95
