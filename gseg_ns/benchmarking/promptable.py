@@ -1,0 +1,297 @@
+"""Promptable segmentation of one object in a capture: a click and a mask as prompts, scored on the test views.
+
+What is trained on is little: the masks of a few views, as somebody would draw them, or those of any mask folder. The
+prompt is then given on one training view, answered as `gseg select` answers it, and the selection is rendered into the
+test views (composited to more than one half).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gseg_ns.benchmarking.cells import digest_files
+from gseg_ns.benchmarking.closed_form import project_splats
+from gseg_ns.benchmarking.quality import Runner, device_name, digest_geometry
+from gseg_ns.benchmarking.training import TrainSettings
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.errors import GsegError
+from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.evaluation.overlap import resize_nearest
+from gseg_ns.evaluation.promptable import evaluate_masks
+from gseg_ns.files import atomic_path
+from gseg_ns.masks.io import write_label_map
+from gseg_ns.pictures import contact_sheet, overlay
+from gseg_ns.selection.prompts import Prompt
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gseg_ns.models.runs import Run
+
+OBJECT, BACKGROUND = 1, 2
+"""Labels of the masks made from the ground truth. The background has one too: 0 is unlabelled and trains nothing."""
+
+CEILING = "ceiling"
+"""The row of the ground truth of all training views, lifted onto the same Gaussians."""
+
+COLUMNS = 5
+"""Test views in a row of the picture."""
+
+
+@dataclass(frozen=True)
+class PromptableSettings:
+    """What is trained and prompted; see the options of `gseg bench promptable`."""
+
+    scene: Path
+    ground_truth: str = "gt/object"
+    object_id: int | None = None
+    masks: str | None = None
+    views: int = 3
+    view: str | None = None
+    method: str = "gaga"
+    iterations: int = 3000
+    geometry: Path | None = None
+    seed: int = 0
+    scale: float | None = None
+    threshold: float = 0.75
+    options: tuple[str, ...] = ()
+
+
+def spread_views(positions: Tensor, count: int) -> list[int]:
+    """Choose views such that every view has a chosen one near: what somebody would do who draws the fewest masks.
+
+    The sum of the distances of all cameras to the nearest chosen one is lowered by exchanging one view at a time, from
+    views that are far apart (k-medoids; no chance in it).
+
+    Args:
+        positions: [V, 3] of the cameras.
+        count: how many; all where there are fewer.
+
+    Returns:
+        sorted indices.
+    """
+    distance = torch.cdist(positions.double(), positions.double())
+    chosen = [int(distance.sum(dim=1).argmin())]
+    while len(chosen) < min(count, len(positions)):
+        chosen.append(int(distance[chosen].amin(dim=0).argmax()))
+    for _ in range(100):
+        before = list(chosen)
+        for place in range(len(chosen)):
+            others = [*chosen[:place], *chosen[place + 1 :]]
+            nearest = distance[others].amin(dim=0) if others else torch.full((len(positions),), torch.inf)
+            chosen[place] = int(torch.minimum(distance, nearest).sum(dim=1).argmin())
+        if chosen == before:
+            break
+    return sorted(chosen)
+
+
+def deepest_pixel(mask: Tensor) -> tuple[float, float]:
+    """The middle (x, y) of the pixel of a mask [H, W] farthest from its outline; the edge of the image is outline."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(np.pad(mask.cpu().numpy(), 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(x) + 0.5, float(y) + 0.5
+
+
+def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, Any]:
+    """Train, prompt and score; a finished cell is reused.
+
+    Args:
+        runner: trains, and keeps cells.
+        settings: see there.
+
+    Returns:
+        `rows`: name (click, mask, ceiling) -> `iou`, `accuracy`, `boundary_iou` (means over the test views, percent),
+        `worst` and `view_iou`; `view` and `click` of the prompt; `trained_on`, the views with masks; `psnr`; `config`
+        of the run; `picture`, test views with what was hit, spilled and missed.
+
+    Raises:
+        GsegError: no ground truth for a training or test view, or one that does not show the object; an unknown view;
+            the training fails.
+    """
+    scene, truth = settings.scene, settings.scene / settings.ground_truth
+    files = id_files(truth)
+    stems, positions = _training_views(scene)
+    known = [index for index, stem in enumerate(stems) if stem in files]
+    shown = {index: int(_mask(files[stems[index]], settings.object_id).sum()) for index in known}
+    known = [index for index in known if shown[index]]
+    if not known:
+        raise GsegError(f"{truth} shows the object in no training view: names must match the images, and --object-id")
+    if settings.masks is None:
+        given = [known[index] for index in spread_views(positions[known], settings.views)]
+        masks = runner.output.parent / "prompt-masks" / f"{scene.resolve().name}-{settings.object_id or 'object'}"
+        masks = masks.with_name(f"{masks.name}-{len(given)}")
+        _write_masks(masks, {stems[index]: _mask(files[stems[index]], settings.object_id) for index in given})
+    else:
+        given, masks = known, scene / settings.masks
+    prompted = stems[max(given, key=shown.__getitem__)] if settings.view is None else Path(settings.view).stem
+    if prompted not in stems or prompted not in files:
+        raise GsegError(f"{settings.view} is not a training view of {scene} with ground truth: name another --view")
+    options = settings.options
+    if settings.masks is None:
+        options = ("--pipeline.datamanager.masks-are-consistent", "True", *options)
+    if settings.geometry is not None:
+        options = ("--pipeline.model.geometry", str(settings.geometry.resolve()), *options)
+    train = TrainSettings(
+        settings.method, scene.resolve(), str(masks.resolve()), settings.iterations, settings.seed, options
+    )
+    key = {
+        "kind": "promptable",
+        "name": scene.resolve().name,
+        "method": settings.method,
+        "seed": settings.seed,
+        "train": repr(train),
+        "digest": digest_files(masks, truth),
+        "geometry": "" if settings.geometry is None else digest_geometry(settings.geometry),
+        "view": prompted,
+        "object": settings.object_id,
+        "scale": settings.scale,
+        "threshold": settings.threshold,
+        "device": device_name(),
+    }
+
+    def compute() -> dict[str, Any]:
+        from gseg_ns.models.runs import load_run
+
+        runner.say(f"{key['name']}, {settings.method}: training {settings.iterations} steps")
+        trained = runner.train(train, runner.output, runner.store.path(key).stem)
+        picture = runner.output.parent / f"{runner.store.path(key).stem}.png"
+        result = score_prompts(load_run(trained.config_path), truth, prompted, settings, picture)
+        return {
+            **result,
+            "trained_on": [stems[index] for index in given] if settings.masks is None else settings.masks,
+            "seconds": trained.seconds,
+            "config": str(trained.config_path),
+            "picture": str(picture),
+        }
+
+    return runner.store.run(key, compute)
+
+
+@torch.no_grad()
+def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSettings, picture: Path) -> dict[str, Any]:
+    """Prompt a trained run and score it on its test views; see `run_promptable`.
+
+    Args:
+        run: the run.
+        truth: folder of label maps named as the images.
+        prompted: stem of the training view.
+        settings: `object_id`, `scale` and `threshold` are used.
+        picture: PNG to write.
+    """
+    from gseg_ns.evaluation.quality import psnr
+    from gseg_ns.lifting.votes import accumulate_votes, labels_from_votes
+    from gseg_ns.models.prompting import select_by_marks
+
+    model, files = run.model, id_files(truth)
+    named = {stem: camera for stem, camera, _ in run.views("train")}
+    camera = named[prompted]
+    height, width = int(camera.height.item()), int(camera.width.item())
+    here = resize_nearest(_mask(files[prompted], settings.object_id).long(), height, width) != 0
+    click = deepest_pixel(here)
+    prompts = {"click": Prompt(positive=torch.tensor([click])), "mask": Prompt(mask=here)}
+    selections = {
+        name: select_by_marks(model, camera, prompt, settings.scale, settings.threshold)
+        for name, prompt in prompts.items()
+    }
+
+    splats = model.splats().to(model.device)
+
+    def lifted() -> Any:
+        for stem, view in named.items():
+            if stem in files:
+                meta = project_splats(splats, to_camera(view).to(model.device))
+                mask = resize_nearest(_mask(files[stem], settings.object_id).long(), meta["height"], meta["width"])
+                yield meta, torch.where(mask != 0, OBJECT, BACKGROUND).to(model.device)
+
+    selections[CEILING] = labels_from_votes(accumulate_votes(lifted(), model.num_points, 3, model.device)) == OBJECT
+
+    seen: dict[str, list[Tensor]] = {name: [] for name in selections}
+    masks, photographs, ratios = [], [], []
+    for stem, view, image in run.views("test"):
+        if stem not in files:
+            continue
+        masks.append(_mask(files[stem], settings.object_id))
+        rgb = model.get_outputs_for_camera(view)["rgb"].cpu()
+        ratios.append(psnr(rgb, image[..., :3].cpu()))
+        covered = model.composite(torch.stack(list(selections.values()), dim=1).float()).cpu() > 0.5
+        for channel, name in enumerate(selections):
+            seen[name].append(covered[..., channel])
+        photographs.append(image[..., :3].cpu().float() / 255)
+    if not masks:
+        raise GsegError(f"{truth} has no label map for any test view of {run.config_path}: names must match")
+    rows = {}
+    for name, predicted in seen.items():
+        scores = evaluate_masks(predicted, masks)
+        defined = [value for value in scores.view_iou if not math.isnan(value)]
+        rows[name] = {
+            "iou": scores.iou,
+            "accuracy": scores.accuracy,
+            "boundary_iou": scores.boundary_iou,
+            "worst": min(defined, default=math.nan),
+            "view_iou": list(scores.view_iou),
+            "gaussians": int(selections[name].sum()),
+        }
+    _write_picture(picture, photographs, seen["click"], masks)
+    return {"rows": rows, "view": prompted, "click": list(click), "psnr": math.fsum(ratios) / len(ratios)}
+
+
+def promptable_table(result: dict[str, Any]) -> Table:
+    """The table of `gseg bench promptable`."""
+    from rich.table import Table
+
+    table = Table(title=f"Prompted on {result['view']}; means over the test views, percent")
+    table.add_column("prompt")
+    for heading in ("IoU", "accuracy", "boundary IoU", "worst view", "Gaussians"):
+        table.add_column(heading, justify="right")
+    for name, row in result["rows"].items():
+        values = (f"{row[key]:.1f}" for key in ("iou", "accuracy", "boundary_iou", "worst"))
+        table.add_row(name, *values, f"{row['gaussians']}", style="dim" if name == CEILING else None)
+    return table
+
+
+def _training_views(scene: Path) -> tuple[list[str], Tensor]:
+    """Names without suffix, and positions [V, 3] of the training views."""
+    from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
+
+    outputs = GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
+    return [path.stem for path in outputs.image_filenames], outputs.cameras.camera_to_worlds[:, :3, 3]
+
+
+def _mask(path: Path, object_id: int | None) -> Tensor:
+    """The object in a ground-truth label map: bool [H, W]."""
+    ids = read_ids(path)
+    return ids != 0 if object_id is None else ids == object_id
+
+
+def _write_masks(folder: Path, masks: dict[str, Tensor]) -> None:
+    """Write label maps of object and background, and remove those of other views."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, mask in masks.items():
+        write_label_map(folder / f"{stem}.png", torch.where(mask, OBJECT, BACKGROUND))
+    for path in folder.glob("*.png"):
+        if path.stem not in masks:
+            path.unlink()
+
+
+def _write_picture(path: Path, photographs: Sequence[Tensor], seen: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
+    """Draw hits, spill and misses, each in a colour of its own, over the test views."""
+    from PIL import Image
+
+    pictures = []
+    for photograph, predicted, mask in zip(photographs, seen, truth, strict=True):
+        there = resize_nearest(mask.long(), *predicted.shape) != 0
+        kinds = (predicted & there).int() + 2 * (predicted & ~there).int() + 3 * (~predicted & there).int()
+        pictures.append(overlay(photograph, kinds))
+    sheet = contact_sheet([pictures[start : start + COLUMNS] for start in range(0, len(pictures), COLUMNS)])
+    with atomic_path(path) as temporary:
+        Image.fromarray((sheet * 255).round().byte().numpy()).save(temporary, format="PNG")
