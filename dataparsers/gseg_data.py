@@ -51,6 +51,9 @@ class GsegDataParserConfig(DataParserConfig):
     """COLMAP model, relative to the scene. Unset: sparse/0, colmap/sparse/0, sparse or colmap/sparse."""
     load_3D_points: bool = True
     """Start from the scene's sparse points."""
+    background_points: int = 0
+    """Also start from this many grey points around the sparse ones: for captures whose points show an object alone, so
+    that the background need not grow out of it."""
 
 
 class GsegDataParser(DataParser):
@@ -78,6 +81,8 @@ class GsegDataParser(DataParser):
         missing = [path for path in outputs.image_filenames if not path.exists()]
         if missing:
             raise GsegError(f"{missing[0]} does not exist ({len(missing)} images of {data} are missing)")
+        if self.config.background_points > 0 and "points3D_xyz" in outputs.metadata:
+            _add_background(outputs, self.config.background_points)
         outputs.metadata["dataparser_transform"] = outputs.dataparser_transform
         outputs.metadata["dataparser_scale"] = outputs.dataparser_scale
         return outputs
@@ -150,6 +155,24 @@ class GsegDataParser(DataParser):
 
 def _has_model(folder: Path) -> bool:
     return any((folder / f"cameras{suffix}").exists() for suffix in (".bin", ".txt"))
+
+
+def _add_background(outputs: DataparserOutputs, count: int) -> None:
+    """Add points in all directions, from where the sparse points end to four times as far as the cameras are.
+
+    Equally many at each order of distance, since what is far needs no more Gaussians than what is near.
+    """
+    points = outputs.metadata["points3D_xyz"]
+    centre = points.mean(dim=0)
+    inner = float((points - centre).norm(dim=1).quantile(0.95))
+    positions = outputs.cameras.camera_to_worlds[:, :3, 3]
+    outer = max(4 * float((positions - centre).norm(dim=1).max()), 1.01 * inner)
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn((count, 3), generator=generator), dim=1)
+    distance = inner * (outer / inner) ** torch.rand((count, 1), generator=generator)
+    outputs.metadata["points3D_xyz"] = torch.cat([points, (centre + direction * distance).to(points)])
+    colours = outputs.metadata["points3D_rgb"]
+    outputs.metadata["points3D_rgb"] = torch.cat([colours, torch.full_like(colours[:1], 128).expand(count, 3)])
 
 
 def _colmap_points(model: Path, outputs: DataparserOutputs) -> dict[str, torch.Tensor]:

@@ -103,3 +103,23 @@ def test_a_broken_folder_gives_one_message_that_names_it(tmp_path: Path, break_i
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match="nowhere does not exist"):
         GsegDataParserConfig(data=tmp_path / "nowhere").setup().get_dataparser_outputs("train")
+
+
+def test_a_background_is_added_around_the_points_of_an_object(tmp_path: Path) -> None:
+    colmap_scene(tmp_path)
+    plain = GsegDataParserConfig(data=tmp_path).setup().get_dataparser_outputs("train")
+    wider = GsegDataParserConfig(data=tmp_path, background_points=500).setup().get_dataparser_outputs("train")
+    points, colours = wider.metadata["points3D_xyz"], wider.metadata["points3D_rgb"]
+    torch.testing.assert_close(points[:2], plain.metadata["points3D_xyz"])
+    assert points.shape == colours.shape == (502, 3)
+    assert colours.dtype == plain.metadata["points3D_rgb"].dtype
+
+    centre = points[:2].mean(dim=0)
+    distance = (points[2:] - centre).norm(dim=1)
+    cameras = (wider.cameras.camera_to_worlds[:, :3, 3] - centre).norm(dim=1).max()
+    inner = (points[:2] - centre).norm(dim=1).quantile(0.95)
+    outer = torch.maximum(4 * cameras, 1.01 * inner)
+    assert distance.min() >= inner * 0.999
+    assert distance.max() <= outer * 1.001
+    middle = (inner * outer) ** 0.5
+    assert 0.4 < (distance < middle).float().mean() < 0.6  # equally many at each order of distance
