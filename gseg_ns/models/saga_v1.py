@@ -52,8 +52,12 @@ class SagaV1Model(AffinityModel):
         self._guides: dict[int, tuple[Tensor, Tensor]] = {}
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
-        """Normal random vectors, as the official code: [count, dim]."""
-        return torch.randn((count, dim))
+        """Small random vectors: [count, dim].
+
+        The official code starts with normal ones, which its 30 000 steps at this learning rate forget; after a
+        thousand steps the features are still those random numbers, and no click selects anything.
+        """
+        return 1e-2 * torch.randn((count, dim))
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Splatfacto's groups, the features and the projection of SAM's embedding."""
