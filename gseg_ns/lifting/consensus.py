@@ -130,6 +130,8 @@ def find_groups(means: Tensor, views: Sequence[ViewLabels], options: ConsensusOp
         return groups
     points = means.detach().cpu()[known]
     asked = [ViewLabels(view.labels[known], view.weights[known].float()) for view in views]
+    # Sums of floats depend on their order in the last digit, and thresholds may hang on it: views get one of their own.
+    asked.sort(key=lambda view: float(view.weights.double().sum()))
     region = _regions(points, asked, options)
     kept = (region >= 0).nonzero().squeeze(1)
     if len(kept) == 0:

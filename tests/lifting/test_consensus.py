@@ -61,6 +61,12 @@ def test_neither_views_nor_masks_nor_gaussians_have_an_order() -> None:
     groups = find_groups(means, asked, ConsensusOptions())
     assert same_partition(groups, find_groups(means, asked[::-1], ConsensusOptions()))
 
+    # Contributions of all sizes: their sums differ in the last digit with the order.
+    generator = torch.Generator().manual_seed(1)
+    uneven = [ViewLabels(v.labels, (v.weights * torch.rand(len(truth), generator=generator)).half()) for v in asked]
+    first = find_groups(means, uneven, ConsensusOptions(same_region=0.8))
+    assert torch.equal(first, find_groups(means, uneven[::-1], ConsensusOptions(same_region=0.8)))
+
     renumbered = [ViewLabels(torch.where(v.labels > 0, 7 - v.labels, 0).int(), v.weights) for v in asked]
     assert same_partition(groups, find_groups(means, renumbered, ConsensusOptions()))
 
