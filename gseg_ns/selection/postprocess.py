@@ -151,7 +151,7 @@ def ball_query(
     return grown
 
 
-def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8) -> Tensor:
+def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8, deviations: float = 3.0) -> Tensor:
     """Drop the outliers of a selection, then take in what lies between its Gaussians.
 
     The statistical filter, then a ball query of which those stay that have the selection around them: their
@@ -162,12 +162,13 @@ def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8) -> Tensor:
         means: [N, 3] centres.
         selected: bool [N].
         neighbours: how many on each side are compared.
+        deviations: of the statistical filter; one, its own default, takes a tenth of every object along its edges.
 
     Returns:
         bool [N].
     """
     points = means.detach()
-    kept = statistical_filter(points, selected)
+    kept = statistical_filter(points, selected, deviations)
     # The largest gap but for a hundredth: a single outlier must not set the radius.
     rows = torch.nonzero(ball_query(points, kept, quantile=0.99) & ~kept).flatten()
     count = min(neighbours, int(kept.sum()), int((~kept).sum()) - 1)
