@@ -75,6 +75,7 @@ def train(method: str, scene: Path, masks: str, steps: int, seed: int, options: 
         setattr(config.pipeline.model, field, value)
 
     from nerfstudio.scripts.train import _set_random_seed
+    from nerfstudio.utils import writer
 
     _set_random_seed(seed)
     trainer = config.setup(local_rank=0, world_size=1)
@@ -92,6 +93,7 @@ def train(method: str, scene: Path, masks: str, steps: int, seed: int, options: 
 
     trainer.train_iteration = timed
     trainer.train()
+    writer.EVENT_WRITERS.clear()  # Nerfstudio keeps them: the next run would write to this one's folder as well
     shutil.rmtree(config.output_dir, ignore_errors=True)  # a checkpoint is some hundred megabytes
     return Run(trainer.pipeline.model.eval(), trainer.pipeline.datamanager, trace)
 
