@@ -29,6 +29,7 @@ from gseg_ns.evaluation.promptable import evaluate_masks
 from gseg_ns.files import atomic_path
 from gseg_ns.masks.io import write_label_map
 from gseg_ns.pictures import contact_sheet, overlay
+from gseg_ns.selection.neighbourhood import largest_component, middle_extents
 from gseg_ns.selection.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -205,6 +206,10 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
     }
 
     splats = model.splats().to(model.device)
+    for name in prompts:
+        selections[f"{name}, largest piece"] = largest_component(
+            splats.means, selections[name], middle_extents(splats.scales)
+        )
 
     def lifted() -> Any:
         for stem, view in named.items():
@@ -241,7 +246,7 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
             "view_iou": list(scores.view_iou),
             "gaussians": int(selections[name].sum()),
         }
-    _write_picture(picture, photographs, seen["click"], masks)
+    _write_picture(picture, photographs, seen["click, largest piece"], masks)
     return {"rows": rows, "view": prompted, "click": list(click), "psnr": math.fsum(ratios) / len(ratios)}
 
 

@@ -48,6 +48,9 @@ class Select:
     """Granularity in [0, 1], for methods that have scales"""
     threshold: float = 0.75
     """Least cosine with what was marked, for methods that answer by features"""
+    largest: bool = False
+    """Keep the largest connected piece alone: what no mask ever showed, hidden background for one, may be taken for
+    the object, but does not touch it"""
     clean: bool = False
     """Drop outliers of the selection, and take in what lies between its Gaussians"""
     name: str = "selection"
@@ -57,6 +60,7 @@ class Select:
         """Select."""
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.models.runs import load_run
+        from gseg_ns.selection.neighbourhood import largest_component, middle_extents
         from gseg_ns.selection.postprocess import clean_up
 
         if self.output.suffix not in (".npz", ".ply", ".png"):
@@ -77,6 +81,8 @@ class Select:
         else:
             assert camera is not None
             chosen = self._by_marks(run, camera)
+        if self.largest:
+            chosen = largest_component(run.model.means, chosen, middle_extents(run.model.scales))
         if self.clean:
             chosen = clean_up(run.model.means, chosen)
         if not bool(chosen.any()):

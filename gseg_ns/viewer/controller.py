@@ -26,7 +26,7 @@ from gseg_ns.models.isolated import write_run
 from gseg_ns.palette import colours
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection import prompts
-from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component
+from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component, middle_extents
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import Pick, pick
 from gseg_ns.selection.postprocess import statistical_filter
@@ -273,7 +273,7 @@ class SegmentController:
                 if not bool(mask.any()):
                     raise GsegError("Nothing is selected. Click on an object first.")
                 if what == "clean":
-                    kept = largest_component(scene.splats.means, mask)
+                    kept = largest_component(scene.splats.means, mask, middle_extents(scene.splats.scales))
                     count = session.select(statistical_filter(scene.splats.means, kept, deviations=3.0))
                 else:
                     graph = self._graph(session)

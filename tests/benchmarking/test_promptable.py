@@ -69,7 +69,7 @@ def test_masks_of_few_views_are_written_and_prompts_scored(
 
     result = json.loads((tmp_path / "promptable_small.json").read_text())
     assert result["view"] in {path.stem for path in files}
-    assert list(result["rows"]) == ["click", "mask", "ceiling"]
+    assert list(result["rows"]) == ["click", "mask", "click, largest piece", "mask, largest piece", "ceiling"]
     for row in result["rows"].values():
         assert row["worst"] <= row["iou"] <= 100
     # The run knows every object of the scene: what is clicked is the largest of them.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component
+from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component, middle_extents
 
 
 def grid(side: int, offset: float = 0.0) -> torch.Tensor:
@@ -41,6 +41,22 @@ def test_largest_component() -> None:
     mask[0] = False
     kept = largest_component(means, mask)
     assert kept.nonzero()[:, 0].tolist() == list(range(1, 100))
+
+
+def test_large_gaussians_touch_over_a_distance_and_small_ones_do_not() -> None:
+    """A dense half and a sparse half of one surface, and a dense floater as near as sparse neighbours are."""
+    dense, sparse = grid(10), 8.0 * grid(5) + torch.tensor([13.0, 0, 0])
+    floater = 0.5 * grid(4) + torch.tensor([-6.0, 0.0, 0.0])
+    means = torch.cat([dense, sparse, floater])
+    mask = torch.ones(len(means), dtype=torch.bool)
+    extents = torch.cat([torch.full((100,), 0.3), torch.full((25,), 2.0), torch.full((16,), 0.15)])
+    assert largest_component(means, mask, extents).nonzero()[:, 0].tolist() == list(range(125))
+    assert not largest_component(means, mask)[102:].any()  # one distance for all tears the sparse half off
+
+
+def test_the_middle_extent_of_a_needle_is_its_thickness() -> None:
+    log_scales = torch.tensor([[0.01, 5.0, 0.02], [1.0, 0.001, 2.0]]).log()
+    assert torch.allclose(middle_extents(log_scales), torch.tensor([0.02, 1.0]))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
