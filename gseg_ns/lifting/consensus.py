@@ -69,7 +69,7 @@ class ConsensusOptions:
     """Part of the views that must agree before a Gaussian joins the region of its cell's most visible one."""
     join_neighbours: float = 0.55
     """Regions with a common border merge from this affinity on."""
-    join_distant: float = 0.4
+    join_distant: float = 0.5
     """Groups, with a common border or not, merge from this affinity of the whole on."""
     support: float = 0.2
     """A group is kept if it has a mask of its own (IoU above 0.5) in this part of the views that see it."""
