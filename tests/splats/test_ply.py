@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import time
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,9 +175,22 @@ def test_columns_numbered_with_gaps_stay_apart(tmp_path: Path) -> None:
     assert set(read_ply(tmp_path / "a.ply").extra) == {"w_1", "w_3"}
 
 
-def test_a_hundred_thousand_take_well_under_seconds(tmp_path: Path) -> None:
-    splats = make(100_000)
-    start = time.perf_counter()
-    write_ply(tmp_path / "a.ply", splats)
-    read_ply(tmp_path / "a.ply")
-    assert time.perf_counter() - start < 10
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_full_disk_leaves_the_former_file(tmp_path: Path) -> None:
+    """A limit on the size of files fails a write half-way, as a full disk does."""
+    import resource
+
+    path = tmp_path / "object.ply"
+    write_ply(path, make(3))
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(GsegError, match=r"Cannot write .*object\.ply.*free space"):
+            write_ply(path, make(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [file.name for file in tmp_path.iterdir()] == ["object.ply"]
+    assert path.read_bytes() == before
