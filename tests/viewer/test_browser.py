@@ -1,7 +1,7 @@
 """The Segment tab in a real browser.
 
 As a script it takes the picture for the README:
-    python tests/viewer/test_browser.py --load-config outputs/.../config.yml --screenshot docs/images/viewer.png
+    python tests/viewer/test_browser.py --load-config outputs/.../config.yml --screenshot docs/images/viewer.jpg
 """
 
 from __future__ import annotations
@@ -483,7 +483,7 @@ def take_screenshot(load_config: Path, screenshot: Path, scene: Path) -> None:
 
     Args:
         load_config: config.yml of a trained run.
-        screenshot: PNG to write.
+        screenshot: JPEG or PNG to write.
         scene: its scene, with ground truth.
     """
     with browsing(load_config) as running:
@@ -499,7 +499,8 @@ def take_screenshot(load_config: Path, screenshot: Path, scene: Path) -> None:
         running.page.mouse.wheel(0, -5000)
         running.settle()
         screenshot.parent.mkdir(parents=True, exist_ok=True)
-        running.page.screenshot(path=screenshot)
+        # Text stays crisp in a JPEG whose colours have the full resolution.
+        Image.open(_bytes(running.page.screenshot())).convert("RGB").save(screenshot, quality=90, subsampling=0)
 
 
 if __name__ == "__main__":
