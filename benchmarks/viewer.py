@@ -8,7 +8,6 @@ With a run, also what the removal of an object leaves of the rest.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import statistics
 import sys
@@ -75,13 +74,9 @@ def in_browser(load_config: Path, data: Path, clicks: int) -> tuple[int, list[fl
         The number of Gaussians; milliseconds from each click to the frame that shows its highlight, which counts when
         the browser has received it and drawn twice since; and milliseconds of these from prompt to selection.
     """
-    path = Path(__file__).resolve().parents[1] / "tests" / "viewer" / "test_browser.py"
-    spec = importlib.util.spec_from_file_location("browser_driver", path)
-    assert spec is not None
-    assert spec.loader is not None
-    driver = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = driver
-    spec.loader.exec_module(driver)
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+    import browser_driver as driver
+
     times, selections = [], []
     with driver.browsing(load_config) as running:
         camera, truth = driver.find_view(running, data)

@@ -1,249 +1,37 @@
-"""The Segment tab in a real browser.
-
-As a script it takes the picture for the README:
-    python tests/viewer/test_browser.py --load-config outputs/.../config.yml --screenshot docs/images/viewer.jpg
-"""
+"""The Segment tab in a real browser."""
 
 from __future__ import annotations
 
-import copy
 import os
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import viser.transforms as vtf
-from PIL import Image
 
+from browser_driver import (
+    CHROMIUM,
+    WINDOW,
+    Running,
+    browsing,
+    chromium,
+    find_view,
+    ground_truth,
+    interior,
+    iou,
+    two_objects,
+)
 from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.models.runs import load_run
 from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WINDOW = {"width": 960, "height": 640}
 
 pytestmark = [
     pytest.mark.browser,
     # In CI a missing browser is a failure.
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine"),
 ]
-
-
-@dataclass
-class Running:
-    """A viewer with a browser before it."""
-
-    viewer: Any
-    page: Any
-    config: Path
-    frames: list[tuple[float, int]]
-    """Arrival and size of what the browser got."""
-    client_id: int | None = None
-    """Which of several browsers; None: the first."""
-
-    @property
-    def panel(self) -> Any:
-        return self.viewer.pipeline.model.panel
-
-    @property
-    def controller(self) -> Any:
-        return self.panel.controller
-
-    def client(self) -> Any:
-        clients = self.viewer.viser_server.get_clients()
-        return next(iter(clients.values())) if self.client_id is None else clients[self.client_id]
-
-    def settle(self, seconds: float = 60.0) -> None:
-        """Wait until the browser shows the last full-resolution render."""
-        machine = self.viewer.render_statemachines[self.client().client_id]
-        end = time.monotonic() + seconds
-        quiet = 0
-        while time.monotonic() < end and quiet < 6:
-            quiet = quiet + 1 if machine.state == "high" and machine.next_action is None else 0
-            self.page.wait_for_timeout(100)
-        self.page.wait_for_timeout(500)
-
-    def look(self, camera: Any) -> None:
-        """Put the browser's camera where a photograph was taken."""
-        c2w = camera.camera_to_worlds.reshape(3, 4).double().numpy()
-        client = self.client()
-        with client.atomic():
-            client.camera.fov = float(2 * np.arctan(float(camera.height) / 2 / float(camera.fy)))
-            client.camera.wxyz = (vtf.SO3.from_matrix(c2w[:, :3]) @ vtf.SO3.from_x_radians(np.pi)).wxyz
-            client.camera.position = c2w[:, 3] * 10
-        client.flush()
-        self.settle()
-
-    def canvas(self, camera: Any, x: float, y: float) -> tuple[float, float]:
-        """Where a pixel of a photograph is on the page, seen from its camera."""
-        box = self.picture()
-        zoom = box["height"] / float(camera.height)
-        return (
-            box["x"] + box["width"] / 2 + (x - float(camera.cx)) * zoom,
-            box["y"] + box["height"] / 2 + (y - float(camera.cy)) * zoom,
-        )
-
-    def picture(self) -> dict[str, float]:
-        """Where the picture is on the page: the canvas without what the panel covers."""
-        box = self.page.locator("canvas").first.bounding_box()
-        return {**box, "width": box["height"] * self.client().camera.aspect}
-
-    def press(self, label: str, nth: int = 0) -> None:
-        self.page.get_by_role("button", name=label, exact=True).nth(nth).click()
-
-    def unfold(self, label: str) -> None:
-        """Open a folder of the tab. The viewer's own tabs come before it and may have the same name."""
-        self.page.get_by_text(label, exact=True).last.click()
-
-    def fill(self, label: str, value: str) -> None:
-        """Change the field that stands behind a label of the tab."""
-        field = self.page.locator(
-            f'xpath=(//*[text()="{label}"])[last()]/following::input[not(@type="range" or @type="hidden")][1]'
-        )
-        field.fill(value)
-        field.press("Enter")
-
-    def retype(self, old: str, new: str) -> None:
-        """Change a text field that reads `old`; viser's labels do not name their fields."""
-        fields = [field for field in self.page.locator("input").all() if field.input_value() == old]
-        assert len(fields) == 1, f"{len(fields)} fields read {old}"
-        fields[0].fill(new)
-
-    def wait(self, done: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, f"waited in vain for {what}: {self.panel._status.content}"
-            self.page.wait_for_timeout(30)
-
-    def click(self, tool: str, camera: Any, x: float, y: float) -> None:
-        """Choose a tool and click on the picture."""
-        self.press(tool)
-        self.wait(lambda: "click on the picture" in self.panel._status.content, tool)
-        self.page.wait_for_timeout(200)  # the message that turns clicking on is on its way
-        before = self.panel._status.content
-        self.page.mouse.click(*self.canvas(camera, x, y))
-        self.wait(lambda: self.panel._status.content != before, "the click")
-
-    def rendered(self, camera: Any, output: str = "selection") -> np.ndarray:
-        """What the selection, or everything that is drawn, covers in a view."""
-        with self.controller._lock:
-            return (self.controller.outputs(copy.deepcopy(camera), None)[output][..., 0] > 0.5).numpy()
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """A browser without a page."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def browsing(config_path: Path, browser: Any = None) -> Iterator[Running]:
-    """Open a run in Nerfstudio's viewer and a page on it, of a browser of its own unless one is given."""
-    from nerfstudio.engine.trainer import TrainerConfig
-    from nerfstudio.utils import writer
-    from nerfstudio.utils.eval_utils import eval_setup
-    from nerfstudio.viewer.viewer import Viewer
-
-    config, pipeline, _, step = eval_setup(config_path)
-    assert isinstance(config, TrainerConfig)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config.viewer.websocket_port, config.viewer.websocket_host = port, "127.0.0.1"
-    viewer = Viewer(
-        config.viewer,
-        log_filename=config_path.parent / "viewer_log.txt",
-        datapath=pipeline.datamanager.get_datapath(),
-        pipeline=pipeline,
-        train_lock=threading.Lock(),
-    )
-    config.logging.local_writer.enable = False
-    writer.setup_local_writer(config.logging, max_iter=config.max_num_iterations)
-    viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
-    viewer.update_scene(step)
-    frames: list[tuple[float, int]] = []
-
-    def listen(connection: Any) -> None:
-        connection.on("framereceived", lambda data: frames.append((time.perf_counter(), len(data))))
-
-    try:
-        with chromium() if browser is None else nullcontext(browser) as browser:
-            page = browser.new_page(viewport=WINDOW)
-            page.set_default_timeout(90_000)
-            page.on("websocket", listen)
-            page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
-            running = Running(viewer, page, config_path, frames)
-            running.wait(lambda: bool(viewer.viser_server.get_clients()), "the browser", 60)
-            page.get_by_role("tab", name="Segment").click(timeout=60_000)
-            running.press("Hide Train Cams")
-            running.settle()
-            yield running
-            page.close()
-    finally:
-        viewer.viser_server.stop()
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / max((a | b).sum(), 1))
-
-
-def interior(mask: np.ndarray) -> tuple[float, float]:
-    """The pixel farthest from the mask's border."""
-    from scipy.ndimage import distance_transform_edt
-
-    y, x = np.unravel_index(distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1].argmax(), mask.shape)
-    return float(x) + 0.5, float(y) + 0.5
-
-
-def two_objects(truth: np.ndarray) -> tuple[int, int]:
-    """The two objects that a view shows most of."""
-    counts = np.bincount(truth.ravel())
-    counts[0] = 0
-    first, second = np.argsort(-counts)[:2]
-    return int(first), int(second)
-
-
-def ground_truth(scene: Path, image: Path) -> np.ndarray:
-    """The objects that a photograph shows, int64 [H, W]."""
-    return np.asarray(Image.open(scene / "gt" / "object" / f"{image.stem}.png")).astype(np.int64)
-
-
-def find_view(running: Running, scene: Path) -> tuple[Any, np.ndarray]:
-    """The held-out view whose two largest objects are largest, and its ground truth."""
-    dataset = running.viewer.pipeline.datamanager.eval_dataset
-    best: tuple[int, Any, np.ndarray] | None = None
-    for view, path in enumerate(dataset.image_filenames):
-        truth = ground_truth(scene, path)
-        size = int(np.sort(np.bincount(truth.ravel())[1:])[-2])
-        if best is None or size > best[0]:
-            best = size, dataset.cameras[view : view + 1], truth
-    assert best is not None
-    return best[1], best[2]
 
 
 @pytest.fixture(scope="module")
@@ -265,16 +53,15 @@ def test_click_refine_and_undo(running: Running, scenes: Path) -> None:
     first, second = two_objects(truth)
     running.look(camera)
     box = running.picture()
-    plain = running.page.screenshot(clip=box)
+    before = np.asarray(running.screenshot(box)).astype(int)
 
     # click + on an object: its mask as rendered from that camera is the ground truth's
     running.click("Click +", camera, *interior(truth == first))
     assert iou(running.rendered(camera), truth == first) >= 0.8
     selected = running.controller.selected
     running.settle()
-    shown = np.asarray(Image.open(_bytes(running.page.screenshot(clip=box))).convert("RGB")).astype(int)
+    shown = np.asarray(running.screenshot(box)).astype(int)
     x, y = running.canvas(camera, *interior(truth == first))
-    before = np.asarray(Image.open(_bytes(plain)).convert("RGB")).astype(int)
     spot = int(y - box["y"]), int(x - box["x"])
     assert np.abs(shown[spot] - before[spot]).sum() > 20, "the picture in the browser is not highlighted"
 
@@ -470,40 +257,3 @@ def test_scale_threshold_and_text(
         running.wait(lambda: "Swap done" in running.panel._status.content, "the other run", 120)
         count = int((load_run(constructed_run).model.gaussian_groups() == second).sum())
         assert int(running.controller.selected.sum()) == count
-
-
-def _bytes(data: bytes) -> Any:
-    import io
-
-    return io.BytesIO(data)
-
-
-def take_screenshot(load_config: Path, screenshot: Path, scene: Path) -> None:
-    """Click on an object and save what the browser shows.
-
-    Args:
-        load_config: config.yml of a trained run.
-        screenshot: JPEG or PNG to write.
-        scene: its scene, with ground truth.
-    """
-    with browsing(load_config) as running:
-        running.page.set_viewport_size({"width": 1200, "height": 760})
-        camera, truth = find_view(running, scene)
-        first, _ = two_objects(truth)
-        running.look(camera)
-        running.press("Segment everything")
-        running.wait(lambda: "groups" in running.panel._status.content, "the groups")
-        running.viewer.control_panel._output_render.value = "rgb"
-        running.click("Click +", camera, *interior(truth == first))
-        running.page.mouse.move(1100, 400)
-        running.page.mouse.wheel(0, -5000)
-        running.settle()
-        screenshot.parent.mkdir(parents=True, exist_ok=True)
-        # Text stays crisp in a JPEG whose colours have the full resolution.
-        Image.open(_bytes(running.page.screenshot())).convert("RGB").save(screenshot, quality=90, subsampling=0)
-
-
-if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(take_screenshot)
