@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.data.scene_box import OrientedBox, SceneBox
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 
 from gseg_ns.data.cameras import to_camera
@@ -20,41 +19,21 @@ from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.panel import SegmentPanel
-
-PER_BALL = 150
-
-
-def view(width: int = 96, height: int = 64, distance: float = 4.0) -> Cameras:
-    c2w = torch.eye(4)[:3].clone()
-    c2w[2, 3] = distance  # looks along -z at the origin
-    return Cameras(c2w[None], fx=80.0, fy=80.0, cx=width / 2, cy=height / 2, width=width, height=height)
-
-
-CENTRES = torch.tensor([[-1.2, 0.0, 0.0], [0.0, 0.0, 0.0], [1.2, 0.0, 0.0]])
+from three_balls import BALL, PER_BALL, build_model, pixel_of, rows, view
 
 
 def make_model() -> GagaModel:
-    """Three balls side by side, groups 1, 2, 3."""
-    g = torch.Generator().manual_seed(0)
-    points = torch.nn.functional.normalize(torch.randn(3 * PER_BALL, 3, generator=g), dim=1) * 0.35
-    points = points + CENTRES.repeat_interleave(PER_BALL, 0)
-    seeds = (points, torch.randint(0, 255, (len(points), 3), generator=g))
-    config = GagaModelConfig(sh_degree=2, max_gaussians=0)
-    box = SceneBox(torch.tensor([[-2.0] * 3, [2.0] * 3]))
-    model = config.setup(scene_box=box, num_train_data=1, seed_points=seeds, metadata={})
+    """Groups 1, 2, 3."""
+    model = build_model(GagaModelConfig())
     model.classifier.resize(4)
     with torch.no_grad():
-        model.gauss_params["opacities"].fill_(3.0)
-        model.gauss_params["scales"].fill_(-2.6)
-        features = torch.zeros(len(points), 16)
-        features[torch.arange(len(points)), torch.arange(3).repeat_interleave(PER_BALL)] = 1.0
-        model.gauss_params["identity"].copy_(features)
+        model.gauss_params["identity"].copy_(torch.nn.functional.one_hot(BALL, 16).float())
         weight = torch.zeros_like(model.classifier.weight)
         weight.view(weight.shape[0], -1)[1:4, :3] = 5 * torch.eye(3)
         model.classifier.weight.copy_(weight)
         model.classifier.bias.zero_()
     model.step = 30_000
-    return model.eval()
+    return model
 
 
 @pytest.fixture
@@ -65,14 +44,6 @@ def model() -> GagaModel:
 @pytest.fixture
 def controller(model: GagaModel) -> SegmentController:
     return SegmentController(model)
-
-
-def pixel_of(ball: int) -> tuple[float, float]:
-    return 48 + 80 * float(CENTRES[ball, 0]) / 4, 32.0
-
-
-def rows(*balls: int) -> torch.Tensor:
-    return torch.isin(torch.arange(3 * PER_BALL) // PER_BALL, torch.tensor(balls))
 
 
 def test_the_fixture_is_what_it_says(model: GagaModel) -> None:

@@ -4,51 +4,32 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.data.scene_box import SceneBox
 
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Remove
 from gseg_ns.errors import GsegError
 from gseg_ns.models.saga import SagaModel, SagaModelConfig
 from gseg_ns.viewer.controller import SegmentController
-
-PER_BALL = 150
-CENTRES = torch.tensor([[-1.2, 0.0, 0.0], [0.0, 0.0, 0.0], [1.2, 0.0, 0.0]])
-
-
-@pytest.fixture
-def view() -> Cameras:
-    c2w = torch.eye(4)[:3].clone()
-    c2w[2, 3] = 4.0  # looks along -z at the origin
-    return Cameras(c2w[None], fx=80.0, fy=80.0, cx=48.0, cy=32.0, width=96, height=64)
+from three_balls import BALL, PER_BALL, build_model, pixel_of, rows, view
 
 
 @pytest.fixture
 def model() -> SagaModel:
-    """Three balls side by side. At scale 0 they are three, at scale 1 the left two are one."""
-    g = torch.Generator().manual_seed(0)
-    points = torch.nn.functional.normalize(torch.randn(3 * PER_BALL, 3, generator=g), dim=1) * 0.35
-    points = points + CENTRES.repeat_interleave(PER_BALL, 0)
-    seeds = (points, torch.randint(0, 255, (len(points), 3), generator=g))
-    config = SagaModelConfig(sh_degree=2, max_gaussians=0)
-    box = SceneBox(torch.tensor([[-2.0] * 3, [2.0] * 3]))
-    model = config.setup(scene_box=box, num_train_data=1, seed_points=seeds, metadata={})
-    ball = torch.arange(3).repeat_interleave(PER_BALL)
-    features = torch.zeros(len(points), 32)
-    features[torch.arange(len(points)), ball] = 1.0  # which ball it is
-    features[torch.arange(len(points)), 3 + ball // 2] = 1.0  # which pair
+    """At scale 0 the balls are three, at scale 1 the left two are one."""
+    model = build_model(SagaModelConfig())
+    features = torch.zeros(len(BALL), 32)
+    features[torch.arange(len(BALL)), BALL] = 1.0  # which ball it is
+    features[torch.arange(len(BALL)), 3 + BALL // 2] = 1.0  # which pair
+    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        model.gauss_params["opacities"].fill_(3.0)
-        model.gauss_params["scales"].fill_(-2.6)
-        model.gauss_params["affinity"].copy_(features + 0.01 * torch.randn(features.shape, generator=g))
+        model.gauss_params["affinity"].copy_(features + 0.01 * noise)
         steep = torch.tensor([[-40.0]] * 3 + [[40.0]] * 2 + [[0.0]] * 27)  # the gate: balls at scale 0, pairs at 1
         model.scale_gate.linear.weight.copy_(steep)
         model.scale_gate.linear.bias.copy_(-steep[:, 0] / 2)
         model.scale_gate.linear.bias[5:] = -20.0
     model.finished.fill_(True)
     model.step = model.config.num_iterations - 1
-    return model.eval()
+    return model
 
 
 @pytest.fixture
@@ -56,16 +37,8 @@ def controller(model: SagaModel) -> SegmentController:
     return SegmentController(model)
 
 
-def pixel_of(ball: int) -> tuple[float, float]:
-    return 48 + 80 * float(CENTRES[ball, 0]) / 4, 32.0
-
-
-def rows(*balls: int) -> torch.Tensor:
-    return torch.isin(torch.arange(3 * PER_BALL) // PER_BALL, torch.tensor(balls))
-
-
-def test_the_scale_says_how_much_a_click_means(controller: SegmentController, view: Cameras) -> None:
-    camera = to_camera(view)
+def test_the_scale_says_how_much_a_click_means(controller: SegmentController) -> None:
+    camera = to_camera(view())
     controller.reprompt(scale=0.0)
     said = controller.click(camera, *pixel_of(0), positive=True)
     assert "object: +150 → 150 Gaussians" in said
@@ -79,10 +52,10 @@ def test_the_scale_says_how_much_a_click_means(controller: SegmentController, vi
     assert torch.equal(controller.selected, rows(0))
 
 
-def test_the_threshold(controller: SegmentController, view: Cameras) -> None:
+def test_the_threshold(controller: SegmentController) -> None:
     """At scale 0.5 all channels count alike: neighbours of a pair have cosine 0.5, others 0."""
     controller.reprompt(scale=0.5)
-    controller.click(to_camera(view), *pixel_of(0), positive=True)
+    controller.click(to_camera(view()), *pixel_of(0), positive=True)
     assert torch.equal(controller.selected, rows(0))
     controller.reprompt(threshold=0.4)
     assert torch.equal(controller.selected, rows(0, 1))
@@ -93,8 +66,8 @@ def test_the_threshold(controller: SegmentController, view: Cameras) -> None:
     assert torch.equal(controller.selected, rows(0))
 
 
-def test_what_is_not_wanted(controller: SegmentController, view: Cameras) -> None:
-    camera = to_camera(view)
+def test_what_is_not_wanted(controller: SegmentController) -> None:
+    camera = to_camera(view())
     controller.reprompt(scale=0.5, threshold=0.4)
     controller.click(camera, *pixel_of(0), positive=True)
     assert torch.equal(controller.selected, rows(0, 1))
@@ -126,9 +99,9 @@ def test_groups_are_those_of_the_scale_and_so_are_their_names(controller: Segmen
     assert [group.name for group in controller.groups() if group.id == 1] == ["left ball"]
 
 
-def test_copies_and_what_is_hidden_or_removed(controller: SegmentController, view: Cameras) -> None:
+def test_copies_and_what_is_hidden_or_removed(controller: SegmentController) -> None:
     """A click means the piece that it hit: not the copy, and nothing that is not drawn."""
-    camera = to_camera(view)
+    camera = to_camera(view())
     controller.reprompt(scale=1.0)
     controller.select_group(controller.groups()[0].id)
     controller.edit(Duplicate(controller.packed(), (0.0, 1.0, 0.0)))
@@ -149,11 +122,11 @@ def test_copies_and_what_is_hidden_or_removed(controller: SegmentController, vie
     assert not controller.selected[3 * PER_BALL :].any()
 
 
-def test_outputs(controller: SegmentController, view: Cameras) -> None:
+def test_outputs(controller: SegmentController) -> None:
     controller.reprompt(scale=1.0)
     controller.groups()  # the list of groups is asked for: the picture of groups follows the slider from now on
-    controller.click(to_camera(view), *pixel_of(0), positive=True)
-    shown = controller.outputs(view, None)
+    controller.click(to_camera(view()), *pixel_of(0), positive=True)
+    shown = controller.outputs(view(), None)
     seen = [shown["selection"][32, int(pixel_of(ball)[0]), 0] for ball in range(3)]
     assert min(seen[:2]) > 0.9
     assert seen[2] < 0.01
@@ -161,10 +134,10 @@ def test_outputs(controller: SegmentController, view: Cameras) -> None:
     assert torch.allclose(colour[0], colour[1], atol=0.1)
     assert not torch.allclose(colour[0], colour[2], atol=0.1)
     controller.edit(Isolate(controller.packed()))
-    assert controller.outputs(view, None)["accumulation"][32, int(pixel_of(2)[0]), 0] < 0.01
+    assert controller.outputs(view(), None)["accumulation"][32, int(pixel_of(2)[0]), 0] < 0.01
 
 
-def test_a_text_selects_what_is_drawn_of_its_answer(controller: SegmentController, view: Cameras) -> None:
+def test_a_text_selects_what_is_drawn_of_its_answer(controller: SegmentController) -> None:
     asked: list[str] = []
 
     def search(text: str) -> torch.Tensor:
@@ -174,7 +147,7 @@ def test_a_text_selects_what_is_drawn_of_its_answer(controller: SegmentControlle
         return rows(0, 2)
 
     controller.reprompt(scale=0.0)
-    controller.click(to_camera(view), *pixel_of(0), positive=True)
+    controller.click(to_camera(view()), *pixel_of(0), positive=True)
     controller.edit(Hide(controller.packed()))
     assert "150 Gaussians selected" in controller.find("a ball", search)
     assert torch.equal(controller.selected, rows(2))
