@@ -10,21 +10,11 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.splats import Splats, gltf, transform
+from gseg_ns.splats import gltf, transform
 from gseg_ns.splats.gltf import write_glb
+from random_splats import make
 
 HALF_TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-
-
-def make(count: int = 50, degree: int = 3) -> Splats:
-    g = torch.Generator().manual_seed(degree)
-    return Splats(
-        means=torch.randn(count, 3, generator=g) * 4,
-        quats=torch.randn(count, 4, generator=g),
-        scales=torch.rand(count, 3, generator=g) * 6 - 7,
-        opacities=torch.rand(count, generator=g) * 9 - 4.5,
-        sh=torch.rand(count, (degree + 1) ** 2, 3, generator=g) * 1.6 - 0.8,
-    )
 
 
 def decode(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -13,18 +13,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.splats import Splats, transform
 from gseg_ns.splats.spz import write_spz
-
-
-def make(count: int = 200, degree: int = 3) -> Splats:
-    g = torch.Generator().manual_seed(degree)
-    return Splats(
-        means=torch.randn(count, 3, generator=g) * 4,
-        quats=torch.randn(count, 4, generator=g),
-        scales=torch.rand(count, 3, generator=g) * 6 - 7,
-        opacities=torch.rand(count, generator=g) * 9 - 4.5,
-        sh=torch.rand(count, (degree + 1) ** 2, 3, generator=g) * 1.6 - 0.8,
-        extra={"label": torch.arange(count)},
-    )
+from random_splats import make
 
 
 def decode(path: Path) -> dict[str, np.ndarray]:
@@ -67,7 +56,7 @@ def covariances(quats: Tensor, scales: Tensor) -> Tensor:
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_the_file_holds_the_splats(tmp_path: Path, degree: int) -> None:
     pytest.importorskip("gsply")
-    splats = make(degree=degree)
+    splats = make(200, degree)
     write_spz(tmp_path / "a.spz", splats)
     fields = decode(tmp_path / "a.spz")
     # Right, up, back: the file's axes are ours turned by half a turn about x.
@@ -83,7 +72,7 @@ def test_the_file_holds_the_splats(tmp_path: Path, degree: int) -> None:
 
 def test_turned_back_it_is_the_same_scene(tmp_path: Path) -> None:
     gsply = pytest.importorskip("gsply")
-    splats = make(degree=1)
+    splats = make(200, 1)
     write_spz(tmp_path / "a.spz", splats)
     data = gsply.read_spz(tmp_path / "a.spz")
     read = Splats(
