@@ -34,8 +34,9 @@ from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 AFFINITY_DIM = 32
 """Channels of an affinity feature in both papers."""
 
-_STALE = 500
-"""Steps after which groups are clustered anew while training goes on."""
+STALE = 500
+"""Steps of training after which what follows from the features, their clusters and the votes of the masks, is computed
+anew. Every step changes it, but only a little, and computing it takes far longer than a step."""
 
 
 @dataclass
@@ -102,7 +103,7 @@ class AffinityModel(SegmentationModel):
 
     def _scene_clusters(self) -> SceneClusters:
         """The clusters of the present features; in training, of features that are not much older."""
-        if self._clusters is None or not 0 <= self.step - self._clusters[0] < _STALE:
+        if self._clusters is None or not 0 <= self.step - self._clusters[0] < STALE:
             features = self.gauss_params["affinity"].detach()
             self._clusters = self.step, SceneClusters(features, self.config.clusters)
         return self._clusters[1]

@@ -16,7 +16,7 @@ from torch import Tensor
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CANONICAL, CLIP, ClipEncoder, VoteGraph, VoteOptions, text_feature
-from gseg_ns.models.affinity import AffinityModel
+from gseg_ns.models.affinity import STALE, AffinityModel
 from gseg_ns.models.base import SegmentationModel
 
 Progress = Callable[[str], None]
@@ -107,7 +107,7 @@ class TextSearch:
                 raise GsegError("The features are not trained yet: ask again when the geometry is done.")
             # While the features train they change with every step, and what they say of the masks is kept for a while.
             settled = bool(model.finished)
-            key = self._key(clip) if settled else f"{clip} {model.step // _STALE}"
+            key = self._key(clip) if settled else f"{clip} {model.step // STALE}"
         if self._graph is not None and self._graph[0] == key:
             return self._graph[1]
         path = self._folder / f"text_{key[:16]}.npz"
@@ -126,7 +126,3 @@ class TextSearch:
         for values in (self._model.means, self._model.gauss_params["affinity"]):
             digest.update(values.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-
-_STALE = 500
-"""Steps of training after which masks are compared with the features anew."""
