@@ -6,6 +6,7 @@ run and its loss terms be compared; they say nothing about what SAM's guidance i
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +29,17 @@ def embedding_options(scene: Path, masks: str, output: Path) -> tuple[str, ...]:
     Args:
         scene: its folder.
         masks: mask folder within it.
-        output: where stand-ins are written, in a folder of the scene's name.
+        output: where stand-ins are written, in a folder named after scene and masks.
 
     Raises:
         GsegError: an image or mask cannot be read.
     """
-    folder = MaskFolder(scene / masks)
-    if (scene / f"{masks}_embeddings").is_dir():
+    place = (scene / masks).resolve()
+    folder = MaskFolder(place)
+    if place.with_name(f"{place.name}_embeddings").is_dir():
         return ()
-    output = output.resolve() / scene.resolve().name / Path(masks)
+    # Other scenes may have the same name, and masks may lie anywhere.
+    output = output.resolve() / f"{scene.resolve().name}-{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
     for image in scene_images(scene):
         mask = folder.find(image.path)
         if mask is None:

@@ -173,6 +173,23 @@ def test_stand_in_embeddings(small_scene: Path, tmp_path: Path) -> None:
     assert stamps == [path.stat().st_mtime_ns for path in files]
 
 
+def test_stand_ins_never_land_among_the_masks(tmp_path: Path) -> None:
+    from gseg_ns.benchmarking.stand_in import embedding_options
+
+    places = []
+    for scene in (tmp_path / "a" / "room", tmp_path / "b" / "room"):
+        masks = write(scene / "masks", halves())
+        (scene / "images").mkdir()
+        for name in "abc":
+            Image.new("RGB", (WIDTH, HEIGHT), "red").save(scene / "images" / f"{name}.png")
+        before = sorted((scene / "masks").iterdir())
+        for named in (str(masks), "masks", "masks/"):  # an absolute one is the same folder
+            places.append(embedding_options(scene, named, tmp_path / "out")[1])
+        assert sorted((scene / "masks").iterdir()) == before
+    assert len(set(places)) == 2
+    assert all(Path(place).is_relative_to(tmp_path / "out") for place in places)
+
+
 def test_embeddings_of_the_scene_are_preferred(tmp_path: Path) -> None:
     from gseg_ns.benchmarking.stand_in import embedding_options
 
