@@ -8,8 +8,8 @@ test views (composited to more than one half).
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from gseg_ns.benchmarking.cells import digest_files
 from gseg_ns.benchmarking.closed_form import project_splats
 from gseg_ns.benchmarking.quality import Runner, device_name, digest_geometry
+from gseg_ns.benchmarking.settings import PromptableSettings
 from gseg_ns.benchmarking.training import TrainSettings
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
@@ -45,25 +46,6 @@ CEILING = "ceiling"
 
 COLUMNS = 5
 """Test views in a row of the picture."""
-
-
-@dataclass(frozen=True)
-class PromptableSettings:
-    """What is trained and prompted; see the options of `gseg bench promptable`."""
-
-    scene: Path
-    ground_truth: str = "gt/object"
-    object_id: int | None = None
-    masks: str | None = None
-    views: int = 3
-    view: str | None = None
-    method: str = "gaga"
-    iterations: int = 3000
-    geometry: Path | None = None
-    seed: int = 0
-    scale: float | None = None
-    threshold: float = 0.75
-    options: tuple[str, ...] = ()
 
 
 def spread_views(positions: Tensor, count: int) -> list[int]:
@@ -137,7 +119,7 @@ def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, An
     prompted = stems[max(given, key=shown.__getitem__)] if settings.view is None else Path(settings.view).stem
     if prompted not in stems or prompted not in files:
         raise GsegError(f"{settings.view} is not a training view of {scene} with ground truth: name another --view")
-    options = settings.options
+    options = tuple(shlex.split(settings.train_options))
     if settings.masks is None:
         options = ("--pipeline.datamanager.masks-are-consistent", "True", *options)
     if settings.geometry is not None:

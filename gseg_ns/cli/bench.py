@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import tyro
 
+from gseg_ns.benchmarking.settings import Method, PromptableSettings
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from gseg_ns.benchmarking.quality import Runner
-
-Method = Literal["gaga", "saga", "saga-v1", "unified-lift", "gradiseg"]
 
 
 @dataclass
@@ -205,67 +204,26 @@ class Clicks:
         CONSOLE.print(clicks_table(scores, self.objects), soft_wrap=False)
 
 
-@dataclass
-class Promptable:
+@dataclass(frozen=True)
+class Promptable(PromptableSettings):
     """Segment one object of a real capture from one click and from one mask, and score it on the test views.
 
     Features are trained on masks of few views, by default the ground truth of three; the other training views train
     colours only. The ceiling lifts the ground truth of all training views.
     """
 
-    scene: Path
-    """Scene folder, with images and ground truth"""
     output: Path = Path("outputs/bench")
     """Folder for cells, runs, masks, promptable_SCENE.json and its picture"""
-    ground_truth: str = "gt/object"
-    """Folder of label maps within the scene"""
-    object_id: int | None = None
-    """Its id in the ground truth; every id but 0 unless given"""
-    masks: str | None = None
-    """Mask folder within the scene to train on, instead of the ground truth of a few views"""
-    views: int = 3
-    """Training views whose ground truth is the masks: far apart from each other"""
-    view: str | None = None
-    """Training view that is prompted; unless given, the one of those (with --masks: of all) that shows most"""
-    method: Method = "gaga"
-    """Method of ns-train"""
-    iterations: int = 3000
-    """Length of the run in steps"""
-    geometry: Path | None = None
-    """Trained Gaussians of this scene (a 3DGS PLY or a run): only features are trained, in --iterations steps"""
-    seed: int = 0
-    """Of the run"""
-    scale: float | None = None
-    """Granularity in [0, 1], for methods that have scales"""
-    threshold: float = 0.75
-    """Least cosine, for methods that answer by features"""
-    train_options: str = ""
-    """Further options of ns-train, in one string"""
     redo: bool = False
     """Compute the cell again"""
 
     def main(self) -> None:
         """Print the table."""
-        from gseg_ns.benchmarking.promptable import PromptableSettings, promptable_table, run_promptable
+        from gseg_ns.benchmarking.promptable import promptable_table, run_promptable
         from gseg_ns.cli.console import CONSOLE
 
         _check_numbers(self.iterations, [self.seed])
-        settings = PromptableSettings(
-            self.scene,
-            self.ground_truth,
-            self.object_id,
-            self.masks,
-            self.views,
-            self.view,
-            self.method,
-            self.iterations,
-            self.geometry,
-            self.seed,
-            self.scale,
-            self.threshold,
-            tuple(shlex.split(self.train_options)),
-        )
-        result = run_promptable(_runner(self.output, self.redo, self.scale, []), settings)
+        result = run_promptable(_runner(self.output, self.redo, self.scale, []), self)
         path = self.output / f"promptable_{self.scene.resolve().name}.json"
         _write_json(path, result)
         CONSOLE.print(promptable_table(result), soft_wrap=False)
