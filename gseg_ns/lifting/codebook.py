@@ -94,6 +94,26 @@ def matched_and_won(logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     return matched, torch.where(2 * decoded > matched, matched, 0)
 
 
+@torch.no_grad()
+def shared_masks(decoded: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which codes a view takes for one object: those whose pixels lie mostly in the same mask.
+
+    Args:
+        decoded: the code that each pixel decodes to, [P].
+        codes: pseudo labels of the pixels from `assign`, [P]: one code a mask.
+
+    Returns:
+        present [C], the codes that pixels decode to; and two symmetric tables [C, C] with zeros on their diagonal, the
+        pixels of the smaller code of each pair: where both codes have most of their pixels in one mask, and everywhere.
+    """
+    present, row = decoded.unique(return_inverse=True)
+    masks, column = codes.unique(return_inverse=True)
+    table = torch.bincount(row * len(masks) + column, minlength=len(present) * len(masks)).view(len(present), -1)
+    pixels, home = table.sum(dim=1), table.argmax(dim=1)
+    smaller = torch.minimum(pixels[:, None], pixels[None]).fill_diagonal_(0)
+    return present, torch.where(home[:, None] == home[None], smaller, 0), smaller
+
+
 def classification_loss(logits: Tensor, codes: Tensor, log_classes: bool = True) -> Tensor:
     """Cross entropy of associations [P, L] with pseudo labels [P] (Eq. 4), optionally over ln L; 0 without pixels."""
     if logits.shape[0] == 0:

@@ -34,7 +34,8 @@ POSITION = "position_gradient"
 class GradiSegModelConfig(IdentityModelConfig):
     """GradiSeg: identity encodings trained with geometry that feels them, Gaussians split along object boundaries.
 
-    Gaussian Grouping, the baseline of the paper's Table 4: `--pipeline.model.igd False --pipeline.model.la-knn False`.
+    Gaussian Grouping, the baseline of the paper's Table 4: `--pipeline.model.igd False --pipeline.model.la-knn False
+    --pipeline.model.identity-on-geometry 1`.
     """
 
     _target: type = field(default_factory=lambda: GradiSegModel)

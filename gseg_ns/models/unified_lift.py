@@ -19,7 +19,9 @@ from gseg_ns.lifting.codebook import (
     classification_loss,
     concentration_loss,
     matched_and_won,
+    shared_masks,
 )
+from gseg_ns.lifting.consensus import merge
 from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.masks import resize_labels
@@ -40,7 +42,8 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     """Unified-Lift: contrastive features and a codebook of objects, trained with the colours on inconsistent masks.
 
     The codebook baseline of the paper's Table 4: `--pipeline.model.concentration False --pipeline.model.area-aware
-    False --pipeline.model.filter-noise False`; its other rows turn them on one by one.
+    False --pipeline.model.filter-noise False --pipeline.model.least-won 0 --pipeline.model.join-codes None`; its other
+    rows turn the first three on one by one. The last two are ours.
     """
 
     _target: type = field(default_factory=lambda: UnifiedLiftModel)
@@ -80,6 +83,11 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     masks most of whose pixels decode to it. The one-to-one mapping hands codes to fragments and slivers too; these
     never win a mask, but come out on top where features mix at a border (13 of them, beside 15 objects, in the small
     scene). 0: every code is an answer, as in the paper."""
+    join_codes: float | None = 0.5
+    """Codes are one object if the masks say so: where both show in a view, at least this part of the pixels of the
+    smaller has to lie in views that have both in one mask. A large object (a floor) that no view shows whole may win
+    several codes, one in each of its parts, which no term of the losses brings together again. Pairs that were met in
+    less than `min_pixels` drawn pixels stay apart. None: every code is an object of its own, as in the paper."""
     train_unlabelled: bool = False
     """Train pixels without a mask as one more mask, as the official code does, instead of leaving them out."""
     grouping: Literal["codebook", "hdbscan"] = "codebook"
@@ -99,10 +107,13 @@ class UnifiedLiftModel(SegmentationModel):
     named_codes: Tensor
     code_matched: Tensor
     code_won: Tensor
+    code_joint: Tensor
+    code_beside: Tensor
 
     def populate_modules(self) -> None:
         """Build the model; codes start as the rows of a fresh 1x1 convolution do, uniform in +-1/sqrt(16)."""
         super().populate_modules()
+        self._answers: tuple[Any, Tensor] | None = None
         if self.config.num_codes < 1:
             raise GsegError(f"--pipeline.model.num-codes is {self.config.num_codes}: give at least 1")
         bound = FEATURE_DIM**-0.5
@@ -113,6 +124,11 @@ class UnifiedLiftModel(SegmentationModel):
         """Pixels of the masks matched to each code, fading."""
         self.register_buffer("code_won", torch.zeros(self.config.num_codes))
         """Those of masks that the code won, fading."""
+        square = (self.config.num_codes, self.config.num_codes)
+        self.register_buffer("code_joint", torch.zeros(square))
+        """Pixels of the smaller of two codes in views that have both in one mask, fading."""
+        self.register_buffer("code_beside", torch.zeros(square))
+        """Those in all views that have both, fading."""
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Start features like random colours in SH, as Gaussian Grouping's code does, `feature_init` times the size."""
@@ -195,6 +211,7 @@ class UnifiedLiftModel(SegmentationModel):
         logits = associate(features, self.codebook)
         codes = assign(logits.detach().softmax(dim=-1), labels, self.config.area_aware)
         self._note_wins(*matched_and_won(logits.detach(), codes))
+        self._note_joint(logits.detach(), codes)
         losses = {
             "classification": preset.classification * classification_loss(logits[keep], codes[keep], preset.log_classes)
         }
@@ -207,19 +224,55 @@ class UnifiedLiftModel(SegmentationModel):
     @torch.no_grad()
     def _note_wins(self, matched: Tensor, won: Tensor) -> None:
         """Remember which codes win the masks that they are matched to, and let those be the answers."""
-        fading = 1.0 - 1.0 / (MEMORY_EPOCHS * max(self.num_train_data, 1))
-        self.code_matched.mul_(fading).add_(matched)
-        self.code_won.mul_(fading).add_(won)
+        self.code_matched.mul_(self._fading).add_(matched)
+        self.code_won.mul_(self._fading).add_(won)
         if self.config.least_won > 0:
             wins = self.code_won > self.config.least_won * self.code_matched
             self.named_codes.copy_(wins if bool(wins.any()) else torch.ones_like(wins))
 
+    @torch.no_grad()
+    def _note_joint(self, logits: Tensor, codes: Tensor) -> None:
+        """Remember which answers lie together in the masks of a view, and which beside each other."""
+        if self.config.join_codes is None:
+            return
+        decoded = logits.masked_fill(~self.named_codes, -torch.inf).argmax(dim=-1)
+        present, joint, beside = shared_masks(decoded, codes)
+        for total, seen in ((self.code_joint, joint), (self.code_beside, beside)):
+            total.mul_(self._fading)
+            total[present[:, None], present[None]] += seen
+
+    @property
+    def _fading(self) -> float:
+        return 1.0 - 1.0 / (MEMORY_EPOCHS * max(self.num_train_data, 1))
+
     # ------------------------------------------------------------------------------------------------- inference
+
+    @torch.no_grad()
+    def code_answers(self) -> Tensor:
+        """The code that answers for each code, [L] int64: the first of those that are one object, itself for most."""
+        evidence = (self.named_codes, self.code_joint, self.code_beside)
+        version = (self.config.join_codes, *((id(table), table._version) for table in evidence))
+        if self._answers is None or self._answers[0] != version:
+            self._answers = version, self._join_codes()
+        return self._answers[1]
+
+    def _join_codes(self) -> Tensor:
+        answers = torch.arange(self.config.num_codes)
+        if self.config.join_codes is not None:
+            # Codes that were never seen beside another stay themselves.
+            rows = (self.named_codes & (self.code_beside > 0).any(dim=1)).nonzero().squeeze(1)
+            joint, beside = (t[rows[:, None], rows[None]].cpu().numpy() for t in (self.code_joint, self.code_beside))
+            rows = rows.cpu()
+            joined = torch.from_numpy(merge(joint, beside, self.config.join_codes, self.config.min_pixels))
+            first = torch.full((len(rows),), self.config.num_codes).scatter_reduce(0, joined, rows, "amin")
+            answers[rows] = first[joined]
+        return answers.to(self.codebook.device)
 
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         """Pick the code with the highest similarity, counted from 1: ids [...] int64; 0 where there is no feature."""
         logits = associate(features, self.codebook).masked_fill(~self.named_codes, -torch.inf)
-        return torch.where(features.norm(dim=-1) < SILENT, 0, logits.argmax(dim=-1) + 1)
+        answers = self.code_answers()[logits.argmax(dim=-1)]
+        return torch.where(features.norm(dim=-1) < SILENT, 0, answers + 1)
 
     @torch.no_grad()
     def gaussian_groups(self, scale: float | None = None) -> Tensor:
@@ -248,6 +301,8 @@ class UnifiedLiftModel(SegmentationModel):
                 sample[(names == name).to(sample.device)].mean(0), dim=0
             )
         self.named_codes.copy_(torch.arange(self.config.num_codes) < max(len(chosen), 1))
+        self.code_joint.zero_()
+        self.code_beside.zero_()
 
     @torch.no_grad()
     def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from gseg_ns.lifting.codebook import (
     classification_loss,
     concentration_loss,
     matched_and_won,
+    shared_masks,
 )
 
 
@@ -112,3 +113,16 @@ def test_a_code_wins_masks_that_decode_to_it() -> None:
     assert won.tolist() == [10, 0, 0, 0]
     logits[5, 3] = 2.0  # half is not most
     assert matched_and_won(logits, codes)[1].tolist() == [0, 0, 0, 0]
+
+
+def test_codes_in_one_mask_are_told_from_codes_beside_each_other() -> None:
+    # A floor matched to code 4 decodes to 4 and 7 and, at a border, to 2; a cup matched to code 2 decodes to 2.
+    decoded = torch.tensor([4] * 6 + [7] * 5 + [2] * 1 + [2] * 3)
+    codes = torch.tensor([4] * 12 + [2] * 3)
+    present, joint, beside = shared_masks(decoded, codes)
+    assert present.tolist() == [2, 4, 7]
+    assert joint.tolist() == [[0, 0, 0], [0, 0, 5], [0, 5, 0]]
+    assert beside.tolist() == [[0, 4, 4], [4, 0, 5], [4, 5, 0]]
+    order = torch.randperm(len(decoded), generator=torch.Generator().manual_seed(0))
+    for one, other in zip(shared_masks(decoded[order], codes[order]), (present, joint, beside), strict=True):
+        assert torch.equal(one, other)

@@ -161,6 +161,26 @@ def test_only_codes_that_win_are_answers(make_trainer: MakeTrainer) -> None:
     assert bool(every.named_codes.all())
 
 
+def test_codes_that_share_their_masks_are_one_answer(make_trainer: MakeTrainer) -> None:
+    model = make_trainer("unified-lift", num_codes=16).pipeline.model
+    features = torch.eye(16)  # each is its own best match
+    with torch.no_grad():
+        model.codebook.copy_(features)
+    decoded = torch.tensor([3] * 30 + [5] * 30 + [7] * 30)
+    halves = torch.tensor([3] * 60 + [7] * 30)  # codes 3 and 5 lie in one mask, 7 beside them
+    for _ in range(3):
+        model._note_joint(features[decoded], halves)
+    assert model.decode(features)[[3, 5, 7]].tolist() == [4, 4, 8]
+    for _ in range(4):  # more views that have a mask for each
+        model._note_joint(features[decoded], decoded)
+    assert model.decode(features).tolist() == list(range(1, 17))
+    plain = make_trainer("unified-lift", num_codes=16, join_codes=None).pipeline.model
+    with torch.no_grad():
+        plain.codebook.copy_(features)
+    plain._note_joint(features[decoded], halves)
+    assert plain.decode(features).tolist() == list(range(1, 17))
+
+
 def test_hdbscan_names_the_objects(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("unified-lift", grouping="hdbscan", hdbscan_min_size=10, steps=10)
     trainer.train()
