@@ -24,7 +24,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
-from gseg_ns.rendering import Camera, rasterize_to_pixels, vote
+from gseg_ns.rendering import Camera, composite, vote
 from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.selection.prompts import pixel_index, select
 
@@ -245,22 +245,6 @@ def background_ids(ground_truth: Path) -> set[int]:
         raise GsegError(
             f"{path} does not list parts with part_id and object_id ({error}): repair or remove it"
         ) from error
-
-
-def composite(meta: dict[str, Any], values: Tensor) -> Tensor:
-    """Composite [N, D] values in a projected view: [H, W, D]."""
-    image, _ = rasterize_to_pixels(
-        meta["means2d"],
-        meta["conics"],
-        values[None].contiguous(),
-        meta["opacities"],
-        meta["width"],
-        meta["height"],
-        meta["tile_size"],
-        meta["isect_offsets"],
-        meta["flatten_ids"],
-    )
-    return image[0]
 
 
 def _iou(seen: Tensor, truth: Tensor) -> Tensor:

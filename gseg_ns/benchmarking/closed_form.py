@@ -22,7 +22,7 @@ from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions, relabel
 from gseg_ns.lifting.votes import labels_from_votes
 from gseg_ns.masks import resize_labels
-from gseg_ns.rendering import Camera, project, rasterize_to_pixels, vote
+from gseg_ns.rendering import Camera, composite, project, vote
 from gseg_ns.splats import Splats
 
 CHANNELS = 32
@@ -265,18 +265,7 @@ def render_labels(meta: dict[str, Any], labels: Tensor) -> Tensor:
     wanted = [column for column in range(len(present)) if int(present[column]) != 0]
     for start in range(0, len(wanted), CHANNELS):
         columns = torch.tensor(wanted[start : start + CHANNELS], device=device)
-        image, _ = rasterize_to_pixels(
-            meta["means2d"],
-            meta["conics"],
-            (index[:, None] == columns[None]).float()[None],
-            meta["opacities"],
-            width,
-            height,
-            meta["tile_size"],
-            meta["isect_offsets"],
-            meta["flatten_ids"],
-        )
-        value, place = image[0].max(dim=-1)
+        value, place = composite(meta, (index[:, None] == columns[None]).float()).max(dim=-1)
         better = value > best
         best = torch.where(better, value, best)
         winner = torch.where(better, columns[place], winner)

@@ -28,7 +28,7 @@ from gseg_ns.models.geometry import load_geometry
 from gseg_ns.models.schedule import AUTO, resolve
 from gseg_ns.models.strategy import BudgetedStrategy
 from gseg_ns.palette import colours
-from gseg_ns.rendering import project, rasterization, rasterization_with_features, rasterize_to_pixels, threads
+from gseg_ns.rendering import composite, project, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.splats import Splats
 
@@ -305,19 +305,7 @@ class SegmentationModel(SplatfactoModel):
         Returns:
             [H, W, D], not divided by alpha.
         """
-        info = self.info
-        image, _ = rasterize_to_pixels(
-            info["means2d"].detach(),
-            info["conics"].detach(),
-            values[None],
-            info["opacities"].detach(),
-            info["width"],
-            info["height"],
-            info["tile_size"],
-            info["isect_offsets"],
-            info["flatten_ids"],
-        )
-        return image[0]
+        return composite(self.info, values)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """Splatfacto's metrics; in the feature phase there is no picture to measure."""

@@ -7,7 +7,7 @@ centres lie at +0.5.
 
 from __future__ import annotations
 
-from gseg_ns.rendering.api import project, rasterization, rasterization_with_features, rasterize_to_pixels
+from gseg_ns.rendering.api import composite, project, rasterization, rasterization_with_features, rasterize_to_pixels
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.rendering.contributions import pixel_weights, top_contributors, vote
 from gseg_ns.rendering.pixel_weights import PixelWeights
@@ -15,6 +15,7 @@ from gseg_ns.rendering.pixel_weights import PixelWeights
 __all__ = [
     "Camera",
     "PixelWeights",
+    "composite",
     "pixel_weights",
     "project",
     "rasterization",

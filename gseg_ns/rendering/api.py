@@ -293,6 +293,32 @@ def rasterize_to_pixels(
     )  # fmt: skip
 
 
+def composite(meta: dict[str, Any], values: Tensor) -> Tensor:
+    """Composite values of Gaussians over the projection, tiles and sort of a view.
+
+    Gradients reach the values, and not the geometry.
+
+    Args:
+        meta: from `project` or `rasterization`, with one camera.
+        values: [N, D].
+
+    Returns:
+        [H, W, D], not divided by alpha.
+    """
+    image, _ = rasterize_to_pixels(
+        meta["means2d"].detach(),
+        meta["conics"].detach(),
+        values[None],
+        meta["opacities"].detach(),
+        meta["width"],
+        meta["height"],
+        meta["tile_size"],
+        meta["isect_offsets"],
+        meta["flatten_ids"],
+    )
+    return image[0]
+
+
 def _project_cpu(
     means: Tensor,
     quats: Tensor,

@@ -7,6 +7,7 @@ import torch
 
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering import (
+    composite,
     pixel_weights,
     project,
     rasterize_to_pixels,
@@ -82,6 +83,18 @@ def test_pixel_weights_are_the_renderers_to_the_last_bit(view):
     full = torch.zeros(len(pixels), 200)
     full[weights.row, weights.col] = weights.val
     torch.testing.assert_close(full, dense(view)[pixels], rtol=1e-5, atol=1e-6)
+
+
+def test_composited_values_get_gradients_and_the_geometry_none(make_scene):
+    arguments = [part.requires_grad_() if torch.is_tensor(part) else part for part in make_scene(width=75, height=53)]
+    meta = project(*arguments)
+    values = torch.rand(meta["radii"].shape[1], 5, requires_grad=True)
+    image = composite(meta, values)
+    pixels = torch.arange(75 * 53)
+    torch.testing.assert_close(pixel_weights(meta, pixels) @ values, image.reshape(-1, 5), rtol=1e-5, atol=1e-6)
+    image.sum().backward()
+    assert values.grad.abs().sum() > 0
+    assert all(part.grad is None for part in arguments if torch.is_tensor(part))
 
 
 def test_pixel_weights_rows_run_front_to_back_and_repeats_are_kept(view):
