@@ -23,21 +23,29 @@ Detector = Callable[..., Sequence[dict[str, Any]]]
 """What the `zero-shot-object-detection` pipeline of `transformers` is: (picture, candidate_labels=[...], threshold=...)
 to a list of {"score": float, "box": {"xmin", "ymin", "xmax", "ymax"} in pixels}."""
 
+_PHRASES = ("grounding-dino", "mm-grounding-dino")
+"""Kinds of models that read phrases in lower case, each with a full stop behind it: without one the words of a phrase
+do not attend to each other."""
+
 
 class TextGrounder:
     """Text on a picture to a mask."""
 
-    def __init__(self, detector: Detector, predictor: Any = None, threshold: float = 0.3) -> None:
+    def __init__(
+        self, detector: Detector, predictor: Any = None, threshold: float = 0.3, phrases: bool = False
+    ) -> None:
         """Wrap loaded models.
 
         Args:
             detector: see `Detector`.
             predictor: `segment_anything.SamPredictor`; None: a box is its own mask.
             threshold: least score of a box. Where none reaches it, nothing is found.
+            phrases: whether the detector takes texts as Grounding DINO does, in lower case and with a full stop.
         """
         self.detector = detector
         self.predictor = predictor
         self.threshold = threshold
+        self.phrases = phrases
 
     @staticmethod
     def load(
@@ -76,7 +84,7 @@ class TextGrounder:
             from gseg_ns.masks.sources.sam_model import load_sam
 
             predictor = SamPredictor(load_sam(sam).to(device))
-        return TextGrounder(detector, predictor, threshold)
+        return TextGrounder(detector, predictor, threshold, detector.model.config.model_type in _PHRASES)
 
     def boxes(self, picture: np.ndarray, text: str) -> np.ndarray:
         """Find a text.
@@ -90,6 +98,8 @@ class TextGrounder:
         """
         from PIL import Image
 
+        if self.phrases:
+            text = text.lower().strip().rstrip(".") + "."
         found = self.detector(Image.fromarray(picture), candidate_labels=[text], threshold=self.threshold)
         ordered = sorted(found, key=lambda hit: -float(hit["score"]))
         rows = [[hit["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")] for hit in ordered]

@@ -71,6 +71,39 @@ def test_a_real_detector_of_transformers(tmp_path: Path) -> None:
     assert np.isfinite(boxes).all()
 
 
+def test_grounding_dino_reads_a_phrase_as_one(tmp_path: Path) -> None:
+    """Tiny and random, but with the attention of real weights: between the words of what ends with a full stop."""
+    transformers = pytest.importorskip("transformers")
+    special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 500: "green", 501: "apple", 1012: "."}
+    vocabulary = {special.get(number, f"[unused{number}]"): number for number in range(1030)}
+    small = {"num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = transformers.GroundingDinoConfig(
+        backbone_config=transformers.SwinConfig(
+            image_size=96, embed_dim=8, depths=[1] * 3, num_heads=[1] * 3, window_size=2, out_features=["stage3"]
+        ),
+        text_config=transformers.BertConfig(vocab_size=1030, max_position_embeddings=16, **small),
+        **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "num_queries": 5, "num_feature_levels": 1},
+        **{"encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_text_len": 16},
+        **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
+    )
+    transformers.GroundingDinoForObjectDetection(config).save_pretrained(tmp_path)
+    transformers.GroundingDinoProcessor(
+        transformers.GroundingDinoImageProcessor(size={"height": 96, "width": 96}),
+        transformers.BertTokenizerFast(vocab=vocabulary),
+    ).save_pretrained(tmp_path)
+
+    grounder = TextGrounder.load(str(tmp_path), threshold=0.0)
+    words = grounder.detector.model.model.text_backbone  # type: ignore[attr-defined]
+    attention: list[list[list[bool]]] = []
+    words.register_forward_pre_hook(
+        lambda module, values, named: attention.append(values[1][0, 0].tolist()), with_kwargs=True
+    )
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    assert grounder.boxes(picture, "Green apple").shape == (5, 4)
+    phrase = [False, True, True, True, False]
+    assert attention[0][1:4] == [phrase] * 3  # green, apple, full stop
+
+
 def test_missing_weights_are_named() -> None:
     with pytest.raises(GsegError, match="/nonexistent/detector"):
         TextGrounder.load("/nonexistent/detector")
