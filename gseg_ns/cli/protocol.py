@@ -45,7 +45,8 @@ class ProtocolCommand:
     predictions: Path | None = None
     """Folder of predictions, one folder a scene"""
     load_config: Path | None = None
-    """config.yml of a run on one scene, whose test views are rendered into --predictions first"""
+    """config.yml of a run on one scene, whose test views are rendered into --predictions first, in place of what is
+    there of this scene"""
     scene: str | None = None
     """Name of the scene that the run was trained on; the only one of --data unless given"""
     prepare: bool = False
@@ -118,6 +119,7 @@ class ProtocolCommand:
         from gseg_ns.files import atomic_path
         from gseg_ns.masks.io import write_label_map
         from gseg_ns.models.runs import load_run
+        from gseg_ns.pictures import to_bytes
 
         assert self.load_config is not None
         if protocol.renders is None:
@@ -135,17 +137,20 @@ class ProtocolCommand:
                 f"test views). Train it on {scene.root} after gseg protocol {protocol.name} --data ... --prepare"
             )
         folder = predictions / scene.name
+        for name, target in scene.targets.items():
+            if target.prompt is not None:  # answers of another run, or of other texts, would be scored with this one
+                (folder / name).unlink(missing_ok=True)
         for stem, name in track(wanted.items(), description="Rendering", console=CONSOLE):
             if protocol.renders == "labels":
                 write_label_map(folder / name, run.model.label_image(cameras[stem], self.scale).cpu())
                 continue
             rgb = run.model.get_outputs_for_camera(cameras[stem])["rgb"]
             with atomic_path(folder / name) as temporary:
-                Image.fromarray(_picture(rgb)).save(temporary)
+                Image.fromarray(to_bytes(rgb)).save(temporary)
         if self.ground is not None:
             first, name = next(iter(wanted.items()))
             rgb = run.model.get_outputs_for_camera(cameras[first])["rgb"]
-            self._answer_texts(scene, folder, _picture(rgb), Path(name).stem, run.model.device)
+            self._answer_texts(scene, folder, to_bytes(rgb), Path(name).stem, run.model.device)
 
     def _answer_texts(
         self, scene: ProtocolScene, folder: Path, picture: np.ndarray, view: str, device: torch.device
@@ -185,8 +190,3 @@ class ProtocolCommand:
         if self.output is not None:
             with atomic_path(self.output) as temporary:
                 temporary.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-
-
-def _picture(rgb: torch.Tensor) -> np.ndarray:
-    """A render [H, W, 3] in 0..1 as uint8."""
-    return (rgb.clamp(0, 1) * 255).round().byte().cpu().numpy()

@@ -120,5 +120,10 @@ def test_texts_are_grounded_on_the_first_test_view(
     assert "red cup: ids [2], found on view 0" in capsys.readouterr().out
     mean = json.loads((tmp_path / "scores.json").read_text())["mean"]
     assert (mean["mIoU"], mean["mIoU_picked"]) == (100, 100)
+    # What a text meant then is not scored with what is rendered now.
+    run_command("lerf-mask", *options, "--output", str(tmp_path / "scores.json"))
+    mean = json.loads((tmp_path / "scores.json").read_text())["mean"]
+    assert mean["mIoU"] == 100
+    assert "mIoU_picked" not in mean
     with pytest.raises(GsegError, match="--load-config"):
         run_command("lerf-mask", "--data", str(scene), "--ground", "detector")
