@@ -178,15 +178,3 @@ def test_v1_without_embeddings(make_trainer: Make, small_scene: Path, step: Step
     train(trainer, step, 0, START)
     with pytest.raises(GsegError, match="embeddings"):
         step(trainer, START)
-
-
-@pytest.mark.parametrize("method", [saga, saga_v1])
-def test_config_survives_its_file(method: Any, tmp_path: Path) -> None:
-    import yaml
-
-    from gseg_ns.models.runs import check_config
-
-    path = tmp_path / "config.yml"
-    path.write_text(yaml.dump(method.config))
-    check_config(path)
-    assert yaml.load(path.read_text(), Loader=yaml.Loader) == method.config

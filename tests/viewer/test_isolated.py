@@ -17,7 +17,7 @@ from gseg_ns.editing.operations import Remove, centre_of
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import read_label_map
 from gseg_ns.models.isolated import export_command
-from gseg_ns.models.runs import load_run, read_config
+from gseg_ns.models.runs import load_run
 from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
 from gseg_ns.splats.ply import read_ply
 
@@ -177,11 +177,3 @@ def test_an_object_of_another_run_takes_a_place(constructed_run: Path, groups: t
         centre_of(splats, groups == 3), centre_of(edited, torch.isin(edited.means, newcomer).all(dim=1)), atol=1e-3,
         rtol=0,
     )  # fmt: skip
-
-
-def test_a_config_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "config.yml").write_text("a: 1")
-    with pytest.raises(GsegError, match="is not a config"):
-        read_config(tmp_path / "config.yml")
-    with pytest.raises(GsegError, match="does not exist"):
-        read_config(tmp_path / "none.yml")
