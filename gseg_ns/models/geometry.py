@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gseg_ns.compat import allow_checkpoint_scalars
 from gseg_ns.errors import GsegError
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
@@ -87,6 +88,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         GsegError: the file is damaged or holds more than tensors and plain values.
     """
+    allow_checkpoint_scalars()
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
