@@ -17,6 +17,8 @@ from gseg_ns.method_configs.saga import saga
 from gseg_ns.models import runs
 from gseg_ns.models.runs import Run
 from gseg_ns.selection import prompts_sam
+from gseg_ns.selection.neighbourhood import largest_component, middle_extents
+from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.selection.store import Fingerprint, load_selections
 from gseg_ns.splats.ply import read_ply
 
@@ -66,7 +68,30 @@ def test_a_click_to_all_formats(open_run: Callable[[Any], Run], tmp_path: Path) 
     assert set(np.unique(seen)) <= {0, 255}
     Select(output=tmp_path / "no.npz", threshold=1.0, **common).main()
     assert not load_selections(tmp_path / "no.npz", Fingerprint.of(run.model.means))["selection"].unpack().any()
-    Select(output=tmp_path / "clean.npz", clean=True, **common).main()
+
+
+def test_pieces_and_outliers(open_run: Callable[[Any], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(saga)
+    model = run.model
+    view = run.datamanager.train_dataset.image_filenames[0].name
+
+    def selected(**options: bool) -> torch.Tensor:
+        file = tmp_path / "out.npz"
+        Select(load_config=run.config_path, output=file, view=view, point=(CENTRE,), **options).main()
+        return load_selections(file, Fingerprint.of(model.means))["selection"].unpack()
+
+    away = torch.nonzero(selected())[:50, 0]
+    means = model.means.detach().clone()
+    means[away] += 100
+    monkeypatch.setattr(model.gauss_params["means"], "data", means)
+    everything, largest = selected(), selected(largest=True)
+    assert everything[away].any()
+    assert not largest[away].any()
+    assert 0 < int(largest.sum()) < int(everything.sum())
+    assert torch.equal(largest, largest_component(model.means, everything, middle_extents(model.scales)))
+    assert not torch.equal(selected(clean=True), everything)
+    assert torch.equal(selected(clean=True), clean_up(model.means, everything))
+    assert torch.equal(selected(largest=True, clean=True), clean_up(model.means, largest))
 
 
 def test_scribbles_masks_and_sam(
