@@ -59,6 +59,7 @@ class Edit:
     def main(self) -> None:
         """Edit."""
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.options import check_scale
         from gseg_ns.editing.edit_list import EDITS_FILE, describe, load_edits, save_edits
         from gseg_ns.editing.operations import bake
         from gseg_ns.models.edited_run import EditedRun
@@ -69,10 +70,12 @@ class Edit:
         if self.output is not None and self.output.exists() and not self.overwrite:
             raise GsegError(f"{self.output} is there already: name another file or add --overwrite")
         run = load_run(self.load_config)
+        check_scale(run, self.scale)
         splats = run.model.splats()
         fingerprint = Fingerprint.of(splats.means)
         path = self.edits or self.load_config.parent / EDITS_FILE
-        operations = load_edits(path, fingerprint) if path.exists() else []
+        needed = self.edits is not None and self.do is None  # else a list may begin here
+        operations = load_edits(path, fingerprint) if needed or path.exists() else []
         if self.undo > len(operations):
             raise GsegError(f"{path} has {len(operations)} edits, so --undo {self.undo} is too many")
         operations = operations[: len(operations) - self.undo]

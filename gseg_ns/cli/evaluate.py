@@ -36,6 +36,7 @@ class Eval:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.options import check_scale
         from gseg_ns.evaluation.boundary import mean_boundary_iou
         from gseg_ns.evaluation.comparison import comparison
         from gseg_ns.evaluation.folders import id_files, read_ids
@@ -48,6 +49,7 @@ class Eval:
 
         files = id_files(self.ground_truth)
         run = load_run(self.load_config)
+        check_scale(run, self.scale)
         views = [view for view in run.views(self.split) if view[0] in files]
         if not views:
             stems = ", ".join(view[0] for view in list(run.views(self.split))[:3])

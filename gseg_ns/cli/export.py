@@ -44,6 +44,7 @@ class Export:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.options import check_scale
         from gseg_ns.models.edited_run import EditedRun
         from gseg_ns.models.runs import load_run
         from gseg_ns.splats.objects import write_objects
@@ -52,6 +53,7 @@ class Export:
         if not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise GsegError(f"{self.output_dir} already has files: name another folder or add --overwrite")
         run = load_run(self.load_config)
+        check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
         everything = not self.groups and self.selection is None
         rows = ~edited.scene.removed if everything else edited.rows(self.groups, self.selection)

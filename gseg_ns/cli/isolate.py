@@ -30,6 +30,7 @@ class Isolate:
     def main(self) -> None:
         """Write the run and print the commands that work on it."""
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.options import check_scale
         from gseg_ns.models.edited_run import EditedRun
         from gseg_ns.models.isolated import export_command, write_run
         from gseg_ns.models.runs import load_run
@@ -43,6 +44,7 @@ class Isolate:
         taken += ["groups-" + "-".join(map(str, self.groups[:8]))] if self.groups else []
         name = check_name(self.name or "-".join(taken) or "edited")
         run = load_run(self.load_config)
+        check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
         scene = edited.scene
         everything = not self.groups and self.selection is None

@@ -116,6 +116,7 @@ class ProtocolCommand:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.options import check_scale
         from gseg_ns.files import atomic_path
         from gseg_ns.masks.io import write_label_map
         from gseg_ns.models.runs import load_run
@@ -128,6 +129,7 @@ class ProtocolCommand:
             )
         wanted = {Path(image).stem: name for name, image in protocol.renderings(scene).items()}
         run = load_run(self.load_config)
+        check_scale(run, self.scale)
         splits: tuple[Literal["train", "test"], ...] = ("train", "test")
         cameras = {stem: camera for split in splits for stem, camera, _ in run.views(split) if stem in wanted}
         lost = sorted(set(wanted) - set(cameras))

@@ -48,12 +48,15 @@ class Render:
 
     def main(self) -> None:
         """Render."""
+        from gseg_ns.cli.options import check_scale
         from gseg_ns.models.edited_run import EditedRun
         from gseg_ns.models.runs import load_run
 
         if self.frames < 1 or (self.size is not None and not 16 <= self.size <= 4096):
             raise GsegError("--frames must be 1 or more, and --size between 16 and 4096 pixels")
-        edited = EditedRun(load_run(self.load_config), self.edits, self.scale)
+        run = load_run(self.load_config)
+        check_scale(run, self.scale)
+        edited = EditedRun(run, self.edits, self.scale)
         if self.sheet:
             self._sheet(edited)
         if self.turntable:

@@ -59,6 +59,7 @@ class Select:
     def main(self) -> None:
         """Select."""
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.options import check_scale
         from gseg_ns.models.runs import load_run
         from gseg_ns.selection.neighbourhood import largest_component, middle_extents
         from gseg_ns.selection.postprocess import clean_up
@@ -73,8 +74,7 @@ class Select:
         if self.sam is not None and not self.point:
             raise GsegError("--sam needs at least one --point")
         run = load_run(self.load_config)
-        if self.scale is not None and not run.model.has_scales:
-            raise GsegError(f"{run.config.method_name} has no scales: leave out --scale")
+        check_scale(run, self.scale)
         camera = None if self.view is None else find_view(run, self.view)
         if self.text is not None:
             chosen = self._by_text(run)

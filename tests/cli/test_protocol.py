@@ -59,7 +59,9 @@ def test_a_run_is_rendered_and_scored(
     labels = torch.tensor([[1, 1, 2, 2, 2, 2]]).expand(4, 6)
     views = {"train": [("train_rgb_0000", 0, None)], "test": [(f"test_rgb_{i:04d}", i, None) for i in (2, 7)]}
     run = SimpleNamespace(
-        views=lambda split: iter(views[split]), model=SimpleNamespace(label_image=lambda camera, scale: labels)
+        views=lambda split: iter(views[split]),
+        model=SimpleNamespace(label_image=lambda camera, scale: labels, has_scales=False),
+        config=SimpleNamespace(method_name="gaga"),
     )
     monkeypatch.setattr(runs, "load_run", lambda path: run)
     options = ("--data", str(replica.parent), "--load-config", "config.yml")
@@ -74,6 +76,8 @@ def test_a_run_is_rendered_and_scored(
     views["test"] = []
     with pytest.raises(GsegError, match=r"no camera for test_rgb_0002, test_rgb_0007 \(2 of 2"):
         run_command("replica-gaga", *options, "--predictions", str(out))
+    with pytest.raises(GsegError, match="gaga has no scales"):
+        run_command("replica-gaga", *options, "--predictions", str(out), "--scale", "0.5")
     with pytest.raises(GsegError, match="Name the scene"):
         run_command("replica-gaga", *options, "--predictions", str(out), "--scene", "room_9")
 

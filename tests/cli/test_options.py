@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gseg_ns.cli.edit import Edit
+from gseg_ns.cli.evaluate import Eval
+from gseg_ns.cli.export import Export
+from gseg_ns.cli.isolate import Isolate
+from gseg_ns.cli.options import check_scale
+from gseg_ns.cli.render import Render
+from gseg_ns.errors import GsegError
+from gseg_ns.models import runs
+
+
+@pytest.mark.parametrize("kind", [Edit, Eval, Export, Isolate, Render])
+def test_a_scale_is_refused_by_methods_without(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = SimpleNamespace(model=SimpleNamespace(has_scales=False), config=SimpleNamespace(method_name="gaga"))
+    monkeypatch.setattr(runs, "load_run", lambda path: run)
+    Image.fromarray(np.ones((4, 6), np.uint8)).save(tmp_path / "0.png")
+    needed: dict[Any, dict[str, Any]] = {
+        Edit: {},
+        Eval: {"ground_truth": tmp_path},
+        Export: {"output_dir": tmp_path / "out"},
+        Isolate: {"groups": [1]},
+        Render: {"output_dir": tmp_path / "out"},
+    }
+    with pytest.raises(GsegError, match="gaga has no scales"):
+        kind(load_config=tmp_path / "config.yml", scale=0.5, **needed[kind]).main()
+    check_scale(run, None)
+    run.model.has_scales = True
+    check_scale(run, 0.5)
