@@ -93,12 +93,17 @@ class AffinityModel(SegmentationModel):
 
     # ------------------------------------------------------------------------------------------------- inference
 
+    @property
+    def default_scale(self) -> float:
+        """As configured."""
+        return self.config.default_scale
+
     def gate(self, scale: float) -> Tensor | None:
         """What features are multiplied with before they are compared: [D], or None for nothing."""
         return None
 
     def _gate(self, scale: float | None) -> Tensor:
-        gate = self.gate(self.config.default_scale if scale is None else scale)
+        gate = self.gate(self.default_scale if scale is None else scale)
         return torch.ones(AFFINITY_DIM, device=self.device) if gate is None else gate
 
     def _scene_clusters(self) -> SceneClusters:

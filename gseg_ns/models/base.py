@@ -345,6 +345,11 @@ class SegmentationModel(SplatfactoModel):
         """The group of each Gaussian: [N] int64, 0 = none. `scale` in [0, 1] for methods with `has_scales`."""
         raise NotImplementedError(type(self).__name__)
 
+    @property
+    def default_scale(self) -> float:
+        """The scale in [0, 1] where none is asked for; means nothing to methods without scales."""
+        return 0.5
+
     def gate(self, scale: float) -> Tensor | None:
         """What features are multiplied with before they are compared at a scale: [D], or None for nothing."""
         return None

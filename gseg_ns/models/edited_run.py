@@ -60,7 +60,7 @@ class EditedRun:
         self.scene = evaluate(self.splats, operations or ())
         self.scale: float | None = None
         if model.has_scales:
-            self.scale = round(float(getattr(model.config, "default_scale", 0.5)) if scale is None else scale, 4)
+            self.scale = round(model.default_scale if scale is None else scale, 4)
 
     @property
     def folder(self) -> Path:

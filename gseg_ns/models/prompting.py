@@ -31,7 +31,7 @@ def select_by_marks(
         model: a trained model.
         camera: the view [1] that was marked.
         prompt: the marks.
-        scale: granularity in [0, 1] of methods that have scales; None: 0.5, or the method's default for groups.
+        scale: granularity in [0, 1] of methods that have scales; None: the model's default.
         threshold: least cosine, for methods that answer by features.
         mask_by_sam: the mask of the prompt was made by SAM from points: SAGA's way for those.
 
@@ -43,7 +43,7 @@ def select_by_marks(
     """
     if not model.prompts_by_feature:
         return torch.isin(model.gaussian_groups(scale), groups_of(prompt, model.label_image(camera, scale)))
-    gate = model.gate(0.5 if scale is None else scale)
+    gate = model.gate(model.default_scale if scale is None else scale)
     image = model.feature_image(camera)
     alpha = model.composite(torch.ones(len(model.means), 1, device=model.device))[..., 0]
     positive, negative = queries(prompt, image, alpha)

@@ -72,7 +72,7 @@ class SegmentController:
             lock: held while the model is read and while the session changes; the viewer's `train_lock`.
         """
         self.model = model
-        self.scale = float(getattr(model.config, "default_scale", 0.5))
+        self.scale = model.default_scale
         self.threshold = 0.75
         self._lock: AbstractContextManager[Any] = lock if lock is not None else threading.Lock()
         self._session = Session(model.splats())
