@@ -81,7 +81,7 @@ class GsegDataParser(DataParser):
         missing = [path for path in outputs.image_filenames if not path.exists()]
         if missing:
             raise GsegError(f"{missing[0]} does not exist ({len(missing)} images of {data} are missing)")
-        if self.config.background_points > 0 and "points3D_xyz" in outputs.metadata:
+        if self.config.background_points:
             _add_background(outputs, self.config.background_points)
         outputs.metadata["dataparser_transform"] = outputs.dataparser_transform
         outputs.metadata["dataparser_scale"] = outputs.dataparser_scale
@@ -161,10 +161,20 @@ def _add_background(outputs: DataparserOutputs, count: int) -> None:
     """Add points in all directions, from where the sparse points end to four times as far as the cameras are.
 
     Equally many at each order of distance, since what is far needs no more Gaussians than what is near.
+
+    Raises:
+        GsegError: a negative number, or no sparse points to lie around.
     """
-    points = outputs.metadata["points3D_xyz"]
+    if count < 0:
+        raise GsegError(f"--background-points is {count}: give how many to add, or 0 for none")
+    points = outputs.metadata.get("points3D_xyz", torch.zeros((0, 3)))
     centre = points.mean(dim=0)
-    inner = float((points - centre).norm(dim=1).quantile(0.95))
+    inner = float((points - centre).norm(dim=1).quantile(0.95)) if len(points) else 0.0
+    if inner == 0.0:
+        raise GsegError(
+            f"--background-points lie around the scene's sparse points, of which there are {len(points)} "
+            "(or all in one place): leave the option out"
+        )
     positions = outputs.cameras.camera_to_worlds[:, :3, 3]
     outer = max(4 * float((positions - centre).norm(dim=1).max()), 1.01 * inner)
     generator = torch.Generator().manual_seed(0)

@@ -123,3 +123,19 @@ def test_a_background_is_added_around_the_points_of_an_object(tmp_path: Path) ->
     assert distance.max() <= outer * 1.001
     middle = (inner * outer) ** 0.5
     assert 0.4 < (distance < middle).float().mean() < 0.6  # equally many at each order of distance
+
+
+def test_a_background_needs_points_to_lie_around(tmp_path: Path) -> None:
+    bare, scene = nerfstudio_scene(tmp_path / "bare"), colmap_scene(tmp_path / "colmap")
+
+    def parse(data: Path, count: int) -> None:
+        GsegDataParserConfig(data=data, background_points=count).setup().get_dataparser_outputs("train")
+
+    with pytest.raises(GsegError, match="of which there are 0"):
+        parse(bare, 500)
+    with pytest.raises(GsegError, match="background-points is -5"):
+        parse(scene, -5)
+    with (scene / "sparse/0/points3D.bin").open("wb") as file:
+        file.write(struct.pack("<Q", 1) + struct.pack("<Q3d3BdQ", 1, 0.1, 0.2, 0.3, 10, 20, 30, 0.5, 0))
+    with pytest.raises(GsegError, match="of which there are 1 "):
+        parse(scene, 500)
