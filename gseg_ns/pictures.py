@@ -68,6 +68,13 @@ def captioned(picture: Tensor, text: str, colour: Sequence[int], size: int = 14)
     return torch.from_numpy(np.array(image)).float() / 255
 
 
+def resized(picture: Tensor, height: int, width: int) -> Tensor:
+    """A picture [H, W, 3] of floats at another size, each pixel the mean of what it covers: [height, width, 3]."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    return F.interpolate(picture.permute(2, 0, 1)[None], (height, width), mode="area")[0].permute(1, 2, 0)
+
+
 def to_bytes(picture: Tensor) -> np.ndarray[Any, Any]:
     """A picture [H, W, 3] in [0, 1] as uint8."""
     return (picture.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
@@ -117,8 +124,7 @@ def contact_sheet(rows: Sequence[Sequence[Tensor]], gap: int = 4) -> Tensor:
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             image = picture.detach().cpu().float()
-            if image.shape[:2] != (height, width):
-                image = F.interpolate(image.permute(2, 0, 1)[None], (height, width), mode="area")[0].permute(1, 2, 0)
+            image = resized(image, height, width)
             top, left = y * (height + gap), x * (width + gap)
             sheet[top : top + height, left : left + width] = image
     return sheet

@@ -32,7 +32,6 @@ class Eval:
 
     def main(self) -> None:
         """Evaluate."""
-        import torch.nn.functional as F
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
@@ -45,7 +44,7 @@ class Eval:
         from gseg_ns.evaluation.quality import psnr
         from gseg_ns.files import atomic_path
         from gseg_ns.models.runs import load_run
-        from gseg_ns.pictures import contact_sheet, write_png
+        from gseg_ns.pictures import contact_sheet, resized, write_png
 
         files = id_files(self.ground_truth)
         run = load_run(self.load_config)
@@ -85,12 +84,11 @@ class Eval:
             temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
         if self.pictures is not None:
             matched = {pred: gt for gt, pred, _ in scores.pairs}
+            beyond = max(int(gt.max()) for gt in truth) + 1
             rows = []
             for (stem, _, _), photo, gt, labels in zip(views, photos, truth, predicted, strict=True):
-                size = gt.shape[0], gt.shape[1]
-                if photo.shape[:2] != size:
-                    photo = F.interpolate(photo.permute(2, 0, 1)[None], size, mode="area")[0].permute(1, 2, 0)
-                rows.append(comparison(photo, gt, labels, matched))
+                photo = resized(photo, gt.shape[0], gt.shape[1])
+                rows.append(comparison(photo, gt, labels, matched, beyond))
                 write_png(self.pictures / f"{stem}.png", contact_sheet(rows[-1:]))
             write_png(self.pictures / "comparison.png", contact_sheet(rows))
         CONSOLE.print(

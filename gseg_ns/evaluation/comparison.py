@@ -14,7 +14,7 @@ WRONG = (0.9, 0.1, 0.1)
 """Red, for pixels whose prediction is not the one matched with their ground truth."""
 
 
-def comparison(rgb: Tensor, truth: Tensor, predicted: Tensor, matched: Mapping[int, int]) -> list[Tensor]:
+def comparison(rgb: Tensor, truth: Tensor, predicted: Tensor, matched: Mapping[int, int], beyond: int) -> list[Tensor]:
     """The photograph, the ground truth, the prediction in the ground truth's colours, and what is wrong.
 
     A prediction that is matched with a ground-truth label has that label's colour; all others keep one of their own,
@@ -25,13 +25,13 @@ def comparison(rgb: Tensor, truth: Tensor, predicted: Tensor, matched: Mapping[i
         truth: [H, W] integer.
         predicted: [H, W] integer, of the same size.
         matched: predicted label -> ground-truth label.
+        beyond: more than any ground-truth label of all views, and the same for all of them: a prediction that is not
+            matched has the colour of its id this much higher, in every view, which is no ground-truth label's.
 
     Returns:
         four pictures [H, W, 3] in [0, 1].
     """
     values, inverse = predicted.long().unique(return_inverse=True)
-    # Ids that were not matched must not meet the colour of a ground-truth label of the same number.
-    beyond = int(truth.max()) + 1 if truth.numel() else 1
     names = torch.tensor([matched.get(int(v), int(v) + beyond if v > 0 else 0) for v in values], dtype=torch.long)
     renamed = names[inverse]
     wrong = (renamed != truth) & (truth > 0)
