@@ -1,10 +1,12 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and what to call them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from gseg_ns.errors import GsegError
@@ -34,3 +36,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # A folder that cannot be written to cannot be cleaned either; the error above says so already.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def slug(name: str, longest: int = 80) -> str:
+    """A name as part of a file name: letters, digits and dashes, short enough for any file system; may be empty.
+
+    Args:
+        name: what a user calls something.
+        longest: bytes, which is what file systems count; a letter takes up to four.
+    """
+    words = "-".join(re.findall(r"\w+", name))
+    return words.encode()[:longest].decode(errors="ignore").rstrip("-")
+
+
+def unique_slugs(names: Iterable[str], nameless: str) -> dict[str, str]:
+    """A slug for each of several names, `nameless` where there is nothing to make one of; no two are the same.
+
+    Not even but for capital letters, which some file systems do not tell apart.
+    """
+    slugs: dict[str, str] = {}
+    for name in names:
+        taken = {other.casefold() for other in slugs.values()}
+        plain = slug(name) or nameless
+        candidates = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
+        slugs[name] = next(candidate for candidate in candidates if candidate.casefold() not in taken)
+    return slugs

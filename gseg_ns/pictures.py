@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,20 +91,30 @@ def write_png(path: Path, picture: Tensor) -> None:
         Image.fromarray(to_bytes(picture)).save(temporary, format="PNG")
 
 
-def write_mp4(path: Path, frames: Sequence[Tensor], rate: float = 30.0) -> None:
-    """Write pictures [H, W, 3] in [0, 1], all of one size, as a film.
+def read_png(path: Path) -> Tensor:
+    """Read what `write_png` wrote."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).float() / 255
+
+
+def write_mp4(path: Path, frames: Iterable[Tensor], rate: float = 30.0) -> None:
+    """Write pictures [H, W, 3] in [0, 1], at least one and all of one size, as a film.
+
+    They may be made as they are asked for: then a long film takes no more memory than a short one.
 
     Raises:
         GsegError: it cannot be written.
     """
     import cv2  # Nerfstudio's; it brings its own encoder
 
-    height, width = frames[0].shape[:2]
+    pictures = iter(frames)
+    first = next(pictures)
+    height, width = first.shape[:2]
     with atomic_path(path) as temporary:
         film = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
         if not film.isOpened():
             raise GsegError(f"Cannot write {path}: OpenCV has no MPEG-4 encoder here. The PNGs are there already.")
-        for frame in frames:
+        for frame in chain([first], pictures):
             film.write(np.ascontiguousarray(to_bytes(frame)[..., ::-1]))
         film.release()
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from gseg_ns.errors import GsegError
-from gseg_ns.pictures import captioned, contact_sheet, write_mp4, write_png
+from gseg_ns.pictures import captioned, contact_sheet, read_png, write_mp4, write_png
 
 
 def test_a_caption_stands_under_the_picture() -> None:
@@ -29,7 +29,7 @@ def test_a_caption_stands_under_the_picture() -> None:
 def test_a_film_and_a_picture(tmp_path: Path) -> None:
     frames = [torch.full((48, 64, 3), level / 5) for level in range(6)]
     frames[3] = torch.tensor([1.0, 0.0, 0.0]).expand(48, 64, 3)
-    write_mp4(tmp_path / "a.mp4", frames)
+    write_mp4(tmp_path / "a.mp4", iter(frames))
     film, read = cv2.VideoCapture(str(tmp_path / "a.mp4")), []
     while (answer := film.read())[0]:
         read.append(answer[1])
@@ -40,6 +40,7 @@ def test_a_film_and_a_picture(tmp_path: Path) -> None:
     assert red > 150 > 60 > blue
     write_png(tmp_path / "a.png", frames[3])
     assert np.asarray(Image.open(tmp_path / "a.png"))[0, 0].tolist() == [255, 0, 0]
+    assert torch.equal(read_png(tmp_path / "a.png"), frames[3])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
     (tmp_path / "file").write_text("")
     with pytest.raises(GsegError, match="Cannot write"):

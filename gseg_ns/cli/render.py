@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -125,11 +124,13 @@ class Render:
 
     def _turntables(self, edited: EditedRun) -> None:
         import torch
+        from rich.markup import escape
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.files import unique_slugs
         from gseg_ns.models.portraits import portrait, turntable, upwards
-        from gseg_ns.pictures import write_mp4, write_png
+        from gseg_ns.pictures import read_png, write_mp4, write_png
 
         # Nothing is written before all names are known to be good.
         objects = {name: edited.object(name) & edited.scene.drawn for name in self.turntable}
@@ -137,13 +138,17 @@ class Render:
             if not bool(rows.any()):
                 raise GsegError(f"Edits hide all of {name!r}, so there is nothing to turn around")
         up = upwards(torch.cat([camera.camera_to_worlds for _, camera, _ in edited.run.views("train")]))
+        folders = unique_slugs(objects, "object")
         for name, rows in objects.items():
             model = edited.model(rows)
             cameras = list(turntable(edited.scene.splats.subset(rows), up, self.frames, self.size or 480))
-            folder = self.output_dir / "turntable" / "-".join(re.findall(r"\w+", name))
-            pictures = []
-            for number, camera in enumerate(track(cameras, description=f"Turning {name}", console=CONSOLE)):
-                pictures.append(portrait(model, camera))
-                write_png(folder / f"{number:03d}.png", pictures[-1])
-            write_mp4(folder.with_name(f"{folder.name}.mp4"), pictures)
-            CONSOLE.print(f"Wrote {len(pictures)} pictures to {folder} and the film {folder}.mp4")
+            folder = self.output_dir / "turntable" / folders[name]
+            paths = [folder / f"{number:03d}.png" for number in range(len(cameras))]
+            described = f"Turning {escape(name)}"
+            for path, camera in zip(track(paths, description=described, console=CONSOLE), cameras, strict=True):
+                write_png(path, portrait(model, camera))
+            for path in set(folder.glob("*.png")) - set(paths):
+                if path.stem.isdecimal():  # of an earlier turn with more pictures
+                    path.unlink()
+            write_mp4(folder.with_name(f"{folder.name}.mp4"), map(read_png, paths))
+            CONSOLE.print(f"Wrote {len(paths)} pictures to {folder} and the film {folder}.mp4", markup=False)

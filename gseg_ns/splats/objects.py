@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.files import atomic_path
+from gseg_ns.files import atomic_path, slug
 from gseg_ns.palette import colours
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.gltf import write_glb
@@ -58,6 +57,9 @@ def write_objects(
 ) -> list[dict[str, Any]]:
     """Write `scene`, one file for each group in `objects/`, and `objects.json`, which lists them.
 
+    What an earlier export into the folder left is replaced: files of groups that are no more, or have another name now,
+    are removed.
+
     Args:
         folder: where to; made if need be.
         splats: N Gaussians.
@@ -75,6 +77,7 @@ def write_objects(
     Raises:
         GsegError: no Gaussian, or as `write_splats`.
     """
+    former = _listed_files(folder)
     groups = groups.to("cpu", torch.int64)
     splats = splats.to("cpu")
     write_splats(folder / f"scene.{form}", splats, groups)
@@ -87,7 +90,7 @@ def write_objects(
     for group in track(kept):
         part = splats.subset(rows[group])
         called = (names or {}).get(group, "")
-        name = f"objects/group_{group:04d}{_suffix(called)}.{form}"
+        name = f"objects/{'_'.join(filter(None, [f'group_{group:04d}', slug(called)]))}.{form}"
         write_splats(folder / name, part)
         listed.append(
             {
@@ -102,12 +105,16 @@ def write_objects(
         )
     with atomic_path(folder / "objects.json") as temporary:
         temporary.write_text(json.dumps({**(about or {}), "objects": listed}, indent=1), encoding="utf-8")
+    for path in former - {folder / f"scene.{form}", *(folder / entry["file"] for entry in listed)}:
+        path.unlink(missing_ok=True)
     return listed
 
 
-def _suffix(name: str) -> str:
-    """A group's name as part of a file name: letters, digits and dashes, short enough for any file system."""
-    words = "-".join(re.findall(r"\w+", name))
-    # File systems count bytes, of which a letter takes up to four.
-    short = words.encode()[:80].decode(errors="ignore").rstrip("-")
-    return f"_{short}" if short else ""
+def _listed_files(folder: Path) -> set[Path]:
+    """The files that an earlier `write_objects` left in a folder, if it did."""
+    try:
+        objects = json.loads((folder / "objects.json").read_text(encoding="utf-8"))["objects"]
+        files = {folder / "objects" / Path(entry["file"]).name for entry in objects}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return files | {folder / f"scene.{form}" for form in get_args(Format)}

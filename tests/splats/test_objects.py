@@ -49,6 +49,26 @@ def test_names_are_part_of_file_names(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "objects").iterdir()} == set(files)
 
 
+def test_a_second_export_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    write_objects(tmp_path, make(60), torch.tensor([1, 2, 3] * 20), names={1: "mug", 2: "jug"})
+    others = [tmp_path / "objects" / "mine.ply", tmp_path / "notes.txt"]
+    for path in others:
+        path.write_text("not ours")
+    listed = write_objects(tmp_path, make(60), torch.tensor([1, 2, 2] * 20), names={1: "cup", 2: "jug"})
+    assert [entry["file"] for entry in listed] == ["objects/group_0001_cup.ply", "objects/group_0002_jug.ply"]
+    assert {path.name for path in (tmp_path / "objects").iterdir()} == {
+        "group_0001_cup.ply", "group_0002_jug.ply", "mine.ply"
+    }  # fmt: skip
+    write_objects(tmp_path, make(60), torch.tensor([1] * 60), form="glb")
+    assert {path.name for path in (tmp_path / "objects").iterdir()} == {"group_0001.glb", "mine.ply"}
+    assert {path.name for path in tmp_path.iterdir()} == {"scene.glb", "objects", "objects.json", "notes.txt"}
+    # A list that is damaged, or names what is not ours, takes nothing away.
+    for content in ("{", json.dumps({"objects": [{"file": "../notes.txt"}, {"file": "notes.txt"}]})):
+        (tmp_path / "objects.json").write_text(content)
+        write_objects(tmp_path, make(60), torch.tensor([1] * 60), form="glb")
+    assert all(path.exists() for path in others)
+
+
 def test_spz(tmp_path: Path) -> None:
     pytest.importorskip("gsply")
     listed = write_objects(tmp_path, make(60), torch.tensor([1, 2, 3] * 20), form="spz", min_gaussians=0)

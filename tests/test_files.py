@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from gseg_ns.files import slug, unique_slugs
+
+
+def test_a_name_becomes_part_of_a_file_name() -> None:
+    assert slug("red mug: the 2nd") == "red-mug-the-2nd"
+    assert slug("!!") == ""
+    assert slug("椅子" * 30) == "椅子" * 13
+    assert len(slug("ab " * 40).encode()) <= 80
+
+
+def test_no_two_names_become_the_same() -> None:
+    names = ["a b", "a-b", "!!", "??", "A b", "object"]
+    slugs = unique_slugs(names, "object")
+    assert slugs == {
+        "a b": "a-b",
+        "a-b": "a-b-2",
+        "!!": "object",
+        "??": "object-2",
+        "A b": "A-b-3",
+        "object": "object-3",
+    }
