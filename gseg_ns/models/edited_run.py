@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,6 +26,7 @@ from gseg_ns.selection.store import (
     load_selections,
     names_at,
 )
+from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 
 SWAPPED = "swapped"
@@ -180,9 +182,17 @@ def take_object(source: str, folder: Path) -> Path:
     edited = EditedRun(run, saved_edits(run))
     splats = edited.scene.splats.subset(edited.object(name.strip())).to("cpu")
     about = "-".join(re.findall(r"\w+", f"{run.config.experiment_name} {name}"))[:80]
-    path = folder / SWAPPED / f"{about}-{Fingerprint.of(splats.means).digest[:8]}.ply"
+    path = folder / SWAPPED / f"{about}-{_digest(splats)}.ply"
     write_ply(path, splats)
     return path.absolute()
+
+
+def _digest(splats: Splats) -> str:
+    """Of all there is of some Gaussians: edits move, but also recolour and fade them."""
+    digest = hashlib.blake2b(digest_size=4)
+    for values in (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh, *splats.extra.values()):
+        digest.update(values.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def is_run(source: str) -> bool:

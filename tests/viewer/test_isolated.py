@@ -16,6 +16,7 @@ from gseg_ns.editing.edit_list import load_edits
 from gseg_ns.editing.operations import Remove, centre_of
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import read_label_map
+from gseg_ns.models.edited_run import take_object
 from gseg_ns.models.isolated import export_command
 from gseg_ns.models.runs import load_run
 from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
@@ -177,3 +178,17 @@ def test_an_object_of_another_run_takes_a_place(constructed_run: Path, groups: t
         centre_of(splats, groups == 3), centre_of(edited, torch.isin(edited.means, newcomer).all(dim=1)), atol=1e-3,
         rtol=0,
     )  # fmt: skip
+
+
+def test_an_object_that_was_changed_since_is_another_file(constructed_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(constructed_run.parent, run)
+    config = run / "config.yml"
+    taken = [take_object(f"{config}#4", tmp_path)]
+    for edit in ({"do": "recolour"}, {"do": "opacity"}):
+        Edit(load_config=config, groups=[4], **edit).main()  # type: ignore[arg-type]
+        taken.append(take_object(f"{config}#4", tmp_path))
+    assert len(set(taken)) == 3
+    assert take_object(f"{config}#4", tmp_path) == taken[-1]
+    assert not torch.equal(read_ply(taken[0]).sh, read_ply(taken[1]).sh)
+    assert not torch.equal(read_ply(taken[1]).opacities, read_ply(taken[2]).opacities)
