@@ -105,7 +105,7 @@ def write_objects(
         )
     with atomic_path(folder / "objects.json") as temporary:
         temporary.write_text(json.dumps({**(about or {}), "objects": listed}, indent=1), encoding="utf-8")
-    for path in former - {folder / f"scene.{form}", *(folder / entry["file"] for entry in listed)}:
+    for path in former - {folder / f"scene.{form}", *(folder / str(entry["file"]) for entry in listed)}:
         path.unlink(missing_ok=True)
     return listed
 
