@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gseg_ns.rendering import pixel_weights, project, rasterization, rasterize_to_pixels, top_contributors, vote
+from gseg_ns.rendering import (
+    pixel_weights,
+    project,
+    rasterization,
+    rasterization_with_features,
+    rasterize_to_pixels,
+    top_contributors,
+    vote,
+)
 
 pytestmark = pytest.mark.cuda
 
@@ -46,6 +54,29 @@ def test_features_over_the_same_lists(scene):
             )[0].cpu()
         )
     torch.testing.assert_close(*images, rtol=1e-3, atol=1e-3)
+
+
+def test_features_in_one_pass_with_the_colours(scene):
+    values = {"features": torch.rand(300, 5), "colors": torch.rand(300, 16, 3) * 0.3}
+    background = torch.tensor([[0.2, 0.5, 0.9]])
+    weights = {"image": torch.randn(1, 53, 75, 4), "features": torch.randn(1, 53, 75, 5)}
+    results = []
+    for s, device in ((scene, "cpu"), (to_cuda(scene), "cuda")):
+        leaves = {name: getattr(s, name).clone() for name in ("means", "quats", "scales", "opacities")}
+        leaves |= {name: value.clone().to(device) for name, value in values.items()}
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        image, alphas, meta = rasterization_with_features(
+            **leaves, viewmats=s.viewmats, Ks=s.Ks, width=s.width, height=s.height, packed=False, sh_degree=3,
+            backgrounds=background.to(device), render_mode="RGB+ED", absgrad=True,
+        )  # fmt: skip
+        meta["means2d"].retain_grad()
+        shown = {"image": image, "features": meta["features"]}
+        sum((shown[name] * weight.to(device)).sum() for name, weight in weights.items()).backward()
+        results.append((*shown.values(), alphas, meta["means2d"].absgrad, *(x.grad for x in leaves.values())))
+    assert results[0][0].shape == (1, 53, 75, 4)
+    for a, b in zip(*results, strict=True):
+        assert (a - b.cpu()).abs().max() <= 2e-3 * a.abs().max()
 
 
 def test_contributions(scene):
