@@ -55,18 +55,22 @@ MIN_MEMBERS = 3
 """A region of fewer Gaussians is left out: it is what masks disagree about."""
 
 ROUNDS = 5
-"""How often cells shrink, each time by the square root of two, for the Gaussians that agree with no region."""
+"""Sizes of cells, each smaller than the last by the square root of two, for the Gaussians that agree with no region."""
 
 
 @dataclass(frozen=True)
 class ConsensusOptions:
-    """How much agreement it takes. The defaults are majorities, not constants fitted to a scene."""
+    """How much agreement it takes.
+
+    The defaults lie around a half, where a majority is; their digits were chosen on two rooms (see docs/results.md).
+    """
 
     regions: int = 1000
     """About how many cells the scene is cut into at first. Where masks separate what is in a cell, smaller ones follow,
     so that there are more regions in the end."""
     same_region: float = 0.7
-    """Part of the views that must agree before a Gaussian joins the region of its cell's most visible one."""
+    """Part of what views see of both that must agree before a Gaussian joins the region of its cell's most visible
+    one."""
     join_neighbours: float = 0.55
     """Regions with a common border merge from this affinity on."""
     join_distant: float = 0.5
