@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gseg_ns.benchmarking.closed_form import CHANNELS, project_splats
+from gseg_ns.benchmarking.closed_form import CHANNELS, lift_truth, project_splats
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
-from gseg_ns.rendering import Camera, composite, vote
+from gseg_ns.rendering import Camera, composite
 from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.selection.prompts import pixel_index, select
 
@@ -55,7 +55,7 @@ class ClickedObject:
     name: int
     iou: float
     ceiling: float
-    """IoU of the Gaussians that the ground truth of the training views votes for."""
+    """IoU of the Gaussians that the ground truth of the training views gives the object (`lift_truth`)."""
     near: float
     """Part of the selected Gaussians that are not far from the object: within its box, enlarged by the box's own size
     on every side. 100 for an empty selection."""
@@ -137,7 +137,7 @@ class _Clicks:
         if not self.clicks:
             return []
         names = torch.tensor([entry.name for entry in self.clicks])
-        truth = self._voted()
+        truth = lift_truth(self.splats, self.train)
         chosen, scales = zip(*(self._answers(entry) for entry in self.clicks), strict=True)  # [N, C] each
         selections = [torch.cat(chosen, dim=1)]
         if self.protocol.clean:
@@ -159,15 +159,6 @@ class _Clicks:
             )
             for k in range(len(names))
         ]
-
-    def _voted(self) -> Tensor:
-        """The object that each Gaussian belongs to by the ground truth of the training views: [N], 0 = none."""
-        ids = torch.cat([labels.unique() for _, labels in self.train]).unique()
-        total = torch.zeros(len(self.splats), len(ids), device=self.splats.device)
-        for camera, labels in self.train:
-            dense = torch.searchsorted(ids, labels).to(self.splats.device)
-            vote(project_splats(self.splats, camera.to(self.splats.device)), dense, len(ids), out=total)
-        return torch.where(total.amax(dim=1) > 0, ids.to(total.device)[total.argmax(dim=1)], 0)
 
     def _answers(self, clicks: ObjectClicks) -> tuple[Tensor, list[float]]:
         """The selection of each click, bool [N, C], and the scale that was best for it."""

@@ -20,7 +20,7 @@ from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.lifting.consensus import ConsensusOptions, ViewLabels, find_groups, group_lookup
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions, relabel
-from gseg_ns.lifting.votes import labels_from_votes
+from gseg_ns.lifting.votes import accumulate_votes, labels_from_votes
 from gseg_ns.masks import resize_labels
 from gseg_ns.rendering import Camera, composite, project, vote
 from gseg_ns.splats import Splats
@@ -108,14 +108,11 @@ class ClosedForm:
         Raises:
             GsegError: something of this is missing or damaged, or no test view has ground truth.
         """
-        from gseg_ns.compat import allow_checkpoint_scalars
         from gseg_ns.data.cameras import to_camera
         from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
         from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
         from gseg_ns.models.geometry import load_geometry
 
-        # Upstream's checkpoints hold numpy scalars; the methods' modules, which allow them, need not be imported here.
-        allow_checkpoint_scalars()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         config = MaskDatamanagerConfig(
             dataparser=GsegDataParserConfig(data=scene), cache_images_type="uint8", masks_dir=Path(masks)
@@ -192,7 +189,10 @@ class ClosedForm:
         return self._vote(pairs, count)
 
     def ceiling(self) -> Tensor | None:
-        """The label of each Gaussian that the ground truth of the training views votes for, or None without any."""
+        """The label of each Gaussian that the ground truth of the training views votes for, or None without any.
+
+        0 is void in these scores (`score_labels`), so its pixels do not vote; see `lift_truth`.
+        """
         truths = [view.truth for view in self.views if view.truth is not None]
         if not truths:
             return None
@@ -228,6 +228,29 @@ def project_splats(splats: Splats, camera: Camera) -> dict[str, Any]:
         camera.width,
         camera.height,
     )
+
+
+@torch.no_grad()
+def lift_truth(splats: Splats, views: Sequence[tuple[Camera, Tensor]]) -> Tensor:
+    """The object that each Gaussian belongs to by ground truth: where most of its contribution lies.
+
+    For scores of single objects, where a selection pays for all that it covers beside its own: what is no object (0)
+    wins Gaussians as any object does. `ClosedForm.ceiling` is for scores of label maps, which do not look at 0.
+
+    Args:
+        splats: the Gaussians.
+        views: camera and label map [H, W] of each view.
+
+    Returns:
+        [N] int64, 0 = no object, or not seen.
+    """
+    ids = torch.cat([torch.zeros(1, dtype=torch.long), *(labels.unique().clamp_min(0) for _, labels in views)]).unique()
+    projected = (
+        (project_splats(splats, camera.to(splats.device)), torch.searchsorted(ids, labels.long().clamp_min(0)))
+        for camera, labels in views
+    )
+    votes = accumulate_votes(projected, len(splats), len(ids), splats.device)
+    return ids.to(splats.device)[labels_from_votes(votes, count_unlabelled=True)]
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.benchmarking.cells import digest_files
-from gseg_ns.benchmarking.closed_form import project_splats
+from gseg_ns.benchmarking.closed_form import lift_truth
 from gseg_ns.benchmarking.quality import Runner, device_name, digest_geometry
 from gseg_ns.benchmarking.settings import PromptableSettings
 from gseg_ns.benchmarking.training import TrainSettings
@@ -172,7 +172,6 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
         picture: PNG to write.
     """
     from gseg_ns.evaluation.quality import psnr
-    from gseg_ns.lifting.votes import accumulate_votes, labels_from_votes
     from gseg_ns.models.prompting import select_by_marks
 
     model, files = run.model, id_files(truth)
@@ -193,14 +192,9 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
             splats.means, selections[name], middle_extents(splats.scales)
         )
 
-    def lifted() -> Any:
-        for stem, view in named.items():
-            if stem in files:
-                meta = project_splats(splats, to_camera(view).to(model.device))
-                mask = resize_nearest(_mask(files[stem], settings.object_id).long(), meta["height"], meta["width"])
-                yield meta, torch.where(mask != 0, OBJECT, BACKGROUND).to(model.device)
-
-    selections[CEILING] = labels_from_votes(accumulate_votes(lifted(), model.num_points, 3, model.device)) == OBJECT
+    shown = [(to_camera(view), _mask(files[stem], settings.object_id)) for stem, view in named.items() if stem in files]
+    sized = [(view, resize_nearest(mask.long(), view.height, view.width) != 0) for view, mask in shown]
+    selections[CEILING] = lift_truth(splats, sized) != 0
 
     seen: dict[str, list[Tensor]] = {name: [] for name in selections}
     masks, photographs, ratios = [], [], []

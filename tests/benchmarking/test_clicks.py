@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gseg_ns.benchmarking import clicks
 from gseg_ns.benchmarking.ablation import with_levels
 from gseg_ns.benchmarking.clicks import ClickProtocol, background_ids, click_scores, score_clicks
+from gseg_ns.benchmarking.closed_form import lift_truth
 from gseg_ns.benchmarking.published import TABLES
 from gseg_ns.benchmarking.tables import clicks_table, metric_name
 from gseg_ns.errors import GsegError
@@ -69,7 +71,6 @@ class Run:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from gseg_ns.benchmarking import clicks
     from gseg_ns.rendering import Camera
 
     K = torch.tensor([[48.0, 0, WIDTH / 2], [0, 48.0, HEIGHT / 2], [0, 0, 1]])
@@ -99,6 +100,20 @@ def test_clicks_choose_the_scale_that_fits(run: Any, tmp_path: Path) -> None:
     [whole] = score_clicks(run, write(tmp_path / "group", np.full((HEIGHT, WIDTH), 2)))
     assert whole.iou > 95
     assert whole.scale == 1
+
+
+def test_what_is_no_object_wins_gaussians_too(run: Any, tmp_path: Path) -> None:
+    labels = np.zeros((HEIGHT, WIDTH), int)
+    labels[8:24, 12:36] = 7
+    [(_, camera, _)] = run.views("test")
+    splats = run.model.splats()
+    own = lift_truth(splats, [(clicks.to_camera(camera), torch.from_numpy(labels))])
+    x, y = (splats.means[:, :2] / 3 * 48 + torch.tensor([WIDTH / 2, HEIGHT / 2])).T
+    outside = torch.maximum((x - 24).abs() - 12, (y - 16).abs() - 8)
+    assert (own[outside < -1] == 7).all()
+    assert (own[outside > 1] == 0).all()  # though many of them reach into it
+    [entry] = score_clicks(run, write(tmp_path / "object", labels))
+    assert entry.ceiling > 85
 
 
 def test_without_a_scale_that_fits_the_score_is_poor(run: Any, tmp_path: Path) -> None:
