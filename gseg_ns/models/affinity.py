@@ -77,7 +77,9 @@ class AffinityModel(SegmentationModel):
         if not self.finished and self.smoothing > 1:
             features = self.gauss_params["affinity"].data
             neighbours = nearest_neighbours(self.means, self.smoothing)
-            if len(self.kept_neighbours) == len(neighbours):  # other Gaussians (a part written as a run) have no flags
+            if len(self.kept_neighbours) == len(
+                neighbours
+            ):  # no flags: an older checkpoint, or a part written as a run
                 neighbours = without_parted(neighbours, self.kept_neighbours)
             features.copy_(smooth(features, neighbours))
         self.finished.fill_(True)
@@ -181,8 +183,11 @@ class AffinityModel(SegmentationModel):
         self.kept_neighbours = self.kept_neighbours.new_zeros(state["kept_neighbours"].shape)
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
-        """Load a checkpoint; one from the middle of training is finished, unless training goes on from it."""
-        super().load_state_dict(dict, **kwargs)
+        """Load a checkpoint; one from the middle of training is finished, unless training goes on from it.
+
+        Older ones have no flags of neighbours: their features were trained, and are smoothed, over all of them.
+        """
+        super().load_state_dict({"kept_neighbours": self.kept_neighbours.new_zeros(0), **dict}, **kwargs)
         self._clusters = None
         if not self.training and self.in_feature_phase:
             self.finish()

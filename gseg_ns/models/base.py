@@ -480,7 +480,9 @@ class SegmentationModel(SplatfactoModel):
             )
         before = {name: parameter for name, parameter in self.gauss_params.items()}
         self.resize_for(dict)
-        super().load_state_dict(dict, **kwargs)
-        for name, parameter in before.items():
-            parameter.data = self.gauss_params[name].data
-            self.gauss_params[name] = parameter
+        try:
+            super().load_state_dict(dict, **kwargs)
+        finally:  # Nerfstudio tries again, less strictly, where something is missing
+            for name, parameter in before.items():
+                parameter.data = self.gauss_params[name].data
+                self.gauss_params[name] = parameter

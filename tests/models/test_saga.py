@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.affinity import nearest_neighbours, smooth
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.lifting.clustering import ClusterOptions
 from gseg_ns.lifting.text import VoteOptions
@@ -117,7 +118,42 @@ def test_a_checkpoint_from_the_middle_is_finished_for_inference_only(
     model.eval()
     model.load_state_dict(state)
     assert model.finished
-    assert not torch.equal(model.gauss_params["affinity"], raw)
+    finished = model.gauss_params["affinity"].detach().clone()
+    assert not torch.equal(finished, raw)
+
+    # the flags of the checkpoint say what is smoothed over, and not those that the model has
+    assert len(state["kept_neighbours"]) == model.num_points
+    model.kept_neighbours.fill_(1)
+    model.load_state_dict(state)
+    assert torch.equal(model.gauss_params["affinity"], finished)
+    model.load_state_dict(state | {"kept_neighbours": torch.ones_like(state["kept_neighbours"])})
+    torch.testing.assert_close(model.gauss_params["affinity"], F.normalize(raw, dim=-1))
+
+    # checkpoints from before there were flags: nothing was left out in their training
+    del state["kept_neighbours"]
+    model.load_state_dict(state)
+    everything = smooth(raw, nearest_neighbours(model.means, model.smoothing))
+    torch.testing.assert_close(model.gauss_params["affinity"].detach(), everything)
+    assert not torch.allclose(everything, finished, atol=1e-3)
+
+
+def test_training_goes_on_from_an_older_checkpoint(make_trainer: Make, small_scene: Path, step: Step) -> None:
+    """What it lacks is left as it is, and the optimizers still have the parameters that are trained."""
+    trainer = make_trainer(saga, small_scene, **OPTIONS)
+    train(trainer, step, 0, START + 2)
+    trainer.save_checkpoint(START + 1)
+    (path,) = trainer.checkpoint_dir.glob("*.ckpt")
+    checkpoint = torch.load(path)
+    del checkpoint["pipeline"]["_model.kept_neighbours"], checkpoint["pipeline"]["_model.feature_mean"]
+    torch.save(checkpoint, path)
+    again = make_trainer(saga, small_scene, load=trainer.checkpoint_dir, **OPTIONS)
+    model = again.pipeline.model
+    features = model.gauss_params["affinity"]
+    assert features is again.optimizers.optimizers["affinity"].param_groups[0]["params"][0]
+    assert torch.equal(features, trainer.pipeline.model.gauss_params["affinity"])
+    train(again, step, START + 2, STEPS)
+    assert not torch.equal(features, trainer.pipeline.model.gauss_params["affinity"])
+    assert len(model.kept_neighbours) == model.num_points
 
 
 def test_views_without_masks_train(make_trainer: Make, small_scene: Path, step: Step, tmp_path: Path) -> None:
