@@ -38,6 +38,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a file to a name that nothing has: `edits.json` becomes `edits.json.bak`, or `.bak2` and so on.
+
+    Raises:
+        GsegError: the folder cannot be written.
+    """
+    names = (path.with_name(f"{path.name}.bak{'' if number == 1 else number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        raise GsegError(f"Cannot rename {path} to {aside.name}: {error.strerror or error}.") from error
+
+
 def slug(name: str, longest: int = 80) -> str:
     """A name as part of a file name: letters, digits and dashes, short enough for any file system; may be empty.
 

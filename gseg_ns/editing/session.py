@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gseg_ns.editing.edit_list import EDITS_FILE, load_edits, save_edits
-from gseg_ns.editing.operations import Duplicate, Edited, Operation, Swap, begin
+from gseg_ns.editing.operations import Duplicate, Edited, Operation, Swap, begin, evaluate
 from gseg_ns.errors import GsegError
+from gseg_ns.files import set_aside
 from gseg_ns.selection.history import History
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.selection import Mode, Selection
@@ -19,6 +22,7 @@ from gseg_ns.selection.store import (
     SELECTIONS_FILE,
     Fingerprint,
     GroupKey,
+    SavedSelections,
     check_name,
     load_group_names,
     load_selections,
@@ -51,6 +55,18 @@ class State:
         return 256 + self.selection.nbytes + last + sum(mask.nbytes for _, mask in self.named[-1:])
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What `Session.load` found."""
+
+    parts: tuple[str, ...]
+    """What was read: some of "selections", "edits", "names of groups"."""
+    left_out: tuple[str, ...] = ()
+    """Names of selections that hold copies which the edits do not make (the list was changed since, or not read)."""
+    problems: tuple[str, ...] = ()
+    """Why other parts were not read."""
+
+
 class Session:
     """Selection and edits of one scene. Never writes to the scene's tensors.
 
@@ -62,6 +78,8 @@ class Session:
         self._splats = splats
         self._fingerprint: Fingerprint | None = None
         self._evaluated: list[tuple[tuple[Operation, ...], Edited]] = [((), begin(splats))]
+        self._known: dict[Path, tuple[int, int, int]] = {}
+        """Files whose whole content the history has, as `_stamp` saw them."""
         self.history: History[State] = History(State(PackedMask.empty(len(splats))), lambda state: state.nbytes)
 
     # ---- what there is
@@ -124,6 +142,7 @@ class Session:
         self._evaluated = [((), begin(splats))]
         if not same:
             self.history.reset(State(PackedMask.empty(len(splats))))
+            self._known = {}
         return same
 
     # ---- what can be done
@@ -217,47 +236,89 @@ class Session:
 
     # ---- on disk
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> tuple[Path, ...]:
         """Write selections, edits and names of groups beside a run's `config.yml`.
+
+        A file there whose content is not all in this session's history, because it could not be read or because another
+        program wrote it, is not lost: it is renamed.
+
+        Returns:
+            What files were renamed to.
 
         Raises:
             GsegError: a file cannot be written.
         """
         masks = {**self.named, CURRENT: self.state.selection}
         appended = self.scene.source[len(self._splats) :]
-        save_selections(folder / SELECTIONS_FILE, masks, self.fingerprint, appended)
-        save_edits(folder / EDITS_FILE, self.state.operations, self.fingerprint)
+        writers: dict[Path, Callable[[Path], None]] = {
+            folder / SELECTIONS_FILE: lambda path: save_selections(path, masks, self.fingerprint, appended),
+            folder / EDITS_FILE: lambda path: save_edits(path, self.state.operations, self.fingerprint),
+        }
         if self.state.labels or (folder / GROUP_NAMES_FILE).exists():
-            save_group_names(folder / GROUP_NAMES_FILE, dict(self.state.labels), self.fingerprint)
+            labels = dict(self.state.labels)
+            writers[folder / GROUP_NAMES_FILE] = lambda path: save_group_names(path, labels, self.fingerprint)
+        kept = []
+        for path, write in writers.items():
+            if path.exists() and _stamp(path) != self._known.get(path):
+                kept.append(set_aside(path))
+            write(path)
+            self._known[path] = _stamp(path)
+        return tuple(kept)
 
-    def load(self, folder: Path) -> tuple[str, ...] | None:
-        """Read what `save` wrote, as one step that can be undone.
+    def load(self, folder: Path) -> Loaded | None:
+        """Read what `save` wrote, as one step that can be undone: each file for itself, as far as it can be read.
 
         Returns:
-            Names of selections that hold copies which the edits no longer make (the list was changed since), and which
-            are left out; None when there is nothing to read.
-
-        Raises:
-            GsegError: files of other Gaussians, or damaged ones; nothing changes then.
+            What was read and what was not; None when there is nothing to read.
         """
         selections, edits, names = (folder / name for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE))
-        if not (selections.exists() or edits.exists() or names.exists()):
+        files = {selections: "selections", edits: "edits", names: "names of groups"}
+        if not any(path.exists() for path in files):
             return None
-        operations = tuple(load_edits(edits, self.fingerprint)) if edits.exists() else ()
+        read: list[Path] = []
+        problems: list[str] = []
+
+        @contextmanager
+        def reading(path: Path) -> Iterator[None]:
+            stamp = _stamp(path)
+            try:
+                yield
+            except GsegError as error:
+                problems.append(str(error))
+            else:
+                read.append(path)
+                self._known[path] = stamp
+
+        operations: tuple[Operation, ...] = ()
         scene = begin(self._splats)
-        for operation in operations:
-            scene = operation(scene)
-        masks: dict[str, PackedMask] = {}
-        left_out: tuple[str, ...] = ()
+        if edits.exists():
+            with reading(edits):
+                listed = tuple(load_edits(edits, self.fingerprint))
+                operations, scene = listed, evaluate(self._splats, listed)
+        saved = SavedSelections({}, selections)
         if selections.exists():
-            saved = load_selections(selections, self.fingerprint, scene.source[len(self._splats) :])
-            masks, left_out = dict(saved), saved.stale
-        labels = load_group_names(names, self.fingerprint)
-        self._evaluated = [self._evaluated[0], (operations, scene)]
-        current = masks.pop(CURRENT, PackedMask.empty(len(self._splats))).resized(len(scene))
-        self._push(State(current, operations, tuple(masks.items()), tuple(labels.items())))
-        return tuple(name for name in left_out if name != CURRENT)
+            with reading(selections):
+                saved = load_selections(selections, self.fingerprint, scene.source[len(self._splats) :])
+        labels: dict[GroupKey, str] = {}
+        if names.exists():
+            with reading(names):
+                labels = load_group_names(names, self.fingerprint)
+        left_out = tuple(name for name in saved.stale if name != CURRENT)
+        if left_out:
+            del self._known[selections]
+        if read:
+            masks = dict(saved)
+            self._evaluated = [self._evaluated[0], (operations, scene)]
+            current = masks.pop(CURRENT, PackedMask.empty(len(self._splats))).resized(len(scene))
+            self._push(State(current, operations, tuple(masks.items()), tuple(labels.items())))
+        return Loaded(tuple(name for path, name in files.items() if path in read), left_out, tuple(problems))
 
     def _push(self, state: State) -> None:
         if state != self.state:
             self.history.push(state)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Differs from what it was when a file has been written again."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -28,6 +28,7 @@ GroupKey = tuple[int, "float | None"]
 """A group's id, and the scale at which it has this id; None for methods without scales."""
 
 _FORMAT = "gseg-selections-2"
+_FORMAT_WITHOUT_COPIES = "gseg-selections-1"  # the same but for `lengths` and `appended`
 _NAMES_FORMAT = "gseg-group-names-1"
 _NAME = re.compile(r"[^\x00-\x1f/\\]{1,64}")
 
@@ -166,13 +167,16 @@ def load_selections(path: Path, fingerprint: Fingerprint, appended: Tensor | Non
     here = np.zeros(0, np.int64) if appended is None else appended.detach().cpu().numpy()
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if str(archive["format"]) != _FORMAT:
-                raise ValueError(f"format {archive['format']}")
+            form = str(archive["format"])
+            if form not in (_FORMAT, _FORMAT_WITHOUT_COPIES):
+                raise ValueError(f"format {form}")
             made_for = Fingerprint(int(archive["count"]), str(archive["digest"]))
             names = [check_name(str(name)) for name in archive["names"]]
             masks = np.asarray(archive["masks"], dtype=np.uint8)
-            lengths = [int(length) for length in archive["lengths"]]
-            there = np.asarray(archive["appended"], dtype=np.int64)
+            lengths, there = [made_for.count] * len(names), np.zeros(0, np.int64)
+            if form == _FORMAT:
+                lengths = [int(length) for length in archive["lengths"]]
+                there = np.asarray(archive["appended"], dtype=np.int64)
         fingerprint.check(made_for, path)
         if masks.ndim != 2 or not len(masks) == len(names) == len(lengths):
             raise ValueError("names and masks differ in number")

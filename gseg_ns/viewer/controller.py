@@ -400,20 +400,25 @@ class SegmentController:
     def save(self, folder: Path) -> str:
         """Write selections, edits and names of groups beside a run's `config.yml`."""
         with self._held() as session:
-            session.save(folder)
-        return f"Saved selections, edits and names of groups in {folder}."
+            kept = session.save(folder)
+        said = f"Saved selections, edits and names of groups in {folder}."
+        if kept:
+            said += f" What was there and had not been loaded is kept as {', '.join(path.name for path in kept)}."
+        return said
 
     def load(self, folder: Path) -> str:
         """Read what `save` wrote; the empty string when there is nothing."""
         with self._held() as session:
             self._end_prompt()
-            left_out = session.load(folder)
-        if left_out is None:
+            loaded = session.load(folder)
+        if loaded is None:
             return ""
-        said = f"Loaded selections, edits and names of groups of {folder}."
-        if left_out:
-            said += f" **Left out:** {', '.join(left_out)}, made of copies that the list of edits no longer makes."
-        return said
+        said = [f"Loaded {', '.join(loaded.parts)} of {folder}."] if loaded.parts else []
+        if loaded.left_out:
+            names = ", ".join(loaded.left_out)
+            said.append(f"**Left out:** {names}, made of copies that the list of edits does not make.")
+        said.extend(f"**Not loaded:** {problem}" for problem in loaded.problems)
+        return " ".join(said)
 
     def export_ply(self, path: Path, overwrite: bool = False) -> str:
         """Write the selected Gaussians, edits baked in, as a 3DGS PLY that every splat tool reads.

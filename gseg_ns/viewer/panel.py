@@ -97,10 +97,7 @@ class SegmentPanel(ViewerControl):
                 self._build_edits(gui)
             with gui.add_folder("Export", expand_by_default=False):
                 self._build_export(gui)
-        try:
-            self._say(self.controller.load(self._config.parent))
-        except GsegError as error:
-            self._say(f"**Not loaded:** {error}")
+        self._say(self.controller.load(self._config.parent))
         self._refresh()
 
     def _build_picking(self, gui: viser.GuiApi) -> None:

@@ -21,14 +21,16 @@ from gseg_ns.editing.operations import (
     Swap,
     Transform,
 )
-from gseg_ns.editing.session import Session
+from gseg_ns.editing.session import Loaded, Session
 from gseg_ns.errors import GsegError
 from gseg_ns.selection.packed import PackedMask
-from gseg_ns.selection.store import GROUP_NAMES_FILE
+from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE, load_selections
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 
 COUNT = 37
+BOTH = Loaded(("selections", "edits"))
+"""What loading says when nobody has named a group."""
 
 
 def make_splats(count: int = COUNT, seed: int = 0) -> Splats:
@@ -148,7 +150,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     session.edit(Remove(session.state.selection))
     session.save(tmp_path)
     other = Session(make_splats())
-    assert other.load(tmp_path) == ()
+    assert other.load(tmp_path) == BOTH
     assert other.state.operations == session.state.operations
     assert other.named == session.named
     assert other.selection == session.selection
@@ -158,13 +160,73 @@ def test_save_and_load(tmp_path: Path) -> None:
 def test_load_of_another_run_changes_nothing(tmp_path: Path) -> None:
     session = Session(make_splats())
     session.select(torch.arange(COUNT) < 4)
+    session.label(3, "mug")
     session.save(tmp_path)
     for stranger in (Session(make_splats(seed=1)), Session(make_splats(COUNT + 1))):
         before = stranger.state
-        with pytest.raises(GsegError, match="made for"):
-            stranger.load(tmp_path)
+        loaded = stranger.load(tmp_path)
+        assert loaded is not None
+        assert loaded.parts == ()
+        assert [problem.count("made for") for problem in loaded.problems] == [1, 1, 1]
         assert stranger.state is before
     assert Session(make_splats()).load(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize("damaged", [SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE])
+def test_what_can_be_read_is_read_and_the_rest_is_kept(tmp_path: Path, damaged: str) -> None:
+    session = Session(make_splats())
+    session.select(torch.arange(COUNT) < 4)
+    session.keep("mug")
+    session.edit(Remove(session.state.selection))
+    session.label(3, "mug")
+    session.save(tmp_path)
+    (tmp_path / damaged).write_text("years of work")
+
+    other = Session(make_splats())
+    loaded = other.load(tmp_path)
+    assert loaded is not None
+    assert len(loaded.problems) == 1
+    assert damaged in loaded.problems[0]
+    assert len(loaded.parts) == 2
+    assert (other.named == session.named) == (damaged != SELECTIONS_FILE)
+    assert (other.state.operations == session.state.operations) == (damaged != EDITS_FILE)
+    assert (other.state.labels == session.state.labels) == (damaged != GROUP_NAMES_FILE)
+    assert other.save(tmp_path) == (tmp_path / f"{damaged}.bak",)
+    assert (tmp_path / f"{damaged}.bak").read_text() == "years of work"
+    assert other.save(tmp_path) == ()
+    assert len(list(tmp_path.iterdir())) == 4
+    again = Session(make_splats()).load(tmp_path)
+    assert again is not None
+    assert again.problems == ()
+
+
+def test_nothing_that_the_session_does_not_have_is_overwritten(tmp_path: Path) -> None:
+    """Files that were never loaded, loaded in part, or written by another program since."""
+    session = Session(make_splats())
+    session.select(torch.arange(COUNT) < 4)
+    session.edit(Duplicate(session.state.selection, (1.0, 0.0, 0.0)))
+    session.keep("copy")
+    session.save(tmp_path)
+    assert {path.name for path in Session(make_splats()).save(tmp_path)} == {
+        f"{SELECTIONS_FILE}.bak",
+        f"{EDITS_FILE}.bak",
+    }
+
+    for name in (SELECTIONS_FILE, EDITS_FILE):
+        (tmp_path / f"{name}.bak").replace(tmp_path / name)
+    save_edits(tmp_path / EDITS_FILE, [], session.fingerprint)
+    other = Session(make_splats())
+    loaded = other.load(tmp_path)
+    assert loaded is not None
+    assert loaded.left_out == ("copy",)
+    assert other.save(tmp_path) == (tmp_path / f"{SELECTIONS_FILE}.bak",)
+    assert "copy" in load_selections(tmp_path / f"{SELECTIONS_FILE}.bak", other.fingerprint).stale
+
+    save_edits(tmp_path / EDITS_FILE, session.state.operations, session.fingerprint)
+    assert other.save(tmp_path) == (tmp_path / f"{EDITS_FILE}.bak",)
+    # when training changed the number of Gaussians, what was saved before may still be of use to a checkpoint
+    other.rebase(make_splats(COUNT + 1))
+    assert other.save(tmp_path) == (tmp_path / f"{SELECTIONS_FILE}.bak2", tmp_path / f"{EDITS_FILE}.bak2")
 
 
 def test_copies_are_saved_with_the_selections_that_hold_them(tmp_path: Path) -> None:
@@ -176,7 +238,7 @@ def test_copies_are_saved_with_the_selections_that_hold_them(tmp_path: Path) -> 
     session.select(torch.arange(COUNT + 4) == 2, "add")
     session.save(tmp_path)
     other = Session(make_splats())
-    assert other.load(tmp_path) == ()
+    assert other.load(tmp_path) == BOTH
     assert other.selection == session.selection
     assert other.recall("copy") == 4
     assert other.selection.mask.nonzero()[:, 0].tolist() == list(range(COUNT, COUNT + 4))
@@ -196,7 +258,7 @@ def test_copies_of_other_edits_are_left_out(tmp_path: Path, duplicated: int) -> 
     operations = [Duplicate(PackedMask.pack(torch.arange(COUNT) >= COUNT - 2 * duplicated), (1.0, 0.0, 0.0))]
     save_edits(tmp_path / EDITS_FILE, operations[: duplicated and 1], session.fingerprint)
     other = Session(make_splats())
-    assert other.load(tmp_path) == ("copy",)
+    assert other.load(tmp_path) == Loaded(("selections", "edits"), ("copy",))
     assert list(other.named) == ["mug"]
     assert other.selection.count == 0
 
@@ -211,7 +273,7 @@ def test_names_of_groups_are_saved_for_their_scale(tmp_path: Path) -> None:
         session.label(5, "a/b")
     session.save(tmp_path)
     other = Session(make_splats())
-    assert other.load(tmp_path) == ()
+    assert other.load(tmp_path) == Loaded(("selections", "edits", "names of groups"))
     assert other.labels(0.5) == {3: "mug"}
     assert other.labels(0.1) == {3: "handle"}
     assert other.labels() == {}
@@ -221,11 +283,6 @@ def test_names_of_groups_are_saved_for_their_scale(tmp_path: Path) -> None:
     third = Session(make_splats())
     third.load(tmp_path)
     assert third.state.labels == ()
-    (tmp_path / GROUP_NAMES_FILE).write_text("{}")
-    before = third.state
-    with pytest.raises(GsegError, match="not a list of group names"):
-        third.load(tmp_path)
-    assert third.state is before
 
 
 def test_an_object_of_another_run_moves_with_the_folder(tmp_path: Path) -> None:
@@ -237,7 +294,7 @@ def test_an_object_of_another_run_moves_with_the_folder(tmp_path: Path) -> None:
     session.save(tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "b")
     other = Session(make_splats())
-    assert other.load(tmp_path / "b") == ()
+    assert other.load(tmp_path / "b") == BOTH
     assert len(other.scene) == COUNT + 5
     assert torch.equal(other.scene.splats.means, session.scene.splats.means)
 

@@ -52,6 +52,20 @@ def test_copies_need_the_edits_that_made_them(tmp_path: Path) -> None:
         save_selections(path, {"copies": copies}, fingerprint)
 
 
+def test_files_of_the_first_format_are_read(tmp_path: Path) -> None:
+    """They had no copies."""
+    fingerprint, mask = Fingerprint.of(torch.rand(10, 3)), torch.arange(10) < 3
+    save_selections(tmp_path / "s.npz", {"mug": mask}, fingerprint)
+    with np.load(tmp_path / "s.npz") as archive:
+        fields = {name: archive[name] for name in ("count", "digest", "names", "masks")}
+    np.savez_compressed(tmp_path / "s.npz", format=np.array("gseg-selections-1"), **fields)
+    loaded = load_selections(tmp_path / "s.npz", fingerprint, torch.tensor([4, 5]))
+    assert torch.equal(loaded.take("mug").unpack(), mask)
+    np.savez_compressed(tmp_path / "s.npz", format=np.array("gseg-selections-3"), **fields)
+    with pytest.raises(GsegError, match="gseg-selections-3"):
+        load_selections(tmp_path / "s.npz", fingerprint)
+
+
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
     fingerprint = Fingerprint.of(torch.rand(10, 3))
     with pytest.raises(GsegError, match="no selection file"):

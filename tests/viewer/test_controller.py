@@ -255,7 +255,23 @@ def test_selections_of_copies_that_are_no_more(controller: SegmentController, mo
     other.load(tmp_path)
     assert torch.equal(other.selected, controller.selected)
     (tmp_path / "edits.json").unlink()
-    assert "**Left out:** copy" in SegmentController(model).load(tmp_path)
+    third = SegmentController(model)
+    assert "**Left out:** copy" in third.load(tmp_path)
+    assert "is kept as selections.npz.bak" in third.save(tmp_path)
+
+
+def test_a_damaged_file_is_told_and_kept(controller: SegmentController, model: GagaModel, tmp_path: Path) -> None:
+    controller.label(3, "ball")
+    controller.save(tmp_path)
+    (tmp_path / "edits.json").write_text("{")
+    other = SegmentController(model)
+    said = other.load(tmp_path)
+    assert said.startswith(f"Loaded selections, names of groups of {tmp_path}. **Not loaded:**")
+    assert "edits.json" in said
+    assert {group.id: group.name for group in other.groups()} == {1: "", 2: "", 3: "ball"}
+    assert "is kept as edits.json.bak" in other.save(tmp_path)
+    assert (tmp_path / "edits.json.bak").read_text() == "{"
+    assert "kept as" not in other.save(tmp_path)
 
 
 def test_swap_by_name(controller: SegmentController) -> None:
