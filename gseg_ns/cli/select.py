@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.text import CLIP, VoteOptions
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -44,6 +45,8 @@ class Select:
     """What is wanted, in words (needs the extra `text`, and a method with features)"""
     clip: str | None = None
     """CLIP model for --text: a name or a folder; the paper's (laion/CLIP-ViT-B-16-laion2B-s34B-b88K) unless given"""
+    votes: VoteOptions = field(default_factory=VoteOptions)
+    """How masks vote on --text"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
     threshold: float = 0.75
@@ -117,11 +120,11 @@ class Select:
         return select_by_marks(model, camera, prompt, self.scale, self.threshold, mask_by_sam=self.sam is not None)
 
     def _by_text(self, run: Run) -> Tensor:
-        from gseg_ns.lifting.text import CLIP
         from gseg_ns.models.text_search import TextSearch
 
         assert self.text is not None
-        return TextSearch(run.model, run.datamanager, self.load_config.parent).find(self.text, self.clip or CLIP)
+        search = TextSearch(run.model, run.datamanager, self.load_config.parent, options=self.votes)
+        return search.find(self.text, self.clip or CLIP)
 
     def _write(self, run: Run, camera: Cameras | None, chosen: Tensor) -> None:
         import torch

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class TextSearch:
         self._options = options or VoteOptions()
         self._encoder: tuple[str, ClipEncoder] | None = None
         self._graph: tuple[str, VoteGraph] | None = None
+        self._hashed: tuple[Any, str] | None = None
         self._busy = threading.Lock()
 
     def find(self, text: str, clip: str = CLIP, tell: Progress | None = None) -> Tensor:
@@ -121,8 +123,17 @@ class TextSearch:
         return graph
 
     def _key(self, clip: str) -> str:
-        """Changes with the Gaussians, with their features, and with the CLIP model."""
-        digest = hashlib.blake2b(clip.encode(), digest_size=16)
-        for values in (self._model.means, self._model.gauss_params["affinity"]):
-            digest.update(values.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Changes with the Gaussians, with their features, with the CLIP model, and with how targets are found."""
+        found_by = replace(self._options, relevant=0.0, similarity=0.0)  # these two are for what is asked of targets
+        return hashlib.blake2b(f"{clip} {found_by} {self._digest()}".encode(), digest_size=16).hexdigest()
+
+    def _digest(self) -> str:
+        """Of the Gaussians and their features, which are read again only after training went on: they are large."""
+        tensors = (self._model.means, self._model.gauss_params["affinity"])
+        state = (self._model.step, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
+        if self._hashed is None or self._hashed[0] != state:
+            digest = hashlib.blake2b(digest_size=16)
+            for tensor in tensors:
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            self._hashed = state, digest.hexdigest()
+        return self._hashed[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,24 @@ def test_texts_of_a_run(
     again = TextSearch(pipeline.model, pipeline.datamanager, folder, options=VOTES)
     assert torch.equal(again.find("a mug", "clip", told.append), first)
     assert told == ["Loading the CLIP model clip …"]
+    # what is asked of the targets does not change them; how they are found does
+    asked = replace(VOTES, relevant=0.9, similarity=0.1)
+    TextSearch(pipeline.model, pipeline.datamanager, folder, options=asked).find("a mug", "clip", told.append)
+    assert len(told) == 2
+    found = replace(VOTES, epsilon=0.1)
+    TextSearch(pipeline.model, pipeline.datamanager, folder, options=found).find("a mug", "clip", told.append)
+    assert len(told) == 3 + views
+    told.clear()
     # another CLIP model sees other things in the masks
     again.find("a mug", "other", told.append)
-    assert len(told) == 2 + views
-    assert len(list(folder.iterdir())) == 2
+    assert len(told) == 1 + views
+    assert len(list(folder.iterdir())) == 3
+    # the Gaussians are read once, and again when they have changed
+    digest = again._digest()
+    assert again._digest() is digest
+    with torch.no_grad():
+        pipeline.model.gauss_params["affinity"].add_(1.0)
+    assert again._digest() != digest
 
 
 def _free(lock: Watched) -> None:
