@@ -187,15 +187,24 @@ class SegmentController:
                 meant = (groups == point.group) & (scene.piece == point.piece) & scene.drawn
                 chosen = chosen | meant if point.positive else chosen & ~meant
             return session.select(chosen)
-        positive = [p.feature for p in self._points if p.positive and p.feature is not None]
-        negative = [p.feature for p in self._points if not p.positive and p.feature is not None]
+        return session.select(chosen & ~self._alike(scene, False) | self._alike(scene, True))
+
+    def _alike(self, scene: Edited, positive: bool) -> Tensor:
+        """The rows that are like the positive (or the negative) points and less like the others, bool [M]."""
+        points = [point for point in self._points if point.positive == positive]
+        others = [p.feature for p in self._points if p.positive != positive and p.feature is not None]
         features, gate = self.model.gauss_params[self.model.main_feature].detach(), self.model.gate(self.scale)
-        pieces = torch.tensor(sorted({p.piece for p in self._points}), device=chosen.device)
-        meant = scene.drawn & torch.isin(scene.piece, pieces)
-        others = torch.stack(negative) if positive and negative else None
-        alike, _ = prompts.select(features, torch.stack(positive or negative), others, gate, self.threshold)
-        alike = alike[scene.source.clamp_min(0)] & meant
-        return session.select(chosen | alike if positive else chosen & ~alike)
+        if not points:
+            return torch.zeros_like(scene.drawn)
+        alike, _ = prompts.select(
+            features,
+            torch.stack([point.feature for point in points if point.feature is not None]),
+            torch.stack(others) if others else None,
+            gate,
+            self.threshold,
+        )
+        pieces = torch.tensor(sorted({point.piece for point in points}), device=features.device)
+        return alike[scene.source.clamp_min(0)] & scene.drawn & torch.isin(scene.piece, pieces)
 
     def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
         """Change the scale or the threshold; the present prompt is answered anew."""

@@ -97,6 +97,20 @@ def test_what_is_not_wanted(controller: SegmentController) -> None:
     assert controller.selected[rows(0, 1)].all()
 
 
+def test_what_is_not_wanted_of_an_earlier_selection(controller: SegmentController) -> None:
+    """A rectangle around two, + on the third, − on the first: the second was not meant."""
+    camera = to_camera(view())
+    controller.reprompt(scale=0.0)
+    controller.drag(camera, (0.0, 0.0), (pixel_of(1)[0] + 12, 64.0), visible_only=False)
+    assert torch.equal(controller.selected, rows(0, 1))
+    controller.click(camera, *pixel_of(2), positive=True)
+    controller.click(camera, *pixel_of(0), positive=False)
+    assert torch.equal(controller.selected, rows(1, 2))
+    # what is like both is what it is more like
+    controller.reprompt(threshold=-0.9)
+    assert torch.equal(controller.selected[rows(0, 2)], rows(2)[rows(0, 2)])
+
+
 def test_groups_are_those_of_the_scale_and_so_are_their_names(controller: SegmentController) -> None:
     controller.reprompt(scale=0.0)
     assert sorted(group.count for group in controller.groups()) == [PER_BALL] * 3
