@@ -97,7 +97,7 @@ def run_ablation(
     Returns:
         the tables, and the geometries that were used (none for methods that train their own).
     """
-    scene.key  # noqa: B018  a missing folder is told before anything is trained
+    scene.check()
     names = [row.name for table in TABLES[method] for row in table.rows]
     if unknown := [name for name in only if name not in names]:
         raise GsegError(f"{method} has no row {unknown[0]!r}: it has {', '.join(dict.fromkeys(names))}")
@@ -129,7 +129,7 @@ def run_ablation(
     if method == "saga-v1" and not any("embeddings-dir" in entry for entry in options):
         options = (*options, *embedding_options(scene.folder, scene.masks, runner.output / "stand_in_embeddings"))
     outcomes = []
-    levels = [Path(folder).name for folder in runner.clicks]
+    levels = [Path(folder).name for folder in scene.clicks]
     for table in (with_levels(table, levels) for table in TABLES[method]):
         measured: dict[str, list[dict[str, Any]]] = {}
         for row in table.rows:

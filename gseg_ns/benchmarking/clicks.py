@@ -84,6 +84,22 @@ def score_clicks(run: Run, ground_truth: Path, protocol: ClickProtocol | None = 
     return _Clicks(run, ground_truth, protocol or ClickProtocol()).score()
 
 
+def check_levels(ground_truths: Sequence[Path]) -> None:
+    """Refuse folders of ground truth that cannot be clicked on side by side.
+
+    Raises:
+        GsegError: a folder is missing or has no label map, or two have one name, by which their scores are called.
+    """
+    seen: dict[str, Path] = {}
+    for folder in ground_truths:
+        id_files(folder)
+        other = seen.setdefault(folder.name, folder)
+        if other is not folder:
+            raise GsegError(
+                f"{other} and {folder} have one name, and so would their scores: rename one, or leave it out"
+            )
+
+
 def summary(objects: Sequence[ClickedObject]) -> dict[str, float]:
     """Means over objects as scores: `click_iou`, `click_ceiling`, `click_near`, and those after cleaning where known.
 
@@ -220,14 +236,20 @@ class _Clicks:
         return torch.tensor(near)
 
 
+def background_file(ground_truth: Path) -> Path | None:
+    """`scene.json` beside the folder `part`, which says what belongs to the background; None where there is none."""
+    path = ground_truth.parent / "scene.json"
+    return path if ground_truth.name == "part" and path.is_file() else None
+
+
 def background_ids(ground_truth: Path) -> set[int]:
-    """Ids of parts of the background, by `scene.json` beside the folder `part`; none where there is no such file.
+    """Ids of parts of the background, by `background_file`.
 
     Raises:
         GsegError: the file is damaged.
     """
-    path = ground_truth.parent / "scene.json"
-    if ground_truth.name != "part" or not path.is_file():
+    path = background_file(ground_truth)
+    if path is None:
         return set()
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))["parts"]

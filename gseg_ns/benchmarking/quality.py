@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gseg_ns.benchmarking.cells import CellStore, digest_files
-from gseg_ns.benchmarking.clicks import ClickProtocol
+from gseg_ns.benchmarking.clicks import ClickProtocol, background_file, check_levels
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm
 from gseg_ns.benchmarking.scoring import score_run
 from gseg_ns.benchmarking.training import Trainer, TrainSettings
@@ -50,11 +50,27 @@ class SceneData:
     folder: Path
     masks: str
     ground_truth: str
+    clicks: tuple[str, ...] = ()
+    """Folders of ground truth whose objects are clicked on; none: `ground_truth`."""
 
     @property
     def name(self) -> str:
         """Its folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def clicked(self) -> list[Path]:
+        """The folders whose objects are clicked on."""
+        return [self.folder / name for name in self.clicks or (self.ground_truth,)]
+
+    def check(self) -> None:
+        """Tell what is missing before anything is trained.
+
+        Raises:
+            GsegError: cameras, masks or ground truth are missing, or folders to click on do not go together.
+        """
+        self.key  # noqa: B018  reads all files
+        check_levels(self.clicked)
 
     @cached_property
     def key(self) -> dict[str, str]:
@@ -76,6 +92,15 @@ class SceneData:
             "digest": digest,
         }
 
+    @cached_property
+    def click_key(self) -> dict[str, Any]:
+        """What is clicked on, with a digest of what `key` has not read."""
+        truth = self.folder / self.ground_truth
+        files = [folder for folder in self.clicked if folder != truth]
+        files += [path for path in map(background_file, self.clicked) if path is not None]
+        names = {"clicks": list(self.clicks or (self.ground_truth,))}
+        return {**names, "clicks_digest": digest_files(*files)} if files else names
+
 
 @dataclass
 class Runner:
@@ -90,8 +115,6 @@ class Runner:
     """At which methods with scales are evaluated"""
     say: Callable[[str], None] = lambda _: None
     """Told what happens."""
-    clicks: tuple[str, ...] = ()
-    """Folders of ground truth within a scene whose objects are clicked on; none: the ground truth of the scene"""
     protocol: ClickProtocol = field(default_factory=ClickProtocol)
     """Of the clicks."""
     failures: list[str] = field(default_factory=list)
@@ -115,7 +138,6 @@ class Runner:
         settings = TrainSettings(
             settings.method, scene.folder.resolve(), scene.masks, settings.iterations, settings.seed, options
         )
-        clicks = self.clicks or (scene.ground_truth,)
         key = {
             "kind": "run",
             "name": scene.name,
@@ -124,10 +146,10 @@ class Runner:
             "iterations": settings.iterations,
             "options": list(options),
             "scale": self.scale,
-            "clicks": list(clicks),
             "protocol": repr(self.protocol),
             "device": device_name(),
             **scene.key,
+            **scene.click_key,
         }
         experiment = self.store.path(key).stem
         label = f"{scene.name}, {settings.method}, seed {settings.seed}"
@@ -135,8 +157,8 @@ class Runner:
         def compute() -> dict[str, Any]:
             self.say(f"{label}: training {settings.iterations} steps")
             run = self.train(settings, self.output, experiment)
-            folders = [scene.folder / clicked for clicked in clicks]
-            scores = score_run(run.config_path, scene.folder / scene.ground_truth, self.scale, folders, self.protocol)
+            truth = scene.folder / scene.ground_truth
+            scores = score_run(run.config_path, truth, self.scale, scene.clicked, self.protocol)
             return {
                 **scores,
                 "seconds": run.seconds,
@@ -244,7 +266,7 @@ def run_quality(
         rows in the order of the table: the ceiling, votes, methods; rows and seeds that failed are missing.
     """
     for scene in scenes:
-        scene.key  # noqa: B018  a missing folder is told before anything is trained
+        scene.check()
     cells: Cells = {}
     for scene in scenes:
         for row in (CEILING, *VOTE, *methods):

@@ -44,10 +44,8 @@ NAMES = {
 
 def metric_name(metric: str) -> str:
     """What a metric is called in tables; those of one level of ground truth with the level's name."""
-    if metric in NAMES:
-        return NAMES[metric]
-    whole, _, level = metric.rpartition("_")
-    return f"{level} {NAMES[whole]}"
+    whole = max((name for name in NAMES if f"{metric}_".startswith(f"{name}_")), key=len)
+    return f"{metric[len(whole) + 1 :]} {NAMES[whole]}".strip()
 
 
 def format_seeds(values: Sequence[float], decimals: int) -> str:

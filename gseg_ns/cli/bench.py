@@ -58,11 +58,11 @@ class Quality:
         from gseg_ns.cli.console import CONSOLE
 
         _check_numbers(self.iterations, self.seeds)
-        scenes = [SceneData(folder, self.masks, self.ground_truth) for folder in self.scenes]
+        scenes = [SceneData(folder, self.masks, self.ground_truth, tuple(self.clicks)) for folder in self.scenes]
         names = [scene.name for scene in scenes]
         if len(set(names)) < len(names):
             raise GsegError(f"Two of the scenes have one name ({', '.join(names)}): rename a folder")
-        runner = _runner(self.output, self.redo, self.scale, self.clicks)
+        runner = _runner(self.output, self.redo, self.scale)
         options = shlex.split(self.train_options)
         methods = list(dict.fromkeys(self.methods))
         cells = run_quality(runner, scenes, methods, self.iterations, self.seeds, options, self.share_geometry)
@@ -73,6 +73,7 @@ class Quality:
             "ground_truth": self.ground_truth,
             "iterations": self.iterations,
             "seeds": self.seeds,
+            "clicks": self.clicks or [self.ground_truth],
             "share_geometry": self.share_geometry,
             "scale": self.scale,
             "train_options": options,
@@ -135,8 +136,8 @@ class Ablation:
         _check_numbers(self.iterations, self.seeds)
         if self.geometry is not None and self.method not in TWO_PHASES:
             raise GsegError(f"{self.method} trains its geometry with its features: leave --geometry out")
-        scene = SceneData(self.scene, self.masks, self.ground_truth)
-        runner = _runner(self.output, self.redo, self.scale, self.clicks)
+        scene = SceneData(self.scene, self.masks, self.ground_truth, tuple(self.clicks))
+        runner = _runner(self.output, self.redo, self.scale)
         runner.protocol = ClickProtocol(clean=self.method in ("saga", "saga-v1"))
         outcomes, geometries = run_ablation(
             runner,
@@ -191,11 +192,12 @@ class Clicks:
 
     def main(self) -> None:
         """Print the table."""
-        from gseg_ns.benchmarking.clicks import ClickProtocol, score_clicks
+        from gseg_ns.benchmarking.clicks import ClickProtocol, check_levels, score_clicks
         from gseg_ns.benchmarking.tables import clicks_table
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.models.runs import load_run
 
+        check_levels(self.ground_truth)
         run = load_run(self.load_config)
         protocol = ClickProtocol(scales=self.scales, threshold=self.threshold, seed=self.seed, clean=self.clean)
         scores = {folder.name: score_clicks(run, folder, protocol) for folder in self.ground_truth}
@@ -223,7 +225,7 @@ class Promptable(PromptableSettings):
         from gseg_ns.cli.console import CONSOLE
 
         _check_numbers(self.iterations, [self.seed])
-        result = run_promptable(_runner(self.output, self.redo, self.scale, []), self)
+        result = run_promptable(_runner(self.output, self.redo, self.scale), self)
         path = self.output / f"promptable_{self.scene.resolve().name}.json"
         _write_json(path, result)
         CONSOLE.print(promptable_table(result), soft_wrap=False)
@@ -255,7 +257,7 @@ def _check_numbers(iterations: int, seeds: list[int]) -> None:
         raise GsegError(f"--seeds {' '.join(map(str, seeds))}: give one or more, all different")
 
 
-def _runner(output: Path, redo: bool, scale: float | None, clicks: list[str]) -> Runner:
+def _runner(output: Path, redo: bool, scale: float | None) -> Runner:
     from gseg_ns.benchmarking.cells import CellStore
     from gseg_ns.benchmarking.quality import Runner
     from gseg_ns.benchmarking.training import ns_train
@@ -264,7 +266,7 @@ def _runner(output: Path, redo: bool, scale: float | None, clicks: list[str]) ->
     def say(text: str) -> None:
         CONSOLE.print(text, markup=False)
 
-    return Runner(CellStore(output / "cells", redo, say), output / "runs", ns_train, scale, say, clicks=tuple(clicks))
+    return Runner(CellStore(output / "cells", redo, say), output / "runs", ns_train, scale, say)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from gseg_ns.benchmarking import clicks
 from gseg_ns.benchmarking.ablation import with_levels
-from gseg_ns.benchmarking.clicks import ClickProtocol, background_ids, click_scores, score_clicks
+from gseg_ns.benchmarking.clicks import ClickProtocol, background_ids, check_levels, click_scores, score_clicks
 from gseg_ns.benchmarking.closed_form import lift_truth
 from gseg_ns.benchmarking.published import TABLES
+from gseg_ns.benchmarking.quality import SceneData
 from gseg_ns.benchmarking.tables import clicks_table, metric_name
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskFolder
@@ -153,6 +154,39 @@ def test_levels_are_columns(run: Any, tmp_path: Path) -> None:
     assert metric_name(table.metrics[0]) == "part click IoU"
     assert with_levels(TABLES["gaga"][0], ["part", "object"]) == TABLES["gaga"][0]
     assert clicks_table({"object": score_clicks(run, folders[0])}, objects=True).row_count == 3
+
+
+def test_a_level_may_have_any_name() -> None:
+    assert metric_name("click_iou_fine_part") == "fine_part click IoU"
+    assert metric_name("click_clean_near_part") == "part cleaned near"
+    assert metric_name("click_iou") == "click IoU"
+
+
+def test_levels_are_checked_beforehand(tmp_path: Path) -> None:
+    one, same = write(tmp_path / "a" / "part", halves()), write(tmp_path / "b" / "part", halves())
+    check_levels([one])
+    with pytest.raises(GsegError, match="have one name"):
+        check_levels([one, same])
+    with pytest.raises(GsegError, match="nothing is not a folder"):
+        check_levels([one, tmp_path / "nothing"])
+
+
+def test_what_is_clicked_on_is_part_of_a_cell(tmp_path: Path) -> None:
+    for name in ("masks", "gt/instance", "gt/part"):
+        write(tmp_path / name, halves())
+
+    def key(*clicks: str) -> dict[str, Any]:
+        return SceneData(tmp_path, "masks", "gt/instance", clicks).click_key
+
+    assert key() == {"clicks": ["gt/instance"]}  # which the scene's own key has read
+    first = key("gt/part", "gt/instance")
+    (tmp_path / "gt/scene.json").write_text(json.dumps({"parts": [{"part_id": 4, "object_id": 0}]}))
+    second = key("gt/part", "gt/instance")
+    write(tmp_path / "other", np.flip(halves()))
+    (tmp_path / "other/a.png").replace(tmp_path / "gt/part/a.png")
+    third = key("gt/part", "gt/instance")
+    assert first["clicks"] == third["clicks"] == ["gt/part", "gt/instance"]
+    assert len({key["clicks_digest"] for key in (first, second, third)}) == 3
 
 
 def test_the_background_is_not_clicked(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_quality_fills_a_table_once(
     small_scene: Path, tmp_path: Path, trained: list[TrainSettings], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("quality", "--scenes", small_scene, "--methods", "gaga", "saga", "--seeds", "0", "1")
-    options = ("--iterations", "200", "--share-geometry", "--output", tmp_path)
+    options = ("--iterations", "200", "--share-geometry", "--clicks", "gt/part", "gt/object", "--output", tmp_path)
     bench(*arguments, *options)
     output = capsys.readouterr().out
     for word in ("ceiling", "vote (memory bank)", "vote (consensus)", "gaga", "mBIoU"):
@@ -54,6 +54,10 @@ def test_quality_fills_a_table_once(
     rows = {row["row"]: row for row in result["rows"]}
     assert list(rows) == ["ceiling", "vote (memory bank)", "vote (consensus)", "gaga", "saga"]
     assert rows["gaga"]["mean"]["seconds"] == 12.5
+    assert result["settings"]["clicks"] == ["gt/part", "gt/object"]
+    scores = rows["gaga"]["seeds"][0]
+    assert scores["click_iou"] == pytest.approx((scores["click_iou_part"] + scores["click_iou_object"]) / 2)
+    assert scores["click_iou_object"] > 20
     assert rows["gaga"]["spread"]["iou"] == 0  # the same run under two seeds
     assert rows["ceiling"]["mean"]["psnr"] == rows["gaga"]["mean"]["psnr"]
     assert (tmp_path / "quality.png").stat().st_size > 1000
@@ -106,6 +110,8 @@ def test_gaga_ablation_needs_no_training(
         (["quality", "--seeds", "1", "1"], "all different"),
         (["quality", "--iterations", "0"], "give at least 1"),
         (["quality", "--masks", "nothing"], "nothing is not a folder"),
+        (["quality", "--clicks", "gt/part", "gt/nothing"], "nothing is not a folder"),
+        (["ablation", "saga", "--clicks", "gt/part", "gt/part"], "have one name"),
         (["ablation", "gradiseg", "--geometry", "some.ply"], "leave --geometry out"),
         (["ablation", "saga", "--rows", "w/o everything"], "has no row"),
     ],
