@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from gseg_ns.lifting.text import CLIP
 from gseg_ns.models.edited_run import is_run, take_object
 from gseg_ns.models.text_search import TextSearch, can_search
 from gseg_ns.rendering.camera import Camera
+from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer.controller import Change, Group, SegmentController
@@ -252,8 +254,9 @@ class SegmentPanel(ViewerControl):
 
     def _say(self, text: str) -> None:
         if text:
+            bold = "**".join(_plain(part) for part in text.split("**"))
             # A long path would widen the tab: let it break behind slashes.
-            self._status.content = text.replace("/", "/\u200b")
+            self._status.content = bold.replace("/", "/\u200b")
 
     def _refresh(self) -> None:
         """Bring what the tab shows up to date."""
@@ -364,13 +367,15 @@ class SegmentPanel(ViewerControl):
         controller = self._controller
         if not source:
             raise GsegError("Name a saved selection, a PLY, or …/config.yml#3 for group 3 of another run.")
-        mask = controller.packed()
+        controller.packed()  # before a run is loaded for nothing
+        newcomer: PackedMask | str = str(Path(source).expanduser().absolute())
         if source in controller.names:
-            return Swap(mask, controller.named_mask(source))
-        if is_run(source):
+            newcomer = controller.named_mask(source)
+        elif is_run(source):
             self._say(f"Loading {source} …")
-            return Swap(mask, str(take_object(source, self._config.parent)))
-        return Swap(mask, str(Path(source).expanduser().absolute()))
+            newcomer = str(take_object(source, self._config.parent))
+        # After the seconds that loading takes: meanwhile others may have selected, edited, or trained on.
+        return Swap(controller.packed(), newcomer)
 
     def _isolate_run(self, name: str) -> str:
         from gseg_ns.models.isolated import export_command
@@ -388,7 +393,12 @@ def _line(group: Group) -> str:
 def _swatch(group: Group) -> str:
     hidden = ", hidden" if group.hidden else ""
     colour = "#{:02x}{:02x}{:02x}".format(*group.colour)
-    return f"<span style={{{{color: '{colour}'}}}}>■</span> {_line(group)}{hidden}"
+    return f"<span style={{{{color: '{colour}'}}}}>■</span> {_plain(_line(group))}{hidden}"
+
+
+def _plain(text: str) -> str:
+    """Text as it is, for viser, which takes what it shows for MDX: a lone `{` or `<` in it is an error."""
+    return re.sub(r"([\\`*_{}\[\]<>&~])", r"\\\1", text)
 
 
 def _quaternion(degrees: Any) -> tuple[float, float, float, float]:

@@ -1,0 +1,58 @@
+"""What the tab says, without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from gseg_ns.editing.operations import Duplicate, Swap
+from gseg_ns.errors import GsegError
+from gseg_ns.models.gaga import GagaModelConfig
+from gseg_ns.viewer import panel as panel_module
+from gseg_ns.viewer.controller import Group, SegmentController
+from gseg_ns.viewer.panel import SegmentPanel
+from three_balls import build_model, rows
+
+
+@pytest.fixture
+def panel(tmp_path: Path) -> Any:
+    """A tab without its buttons."""
+    panel: Any = SegmentPanel(build_model(GagaModelConfig()))
+    panel.controller = SegmentController(panel._model)
+    panel._status = SimpleNamespace(content="")
+    panel._config = tmp_path / "config.yml"
+    return panel
+
+
+def test_names_stand_as_they_are(panel: Any) -> None:
+    """In MDX, a brace begins JavaScript and a less-than a component."""
+    panel._say("**Not done:** There is no selection '{a} <b> *c* d_e'. /x/y")
+    assert panel._status.content == (
+        r"**Not done:** There is no selection '\{a\} \<b\> \*c\* d\_e'. " + "/\u200bx/\u200by"
+    )
+    line = panel_module._swatch(Group(3, "{a} <b>", 1000, (255, 0, 16), True))
+    assert line == r"<span style={{color: '#ff0010'}}>■</span> 3 \{a\} \<b\> (1,000), hidden"
+
+
+def test_a_swap_means_what_is_selected_when_the_other_run_is_loaded(
+    panel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = panel.controller
+
+    def take(source: str, folder: Path) -> Path:
+        """Loads for seconds, in which another browser copies an object."""
+        controller._session.edit(Duplicate(controller.packed(), (0.0, 1.0, 0.0)))
+        return folder / "object.ply"
+
+    monkeypatch.setattr(panel_module, "take_object", take)
+    with pytest.raises(GsegError, match="Nothing is selected"):
+        panel._swap("config.yml#3")
+    controller._session.select(rows(1))
+    swap = panel._swap("config.yml#3")
+    assert isinstance(swap, Swap)
+    assert torch.equal(swap.mask.unpack(), controller.selected)
+    assert swap.mask.length == len(rows(1)) + int(rows(1).sum())
