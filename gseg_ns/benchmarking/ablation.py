@@ -11,7 +11,7 @@ from gseg_ns.benchmarking.closed_form import Association
 from gseg_ns.benchmarking.published import TABLES, Row, Table
 from gseg_ns.benchmarking.quality import CEILING, GEOMETRY_FRACTION, ORDERS, TWO_PHASES, Runner, SceneData
 from gseg_ns.benchmarking.stand_in import embedding_options
-from gseg_ns.benchmarking.training import TrainSettings
+from gseg_ns.benchmarking.training import TrainSettings, check_scale
 from gseg_ns.benchmarking.verdicts import PairVerdict, order_verdicts
 from gseg_ns.errors import GsegError
 
@@ -97,6 +97,7 @@ def run_ablation(
     Returns:
         the tables, and the geometries that were used (none for methods that train their own).
     """
+    check_scale([method], runner.scale)
     scene.check()
     names = [row.name for table in TABLES[method] for row in table.rows]
     if unknown := [name for name in only if name not in names]:

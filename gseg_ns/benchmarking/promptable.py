@@ -7,11 +7,12 @@ test views (composited to more than one half).
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from gseg_ns.benchmarking.cells import digest_files
 from gseg_ns.benchmarking.closed_form import lift_truth
 from gseg_ns.benchmarking.quality import Runner, device_name, digest_geometry
 from gseg_ns.benchmarking.settings import PromptableSettings
-from gseg_ns.benchmarking.training import TrainSettings
+from gseg_ns.benchmarking.training import TrainSettings, check_scale
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.folders import id_files, read_ids
@@ -86,74 +87,101 @@ def deepest_pixel(mask: Tensor) -> tuple[float, float]:
 
 
 def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, Any]:
-    """Train, prompt and score; a finished cell is reused.
+    """Train, prompt and score; finished runs and scores are reused, each for itself.
 
     Args:
         runner: trains, and keeps cells.
         settings: see there.
 
     Returns:
-        `rows`: name (click, mask, ceiling) -> `iou`, `accuracy`, `boundary_iou` (means over the test views, percent),
-        `worst` and `view_iou`; `view` and `click` of the prompt; `trained_on`, the views with masks; `psnr`; `config`
-        of the run; `picture`, test views with what was hit, spilled and missed.
+        `rows`: name (click; mask; the largest piece of either; ceiling) -> `iou`, `accuracy`, `boundary_iou` (means
+        over the test views, percent), `worst` and `view_iou`, and `gaussians`, how many are selected; `view` and
+        `click` of the prompt; `trained_on`, the views with masks; `psnr`; `seconds` of the training; `config` of the
+        run; `picture`, test views with what was hit, spilled and missed.
 
     Raises:
-        GsegError: no ground truth for a training or test view, or one that does not show the object; an unknown view;
-            the training fails.
+        GsegError: a setting that is out of range; no ground truth for a training or test view, or one that does not
+            show the object; an unknown view; the training fails; the prompted pixel is on empty space.
     """
+    if settings.views < 1:
+        raise GsegError(f"--views is {settings.views}: give at least 1")
+    if not -1 <= settings.threshold <= 1:
+        raise GsegError(f"--threshold is {settings.threshold}: a cosine lies between -1 and 1")
+    check_scale([settings.method], settings.scale)
     scene, truth = settings.scene, settings.scene / settings.ground_truth
     files = id_files(truth)
-    stems, positions = _training_views(scene)
+    stems, positions = _views(scene, "train")
+    if not files.keys() & set(_views(scene, "test")[0]):
+        raise GsegError(f"{truth} has no label map for any test view: names must match the images")
     known = [index for index, stem in enumerate(stems) if stem in files]
     shown = {index: int(_mask(files[stems[index]], settings.object_id).sum()) for index in known}
     known = [index for index in known if shown[index]]
     if not known:
         raise GsegError(f"{truth} shows the object in no training view: names must match the images, and --object-id")
+    given = known
     if settings.masks is None:
         given = [known[index] for index in spread_views(positions[known], settings.views)]
-        masks = runner.output.parent / "prompt-masks" / f"{scene.resolve().name}-{settings.object_id or 'object'}"
-        masks = masks.with_name(f"{masks.name}-{len(given)}")
-        _write_masks(masks, {stems[index]: _mask(files[stems[index]], settings.object_id) for index in given})
-    else:
-        given, masks = known, scene / settings.masks
     prompted = stems[max(given, key=shown.__getitem__)] if settings.view is None else Path(settings.view).stem
-    if prompted not in stems or prompted not in files:
-        raise GsegError(f"{settings.view} is not a training view of {scene} with ground truth: name another --view")
+    if prompted not in [stems[index] for index in known]:
+        raise GsegError(
+            f"{settings.view} is not a training view of {scene} with ground truth that shows the object: give another"
+        )
     options = tuple(shlex.split(settings.train_options))
-    if settings.masks is None:
-        options = ("--pipeline.datamanager.masks-are-consistent", "True", *options)
     if settings.geometry is not None:
         options = ("--pipeline.model.geometry", str(settings.geometry.resolve()), *options)
+    if settings.masks is None:
+        options = ("--pipeline.datamanager.masks-are-consistent", "True", *options)
+        drawn = {stems[index]: _mask(files[stems[index]], settings.object_id) for index in given}
+        # Configs of runs name the folder: other masks never take its place.
+        decides = repr((digest_files(truth), settings.object_id, sorted(drawn)))
+        named = f"{scene.resolve().name}-{hashlib.sha256(decides.encode()).hexdigest()[:16]}"
+        masks = runner.output.parent / "prompt-masks" / named
+        for stem, mask in drawn.items():
+            write_label_map(masks / f"{stem}.png", torch.where(mask, OBJECT, BACKGROUND))
+    else:
+        masks = scene / settings.masks
     train = TrainSettings(
         settings.method, scene.resolve(), str(masks.resolve()), settings.iterations, settings.seed, options
     )
-    key = {
-        "kind": "promptable",
+    transforms = scene / "transforms.json"
+    run_key = {
+        "kind": "promptable-run",
         "name": scene.resolve().name,
         "method": settings.method,
         "seed": settings.seed,
         "train": repr(train),
-        "digest": digest_files(masks, truth),
+        "digest": digest_files(masks, *([transforms] if transforms.is_file() else [])),
         "geometry": "" if settings.geometry is None else digest_geometry(settings.geometry),
+        "device": device_name(),
+    }
+    key = {
+        **run_key,
+        "kind": "promptable",
+        "truth": digest_files(truth),
         "view": prompted,
         "object": settings.object_id,
         "scale": settings.scale,
         "threshold": settings.threshold,
-        "device": device_name(),
     }
+
+    def trained() -> dict[str, Any]:
+        found = runner.store.get(run_key)
+        if found is None or not Path(found["config"]).is_file():
+            runner.say(f"{key['name']}, {settings.method}: training {settings.iterations} steps")
+            run = runner.train(train, runner.output, runner.store.path(run_key).stem)
+            found = {"config": str(run.config_path), "seconds": run.seconds}
+            runner.store.put(run_key, found)
+        return found
 
     def compute() -> dict[str, Any]:
         from gseg_ns.models.runs import load_run
 
-        runner.say(f"{key['name']}, {settings.method}: training {settings.iterations} steps")
-        trained = runner.train(train, runner.output, runner.store.path(key).stem)
+        run = trained()
         picture = runner.output.parent / f"{runner.store.path(key).stem}.png"
-        result = score_prompts(load_run(trained.config_path), truth, prompted, settings, picture)
         return {
-            **result,
+            **score_prompts(load_run(Path(run["config"])), truth, prompted, settings, picture),
+            **run,
             "trained_on": [stems[index] for index in given] if settings.masks is None else settings.masks,
-            "seconds": trained.seconds,
-            "config": str(trained.config_path),
             "picture": str(picture),
         }
 
@@ -240,11 +268,11 @@ def promptable_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _training_views(scene: Path) -> tuple[list[str], Tensor]:
-    """Names without suffix, and positions [V, 3] of the training views."""
+def _views(scene: Path, split: Literal["train", "test"]) -> tuple[list[str], Tensor]:
+    """Names without suffix, and positions [V, 3], of the views of a split."""
     from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 
-    outputs = GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
+    outputs = GsegDataParserConfig(data=scene).setup().get_dataparser_outputs(split)
     return [path.stem for path in outputs.image_filenames], outputs.cameras.camera_to_worlds[:, :3, 3]
 
 
@@ -252,16 +280,6 @@ def _mask(path: Path, object_id: int | None) -> Tensor:
     """The object in a ground-truth label map: bool [H, W]."""
     ids = read_ids(path)
     return ids != 0 if object_id is None else ids == object_id
-
-
-def _write_masks(folder: Path, masks: dict[str, Tensor]) -> None:
-    """Write label maps of object and background, and remove those of other views."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stem, mask in masks.items():
-        write_label_map(folder / f"{stem}.png", torch.where(mask, OBJECT, BACKGROUND))
-    for path in folder.glob("*.png"):
-        if path.stem not in masks:
-            path.unlink()
 
 
 def _write_picture(path: Path, photographs: Sequence[Tensor], seen: Sequence[Tensor], truth: Sequence[Tensor]) -> None:

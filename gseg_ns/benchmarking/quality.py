@@ -15,7 +15,7 @@ from gseg_ns.benchmarking.cells import CellStore, digest_files
 from gseg_ns.benchmarking.clicks import ClickProtocol, background_file, check_levels
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm
 from gseg_ns.benchmarking.scoring import score_run
-from gseg_ns.benchmarking.training import Trainer, TrainSettings
+from gseg_ns.benchmarking.training import Trainer, TrainSettings, check_scale
 from gseg_ns.errors import GsegError
 
 TWO_PHASES = ("gaga", "saga", "saga-v1")
@@ -265,6 +265,7 @@ def run_quality(
     Returns:
         rows in the order of the table: the ceiling, votes, methods; rows and seeds that failed are missing.
     """
+    check_scale(methods, runner.scale)
     for scene in scenes:
         scene.check()
     cells: Cells = {}

@@ -217,7 +217,7 @@ class Promptable(PromptableSettings):
     output: Path = Path("outputs/bench")
     """Folder for cells, runs, masks, promptable_SCENE.json and its picture"""
     redo: bool = False
-    """Compute the cell again"""
+    """Train and score again"""
 
     def main(self) -> None:
         """Print the table."""

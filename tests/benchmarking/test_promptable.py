@@ -8,7 +8,7 @@ import torch
 import tyro
 from PIL import Image
 
-from gseg_ns.benchmarking import training
+from gseg_ns.benchmarking import promptable, training
 from gseg_ns.benchmarking.promptable import deepest_pixel, spread_views
 from gseg_ns.benchmarking.training import TrainedRun, TrainSettings
 from gseg_ns.cli.bench import Bench
@@ -78,15 +78,47 @@ def test_masks_of_few_views_are_written_and_prompts_scored(
     assert Image.open(result["picture"]).width > 96
 
     bench(*arguments, "--views", "2")
-    assert len(trained) == 1  # the cell is reused
+    bench(*arguments, "--views", "2", "--threshold", "0.5")
+    assert len(trained) == 1  # the cell is reused, and of other prompts the run
     bench(*arguments, "--masks", "masks")
     assert trained[1].masks == str((small_scene / "masks").resolve())
     assert "--pipeline.datamanager.masks-are-consistent" not in trained[1].options
 
 
+def test_a_prompt_that_fails_leaves_the_run(
+    small_scene: Path, tmp_path: Path, trained: list[TrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise GsegError("There is nothing at 3, 4")
+
+    monkeypatch.setattr(promptable, "score_prompts", fails)
+    for _ in range(2):
+        with pytest.raises(GsegError, match="There is nothing"):
+            bench("--scene", small_scene, "--ground-truth", "gt/instance", "--output", tmp_path)
+    assert len(trained) == 1
+
+
+def test_masks_of_another_object_or_ground_truth_have_a_folder_of_their_own(
+    small_scene: Path, tmp_path: Path, trained: list[TrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promptable, "score_prompts", lambda *_: {})
+    monkeypatch.setattr(promptable, "promptable_table", lambda _: "")
+    for truth, name in (("gt/object", "1"), ("gt/part", "1"), ("gt/object", "0"), ("gt/object", None)):
+        wanted = () if name is None else ("--object-id", name)
+        bench("--scene", small_scene, "--ground-truth", truth, *wanted, "--output", tmp_path)
+    assert len({settings.masks for settings in trained}) == 4
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
-    [(("--object-id", "999"), "in no training view"), (("--view", "nothing"), "nothing is not a training view")],
+    [
+        (("--object-id", "999"), "in no training view"),
+        (("--view", "nothing"), "nothing is not a training view"),
+        (("--views", "0"), "give at least 1"),
+        (("--threshold", "2"), "between -1 and 1"),
+        (("--scale", "0.5"), "gaga: no method with scales"),
+        (("--method", "saga", "--scale", "1.5"), "between 0"),
+    ],
 )
 def test_what_cannot_be_prompted_is_told_before_training(
     small_scene: Path, tmp_path: Path, trained: list[TrainSettings], option: tuple[str, str], message: str

@@ -112,6 +112,8 @@ def test_gaga_ablation_needs_no_training(
         (["quality", "--masks", "nothing"], "nothing is not a folder"),
         (["quality", "--clicks", "gt/part", "gt/nothing"], "nothing is not a folder"),
         (["ablation", "saga", "--clicks", "gt/part", "gt/part"], "have one name"),
+        (["quality", "--methods", "gaga", "gradiseg", "--scale", "0.5"], "gaga, gradiseg: no method with scales"),
+        (["ablation", "saga", "--scale", "1.5"], "lies between 0"),
         (["ablation", "gradiseg", "--geometry", "some.ply"], "leave --geometry out"),
         (["ablation", "saga", "--rows", "w/o everything"], "has no row"),
     ],
