@@ -1,4 +1,4 @@
-"""The one exception that users see."""
+"""What users see of errors."""
 
 
 class GsegError(Exception):
@@ -6,4 +6,11 @@ class GsegError(Exception):
 
     The message names the file or option that is wrong and what to do about it. Commands print it
     without a traceback and exit with status 1.
+    """
+
+
+class OptionError(GsegError, ValueError):
+    """A value that an option cannot have.
+
+    tyro prints a ValueError of an option, with the option's name, where another exception would be a traceback.
     """

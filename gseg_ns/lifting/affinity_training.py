@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import GsegError, OptionError
 from gseg_ns.lifting.affinity import ScaleGate, draw_ranks, nearest_neighbours
 from gseg_ns.lifting.correspondence import (
     PairSampling,
@@ -22,7 +22,7 @@ from gseg_ns.lifting.correspondence import (
 )
 from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
 from gseg_ns.lifting.scales import ScaleQuantiles, expected_depth, mask_scales, unproject
-from gseg_ns.lifting.smoothing import NeighbourVotes, finest_masks, pack_flags, without_parted
+from gseg_ns.lifting.smoothing import MAX_NEIGHBOURS, NeighbourVotes, finest_masks, pack_flags, without_parted
 from gseg_ns.masks import MaskSet
 from gseg_ns.rendering import PixelWeights
 
@@ -34,8 +34,8 @@ class AffinityOptions:
     num_pixels: int = 1000
     """Pixels drawn from a view in each step; those in no mask take part in the norm regularisation only"""
     balanced: float = 0.5
-    """Share of the pixels drawn mask by mask instead of uniformly, so that small masks are met as often as large ones;
-    of a thousand uniform ones a handle has two. 0: all uniform (paper and code)"""
+    """Share of the pixels drawn mask by mask instead of uniformly, so that small masks are met as often as large ones.
+    0: all uniform (paper and code)"""
     num_scales: int = 8
     """Scales drawn in each step (paper: 8; the official code adds two more, the ends)"""
     neighbours: int = 16
@@ -54,6 +54,16 @@ class AffinityOptions:
     cache_gib: float = 2.0
     """Memory for the cached contributions of all views together; where they do not fit, a random part of each view's
     pixels is kept"""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
+            raise OptionError(
+                f"neighbours is {self.neighbours}: give 1 (no smoothing) to {MAX_NEIGHBOURS}, as many as the flags "
+                "that checkpoints keep of them have room for"
+            )
+        for name in ("balanced", "neighbour_agreement", "rank_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"{name} is {getattr(self, name)}: give a share between 0 and 1")
 
 
 def composite_smoothed(features: Tensor, neighbours: Tensor, weights: PixelWeights) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import OptionError
 from gseg_ns.rendering.camera import Camera
 
 
@@ -30,11 +30,11 @@ class MemoryBankOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.front <= 1:
-            raise GsegError(f"front is {self.front}: give a share of the Gaussians, above 0 and at most 1")
+            raise OptionError(f"front is {self.front}: give a share of the Gaussians, above 0 and at most 1")
         if self.grid < 1:
-            raise GsegError(f"grid is {self.grid}: give the number of cells along an image side, at least 1")
+            raise OptionError(f"grid is {self.grid}: give the number of cells along an image side, at least 1")
         if not 0 <= self.overlap <= 1:
-            raise GsegError(f"overlap is {self.overlap}: give a ratio between 0 and 1")
+            raise OptionError(f"overlap is {self.overlap}: give a ratio between 0 and 1")
 
 
 def centre_pixels(means: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,8 @@
 SAGA averages the 16 nearest (section 3.3), which removes outliers in space. On a thin part, a handle say, most of the
 16 belong to what the part is fixed to, and the average is the feature of that. The masks that supervise the features
 also say where parts end, so neighbours are asked about before any feature exists: a neighbour that lies in another
-mask in most views that show both is left out, and outliers, which no view shows well, keep all of theirs.
+mask in most of what the views show of both is left out. A pair that no view shows is not parted: outliers that are
+nowhere seen keep all of theirs.
 """
 
 from __future__ import annotations

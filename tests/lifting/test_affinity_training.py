@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import GsegError, OptionError
 from gseg_ns.lifting.affinity import ScaleGate, smooth
 from gseg_ns.lifting.affinity_training import (
     AffinityOptions,
@@ -218,3 +218,17 @@ def test_no_masks_at_all_is_an_error() -> None:
 )
 def test_ablations_run(options: dict[str, Any]) -> None:
     train([halves()], steps=3, **options)
+
+
+def test_options_that_make_no_sense() -> None:
+    """Flags of more neighbours than an int32 has bits would be those of others."""
+    for name, value, remedy in (
+        ("neighbours", 32, "1 .* to 31"),
+        ("neighbours", 0, "1 .* to 31"),
+        ("balanced", -0.1, "between 0 and 1"),
+        ("neighbour_agreement", 1.5, "between 0 and 1"),
+        ("rank_share", 2.0, "between 0 and 1"),
+    ):
+        with pytest.raises(OptionError, match=f"{name} is {value}: give .*{remedy}"):
+            AffinityOptions(**{name: value})  # type: ignore[arg-type]
+    assert AffinityOptions(neighbours=31).neighbours == 31
