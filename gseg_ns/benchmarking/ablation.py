@@ -76,6 +76,7 @@ def run_ablation(
     geometry: Path | None = None,
     frame: str = "nerfstudio",
     options: Sequence[str] = (),
+    geometry_options: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> tuple[list[Outcome], list[Path]]:
     """Rerun a paper's ablation tables on a scene.
@@ -91,7 +92,8 @@ def run_ablation(
         seeds: of the trained rows, and of the geometry where it is trained.
         geometry: Gaussians to use (two-phase methods); None: trained first, by gaga.
         frame: coordinates of a PLY given as `geometry`.
-        options: further options of every `ns-train`.
+        options: further options of `ns-train` for every row.
+        geometry_options: of the run of gaga that makes the geometry.
         only: names of the rows to run; all where none is named.
 
     Returns:
@@ -109,7 +111,7 @@ def run_ablation(
             geometries = dict.fromkeys(seeds, geometry)
         else:
             for seed in seeds:
-                settings = TrainSettings("gaga", scene.folder, scene.masks, iterations, seed, tuple(options))
+                settings = TrainSettings("gaga", scene.folder, scene.masks, iterations, seed, tuple(geometry_options))
                 trained = runner.trained(scene, settings)
                 if trained is not None:
                     geometries[seed] = Path(trained["config"])

@@ -41,7 +41,7 @@ class Quality:
     seeds: list[int] = field(default_factory=lambda: [0])
     """One run of each method and scene a seed"""
     share_geometry: bool = False
-    """gaga and saga: the later one takes the geometry of the earlier one and trains features only"""
+    """gaga, saga, saga-v1: the later ones take the geometry of the first of them and train features only"""
     clicks: list[str] = field(default_factory=list)
     """Label map folders of each scene whose objects are clicked on once (click IoU); --ground-truth unless given"""
     scale: float | None = None
@@ -121,7 +121,9 @@ class Ablation:
     scale: float | None = None
     """Granularity in [0, 1] at which saga is scored; its default unless given"""
     train_options: str = ""
-    """Further options of every ns-train, in one string"""
+    """Further options of ns-train for every row, in one string; gaga's rows are not trained"""
+    geometry_options: str = ""
+    """Further options of the run of gaga that makes the geometry of gaga, saga and saga-v1 where none is given"""
     redo: bool = False
     """Compute all cells again"""
 
@@ -136,6 +138,10 @@ class Ablation:
         _check_numbers(self.iterations, self.seeds)
         if self.geometry is not None and self.method not in TWO_PHASES:
             raise GsegError(f"{self.method} trains its geometry with its features: leave --geometry out")
+        if self.geometry_options and (self.geometry is not None or self.method not in TWO_PHASES):
+            raise GsegError("No geometry is trained beforehand: leave --geometry-options out")
+        if self.train_options and self.method == "gaga":
+            raise GsegError("No row of gaga is trained: what its geometry is trained with are --geometry-options")
         scene = SceneData(self.scene, self.masks, self.ground_truth, tuple(self.clicks))
         runner = _runner(self.output, self.redo, self.scale)
         runner.protocol = ClickProtocol(clean=self.method in ("saga", "saga-v1"))
@@ -148,6 +154,7 @@ class Ablation:
             self.geometry,
             self.geometry_frame,
             shlex.split(self.train_options),
+            shlex.split(self.geometry_options),
             self.rows,
         )
         result: dict[str, Any] = {

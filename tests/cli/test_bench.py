@@ -104,6 +104,22 @@ def test_gaga_ablation_needs_no_training(
     assert len(consensus) == 1
 
 
+def test_rows_and_their_geometry_have_options_of_their_own(
+    small_scene: Path, tmp_path: Path, trained: list[TrainSettings]
+) -> None:
+    options = (
+        "--train-options=--pipeline.model.affinity.num-pixels 100",
+        "--geometry-options=--pipeline.model.sh-degree 1",
+    )
+    bench("ablation", "saga", "--scene", small_scene, "--rows", "w/o both", *options, "--output", tmp_path)
+    geometry, row = trained
+    assert (geometry.method, geometry.options) == ("gaga", ("--pipeline.model.sh-degree", "1"))
+    assert row.method == "saga"
+    assert row.options[:2] == ("--pipeline.model.affinity.num-pixels", "100")
+    assert "--pipeline.model.geometry" in row.options
+    assert "--pipeline.model.sh-degree" not in row.options
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -115,6 +131,8 @@ def test_gaga_ablation_needs_no_training(
         (["quality", "--methods", "gaga", "gradiseg", "--scale", "0.5"], "gaga, gradiseg: no method with scales"),
         (["ablation", "saga", "--scale", "1.5"], "lies between 0"),
         (["ablation", "gradiseg", "--geometry", "some.ply"], "leave --geometry out"),
+        (["ablation", "gradiseg", "--geometry-options", "anything"], "leave --geometry-options out"),
+        (["ablation", "gaga", "--train-options", "anything"], "No row of gaga is trained"),
         (["ablation", "saga", "--rows", "w/o everything"], "has no row"),
     ],
 )
