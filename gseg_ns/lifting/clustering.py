@@ -44,8 +44,8 @@ def cluster_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Ten
     """Mean directions of the HDBSCAN clusters of some unit vectors; noise forms none.
 
     A scene may be a single thing, or one at large scales. HDBSCAN can be allowed to answer that, but then does so too
-    where features pass from thing to thing (a room of fifteen objects was one group), so it is asked beforehand: all is
-    one where all but noise are like the mean of all.
+    where features pass from thing to thing (a room of fifteen objects was one group), so it is asked beforehand: where
+    nearly all are like the mean of all, these are one, and others are only what forms clusters unlike it.
 
     Args:
         units: [n, D] unit vectors.
@@ -58,8 +58,17 @@ def cluster_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Ten
     if len(units) < max(min_cluster_size, 2):
         return units.new_zeros(0, units.shape[1])
     mean = F.normalize(units.mean(dim=0), dim=0)
-    if float((units @ mean > ONE_THING).float().mean()) > 0.95:
+    unlike = int((units @ mean <= ONE_THING).sum())
+    if unlike >= 0.05 * len(units):
+        return _hdbscan_centres(units, min_cluster_size, epsilon)
+    if unlike < min_cluster_size:
         return mean[None]
+    centres = _hdbscan_centres(units, min_cluster_size, epsilon)
+    return torch.cat([mean[None], centres[centres @ mean <= ONE_THING]])
+
+
+def _hdbscan_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Tensor:
+    """As `cluster_centres`, but never a single cluster."""
     from sklearn.cluster import HDBSCAN
 
     # scikit-learn's own epsilon fails under numpy 2.4 when a cluster reaches the root of the tree.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from gseg_ns.lifting.clustering import ClusterOptions, SceneClusters, cluster_centres
@@ -40,6 +41,28 @@ def test_a_scene_of_one_thing_is_one_group() -> None:
     torch.manual_seed(0)
     units = torch.nn.functional.normalize(torch.tensor([1.0, 0, 0, 0]) + 0.1 * torch.randn(500, 4), dim=-1)
     assert cluster_centres(units, 10, 0.01).shape == (1, 4)
+
+
+def small_object(count: int, noise: int, directions: tuple[tuple[float, ...], ...]) -> torch.Tensor:
+    """A large thing of some directions, another at right angles to it, and noise: 4000 unit vectors."""
+    torch.manual_seed(0)
+    large = torch.tensor(directions)[torch.arange(4000 - count - noise) % len(directions)]
+    units = torch.zeros(4000, 32)
+    units[: len(large), :2] = large
+    units[len(large) : len(large) + count, 2] = 1.0
+    units += 0.05 * torch.randn(units.shape)
+    units[4000 - noise :] = torch.randn(noise, 32)
+    return torch.nn.functional.normalize(units, dim=-1)
+
+
+@pytest.mark.parametrize("directions", [((1.0, 0.0),), ((1.0, 0.3), (1.0, -0.3))], ids=["plain", "of two parts"])
+def test_a_small_object_beside_a_large_one(directions: tuple[tuple[float, ...], ...]) -> None:
+    """What is like the mean of nearly all is one group; what is unlike it another, if it is a thing and not noise."""
+    for count, noise, groups in ((140, 0, 2), (30, 0, 2), (140, 40, 2), (0, 160, 1), (5, 0, 1)):
+        centres = cluster_centres(small_object(count, noise, directions), 10, 0.01)
+        assert len(centres) == groups, (count, noise)
+        assert centres[0, 0] > 0.95
+        assert groups == 1 or centres[1, 2] > 0.95
 
 
 def test_features_that_pass_from_thing_to_thing_are_not_one_group() -> None:
