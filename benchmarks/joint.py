@@ -9,6 +9,7 @@ Quality and the papers' ablations are `gseg bench quality` and `gseg bench ablat
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import tempfile
 import time
@@ -21,9 +22,11 @@ from typing import Annotated, Any, Union
 import torch
 import tyro
 
+from gseg_ns.benchmarking.closed_form import ClosedForm
 from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.models.base import SegmentationModel
+from gseg_ns.splats.ply import write_ply
 
 NEVER = 10**9
 
@@ -109,6 +112,14 @@ def score(run: Run, ground_truth: Path) -> dict[str, float]:
     return {"IoU": scores["iou"], "precision": scores["precision"], "recall": scores["recall"]}
 
 
+def ceiling(run: Run, room: Path, ply: Path) -> float:
+    """IoU that ground truth gives on the run's Gaussians, which are written to `ply`."""
+    write_ply(ply, run.model.splats().to("cpu"))
+    prepared = ClosedForm.prepare(room, "masks", "gt/instance", ply)
+    labels = prepared.ceiling()
+    return math.nan if labels is None else float(prepared.score(labels)["iou"])
+
+
 def print_row(name: str, row: dict[str, float], header: bool) -> None:
     """One line of a table, as soon as it is measured."""
     if header:
@@ -183,6 +194,7 @@ class Scaling:
                 run = train("unified-lift", room, "masks", self.steps, self.seed, options)
                 wall, cpu = run.seconds(0.5)
                 row = score(run, scene.ground_truth / "instance") | {
+                    "ceiling": ceiling(run, room, Path(folder) / f"{count}.ply"),
                     "ms 2nd half": 1000 * wall,
                     "CPU ms": 1000 * cpu,
                     "Gaussians": float(run.model.num_points),
