@@ -1,0 +1,55 @@
+"""How the trainer's Adam updates, and what it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gseg_ns.method_configs.saga import saga
+from gseg_ns.models.trainer import update_in_one_pass
+
+
+def adam_of(values: Tensor) -> Any:
+    return torch.optim.Adam([torch.nn.Parameter(values.clone())], lr=0.01, eps=1e-15)
+
+
+def test_one_pass_is_the_same_update() -> None:
+    values = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    plain, fused, other = adam_of(values), adam_of(values), torch.optim.SGD([torch.nn.Parameter(values.clone())])
+    update_in_one_pass(SimpleNamespace(optimizers={"means": fused, "other": other}))  # type: ignore[arg-type]
+    assert fused.param_groups[0]["fused"]
+    for step in range(5):
+        for optimizer in (plain, fused):
+            optimizer.param_groups[0]["params"][0].grad = torch.cos(values * (step + 1))
+            optimizer.step()
+    torch.testing.assert_close(fused.param_groups[0]["params"][0], plain.param_groups[0]["params"][0])
+
+
+@pytest.mark.parametrize("saved_by", ["one pass", "many"])
+def test_a_resume_goes_on_from_either_kind_of_adam(
+    saved_by: str, make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
+) -> None:
+    trainer = make_trainer(saga, small_scene)
+    optimizers = trainer.optimizers.optimizers
+    assert all(group["fused"] for optimizer in optimizers.values() for group in optimizer.param_groups)
+    if saved_by == "many":
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                group["fused"] = None
+    for number in range(4):
+        step(trainer, number)
+    trainer.save_checkpoint(3)
+    again = make_trainer(saga, small_scene, load=trainer.checkpoint_dir)
+    moments = again.optimizers.optimizers["means"].state_dict()["state"][0]
+    assert torch.equal(moments["exp_avg"], optimizers["means"].state_dict()["state"][0]["exp_avg"])
+    assert float(moments["step"]) == 4
+    before = again.pipeline.model.means.detach().clone()
+    assert all(bool(torch.isfinite(value)) for value in step(again, 4).values())
+    assert not torch.equal(again.pipeline.model.means, before)
+    assert float(again.optimizers.optimizers["means"].state_dict()["state"][0]["step"]) == 5
