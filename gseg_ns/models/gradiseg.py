@@ -50,8 +50,7 @@ class GradiSegModelConfig(IdentityModelConfig):
     """Weight of the 2D cross entropy (Gaussian Grouping: 1; the paper's is unknown)"""
     identity_on_geometry: float = 0.1
     """Part of the 2D cross entropy's gradient that reaches positions, shapes and opacities (paper: 1, all of it; 0:
-    none). Through a sharp classifier that gradient is several times the colours' own, so that geometry would follow
-    the ragged borders of masks and pay in PSNR."""
+    none). All of it cost PSNR and boundary IoU in the small room (docs/results.md)."""
     neighbour_weight: float = 2.0
     """Weight of the 3D neighbourhood loss (Gaussian Grouping: 2, divided by the number of classes); 0 leaves it out"""
     neighbour_every: int = 5
@@ -120,6 +119,9 @@ class GradiSegModel(IdentityModel):
             if not 0 <= getattr(self.config, name) <= 1:
                 option = name.replace("_", "-")
                 raise GsegError(f"--pipeline.model.{option} is {getattr(self.config, name)}: give a part of the run")
+        share = self.config.identity_on_geometry
+        if not 0 <= share <= 1:
+            raise GsegError(f"--pipeline.model.identity-on-geometry is {share}: give a share from 0 (none) to 1 (all)")
         if self.config.stop_split_at == AUTO:
             self.config.stop_split_at = round(self.config.densify_stop * self.config.num_iterations)
         super().populate_modules()

@@ -285,6 +285,9 @@ def test_a_split_changes_the_image_little(make_trainer: MakeTrainer) -> None:
 def test_fractions_are_checked(make_trainer: MakeTrainer) -> None:
     with pytest.raises((GsegError, SystemExit)):
         make_trainer("gradiseg", igd_start=12_000)
+    for share in (-0.1, 1.5):
+        with pytest.raises((GsegError, SystemExit)):
+            make_trainer("gradiseg", identity_on_geometry=share)
 
 
 def test_masks_that_come_associated_are_taken_as_they_are(make_trainer: MakeTrainer, scene: Path) -> None:
