@@ -58,8 +58,8 @@ class IdentityClassifier(nn.Module):
     def forward(self, encodings: Tensor) -> Tensor:
         """Map encodings [..., D] to scores [..., C].
 
-        The scores lie class by class in memory: a softmax over a dozen classes then runs along the pixels, which on the
-        CPU takes a third of the time.
+        The scores lie class by class in memory: a softmax over a dozen classes then runs along the pixels, of which the
+        CPU takes several at once.
         """
         scores = torch.addmm(self.bias[:, None], self.weight, encodings.reshape(-1, encodings.shape[-1]).T)
         return scores.T.view(*encodings.shape[:-1], self.num_classes)

@@ -75,8 +75,7 @@ class NeighbourSearch:
         if positions.device.type == "cpu":
             from scipy.spatial import cKDTree
 
-            # Sliding midpoints without compaction: a third of the build time, and a build is what dominates
-            # while positions move.
+            # Sliding midpoints without compaction: less to do for a tree that moving positions soon outdate.
             self._tree = cKDTree(self._points.numpy(), compact_nodes=False, balanced_tree=False)
         return self.pool
 

@@ -30,7 +30,8 @@ class SagaV1ModelConfig(AffinityModelConfig):
     correspondence_weight: float = 1.0
     """Weight of the correspondence loss (lambda of the paper); 0 leaves it out"""
     clutter_weight: float = 0.1
-    """Weight of the loss on Gaussians that answer to any mask; in the official code, not in the paper"""
+    """Weight of the loss on Gaussians that answer to any mask; in the official code, not in the paper. Part of the
+    guidance: without that (`guidance_weight` 0) there is none"""
     clutter_share: float = 0.1
     """Share of the Gaussians drawn for it in each step"""
     num_pixels: int = 1000
@@ -54,8 +55,8 @@ class SagaV1Model(AffinityModel):
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Small random vectors: [count, dim].
 
-        The official code starts with normal ones, which its 30 000 steps at this learning rate forget; after a
-        thousand steps the features are still those random numbers, and no click selects anything.
+        The official code starts with normal ones and trains for 30 000 steps; in a shorter run less of such a start
+        is forgotten.
         """
         return 1e-2 * torch.randn((count, dim))
 
