@@ -359,6 +359,12 @@ class SegmentationModel(SplatfactoModel):
         raise NotImplementedError(type(self).__name__)
 
     @torch.no_grad()
+    def picture(self, camera: Cameras) -> Tensor:
+        """The colours of a view as evaluation shows them: [H, W, 3] in [0, 1]."""
+        with self._evaluating():
+            return cast(Tensor, self.render(camera.to(self.device))["rgb"])
+
+    @torch.no_grad()
     def feature_image(self, camera: Cameras) -> Tensor:
         """Composite the main feature: [H, W, D]."""
         with self._evaluating():

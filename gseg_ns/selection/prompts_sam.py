@@ -24,11 +24,45 @@ def sam_mask(picture: Tensor, prompt: Prompt, predictor: Any) -> Tensor:
     Returns:
         [H, W] bool, the best scored of SAM's three masks for a single point, its only one for several.
     """
+    predictor.set_image(picture.cpu().numpy())
+    return _mask_of_points(prompt, predictor)
+
+
+def _mask_of_points(prompt: Prompt, predictor: Any) -> Tensor:
+    """As `sam_mask`, on the picture that the predictor was given last."""
     points = torch.cat([prompt.positive, prompt.negative]).cpu().numpy()
     labels = np.repeat([1, 0], [len(prompt.positive), len(prompt.negative)])
-    predictor.set_image(picture.cpu().numpy())
     masks, scores, _ = predictor.predict(points, labels, multimask_output=len(points) == 1)
     return torch.from_numpy(np.asarray(masks)[int(np.argmax(scores))].astype(bool))
+
+
+class SamPrompts:
+    """SAM for one who clicks: a checkpoint is loaded once, and a picture encoded once for all the points on it.
+
+    For one thread at a time.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        """Load nothing yet; `device` is where SAM shall run."""
+        self._device = device
+        self._predictor: tuple[Path, Any] | None = None
+        self._encoded: Tensor | None = None
+
+    def mask(self, checkpoint: Path, picture: Tensor, prompt: Prompt) -> Tensor:
+        """SAM's mask of the points of a prompt, see `sam_mask`; the same tensor is the same picture.
+
+        Raises:
+            GsegError: no such checkpoint, or one of another model.
+        """
+        if self._predictor is None or self._predictor[0] != checkpoint:
+            self._predictor = self._encoded = None  # two do not stay in memory
+            self._predictor = checkpoint, load_predictor(checkpoint, self._device)
+        predictor = self._predictor[1]
+        if self._encoded is not picture:
+            self._encoded = None
+            predictor.set_image(picture.cpu().numpy())
+            self._encoded = picture
+        return _mask_of_points(prompt, predictor)
 
 
 def load_predictor(checkpoint: Path, device: torch.device | str) -> Any:

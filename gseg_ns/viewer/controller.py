@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +18,13 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
+from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Edited, Operation
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.isolated import write_run
+from gseg_ns.models.prompting import select_by_marks
 from gseg_ns.palette import colours
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection import prompts
@@ -30,7 +32,8 @@ from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component, mi
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import Pick, pick
 from gseg_ns.selection.postprocess import statistical_filter
-from gseg_ns.selection.selection import Mode
+from gseg_ns.selection.prompts import Prompt
+from gseg_ns.selection.selection import Mode, Selection
 from gseg_ns.selection.shapes import rectangle
 from gseg_ns.selection.store import check_name
 from gseg_ns.splats.ply import write_ply
@@ -48,6 +51,19 @@ class Point:
     piece: int
     """Which appended copy was hit; 0 = the scene itself."""
     positive: bool
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Clicks on one view that a mask answers, and that mask."""
+
+    camera: Cameras
+    picture: Tensor  # [H, W, 3] uint8
+    points: Prompt
+    mask: Tensor  # [H, W] bool
+    mode: Mode
+    before: PackedMask
+    """What was selected before the first of the clicks."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,8 @@ class SegmentController:
         self._seen = self._version()
         self._points: list[Point] = []
         self._before_prompt: PackedMask | None = None
+        self._marked: Marked | None = None
+        self._marking = threading.Lock()
         self._groups: tuple[Any, Tensor] | None = None
         self._neighbourhood: tuple[Any, Neighbourhood] | None = None
         self._drawing = Drawing(model)
@@ -103,7 +121,7 @@ class SegmentController:
             self._seen = version
             had = self._session.state
             if not self._session.rebase(self.model.splats()):
-                self._points, self._before_prompt = [], None
+                self._end_prompt()
                 if had.operations or had.selection != PackedMask.empty(had.selection.length):
                     self.notice = "Training changed the number of Gaussians: selection and edits start anew."
         return self._session
@@ -150,6 +168,7 @@ class SegmentController:
         with self._held() as session, torch.no_grad():
             scene = session.scene
             point = self._point(scene, pick(scene.splats, camera, x, y, scene.drawn), positive)
+            self._marked = None
             if self._before_prompt is None:
                 self._points, self._before_prompt = [], session.state.selection
             self._points.append(point)
@@ -212,10 +231,81 @@ class SegmentController:
         self.threshold = self.threshold if threshold is None else threshold
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
-            if not self._points or not self.model.prompts_by_feature:
+            if not self.model.prompts_by_feature or not (self._points or self._marked):
                 return ""
-            count = self._resolve(session)
+            count = self._resolve(session) if self._marked is None else self._select_marked(session, self._marked)
         return f"Scale {self.scale:.2f}: {count:,} Gaussians ({1000 * (time.perf_counter() - started):.0f} ms)"
+
+    def mark(
+        self,
+        camera: Cameras,
+        x: float,
+        y: float,
+        positive: bool,
+        answer: Callable[[Tensor, Prompt], Tensor],
+        mode: Mode = "set",
+    ) -> str:
+        """Add a point to what is marked on a view, and select what a mask of all its points means.
+
+        A click on another view begins anew.
+
+        Args:
+            camera: the view [1] that was clicked on.
+            x: pixel column.
+            y: pixel row.
+            positive: whether it is what is wanted, or what is not.
+            answer: picture uint8 [H, W, 3] of the view, with the model's Gaussians as they are without edits, and
+                points on it, to a mask bool [H, W]; called without the lock, for it may take seconds, and with the same
+                tensor for the same view.
+            mode: how what it means meets what was selected before the first of the points.
+
+        Raises:
+            GsegError: the first point on a view is what is not wanted, there is no answer, or training changed the
+                number of Gaussians meanwhile.
+        """
+        started = time.perf_counter()
+        with self._marking:  # the second of two quick clicks waits for the first: they belong together
+            with self._held() as session:
+                marked, count = self._marked, len(session.splats)
+                if marked is None or not _same_view(marked.camera, camera):
+                    if not positive:
+                        raise GsegError("Begin with a “Click +” on this view: a “Click -” alone tells SAM nothing.")
+                    marked = None
+                    picture = (self.model.picture(camera) * 255).round().to(torch.uint8)
+                else:
+                    picture = marked.picture
+            added = torch.tensor([[x, y]])
+            if marked is None:
+                points = Prompt(positive=added)
+            elif positive:
+                points = replace(marked.points, positive=torch.cat([marked.points.positive, added]))
+            else:
+                points = replace(marked.points, negative=torch.cat([marked.points.negative, added]))
+            mask = answer(picture, points)
+            if not bool(mask.any()):
+                raise GsegError("SAM finds nothing there. Click elsewhere.")
+            with self._held() as session, torch.no_grad():
+                if len(session.splats) != count:
+                    raise GsegError("Training changed the number of Gaussians meanwhile. Click again.")
+                # Meanwhile the prompt may have ended, by an undo for one.
+                before = marked.before if marked and self._marked is marked else session.state.selection
+                after = Marked(camera, picture, points, mask, mode, before)
+                selected = self._select_marked(session, after)
+                self._end_prompt()
+                self._marked = after
+        number = len(points.positive) + len(points.negative)
+        return (
+            f"**{'+' if positive else '−'}** SAM, {number} point{'' if number == 1 else 's'}: {selected:,} Gaussians "
+            f"selected ({time.perf_counter() - started:.1f} s)"
+        )
+
+    def _select_marked(self, session: Session, marked: Marked) -> int:
+        """Select what a mask means, beside what was selected before it."""
+        prompt = Prompt(mask=marked.mask)
+        found = select_by_marks(self.model, marked.camera, prompt, self._group_scale, self.threshold, mask_by_sam=True)
+        scene = session.scene
+        before = Selection(marked.before.resized(len(scene)).unpack(scene.splats.device))
+        return session.select(before.combine(_drawn_rows(scene, found), marked.mode).mask)
 
     def drag(
         self,
@@ -252,8 +342,7 @@ class SegmentController:
             scene = session.scene
             if len(found) != len(session.splats):
                 raise GsegError("Training changed the number of Gaussians meanwhile. Ask again.")
-            mask = found[scene.source.clamp_min(0)] & (scene.source >= 0) & scene.drawn
-            count = self._select(session, mask, mode)
+            count = self._select(session, _drawn_rows(scene, found), mode)
         return f"“{text}”: {count:,} Gaussians selected ({time.perf_counter() - started:.1f} s)"
 
     # ------------------------------------------------------------------------------------------- set algebra
@@ -264,7 +353,7 @@ class SegmentController:
         return session.select(mask, mode)
 
     def _end_prompt(self) -> None:
-        self._points, self._before_prompt = [], None
+        self._points, self._before_prompt, self._marked = [], None, None
 
     def change(self, what: Change) -> str:
         """Change the selection as a whole."""
@@ -466,6 +555,21 @@ class SegmentController:
         if self.model.has_scales and self._groups is not None and looked_at("groups", wanted):
             groups = self._row_groups(session.scene)
         return self._drawing.outputs(session, self._seen, groups, camera, crop, wanted)
+
+
+def _drawn_rows(scene: Edited, found: Tensor) -> Tensor:
+    """What is drawn of some of the model's Gaussians (bool [N]) and of their copies, bool [M]."""
+    return found[scene.source.clamp_min(0)] & (scene.source >= 0) & scene.drawn
+
+
+def _same_view(a: Cameras, b: Cameras) -> bool:
+    """Whether two cameras [1] show the same."""
+    one, other = to_camera(a), to_camera(b)
+    return (
+        (one.width, one.height) == (other.width, other.height)
+        and torch.allclose(one.viewmat, other.viewmat, atol=1e-6)
+        and torch.allclose(one.K, other.K)
+    )
 
 
 def _selected(session: Session) -> Tensor:

@@ -35,9 +35,10 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
 from gseg_ns.models.edited_run import is_run, take_object
 from gseg_ns.models.text_search import TextSearch, can_search
-from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import warm_up
+from gseg_ns.selection.prompts import Prompt
+from gseg_ns.selection.prompts_sam import SamPrompts
 from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer.controller import Change, Group, SegmentController
 
@@ -110,7 +111,9 @@ class SegmentPanel(ViewerControl):
             "Keep picking", False, hint="Stay in this mode after a click. The camera does not move meanwhile."
         )
         self._mode = gui.add_dropdown(
-            "Mode", ("set", "add", "remove", "intersect"), hint="How rectangles, groups and texts meet the selection"
+            "Mode",
+            ("set", "add", "remove", "intersect"),
+            hint="How rectangles, groups, texts and SAM meet the selection",
         )
         self._visible = gui.add_checkbox("Visible only", True, hint="The rectangle leaves out what is behind")
         if self._model.has_scales:
@@ -131,6 +134,12 @@ class SegmentPanel(ViewerControl):
                 lambda _: self._do(lambda: controller.reprompt(threshold=float(self._threshold.value)))
             )
 
+        self._sam = gui.add_text(
+            "SAM",
+            "",
+            hint="Checkpoint of Segment Anything. With one, its mask of the points clicked on a view is meant",
+        )
+        self._sam_prompts = SamPrompts(self._model.device)
         if can_search(self._model):
             self._build_text(gui)
 
@@ -292,17 +301,27 @@ class SegmentPanel(ViewerControl):
             self.viser_server.scene.remove_pointer_callback()
 
     def _picked(self, event: viser.ScenePointerEvent, tool: str) -> str:
-        camera = self._camera(event.client)
+        view = self._view(event.client)
+        camera = to_camera(view)
         points = [(x * camera.width, y * camera.height) for x, y in event.screen_pos]
         if tool == "Rectangle":
             return self._controller.drag(camera, points[0], points[1], self._chosen_mode(), bool(self._visible.value))
-        return self._controller.click(camera, *points[0], positive=tool == "Click +")
+        positive = tool == "Click +"
+        if checkpoint := self._sam.value.strip():
+            path = Path(checkpoint).expanduser()
 
-    def _camera(self, client: viser.ClientHandle) -> Camera:
-        """The view of the browser that was clicked in, not of the first one."""
+            def answer(picture: Tensor, prompt: Prompt) -> Tensor:
+                self._say(f"Asking SAM ({path}) …")
+                return self._sam_prompts.mask(path, picture, prompt)
+
+            return self._controller.mark(view, *points[0], positive, answer, self._chosen_mode())
+        return self._controller.click(camera, *points[0], positive)
+
+    def _view(self, client: viser.ClientHandle) -> Cameras:
+        """The view [1] of the browser that was clicked in, not of the first one."""
         from nerfstudio.viewer.utils import get_camera
 
-        return to_camera(get_camera(self.viewer.get_camera_state(client), _CLICK_HEIGHT))
+        return get_camera(self.viewer.get_camera_state(client), _CLICK_HEIGHT)
 
     def _save(self, name: str) -> str:
         said = self._controller.keep(name)

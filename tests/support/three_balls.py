@@ -8,6 +8,8 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import SceneBox
 
+from gseg_ns.selection.prompts import Prompt
+
 PER_BALL = 150
 CENTRES = torch.tensor([[-1.2, 0.0, 0.0], [0.0, 0.0, 0.0], [1.2, 0.0, 0.0]])
 BALL = torch.arange(3).repeat_interleave(PER_BALL)
@@ -38,6 +40,23 @@ def view() -> Cameras:
 def pixel_of(ball: int) -> tuple[float, float]:
     """Where its middle is in the view."""
     return 48 + 80 * float(CENTRES[ball, 0]) / 4, 32.0
+
+
+class FakeSam:
+    """Answers points as SAM would that knows balls: those around positive points but for those around negative ones."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[torch.Tensor, Prompt]] = []
+
+    def __call__(self, picture: torch.Tensor, points: Prompt) -> torch.Tensor:
+        self.asked.append((picture, points))
+        return self._around(picture, points.positive) & ~self._around(picture, points.negative)
+
+    def _around(self, picture: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        height, width = picture.shape[:2]
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        distance = (torch.stack([x, y], dim=-1)[:, :, None] - points).norm(dim=-1)
+        return (distance < 11).any(dim=-1)
 
 
 def rows(*balls: int) -> torch.Tensor:

@@ -6,20 +6,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 
 from gseg_ns.data.cameras import to_camera
-from gseg_ns.editing.operations import Duplicate, Isolate, Recolour, Remove, Swap
+from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Recolour, Remove, Swap
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.edited import with_gaussians
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
+from gseg_ns.selection.prompts import Prompt
+from gseg_ns.selection.selection import Mode
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.panel import SegmentPanel
-from three_balls import BALL, PER_BALL, build_model, pixel_of, rows, view
+from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, rows, view
 
 
 def make_model() -> GagaModel:
@@ -272,6 +275,94 @@ def test_a_damaged_file_is_told_and_kept(controller: SegmentController, model: G
     assert "is kept as edits.json.bak" in other.save(tmp_path)
     assert (tmp_path / "edits.json.bak").read_text() == "{"
     assert "kept as" not in other.save(tmp_path)
+
+
+def test_clicks_that_sam_answers(controller: SegmentController) -> None:
+    """All points on a view are one prompt, which meets what was selected before it as the mode says."""
+    sam = FakeSam()
+
+    def click(ball: int, positive: bool = True, mode: Mode = "set", camera: Cameras | None = None) -> str:
+        return controller.mark(view() if camera is None else camera, *pixel_of(ball), positive, sam, mode)
+
+    with pytest.raises(GsegError, match="Begin with a “Click"):
+        click(0, positive=False)
+    controller.select_group(3)
+    assert "SAM, 1 point: 150 Gaussians selected" in click(0)
+    assert torch.equal(controller.selected, rows(0))
+    assert "SAM, 2 points: 300" in click(1)
+    assert torch.equal(controller.selected, rows(0, 1))
+    click(0, positive=False)
+    assert torch.equal(controller.selected, rows(1))
+    pictures = [picture for picture, _ in sam.asked]
+    assert all(picture is pictures[0] for picture in pictures)
+    assert (pictures[0].dtype, pictures[0].shape) == (torch.uint8, (64, 96, 3))
+    torch.testing.assert_close(sam.asked[-1][1].positive, torch.tensor([pixel_of(0), pixel_of(1)]))
+    torch.testing.assert_close(sam.asked[-1][1].negative, torch.tensor([pixel_of(0)]))
+
+    # from elsewhere a click begins anew, and meets what is there
+    moved = view()
+    moved.camera_to_worlds[:, 2, 3] += 0.1
+    with pytest.raises(GsegError, match="Begin with"):
+        click(0, positive=False, camera=moved)
+    click(2, mode="add", camera=moved)
+    assert torch.equal(controller.selected, rows(1, 2))
+    click(1, mode="remove", camera=moved)
+    assert not controller.selected.any()
+    # the mode is about what was there before the points, and undo takes points back one by one
+    assert controller.undo() == "Undone."
+    assert torch.equal(controller.selected, rows(1, 2))
+    click(2, mode="remove", camera=moved)
+    assert len(sam.asked[-1][1].positive) == 1, "undo ends a prompt"
+    assert torch.equal(controller.selected, rows(1))
+    # a plain click begins a plain prompt beside it, and the other way round
+    controller.click(to_camera(moved), *pixel_of(2), positive=True)
+    controller.click(to_camera(moved), *pixel_of(1), positive=False)
+    assert torch.equal(controller.selected, rows(2))
+    click(0, mode="add", camera=moved)
+    assert torch.equal(controller.selected, rows(0, 2))
+
+
+def test_sam_sees_the_run_without_edits_and_selects_what_is_drawn(controller: SegmentController) -> None:
+    sam = FakeSam()
+    controller.mark(view(), *pixel_of(0), True, sam)
+    controller.edit(Duplicate(controller.packed(), (0.0, 5.0, 0.0)))
+    controller.select_group(1, "intersect")
+    for kind, ball in ((Hide, 1), (Remove, 2)):
+        controller.mark(view(), *pixel_of(ball), True, sam)
+        controller.edit(kind(controller.packed()))
+    assert torch.equal(sam.asked[0][0], sam.asked[-1][0])
+    controller.change("none")
+    for ball in range(3):
+        controller.mark(view(), *pixel_of(ball), True, sam)
+    assert torch.equal(controller.selected, torch.cat([rows(0), torch.ones(PER_BALL, dtype=torch.bool)]))
+    assert sam.asked[-1][0] is sam.asked[-3][0]
+
+
+def test_failing_answers_of_sam_change_nothing(controller: SegmentController, model: GagaModel) -> None:
+    sam = FakeSam()
+    controller.mark(view(), *pixel_of(0), True, sam)
+
+    def fails(picture: torch.Tensor, points: Prompt) -> torch.Tensor:
+        assert controller._lock.acquire(blocking=False), "SAM is asked without the lock"  # type: ignore[attr-defined]
+        controller._lock.release()  # type: ignore[attr-defined]
+        raise GsegError("The checkpoint sam.pth does not exist.")
+
+    def nothing(picture: torch.Tensor, points: Prompt) -> torch.Tensor:
+        return torch.zeros(picture.shape[:2], dtype=torch.bool)
+
+    def trains(picture: torch.Tensor, points: Prompt) -> torch.Tensor:
+        for name, parameter in model.gauss_params.items():
+            model.gauss_params[name] = torch.nn.Parameter(parameter[1:])
+        return sam(picture, points)
+
+    for answer, message in ((fails, "sam.pth"), (nothing, "SAM finds nothing")):
+        with pytest.raises(GsegError, match=message):
+            controller.mark(view(), *pixel_of(2), True, answer)
+        assert torch.equal(controller.selected, rows(0))
+    controller.mark(view(), *pixel_of(1), True, sam)
+    assert torch.equal(controller.selected, rows(0, 1)), "the points that failed are not in the prompt"
+    with pytest.raises(GsegError, match="number of Gaussians"):
+        controller.mark(view(), *pixel_of(2), True, trains)
 
 
 def test_swap_by_name(controller: SegmentController) -> None:

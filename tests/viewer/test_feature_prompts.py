@@ -12,7 +12,7 @@ from gseg_ns.models.prompting import select_by_marks
 from gseg_ns.models.saga import SagaModel, SagaModelConfig
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.viewer.controller import SegmentController
-from three_balls import BALL, PER_BALL, build_model, pixel_of, rows, view
+from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, rows, view
 
 
 @pytest.fixture
@@ -185,3 +185,19 @@ def test_a_text_selects_what_is_drawn_of_its_answer(controller: SegmentControlle
     with pytest.raises(GsegError, match="number of Gaussians"):
         controller.find("a ball", lambda text: rows(0)[:-3])
     assert torch.equal(controller.selected, rows(0, 2))
+
+
+def test_the_scale_of_what_sam_answers(controller: SegmentController) -> None:
+    sam = FakeSam()
+    controller.reprompt(scale=0.0)
+    controller.click(to_camera(view()), *pixel_of(2), positive=True)
+    controller.mark(view(), *pixel_of(0), True, sam, "add")
+    assert torch.equal(controller.selected, rows(0, 2))
+    assert "Scale 1.00: 450 Gaussians" in controller.reprompt(scale=1.0)
+    controller.reprompt(scale=0.0)
+    assert torch.equal(controller.selected, rows(0, 2))
+    assert len(sam.asked) == 1
+    controller.mark(view(), *pixel_of(1), True, sam, "add")
+    assert torch.equal(controller.selected, rows(0, 1, 2))
+    controller.mark(view(), *pixel_of(0), False, sam, "add")
+    assert torch.equal(controller.selected, rows(1, 2))

@@ -15,7 +15,7 @@ from gseg_ns.models.gaga import GagaModelConfig
 from gseg_ns.viewer import panel as panel_module
 from gseg_ns.viewer.controller import Group, SegmentController
 from gseg_ns.viewer.panel import SegmentPanel
-from three_balls import build_model, rows
+from three_balls import build_model, rows, view
 
 
 @pytest.fixture
@@ -56,3 +56,22 @@ def test_a_swap_means_what_is_selected_when_the_other_run_is_loaded(
     assert isinstance(swap, Swap)
     assert torch.equal(swap.mask.unpack(), controller.selected)
     assert swap.mask.length == len(rows(1)) + int(rows(1).sum())
+
+
+def test_clicks_go_to_sam_where_a_checkpoint_is_named(panel: Any) -> None:
+    asked: list[Any] = []
+    panel.controller = SimpleNamespace(
+        click=lambda *arguments: "plain",
+        mark=lambda camera, x, y, positive, answer, mode: (
+            f"{x:.0f} {y:.0f} {positive} {answer('picture', 'points')} {mode}"
+        ),
+    )
+    panel._view = lambda client: view()
+    panel._mode, panel._sam = SimpleNamespace(value="add"), SimpleNamespace(value=" ")
+    panel._sam_prompts = SimpleNamespace(mask=lambda *arguments: asked.append(arguments) or "mask")
+    event = SimpleNamespace(client=None, screen_pos=((0.5, 0.25),))
+    assert panel._picked(event, "Click +") == "plain"
+    panel._sam.value = "~/sam.pth "
+    assert panel._picked(event, "Click -") == "48 16 False mask add"
+    assert asked == [(Path.home() / "sam.pth", "picture", "points")]
+    assert "Asking SAM" in panel._status.content

@@ -14,6 +14,8 @@ from gseg_ns.errors import GsegError
 from gseg_ns.masks.sources.amg import PRESETS, AmgOptions
 from gseg_ns.masks.sources.base import Photo
 from gseg_ns.masks.sources.sam import SamConfig
+from gseg_ns.selection.prompts import Prompt
+from gseg_ns.selection.prompts_sam import SamPrompts
 
 
 def tiny_sam() -> nn.Module:
@@ -161,6 +163,17 @@ def test_embedding_is_that_of_the_predictor(checkpoint: Path, photo: Photo) -> N
     assert embedding["input_size"].tolist() == list(predictor.input_size)
     assert embedding["original_size"].tolist() == [40, 56]
     assert int(embedding["square"]) == 64
+
+
+def test_points_on_a_picture(checkpoint: Path, photo: Photo) -> None:
+    """The predictor behind `gseg select --sam` and the viewer's clicks."""
+    prompts, picture = SamPrompts("cpu"), torch.from_numpy(photo.pixels)
+    one = Prompt(positive=torch.tensor([[20.0, 10.0]]))
+    several = Prompt(positive=torch.tensor([[20.0, 10.0], [30.0, 5.0]]), negative=torch.tensor([[50.0, 35.0]]))
+    masks = [prompts.mask(checkpoint, picture, prompt) for prompt in (one, several, one)]
+    assert all(mask.shape == (40, 56) and mask.dtype == torch.bool for mask in masks)
+    assert torch.equal(masks[0], masks[2])
+    assert not torch.equal(masks[0], masks[1])
 
 
 def test_nothing_found(checkpoint: Path, photo: Photo) -> None:
