@@ -190,6 +190,8 @@ class Clicks:
     """Granularities in [0, 1] that a click may choose from, for methods that have them"""
     threshold: float = 0.75
     """Least cosine, for methods that answer by features"""
+    clicks: int = 3
+    """Clicks on each object, each a prompt of its own"""
     seed: int = 0
     """Of the places of the clicks"""
     clean: bool = False
@@ -204,9 +206,11 @@ class Clicks:
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.models.runs import load_run
 
+        if self.clicks < 1:
+            raise GsegError(f"--clicks is {self.clicks}: give at least 1")
         check_levels(self.ground_truth)
         run = load_run(self.load_config)
-        protocol = ClickProtocol(scales=self.scales, threshold=self.threshold, seed=self.seed, clean=self.clean)
+        protocol = ClickProtocol(self.scales, self.threshold, self.clicks, self.seed, self.clean)
         scores = {folder.name: score_clicks(run, folder, protocol) for folder in self.ground_truth}
         if not any(scores.values()):
             raise GsegError("No object of the ground truth is shown by both training and test views: names must match")

@@ -120,6 +120,51 @@ def test_rows_and_their_geometry_have_options_of_their_own(
     assert "--pipeline.model.sh-degree" not in row.options
 
 
+@pytest.mark.parametrize(("method", "row"), [("saga", "w/o both"), ("saga-v1", "full")])
+def test_rows_are_trained_and_clicked_at_several_levels(
+    small_scene: Path,
+    gaga_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    row: str,
+) -> None:
+    def train(settings: TrainSettings, output: Path, experiment: str) -> TrainedRun:
+        # `ns-train` in this process: starting one up takes longer than these few steps.
+        from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+        from nerfstudio.scripts.train import main
+
+        config = tyro.cli(
+            AnnotatedBaseConfigUnion,
+            args=settings.arguments(output, experiment),
+            config=(tyro.conf.FlagConversionOff,),
+        )
+        main(config)
+        return TrainedRun(settings.config_path(output, experiment), 1.0, 1.0)
+
+    monkeypatch.setattr(training, "ns_train", train)
+    options = ("--geometry", gaga_run, "--iterations", "40", "--clicks", "gt/part", "gt/object", "--output", tmp_path)
+    bench("ablation", method, "--scene", small_scene, "--rows", row, *options)
+    assert "part click IoU" in capsys.readouterr().out
+    [first, *_] = json.loads((tmp_path / f"ablation_{method}_small_masks.json").read_text())["tables"]
+    [scores] = next(entry for entry in first["rows"] if entry["name"] == row)["measured"]
+    assert {"click_iou_part", "click_near_object", "click_clean_iou_object"} <= scores.keys()
+    assert scores["click_ceiling_object"] > 50
+    stand_ins = list((tmp_path / "runs").rglob("*.npz"))
+    assert len(stand_ins) == (16 if method == "saga-v1" else 0)
+
+
+def test_clicks_on_a_run(small_scene: Path, gaga_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [small_scene / "gt/part", small_scene / "gt/object"]
+    bench("clicks", "--load-config", gaga_run, "--ground-truth", *folders, "--clicks", "1", "--clean", "--objects")
+    output = capsys.readouterr().out
+    for word in ("part", "object", "cleaned near"):
+        assert word in output
+    with pytest.raises(GsegError, match="have one name"):
+        bench("clicks", "--load-config", gaga_run, "--ground-truth", folders[0], folders[0])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
