@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -64,8 +64,6 @@ def train(method: str, scene: Path, masks: str, steps: int, seed: int, options: 
     name = method.replace("-", "_")
     config = copy.deepcopy(getattr(import_module(f"gseg_ns.method_configs.{name}"), name).config)
     config.data = scene
-    config.output_dir = Path(tempfile.mkdtemp())
-    config.set_timestamp()
     config.max_num_iterations = steps
     config.machine.seed = seed
     config.vis = "tensorboard"
@@ -80,13 +78,9 @@ def train(method: str, scene: Path, masks: str, steps: int, seed: int, options: 
     from nerfstudio.scripts.train import _set_random_seed
     from nerfstudio.utils import writer
 
-    _set_random_seed(seed)
-    trainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
     trace: list[tuple[float, float]] = []
-    step = trainer.train_iteration
 
-    def timed(number: int) -> Any:
+    def timed(step: Callable[[int], Any], number: int) -> Any:
         started = time.perf_counter(), time.process_time()
         result = step(number)
         if torch.cuda.is_available():
@@ -94,10 +88,16 @@ def train(method: str, scene: Path, masks: str, steps: int, seed: int, options: 
         trace.append((time.perf_counter() - started[0], time.process_time() - started[1]))
         return result
 
-    trainer.train_iteration = timed
-    trainer.train()
-    writer.EVENT_WRITERS.clear()  # Nerfstudio keeps them: the next run would write to this one's folder as well
-    shutil.rmtree(config.output_dir, ignore_errors=True)  # a checkpoint is some hundred megabytes
+    _set_random_seed(seed)
+    # A checkpoint is some hundred megabytes.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        config.output_dir = Path(folder)
+        config.set_timestamp()
+        trainer = config.setup(local_rank=0, world_size=1)
+        trainer.setup()
+        trainer.train_iteration = partial(timed, trainer.train_iteration)
+        trainer.train()
+        writer.EVENT_WRITERS.clear()  # Nerfstudio keeps them: the next run would write to this one's folder as well
     return Run(trainer.pipeline.model.eval(), trainer.pipeline.datamanager, trace)
 
 
@@ -132,7 +132,8 @@ class Speed:
     """Steps a second against Splatfacto alone on the same scene.
 
     The second half of a run, where every loss of either method is at work and images have their full size, is given
-    beside the whole run. Where other processes are busy, compare processor time ("CPU ratio").
+    beside the whole run. Ratios are Splatfacto's time over the method's: wall time ("ratio"), and processor time
+    ("CPU"), which is to be compared where other processes are busy.
     """
 
     scene: Path

@@ -8,6 +8,7 @@ With a run, also what the removal of an object leaves of the rest.
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import sys
@@ -67,7 +68,7 @@ def report(name: str, milliseconds: float, bound: float | None = None) -> None:
     print(f"{name:48}{milliseconds:10.1f}{'' if bound is None else bound:>10}", flush=True)
 
 
-def in_browser(load_config: Path, data: Path, clicks: int) -> tuple[int, list[float], list[float]]:
+def in_browser(load_config: Path, data: Path, truth_dir: str, clicks: int) -> tuple[int, list[float], list[float]]:
     """Clicks on an object in Chromium, at the run's own number of Gaussians.
 
     Returns:
@@ -79,7 +80,7 @@ def in_browser(load_config: Path, data: Path, clicks: int) -> tuple[int, list[fl
 
     times, selections = [], []
     with driver.browsing(load_config) as running:
-        camera, truth = driver.find_view(running, data)
+        camera, truth = driver.find_view(running, data, truth_dir)
         first, _ = driver.two_objects(truth)
         running.look(camera)
         spot = driver.interior(truth == first)
@@ -101,21 +102,22 @@ def in_browser(load_config: Path, data: Path, clicks: int) -> tuple[int, list[fl
     return count, times, selections
 
 
-def removal(load_config: Path, data: Path) -> list[float]:
+def removal(load_config: Path, truth_dir: Path) -> tuple[list[float], int]:
     """What is left of the scene when an object is removed.
 
     Each object of the ground truth is removed as the group that most of its test pixels show.
 
     Returns:
-        PSNR of each object and test view against the untouched render, outside of the object's ground-truth mask.
+        PSNR of each object and test view against the untouched render, outside of the object's ground-truth mask; and
+        the number of views where nothing changed there, which have none.
     """
     run = load_run(load_config)
     groups = run.model.gaussian_groups()
     views = {stem: camera for stem, camera, _ in run.views("test")}
-    truth = {stem: read_label_map(data / "gt" / "object" / f"{stem}.png").long() for stem in views}
+    truth = {stem: read_label_map(truth_dir / f"{stem}.png").long() for stem in views}
     plain = {stem: run.model.get_outputs_for_camera(camera)["rgb"] for stem, camera in views.items()}
     labels = {stem: run.model.label_image(camera).cpu() for stem, camera in views.items()}
-    quality = []
+    quality, unchanged = [], 0
     for name in sorted({int(name) for image in truth.values() for name in image.unique()} - {0}):
         shown = torch.cat([labels[stem][truth[stem] == name] for stem in views])
         group = int(torch.bincount(shown[shown > 0], minlength=1).argmax())
@@ -125,8 +127,12 @@ def removal(load_config: Path, data: Path) -> list[float]:
         for stem, camera in views.items():
             if bool((truth[stem] == name).any()):
                 change = model.get_outputs_for_camera(camera)["rgb"] - plain[stem]
-                quality.append(float(-10 * torch.log10(change[truth[stem] != name].square().mean())))
-    return quality
+                error = float(change[truth[stem] != name].square().mean())
+                if error > 0:
+                    quality.append(-10 * math.log10(error))
+                else:
+                    unchanged += 1
+    return quality, unchanged
 
 
 @dataclass
@@ -136,7 +142,9 @@ class Benchmark:
     load_config: Path | None = None
     """config.yml of a trained run to click in, in a real browser; needs chromium and playwright"""
     scene: Path | None = None
-    """Its scene, with ground truth in gt/object"""
+    """Its scene"""
+    ground_truth: str = "gt/object"
+    """Folder of label maps within the scene: what is clicked on and removed"""
     clicks: int = 9
     """Clicks in the browser"""
 
@@ -191,10 +199,14 @@ class Benchmark:
         if self.load_config is not None:
             if self.scene is None:
                 raise GsegError("--load-config needs --scene, whose ground truth says where to click")
-            quality = removal(self.load_config, self.scene)
+            quality, unchanged = removal(self.load_config, self.scene / self.ground_truth)
             print(f"removal of an object: PSNR of the rest, over {len(quality)} views of objects", flush=True)
-            print(f"{'':4}{'mean and least, dB (at least 35)':44}{statistics.mean(quality):10.1f}{min(quality):10.1f}")
-            count, times, selections = in_browser(self.load_config, self.scene, self.clicks)
+            if unchanged:
+                print(f"{'':4}without {unchanged} views whose rest did not change at all")
+            if quality:
+                values = f"{statistics.mean(quality):10.1f}{min(quality):10.1f}"
+                print(f"{'':4}{'mean and least, dB (at least 35)':44}{values}")
+            count, times, selections = in_browser(self.load_config, self.scene, self.ground_truth, self.clicks)
             print(f"in the browser, {count:,} Gaussians, median of {len(times)} clicks", flush=True)
             report("click to highlighted frame", statistics.median(times), 1000)
             report("of which prompt to selection", statistics.median(selections), 20)

@@ -220,17 +220,17 @@ def two_objects(truth: np.ndarray) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def ground_truth(scene: Path, image: Path) -> np.ndarray:
+def ground_truth(scene: Path, image: Path, folder: str = "gt/object") -> np.ndarray:
     """The objects that a photograph shows, int64 [H, W]."""
-    return np.asarray(Image.open(scene / "gt" / "object" / f"{image.stem}.png")).astype(np.int64)
+    return np.asarray(Image.open(scene / folder / f"{image.stem}.png")).astype(np.int64)
 
 
-def find_view(running: Running, scene: Path) -> tuple[Any, np.ndarray]:
+def find_view(running: Running, scene: Path, folder: str = "gt/object") -> tuple[Any, np.ndarray]:
     """The held-out view whose two largest objects are largest, and its ground truth."""
     dataset = running.viewer.pipeline.datamanager.eval_dataset
     best: tuple[int, Any, np.ndarray] | None = None
     for view, path in enumerate(dataset.image_filenames):
-        truth = ground_truth(scene, path)
+        truth = ground_truth(scene, path, folder)
         size = int(np.sort(np.bincount(truth.ravel())[1:])[-2])
         if best is None or size > best[0]:
             best = size, dataset.cameras[view : view + 1], truth
