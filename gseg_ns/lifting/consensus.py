@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import OptionError
 from gseg_ns.rendering import vote
 
 NEIGHBOURS = 10
@@ -82,10 +82,10 @@ class ConsensusOptions:
 
     def __post_init__(self) -> None:
         if self.regions < 1:
-            raise GsegError(f"regions is {self.regions}: give a number of at least 1")
+            raise OptionError(f"regions is {self.regions}: give a number of at least 1")
         for name in ("same_region", "join_neighbours", "join_distant", "support", "mask_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise GsegError(f"{name} is {getattr(self, name)}: give a ratio between 0 and 1")
+                raise OptionError(f"{name} is {getattr(self, name)}: give a ratio between 0 and 1")
 
 
 class ViewLabels(NamedTuple):
