@@ -24,6 +24,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
+from gseg_ns.lifting.likeness import ONE_THING
 from gseg_ns.rendering import Camera, composite
 from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.selection.prompts import pixel_index, select
@@ -38,7 +39,7 @@ class ClickProtocol:
 
     scales: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Granularities that a click may choose from, for methods that have them"""
-    threshold: float = 0.75
+    threshold: float = ONE_THING
     """Least cosine, for methods that answer by features"""
     clicks: int = 3
     """Clicks on each object"""

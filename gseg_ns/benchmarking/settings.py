@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gseg_ns.lifting.likeness import ONE_THING
+
 Method = Literal["gaga", "saga", "saga-v1", "unified-lift", "gradiseg"]
 
 
@@ -35,7 +37,7 @@ class PromptableSettings:
     """Of the run"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
-    threshold: float = 0.75
+    threshold: float = ONE_THING
     """Least cosine, for methods that answer by features"""
     train_options: str = ""
     """Further options of ns-train, in one string"""

@@ -12,6 +12,7 @@ import tyro
 
 from gseg_ns.benchmarking.settings import Method, PromptableSettings
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.likeness import ONE_THING
 
 if TYPE_CHECKING:
     from gseg_ns.benchmarking.quality import Runner
@@ -188,7 +189,7 @@ class Clicks:
     """Folders of label maps of training and test views, one a level: parts, objects, groups"""
     scales: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Granularities in [0, 1] that a click may choose from, for methods that have them"""
-    threshold: float = 0.75
+    threshold: float = ONE_THING
     """Least cosine, for methods that answer by features"""
     clicks: int = 3
     """Clicks on each object, each a prompt of its own"""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.likeness import ONE_THING
 from gseg_ns.lifting.text import CLIP, VoteOptions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Select:
     """How masks vote on --text"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
-    threshold: float = 0.75
+    threshold: float = ONE_THING
     """Least cosine with what was marked, for methods that answer by features"""
     largest: bool = False
     """Keep the largest connected piece alone: what no mask ever showed, hidden background for one, may be taken for

@@ -12,9 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.lifting.affinity import gated
-
-ONE_THING = 0.75
-"""Cosine with the mean of all from which a Gaussian is like the others: what training asks of pixels of one mask."""
+from gseg_ns.lifting.likeness import ONE_THING
 
 _ROWS = 1 << 15
 """Gaussians at a time where all are compared with all centres."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gseg_ns.lifting.likeness import ONE_THING
 from gseg_ns.selection.prompts import Prompt, groups_of, queries, select
 from gseg_ns.selection.prompts_sam import mask_queries
 
@@ -22,7 +23,7 @@ def select_by_marks(
     camera: Cameras,
     prompt: Prompt,
     scale: float | None = None,
-    threshold: float = 0.75,
+    threshold: float = ONE_THING,
     mask_by_sam: bool = False,
 ) -> Tensor:
     """Select what a prompt means.

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.likeness import ONE_THING
 from gseg_ns.lifting.similarity import similarity
 
 _OPAQUE = 0.5
@@ -167,7 +168,7 @@ def select(
     positive: Tensor,
     negative: Tensor | None = None,
     gate: Tensor | None = None,
-    threshold: float | None = 0.75,
+    threshold: float | None = ONE_THING,
 ) -> tuple[Tensor, Tensor]:
     """Gaussians that are more like the positive queries than like the negative ones, and like them at all.
 
@@ -176,7 +177,7 @@ def select(
         positive: [P, D].
         negative: [Q, D] or None.
         gate: [D] or None.
-        threshold: smallest cosine, in [-1, 1]; 0.75 in v2's experiments. None: `adaptive_threshold`.
+        threshold: smallest cosine, in [-1, 1]. None: `adaptive_threshold`.
 
     Returns:
         bool [N], and the positive score [N].

@@ -22,6 +22,7 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Edited, Operation
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.likeness import ONE_THING
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.isolated import write_run
 from gseg_ns.models.prompting import select_by_marks
@@ -89,7 +90,7 @@ class SegmentController:
         """
         self.model = model
         self.scale = model.default_scale
-        self.threshold = 0.75
+        self.threshold = ONE_THING
         self._lock: AbstractContextManager[Any] = lock if lock is not None else threading.Lock()
         self._session = Session(model.splats())
         self._seen = self._version()
