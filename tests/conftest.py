@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from ball_room import write_ball_room
+
 # One thread each: the suite shares its machine, and torch's spinning workers make every small test slower.
 torch.set_num_threads(1)
 
@@ -26,6 +28,12 @@ def scenes() -> Path:
     if not folder.is_dir():
         pytest.skip("the development scenes are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ball_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Balls on a floor, see `ball_room` in `support`. Copy it before changing it."""
+    return write_ball_room(tmp_path_factory.mktemp("scenes") / "ball_room")
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from gseg_ns.demo.cameras import make_cameras
+from gseg_ns.demo.layout import make_layout
+from gseg_ns.demo.render import Renderer
 from gseg_ns.evaluation.consistency import multi_view_consistency
 
 K = torch.tensor([[20.0, 0, 10], [0, 20.0, 8], [0, 0, 1]])
@@ -56,18 +56,17 @@ def test_bad_input() -> None:
         multi_view_consistency([ids], [depth[:3]], pose[None], K[None])
 
 
-def test_ground_truth_of_a_rendered_scene_is_consistent_and_shuffled_masks_are_not(scenes: Path) -> None:
-    scene = scenes / "dev_tiny"
-    meta = json.loads((scene / "transforms.json").read_text())
-    frames = meta["frames"][::4]
-    stems = [Path(f["file_path"]).stem for f in frames]
-    pose = torch.tensor([f["transform_matrix"] for f in frames], dtype=torch.float64)
+def test_ground_truth_of_a_rendered_scene_is_consistent_and_shuffled_ids_are_not() -> None:
+    layout = make_layout(6, 3)
+    cameras = make_cameras(layout, 8, 64, 48)
+    renderer = Renderer(layout, samples=1, light_rays=1, bounce_rays=1)
+    views = [renderer.render(cameras, index) for index in range(8)]
+    pose = torch.from_numpy(cameras.camera_to_worlds).double()
     pose[:, :, 1:3] *= -1  # OpenGL to OpenCV axes
-    intrinsics = torch.tensor([[meta["fl_x"], 0, meta["cx"]], [0, meta["fl_y"], meta["cy"]], [0, 0, 1]])
-    read = lambda folder: [np.asarray(Image.open(scene / folder / f"{s}.png")).astype(np.int64) for s in stems]  # noqa: E731
-    depths = [d / 1000 for d in read("depth")]
-    cameras = torch.linalg.inv(pose), intrinsics.expand(len(frames), 3, 3)
-    truth = multi_view_consistency(read("gt/instance"), depths, *cameras, max_pixels=1500)
-    assert truth.agreement > 97
-    shuffled = multi_view_consistency(read("sam_clean/labels/object"), depths, *cameras, max_pixels=1500)
-    assert shuffled.agreement < 40
+    intrinsics = torch.tensor([[cameras.focal, 0, 32], [0, cameras.focal, 24], [0, 0, 1]])
+    known = [view.depth for view in views], torch.linalg.inv(pose), intrinsics.expand(8, 3, 3)
+    ids = [renderer.instance_of[view.parts] for view in views]
+    assert multi_view_consistency(ids, *known).agreement > 93
+    rng = np.random.default_rng(0)
+    shuffled = [rng.permutation(int(renderer.instance_of.max()) + 1)[labels] + 1 for labels in ids]
+    assert multi_view_consistency(shuffled, *known).agreement < 40

@@ -208,13 +208,13 @@ def test_masks_of_shrunk_photographs(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_ten_times(tmp_path: Path, scenes: Path) -> None:
+def test_killed_ten_times(tmp_path: Path, ball_room: Path) -> None:
     """SIGKILL at random moments; the folder in the end is that of an undisturbed run."""
     root = tmp_path / "scene"
     (root / "images").mkdir(parents=True)
-    for path in sorted((scenes / "fox" / "images").iterdir())[:10]:
+    for path in sorted((ball_room / "images").iterdir())[:10]:
         with Image.open(path) as image:
-            image.resize((90, 160)).save(root / "images" / path.name)
+            image.resize((128, 96)).save(root / "images" / path.name)
     images = scene_images(root)
     config = ClassicalConfig()
     undisturbed = Job(config, tmp_path / "undisturbed")
@@ -239,7 +239,7 @@ def test_killed_ten_times(tmp_path: Path, scenes: Path) -> None:
             if not path.name.startswith("."):
                 read_mask_set(path)  # never half a file
         progress.append(len(contents(job.output)))
-    (job.output / ".0001.999999.tmp.json").write_text("[{")  # as a kill between opening and renaming leaves it
+    (job.output / ".frame_00001.999999.tmp.json").write_text("[{")  # as a kill between opening and renaming leaves it
     run_all(job, images)
     sweep(job, images, finished=True)
     assert contents(job.output) == contents(undisturbed.output)

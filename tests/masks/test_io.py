@@ -164,8 +164,9 @@ def test_load_either_kind(tmp_path: Path, mask_set: MaskSet) -> None:
     assert (masks.height, masks.width) == (12, 16)
 
 
-def test_development_scene(scenes: Path) -> None:
-    masks = read_mask_set(scenes / "dev_tiny" / "sam_mild" / "amg" / "frame_00000.json")
-    stated = json.loads((scenes / "dev_tiny" / "sam_mild" / "amg" / "frame_00000.json").read_text())
+def test_masks_of_a_scene(small_scene: Path) -> None:
+    masks = read_mask_set(small_scene / "masks" / "frame_00000.json")
+    stated = json.loads((small_scene / "masks" / "frame_00000.json").read_text())
+    assert len(masks) > 5
     assert masks.areas.tolist() == [record["area"] for record in stated]
     assert masks.bboxes.tolist() == [record["bbox"] for record in stated]

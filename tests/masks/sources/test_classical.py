@@ -91,13 +91,13 @@ def test_wrong_options() -> None:
         ClassicalConfig(work_side=3).setup("cpu")
 
 
-def test_objects_of_the_development_scene(scenes: Path) -> None:
-    """Feedback, not a goal: 0.7 and more of an object is in one of its masks, on average."""
+def test_objects_of_a_scene(ball_room: Path) -> None:
+    """Feedback, not a goal: shaded balls, of which the light side is much like the floor."""
     source = ClassicalConfig().setup("cpu")
     ious = []
-    for name in ("frame_00000", "frame_00020"):
-        pixels = read_image(scenes / "dev_tiny" / "images" / f"{name}.png")
-        truth = read_label_map(scenes / "dev_tiny" / "gt" / "object" / f"{name}.png")
+    for name in ("frame_00000", "frame_00008"):
+        pixels = read_image(ball_room / "images" / f"{name}.png")
+        truth = read_label_map(ball_room / "gt" / "object" / f"{name}.png")
         masks = source.generate(Photo(PurePosixPath(name), pixels), embed=False).masks.decode()
         ious += [best_iou(masks, truth == i) for i in truth.unique().tolist() if i and (truth == i).sum() > 60]
     assert np.mean(ious) > 0.6
