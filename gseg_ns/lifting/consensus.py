@@ -14,7 +14,8 @@ decision and the answer depends on the order of the views. Here all evidence is 
    mask. Only the border counts, since a segmenter cuts a large surface (a floor between chair legs) into pieces that
    seldom share a mask as a whole, though neighbouring places on it nearly always do. What occlusion keeps apart may
    then merge over a distance; it takes less agreement, since no ragged border of masks is in between.
-4. A group that hardly ever has a mask of its own in the views that see it is a fragment left by errors, and is dropped.
+4. A group that hardly ever has a mask of its own in the views that see it, or that most of them show as the lesser part
+   of another group's mask, is a fragment left by errors, and is dropped.
 
 The view consensus is in the spirit of MaskClustering (Yan et al., CVPR 2024), moved from masks to pieces of the scene,
 which merged and split masks do not confuse; regions by agreement of masks follow SAI3D (Yin et al., CVPR 2024).
@@ -76,14 +77,16 @@ class ConsensusOptions:
     join_distant: float = 0.5
     """Groups, with a common border or not, merge from this affinity of the whole on."""
     support: float = 0.2
-    """A group is kept if it has a mask of its own (IoU above 0.5) in this part of the views that see it."""
+    """A group is kept if it has a mask of its own (IoU above 0.5) in this part of the views that see it,"""
+    foremost: float = 0.5
+    """and if in this part of them the mask that shows most of it shows less of every other group."""
     mask_share: float = 0.5
     """A mask belongs to the group that gives this part of its contributions; else it trains nothing."""
 
     def __post_init__(self) -> None:
         if self.regions < 1:
             raise OptionError(f"regions is {self.regions}: give a number of at least 1")
-        for name in ("same_region", "join_neighbours", "join_distant", "support", "mask_share"):
+        for name in ("same_region", "join_neighbours", "join_distant", "support", "foremost", "mask_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is {getattr(self, name)}: give a ratio between 0 and 1")
 
@@ -332,14 +335,15 @@ def merge(same: np.ndarray, both: np.ndarray, threshold: float, evidence: float 
 
 
 def _supported(groups: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
-    """Drop groups that hardly ever have a mask of their own, and number the others 1..G by falling size."""
+    """Drop groups without masks of their own, and number the others 1..G by falling size."""
     count = int(groups.max())
     tables = [_shares(view, groups, count)[:, 1:] for view in views]
     total = torch.stack([table.sum(dim=1) for table in tables])  # [V, G + 1]
     best = torch.stack([_best_iou(table) for table in tables])
+    foremost = torch.stack([_is_foremost(table) for table in tables])
     sees = (total > 0) & (total >= SEEN * total.max(dim=0).values)
     seen, own = sees.sum(dim=0), (sees & (best > 0.5)).sum(dim=0)
-    kept = (own >= options.support * seen) & (own > 0)
+    kept = (own >= options.support * seen) & (own > 0) & ((sees & foremost).sum(dim=0) >= options.foremost * seen)
     kept[0] = False
     size = torch.bincount(groups, minlength=count + 1)
     order = torch.argsort(torch.where(kept, size, -1), descending=True, stable=True)
@@ -354,3 +358,10 @@ def _best_iou(table: Tensor) -> Tensor:
         return torch.zeros(len(table))
     union = table.sum(dim=0)[None] + table.sum(dim=1, keepdim=True) - table
     return (table / union.clamp_min(1e-6)).max(dim=1).values
+
+
+def _is_foremost(table: Tensor) -> Tensor:
+    """Whether the mask that has most of a group has less of every other, by contributions [G + 1, L]: bool [G + 1]."""
+    if table.shape[1] == 0:
+        return torch.zeros(len(table), dtype=torch.bool)
+    return table.argmax(dim=0)[table.argmax(dim=1)] == torch.arange(len(table))

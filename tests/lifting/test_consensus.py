@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.consensus import ConsensusOptions, ViewLabels, find_groups, group_lookup, merge, view_labels
+from gseg_ns.lifting.consensus import (
+    ConsensusOptions,
+    ViewLabels,
+    _supported,
+    find_groups,
+    group_lookup,
+    merge,
+    view_labels,
+)
 from gseg_ns.rendering import project
 
 OBJECTS = 4
@@ -188,3 +196,13 @@ def test_no_masks_at_all_give_no_groups() -> None:
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(GsegError):
         ConsensusOptions(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("own_masks", [1, 2, 3])
+def test_a_group_that_is_mostly_part_of_another_is_a_fragment(own_masks: int) -> None:
+    groups = torch.tensor([1] * 10 + [2] * 4)
+    whole, apart = torch.ones(14, dtype=torch.int32), groups.int()
+    asked = [ViewLabels(apart if view < own_masks else whole, torch.ones(14)) for view in range(5)]
+    kept = _supported(groups, asked, ConsensusOptions(support=0.2))
+    assert kept.tolist() == [1] * 10 + ([2] * 4 if own_masks > 2 else [0] * 4)
+    assert _supported(groups, asked, ConsensusOptions(support=0.2, foremost=0)).tolist() == groups.tolist()
