@@ -171,7 +171,7 @@ def test_codes_that_share_their_masks_are_one_answer(make_trainer: MakeTrainer) 
     for _ in range(3):
         model._note_joint(features[decoded], halves)
     assert model.decode(features)[[3, 5, 7]].tolist() == [4, 4, 8]
-    for _ in range(4):  # more views that have a mask for each
+    for _ in range(8):  # more views that have a mask for each
         model._note_joint(features[decoded], decoded)
     assert model.decode(features).tolist() == list(range(1, 17))
     plain = make_trainer("unified-lift", num_codes=16, join_codes=None).pipeline.model
