@@ -22,15 +22,6 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def scenes() -> Path:
-    """The optional folder of development scenes, beside the checkout."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "scenes"
-    if not folder.is_dir():
-        pytest.skip("the development scenes are not on this machine")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def ball_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Balls on a floor, see `ball_room` in `support`. Copy it before changing it."""
     return write_ball_room(tmp_path_factory.mktemp("scenes") / "ball_room")

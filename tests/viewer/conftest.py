@@ -28,7 +28,6 @@ def build_run(scene: Path, folder: Path, method: str = "gaga") -> Path:
     config = copy.deepcopy({"gaga": gaga, "saga": saga}[method].config)
     config.data = scene
     config.pipeline.datamanager.data = scene
-    config.pipeline.datamanager.masks_dir = Path("sam_mild/labels/object")
     config.output_dir, config.experiment_name, config.timestamp = folder, "viewer", "run"
     if method == "saga":
         config.pipeline.model.default_scale = 0.1
@@ -78,12 +77,12 @@ def set_affinities(model: Any, groups: torch.Tensor) -> None:
 
 
 @pytest.fixture(scope="session")
-def constructed_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of a run of `gaga` on dev_tiny, 20 000 Gaussians with the right groups."""
-    return build_run(scenes / "dev_tiny", tmp_path_factory.mktemp("constructed"))
+def constructed_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `gaga` on the balls, 13 000 Gaussians with the right groups."""
+    return build_run(ball_room, tmp_path_factory.mktemp("constructed"))
 
 
 @pytest.fixture(scope="session")
-def constructed_saga_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of a run of `saga` on dev_tiny, 20 000 Gaussians with the right features."""
-    return build_run(scenes / "dev_tiny", tmp_path_factory.mktemp("constructed"), "saga")
+def constructed_saga_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `saga` on the balls, 13 000 Gaussians with the right features."""
+    return build_run(ball_room, tmp_path_factory.mktemp("constructed"), "saga")

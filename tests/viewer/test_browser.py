@@ -25,6 +25,7 @@ from browser_driver import (
 )
 from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.models.runs import load_run
+from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
 
 pytestmark = [
@@ -32,6 +33,18 @@ pytestmark = [
     # In CI a missing browser is a failure.
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine"),
 ]
+
+
+class Predictor:
+    """A SAM whose masks are discs around the points."""
+
+    def set_image(self, picture: np.ndarray) -> None:
+        self.shape = picture.shape[:2]
+
+    def predict(self, points: np.ndarray, labels: np.ndarray, multimask_output: bool) -> tuple[Any, ...]:
+        y, x = np.mgrid[: self.shape[0], : self.shape[1]]
+        near = [np.hypot(x - px, y - py) < 0.05 * self.shape[0] for px, py in points]
+        return np.any(near, axis=0)[None], np.ones(1), None
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +61,8 @@ def running(constructed_run: Path, browser: Any) -> Iterator[Running]:
         (constructed_run.parent / name).unlink(missing_ok=True)
 
 
-def test_click_refine_and_undo(running: Running, scenes: Path) -> None:
-    camera, truth = find_view(running, scenes / "dev_tiny")
+def test_click_refine_and_undo(running: Running, ball_room: Path) -> None:
+    camera, truth = find_view(running, ball_room)
     first, second = two_objects(truth)
     running.look(camera)
     box = running.picture()
@@ -98,15 +111,15 @@ def test_click_refine_and_undo(running: Running, scenes: Path) -> None:
     assert torch.equal(running.controller.selected, selected)
 
 
-def test_two_browsers_share_a_session(running: Running, browser: Any, scenes: Path) -> None:
+def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room: Path) -> None:
     """Each clicks in its own view; both show what is selected."""
     dataset = running.viewer.pipeline.datamanager.eval_dataset
-    camera, truth = find_view(running, scenes / "dev_tiny")
+    camera, truth = find_view(running, ball_room)
     first, second = two_objects(truth)
     other_view, other_truth = next(
         (dataset.cameras[view : view + 1], labels)
         for view, path in enumerate(dataset.image_filenames)
-        if (labels := ground_truth(scenes / "dev_tiny", path)).shape == truth.shape
+        if (labels := ground_truth(ball_room, path)).shape == truth.shape
         and not np.array_equal(labels, truth)
         and (labels == second).sum() > 500
     )
@@ -144,10 +157,10 @@ def test_two_browsers_share_a_session(running: Running, browser: Any, scenes: Pa
     assert torch.equal(running.controller.selected, both)
 
 
-def test_isolate_export_and_reload(running: Running, scenes: Path, tmp_path: Path) -> None:
+def test_isolate_export_and_reload(running: Running, ball_room: Path, tmp_path: Path) -> None:
     from plyfile import PlyData
 
-    camera, truth = find_view(running, scenes / "dev_tiny")
+    camera, truth = find_view(running, ball_room)
     first, _ = two_objects(truth)
     running.look(camera)
     running.press("None")
@@ -179,11 +192,13 @@ def test_isolate_export_and_reload(running: Running, scenes: Path, tmp_path: Pat
     # a name for a group, kept on disk at once
     running.press("Segment everything")
     running.wait(lambda: "groups" in running.panel._status.content, "the groups")
-    running.fill("Group name", "largest thing")
+    name = "{largest} <thing>"
+    running.fill("Group name", name)
     running.press("Rename group")
     running.wait((running.config.parent / GROUP_NAMES_FILE).exists, "the name on disk")
-    running.wait(lambda: "largest thing" in str(running.panel._group.value), "the name in the list")
-    assert running.controller.groups()[0].name == "largest thing"
+    running.wait(lambda: name in str(running.panel._group.value), "the name in the list")
+    assert running.controller.groups()[0].name == name
+    running.page.get_by_text(f"{running.controller.groups()[0].id} {name} (").first.wait_for()
 
     # a reload keeps the session
     summary = running.controller.summary()
@@ -200,7 +215,7 @@ def test_scale_threshold_and_text(
     constructed_saga_run: Path,
     constructed_run: Path,
     browser: Any,
-    scenes: Path,
+    ball_room: Path,
     tiny_clip: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -210,7 +225,7 @@ def test_scale_threshold_and_text(
     loaded: list[str] = []
     monkeypatch.setattr(ClipEncoder, "load", lambda name, device: (loaded.append(name), tiny_clip)[1])
     with browsing(constructed_saga_run, browser) as running:
-        camera, truth = find_view(running, scenes / "dev_tiny")
+        camera, truth = find_view(running, ball_room)
         first, second = two_objects(truth)
         running.look(camera)
         running.click("Click +", camera, *interior(truth == first))
@@ -246,6 +261,22 @@ def test_scale_threshold_and_text(
         running.press("Find by text")
         running.wait(lambda: "“a mug”" in running.panel._status.content, "the text", 300)
         assert loaded == ["tiny"]
+        running.press("None")
+        running.click("Click +", camera, *interior(truth == first))
+        assert torch.equal(running.controller.selected, selected)
+
+        # SAM answers: all points on a view are one prompt, and the mode says how it meets what is there
+        monkeypatch.setattr(prompts_sam, "load_predictor", lambda path, device: Predictor())
+        running.fill("SAM", "sam.pth")
+        for tool, points in (("Click +", 1), ("Click +", 2)):
+            at = interior(truth == (first, second)[points - 1])
+            running.press(tool)
+            running.page.wait_for_timeout(500)
+            running.page.mouse.click(*running.canvas(camera, *at))
+            said = f"SAM, {points} point"
+            running.wait(lambda said=said: said in running.panel._status.content, said)
+        assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
+        running.fill("SAM", "")
         running.press("None")
         running.click("Click +", camera, *interior(truth == first))
         assert torch.equal(running.controller.selected, selected)
