@@ -83,13 +83,12 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     masks most of whose pixels decode to it. The one-to-one mapping hands codes to fragments and slivers too; these
     never win a mask, but come out on top where features mix at a border (13 of them, beside 15 objects, in the small
     scene). 0: every code is an answer, as in the paper."""
-    join_codes: float | None = 0.3
+    join_codes: float | None = 0.5
     """Codes are one object if the masks say so: where both show in a view, at least this part of the pixels of the
     smaller has to lie in views that have both in one mask. A large object (a floor) that no view shows whole may win
-    several codes, one in each of its parts, which no term of the losses brings together again. Codes of two objects
-    hardly ever lie in one mask (5 % at most in the medium room), those of one object's parts in 40 to 80 %: not always,
-    since segmenters cut large things into pieces. Pairs that were met in less than `min_pixels` drawn pixels stay
-    apart. None: every code is an object of its own, as in the paper."""
+    several codes, one in each of its parts, which no term of the losses brings together again. Less than a half joins
+    more of what segmenters cut into pieces, and here and there an object to what is behind it. Pairs that were met in
+    less than `min_pixels` drawn pixels stay apart. None: every code is an object of its own, as in the paper."""
     train_unlabelled: bool = False
     """Train pixels without a mask as one more mask, as the official code does, instead of leaving them out."""
     grouping: Literal["codebook", "hdbscan"] = "codebook"
