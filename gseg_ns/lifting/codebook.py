@@ -11,6 +11,9 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.contrastive import cluster
 
+SHOWN = 0.1
+"""Part of a mask that a code has to hold before a view shows it."""
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -103,13 +106,16 @@ def shared_masks(decoded: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor
         codes: pseudo labels of the pixels from `assign`, [P]: one code a mask.
 
     Returns:
-        present [C], the codes that pixels decode to; and two symmetric tables [C, C] with zeros on their diagonal, the
+        present [C], the codes that hold at least a tenth of the mask that most of their pixels are in (a few stray
+        pixels say nothing of where a code belongs); and two symmetric tables [C, C] with zeros on their diagonal, the
         pixels of the smaller code of each pair: where both codes have most of their pixels in one mask, and everywhere.
     """
     present, row = decoded.unique(return_inverse=True)
     masks, column = codes.unique(return_inverse=True)
     table = torch.bincount(row * len(masks) + column, minlength=len(present) * len(masks)).view(len(present), -1)
     pixels, home = table.sum(dim=1), table.argmax(dim=1)
+    shown = table.amax(dim=1) >= SHOWN * table.sum(dim=0)[home]
+    present, pixels, home = present[shown], pixels[shown], home[shown]
     smaller = torch.minimum(pixels[:, None], pixels[None]).fill_diagonal_(0)
     return present, torch.where(home[:, None] == home[None], smaller, 0), smaller
 

@@ -126,3 +126,10 @@ def test_codes_in_one_mask_are_told_from_codes_beside_each_other() -> None:
     order = torch.randperm(len(decoded), generator=torch.Generator().manual_seed(0))
     for one, other in zip(shared_masks(decoded[order], codes[order]), (present, joint, beside), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_few_stray_pixels_say_nothing_of_where_a_code_belongs() -> None:
+    decoded = torch.tensor([4] * 28 + [7] * 2)
+    present, joint, beside = shared_masks(decoded, torch.full((30,), 4))
+    assert present.tolist() == [4]
+    assert joint.sum() == beside.sum() == 0
