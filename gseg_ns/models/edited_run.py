@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from gseg_ns.editing.edit_list import EDITS_FILE, load_edits
 from gseg_ns.editing.operations import Operation, evaluate
 from gseg_ns.errors import GsegError
+from gseg_ns.files import slug
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.edited import with_gaussians
 from gseg_ns.models.runs import Run, load_run
@@ -181,7 +181,7 @@ def take_object(source: str, folder: Path) -> Path:
         run = load_run(Path(config).expanduser())
     edited = EditedRun(run, saved_edits(run))
     splats = edited.scene.splats.subset(edited.object(name.strip())).to("cpu")
-    about = "-".join(re.findall(r"\w+", f"{run.config.experiment_name} {name}"))[:80]
+    about = slug(f"{run.config.experiment_name} {name}")
     path = folder / SWAPPED / f"{about}-{_digest(splats)}.ply"
     write_ply(path, splats)
     return path.absolute()
