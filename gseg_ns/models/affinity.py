@@ -77,9 +77,8 @@ class AffinityModel(SegmentationModel):
         if not self.finished and self.smoothing > 1:
             features = self.gauss_params["affinity"].data
             neighbours = nearest_neighbours(self.means, self.smoothing)
-            if len(self.kept_neighbours) == len(
-                neighbours
-            ):  # no flags: an older checkpoint, or a part written as a run
+            # An older checkpoint and a part written as a run have no flags.
+            if len(self.kept_neighbours) == len(neighbours):
                 neighbours = without_parted(neighbours, self.kept_neighbours)
             features.copy_(smooth(features, neighbours))
         self.finished.fill_(True)

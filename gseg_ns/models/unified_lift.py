@@ -321,6 +321,11 @@ class UnifiedLiftModel(SegmentationModel):
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
+        """Load a checkpoint; older ones have no evidence of which codes are one object."""
+        none = {name: torch.zeros_like(getattr(self, name)) for name in ("code_joint", "code_beside")}
+        super().load_state_dict({**none, **dict}, **kwargs)
+
     def resize_for(self, state: dict[str, Tensor]) -> None:
         """Refuse a checkpoint with another number of codes: its ids would mean something else."""
         super().resize_for(state)

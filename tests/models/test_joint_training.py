@@ -181,6 +181,15 @@ def test_codes_that_share_their_masks_are_one_answer(make_trainer: MakeTrainer) 
     assert plain.decode(features).tolist() == list(range(1, 17))
 
 
+def test_a_checkpoint_without_evidence_of_joint_codes_loads(make_trainer: MakeTrainer) -> None:
+    model = make_trainer("unified-lift", num_codes=16).pipeline.model
+    state = {name: value for name, value in model.state_dict().items() if name not in ("code_joint", "code_beside")}
+    model.code_joint.fill_(9.0)
+    model.load_state_dict(state)
+    assert model.code_joint.abs().sum() == 0
+    assert model.code_answers().tolist() == list(range(16))
+
+
 def test_hdbscan_names_the_objects(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("unified-lift", grouping="hdbscan", hdbscan_min_size=10, steps=10)
     trainer.train()
