@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gseg_ns.errors import GsegError
-from gseg_ns.rendering import rasterize_to_pixels
+from gseg_ns.rendering import composite
 
 _MAX_QUANTILES = 1000
 
@@ -29,19 +29,9 @@ def expected_depth(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
     Returns:
         depth [H, W] along the camera's z (0 where nothing was hit), and alpha [H, W] in 0..1.
     """
-    colours, alphas = rasterize_to_pixels(
-        meta["means2d"].detach(),
-        meta["conics"].detach(),
-        meta["depths"].detach()[..., None],
-        meta["opacities"].detach(),
-        meta["width"],
-        meta["height"],
-        meta["tile_size"],
-        meta["isect_offsets"],
-        meta["flatten_ids"],
-    )
-    alpha = alphas[0, ..., 0]
-    return torch.where(alpha > 0, colours[0, ..., 0] / alpha.clamp_min(1e-10), 0.0), alpha
+    depths = meta["depths"][0].detach()
+    total, alpha = composite(meta, torch.stack([depths, torch.ones_like(depths)], dim=-1)).unbind(dim=-1)
+    return torch.where(alpha > 0, total / alpha.clamp_min(1e-10), 0.0), alpha
 
 
 def unproject(depth: Tensor, K: Tensor) -> Tensor:
