@@ -25,10 +25,10 @@ from gseg_ns.editing.operations import Recolour, Remove, Transform, apply
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import read_label_map
-from gseg_ns.models.edited_run import EditedRun
-from gseg_ns.models.runs import load_run
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.camera import Camera
+from gseg_ns.runs.edited_run import EditedRun
+from gseg_ns.runs.run import load_run
 from gseg_ns.selection.neighbourhood import Neighbourhood
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import pick, warm_up

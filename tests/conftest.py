@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from ball_room import write_ball_room
+from constructed_run import build_run
 
 # One thread each: the suite shares its machine, and torch's spinning workers make every small test slower.
 torch.set_num_threads(1)
@@ -69,6 +70,18 @@ def gaga_run(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     done = run("ns-train", *arguments.split(), "--data", small_scene, "--output-dir", output)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return output / "small/gaga/run/config.yml"
+
+
+@pytest.fixture(scope="session")
+def constructed_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `gaga` on the balls, 13 000 Gaussians with the right groups."""
+    return build_run(ball_room, tmp_path_factory.mktemp("constructed"))
+
+
+@pytest.fixture(scope="session")
+def constructed_saga_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `saga` on the balls, 13 000 Gaussians with the right features."""
+    return build_run(ball_room, tmp_path_factory.mktemp("constructed"), "saga")
 
 
 MakeTrainer = Callable[..., Any]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gseg_ns.benchmarking.closed_form import Association
+from gseg_ns.benchmarking.methods import feature_steps, takes_geometry
 from gseg_ns.benchmarking.published import TABLES, Row, Table
-from gseg_ns.benchmarking.quality import CEILING, GEOMETRY_FRACTION, ORDERS, TWO_PHASES, Runner, SceneData
+from gseg_ns.benchmarking.quality import CEILING, ORDERS, Runner, SceneData
 from gseg_ns.benchmarking.stand_in import embedding_options
 from gseg_ns.benchmarking.training import TrainSettings, check_scale
 from gseg_ns.benchmarking.verdicts import PairVerdict, order_verdicts
@@ -105,7 +106,7 @@ def run_ablation(
     if unknown := [name for name in only if name not in names]:
         raise GsegError(f"{method} has no row {unknown[0]!r}: it has {', '.join(dict.fromkeys(names))}")
     geometries: dict[int, Path] = {}
-    if method in TWO_PHASES:
+    if takes_geometry(method):
         if geometry is not None:
             seeds = (0,) if method == "gaga" else seeds  # a given splat leaves nothing to chance
             geometries = dict.fromkeys(seeds, geometry)
@@ -122,7 +123,7 @@ def run_ablation(
             return runner.closed_form(scene, geometries[seed], row.association, frame=frame)
         assert row.options is not None
         shared = geometries.get(seed)
-        length = iterations if shared is None else round((1 - GEOMETRY_FRACTION) * iterations)
+        length = iterations if shared is None else feature_steps(method, iterations)
         frame_options = () if shared is None else ("--pipeline.model.geometry-frame", frame)
         settings = TrainSettings(
             method, scene.folder, scene.masks, length, seed, (*options, *frame_options, *row.options)

@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gseg_ns.benchmarking.closed_form import CHANNELS, lift_truth, project_splats
+from gseg_ns.benchmarking.closed_form import CHANNELS, lift_truth
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
-from gseg_ns.lifting.likeness import ONE_THING
+from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.rendering import Camera, composite
+from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.postprocess import clean_up
-from gseg_ns.selection.prompts import pixel_index, select
+from gseg_ns.splats.projection import project_splats
 
 if TYPE_CHECKING:
-    from gseg_ns.models.runs import Run
+    from gseg_ns.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ClickProtocol:
 
     scales: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Granularities that a click may choose from, for methods that have them"""
-    threshold: float = ONE_THING
+    threshold: float = SAME_THING
     """Least cosine, for methods that answer by features"""
     clicks: int = 3
     """Clicks on each object"""
@@ -132,6 +133,7 @@ class _Clicks:
 
     def __init__(self, run: Run, ground_truth: Path, protocol: ClickProtocol) -> None:
         self.model = run.model
+        self.prompter = Prompter(run.model)
         self.protocol = protocol
         self.splats = run.model.splats()
         files = id_files(ground_truth)
@@ -180,40 +182,31 @@ class _Clicks:
     def _answers(self, clicks: ObjectClicks) -> tuple[Tensor, list[float]]:
         """The selection of each click, bool [N, C], and the scale that was best for it."""
         camera, labels = self.train[clicks.view]
-        meta = project_splats(self.splats, camera.to(self.splats.device))
         here = labels.to(self.splats.device) == clicks.name
-        scales = self.protocol.scales if self.model.has_scales else (0.0,)
-        candidates = self._selected(meta, clicks.points, scales)  # [N, C * S]
-        scores = _iou(composite(meta, candidates.float()) > 0.5, here).view(len(clicks.points), len(scales))
-        best = scores.argmax(dim=1)
-        chosen = candidates.view(len(candidates), *scores.shape)[:, torch.arange(len(best)), best]
-        return chosen, [scales[int(index)] for index in best]
+        scales = self.protocol.scales if self.model.has_scales else (None,)
+        meta = project_splats(self.splats, camera)
+        chosen, best_scales = [], []
+        for x, y in clicks.points.tolist():
+            candidates = torch.stack([self._selected(camera, x, y, scale) for scale in scales], dim=1)
+            best = int(_iou(composite(meta, candidates.float()) > 0.5, here).argmax())
+            chosen.append(candidates[:, best])
+            best_scales.append(scales[best] or 0.0)
+        return torch.stack(chosen, dim=1), best_scales
 
-    def _selected(self, meta: dict[str, Any], points: Tensor, scales: Sequence[float]) -> Tensor:
-        """What each click selects at each scale: bool [N, C * S]."""
-        model = self.model
-        features = model.gauss_params[model.main_feature].detach()
-        image = composite(meta, features)
-        pixels = image.flatten(0, 1)[pixel_index(points, meta["width"], meta["height"]).to(image.device)]
-        if not model.prompts_by_feature:
-            groups, beneath = model.gaussian_groups(), model.decode(pixels)
-            return (groups[:, None] == beneath) & (beneath > 0)
-        gates = [model.gate(scale) for scale in scales]
-        return torch.stack(
-            [
-                select(features, pixel[None], None, gate, self.protocol.threshold)[0]
-                for pixel in pixels
-                for gate in gates
-            ],
-            dim=1,
-        )
+    def _selected(self, camera: Camera, x: float, y: float, scale: float | None) -> Tensor:
+        """What a click selects: bool [N]; nothing where it hits nothing."""
+        try:
+            point = self.prompter.point(camera, x, y, scale=scale)
+        except GsegError:
+            return torch.zeros(len(self.splats), dtype=torch.bool, device=self.splats.device)
+        return self.prompter.select_points([point], scale, self.protocol.threshold)
 
     def _pooled_iou(self, selections: Tensor, names: Tensor) -> Tensor:
         """IoU in percent of selections [N, K] with objects [K], over the pixels of all test views: [K]."""
         common = torch.zeros(len(names), dtype=torch.double)
         union = torch.zeros_like(common)
         for camera, labels in self.test:
-            meta = project_splats(self.splats, camera.to(self.splats.device))
+            meta = project_splats(self.splats, camera)
             for columns in torch.arange(len(names)).split(CHANNELS):
                 seen = (composite(meta, selections[:, columns].float()) > 0.5).cpu()
                 there = labels[..., None] == names[columns]

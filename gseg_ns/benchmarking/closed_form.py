@@ -22,8 +22,9 @@ from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions, relabel
 from gseg_ns.lifting.votes import accumulate_votes, labels_from_votes
 from gseg_ns.masks import resize_labels
-from gseg_ns.rendering import Camera, composite, project, vote
+from gseg_ns.rendering import Camera, composite, vote
 from gseg_ns.splats import Splats
+from gseg_ns.splats.projection import project_splats
 
 CHANNELS = 32
 """Labels composited at a time."""
@@ -111,7 +112,7 @@ class ClosedForm:
         from gseg_ns.data.cameras import to_camera
         from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
         from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
-        from gseg_ns.models.geometry import load_geometry
+        from gseg_ns.models.trained_geometry import load_geometry
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         config = MaskDatamanagerConfig(
@@ -213,21 +214,6 @@ class ClosedForm:
         """Render labels [N] into the test views and score them (see `score_labels`)."""
         predicted = [render_labels(meta, labels) for meta, _ in self.test]
         return {**score_labels(predicted, [truth for _, truth in self.test]), "num_gaussians": len(self.splats)}
-
-
-@torch.no_grad()
-def project_splats(splats: Splats, camera: Camera) -> dict[str, Any]:
-    """Project Gaussians into a camera (see `gseg_ns.rendering.project`)."""
-    return project(
-        splats.means,
-        splats.quats,
-        splats.scales.exp(),
-        splats.opacities.sigmoid(),
-        camera.viewmat[None],
-        camera.K[None],
-        camera.width,
-        camera.height,
-    )
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ from gseg_ns.selection.prompts import Prompt
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gseg_ns.models.runs import Run
+    from gseg_ns.runs.run import Run
 
 OBJECT, BACKGROUND = 1, 2
 """Labels of the masks made from the ground truth. The background has one too: 0 is unlabelled and trains nothing."""
@@ -174,7 +174,7 @@ def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, An
         return found
 
     def compute() -> dict[str, Any]:
-        from gseg_ns.models.runs import load_run
+        from gseg_ns.runs.run import load_run
 
         run = trained()
         picture = runner.output.parent / f"{runner.store.path(key).stem}.png"
@@ -200,7 +200,7 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
         picture: PNG to write.
     """
     from gseg_ns.evaluation.quality import psnr
-    from gseg_ns.models.prompting import select_by_marks
+    from gseg_ns.runs.prompting import Prompter
 
     model, files = run.model, id_files(truth)
     named = {stem: camera for stem, camera, _ in run.views("train")}
@@ -209,9 +209,9 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
     here = resize_nearest(_mask(files[prompted], settings.object_id).long(), height, width) != 0
     click = deepest_pixel(here)
     prompts = {"click": Prompt(positive=torch.tensor([click])), "mask": Prompt(mask=here)}
+    prompter = Prompter(model)
     selections = {
-        name: select_by_marks(model, camera, prompt, settings.scale, settings.threshold)
-        for name, prompt in prompts.items()
+        name: prompter.select(camera, prompt, settings.scale, settings.threshold) for name, prompt in prompts.items()
     }
 
     splats = model.splats().to(model.device)

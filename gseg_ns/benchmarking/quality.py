@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +13,13 @@ from typing import Any
 import torch
 
 from gseg_ns.benchmarking.cells import CellStore, digest_files
-from gseg_ns.benchmarking.clicks import ClickProtocol, background_file, check_levels
+from gseg_ns.benchmarking.clicks import ClickProtocol, background_file, check_levels, click_scores
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm
-from gseg_ns.benchmarking.scoring import score_run
+from gseg_ns.benchmarking.methods import feature_steps, takes_geometry
+from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.benchmarking.training import Trainer, TrainSettings, check_scale
 from gseg_ns.errors import GsegError
-
-TWO_PHASES = ("gaga", "saga", "saga-v1")
-"""Methods that freeze their geometry, and can take it from another run."""
-
-GEOMETRY_FRACTION = 0.75
-"""Part of a run that trains geometry in those methods."""
+from gseg_ns.evaluation.folders import id_files, read_ids
 
 CEILING = "ceiling"
 VOTE = {"vote (memory bank)": Association("memory-bank"), "vote (consensus)": Association("consensus")}
@@ -275,14 +272,14 @@ def run_quality(
         for seed in seeds:
             donor = ""
             for position, method in enumerate(methods):
-                shared = donor if share_geometry and method in TWO_PHASES else ""
-                length = round((1 - GEOMETRY_FRACTION) * iterations) if shared else iterations
+                shared = donor if share_geometry and takes_geometry(method) else ""
+                length = feature_steps(method, iterations) if shared else iterations
                 settings = TrainSettings(method, scene.folder, scene.masks, length, seed, tuple(options))
                 result = runner.trained(scene, settings, shared)
                 if result is None:
                     continue
                 cells[scene.name, method].append(result)
-                if not donor and method in TWO_PHASES:
+                if not donor and takes_geometry(method):
                     donor = result["config"]
                 if position == 0:
                     _baselines(runner, scene, result, cells)
@@ -297,6 +294,48 @@ def _baselines(runner: Runner, scene: SceneData, result: dict[str, Any], cells: 
             cells[scene.name, name].append({**found, "psnr": result["psnr"]})
 
 
+def score_run(
+    config_path: Path,
+    ground_truth: Path,
+    scale: float | None = None,
+    clicks: Sequence[Path] = (),
+    protocol: ClickProtocol | None = None,
+) -> dict[str, Any]:
+    """Score the test views of a run.
+
+    Args:
+        config_path: of the run.
+        ground_truth: folder of label maps named as the images.
+        scale: of methods with scales, in [0, 1]; None: the method's default.
+        clicks: folders of ground truth whose objects are clicked on.
+        protocol: of the clicks.
+
+    Returns:
+        `score_labels`, `click_scores`, and `psnr` (dB), `num_gaussians`.
+
+    Raises:
+        GsegError: the run cannot be loaded, or no test view has ground truth.
+    """
+    from gseg_ns.evaluation.quality import psnr
+    from gseg_ns.runs.run import load_run
+
+    files = id_files(ground_truth)
+    run = load_run(config_path)
+    predicted, truth, ratios = [], [], []
+    for stem, camera, image in run.views("test"):
+        if stem not in files:
+            continue
+        predicted.append(run.model.label_image(camera, scale).cpu())
+        truth.append(read_ids(files[stem]))
+        rgb = run.model.get_outputs_for_camera(camera)["rgb"].cpu()
+        ratios.append(psnr(rgb, image[..., :3].cpu()))
+    if not predicted:
+        raise GsegError(f"{ground_truth} has no label map for any test view of {config_path}: names must match")
+    ratio = math.fsum(ratios) / len(ratios)
+    clicked = click_scores(run, clicks, protocol)
+    return {**score_labels(predicted, truth), **clicked, "psnr": ratio, "num_gaussians": run.model.num_points}
+
+
 def device_name() -> str:
     """What runs train on: the GPU's name or "cpu"."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -308,7 +347,7 @@ def digest_geometry(geometry: Path) -> str:
     Raises:
         GsegError: neither is there.
     """
-    from gseg_ns.models.geometry import latest_checkpoint
+    from gseg_ns.models.checkpoints import latest_checkpoint
 
     if not geometry.exists():
         raise GsegError(f"{geometry} does not exist: give a 3DGS PLY or a Nerfstudio run with --geometry")

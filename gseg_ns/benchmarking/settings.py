@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from gseg_ns.lifting.likeness import ONE_THING
-
-Method = Literal["gaga", "saga", "saga-v1", "unified-lift", "gradiseg"]
+from gseg_ns.lifting.thresholds import SAME_THING
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,8 @@ class PromptableSettings:
     """Training views whose ground truth is the masks: far apart from each other"""
     view: str | None = None
     """Training view that is prompted; unless given, the one of those (with --masks: of all) that shows most"""
-    method: Method = "gaga"
-    """Method of ns-train"""
+    method: str = "gaga"
+    """Method of ns-train: gaga, saga, saga-v1, unified-lift, gradiseg"""
     iterations: int = 3000
     """Length of the run in steps"""
     geometry: Path | None = None
@@ -37,7 +34,7 @@ class PromptableSettings:
     """Of the run"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
-    threshold: float = ONE_THING
+    threshold: float = SAME_THING
     """Least cosine, for methods that answer by features"""
     train_options: str = ""
     """Further options of ns-train, in one string"""

@@ -9,10 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from gseg_ns.benchmarking.methods import model_class
 from gseg_ns.errors import GsegError
 
 NEVER = str(10**9)
@@ -76,15 +75,8 @@ def check_scale(methods: Sequence[str], scale: float | None) -> None:
         return
     if not 0 <= scale <= 1:
         raise GsegError(f"--scale is {scale}: it lies between 0 (finest parts) and 1 (the whole)")
-    if not any(_model(method).has_scales for method in methods):
+    if not any(model_class(method).has_scales for method in methods):
         raise GsegError(f"{', '.join(methods)}: no method with scales; leave out --scale")
-
-
-def _model(method: str) -> Any:
-    """The class of the models that a method of `ns-train` trains."""
-    module = method.replace("-", "_")
-    specification = getattr(import_module(f"gseg_ns.method_configs.{module}"), module)
-    return specification.config.pipeline.model._target
 
 
 Trainer = Callable[[TrainSettings, Path, str], TrainedRun]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import tyro
 
-from gseg_ns.benchmarking.settings import Method, PromptableSettings
+from gseg_ns.benchmarking.settings import PromptableSettings
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.likeness import ONE_THING
+from gseg_ns.lifting.thresholds import SAME_THING
 
 if TYPE_CHECKING:
     from gseg_ns.benchmarking.quality import Runner
@@ -31,7 +31,7 @@ class Quality:
     """Scene folders, each with images, masks and ground truth"""
     output: Path = Path("outputs/bench")
     """Folder for cells, runs, quality.json and quality.png"""
-    methods: list[Method] = field(default_factory=lambda: ["gaga", "saga", "unified-lift", "gradiseg"])
+    methods: list[str] = field(default_factory=lambda: ["gaga", "saga", "unified-lift", "gradiseg"])
     """Methods of ns-train; the first gives the Gaussians of the rows without training"""
     masks: str = "masks"
     """Mask folder within each scene"""
@@ -96,8 +96,8 @@ class Ablation:
     single clicks on objects. Where SAM's embeddings for saga-v1 are missing, stand-ins are made that say less.
     """
 
-    method: Annotated[Method, tyro.conf.Positional]
-    """Whose tables"""
+    method: Annotated[str, tyro.conf.Positional]
+    """Whose tables: gaga, saga, saga-v1, unified-lift or gradiseg"""
     scene: Path
     """Scene folder, with images, masks and ground truth"""
     output: Path = Path("outputs/bench")
@@ -132,14 +132,15 @@ class Ablation:
         """Fill the tables."""
         from gseg_ns.benchmarking.ablation import run_ablation, run_orders
         from gseg_ns.benchmarking.clicks import ClickProtocol
-        from gseg_ns.benchmarking.quality import TWO_PHASES, SceneData
+        from gseg_ns.benchmarking.methods import takes_geometry
+        from gseg_ns.benchmarking.quality import SceneData
         from gseg_ns.benchmarking.tables import ablation_table, orders_table, verdict_lines
         from gseg_ns.cli.console import CONSOLE
 
         _check_numbers(self.iterations, self.seeds)
-        if self.geometry is not None and self.method not in TWO_PHASES:
+        if self.geometry is not None and not takes_geometry(self.method):
             raise GsegError(f"{self.method} trains its geometry with its features: leave --geometry out")
-        if self.geometry_options and (self.geometry is not None or self.method not in TWO_PHASES):
+        if self.geometry_options and (self.geometry is not None or not takes_geometry(self.method)):
             raise GsegError("No geometry is trained beforehand: leave --geometry-options out")
         if self.train_options and self.method == "gaga":
             raise GsegError("No row of gaga is trained: what its geometry is trained with are --geometry-options")
@@ -189,7 +190,7 @@ class Clicks:
     """Folders of label maps of training and test views, one a level: parts, objects, groups"""
     scales: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Granularities in [0, 1] that a click may choose from, for methods that have them"""
-    threshold: float = ONE_THING
+    threshold: float = SAME_THING
     """Least cosine, for methods that answer by features"""
     clicks: int = 3
     """Clicks on each object, each a prompt of its own"""
@@ -205,7 +206,7 @@ class Clicks:
         from gseg_ns.benchmarking.clicks import ClickProtocol, check_levels, score_clicks
         from gseg_ns.benchmarking.tables import clicks_table
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.models.runs import load_run
+        from gseg_ns.runs.run import load_run
 
         if self.clicks < 1:
             raise GsegError(f"--clicks is {self.clicks}: give at least 1")

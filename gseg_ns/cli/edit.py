@@ -10,7 +10,7 @@ from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from gseg_ns.editing.operations import Operation
-    from gseg_ns.models.edited_run import EditedRun
+    from gseg_ns.runs.edited_run import EditedRun
     from gseg_ns.selection.packed import PackedMask
 
 Kind = Literal["recolour", "opacity", "transform", "duplicate", "swap", "remove", "hide", "isolate", "show-all"]
@@ -62,8 +62,8 @@ class Edit:
         from gseg_ns.cli.options import check_scale
         from gseg_ns.editing.edit_list import EDITS_FILE, describe, load_edits, save_edits
         from gseg_ns.editing.operations import bake
-        from gseg_ns.models.edited_run import EditedRun
-        from gseg_ns.models.runs import load_run
+        from gseg_ns.runs.edited_run import EditedRun
+        from gseg_ns.runs.run import load_run
         from gseg_ns.selection.store import Fingerprint
         from gseg_ns.splats.ply import write_ply
 
@@ -118,7 +118,7 @@ class Edit:
 
     def _newcomer(self, edited: EditedRun, folder: Path) -> PackedMask | str:
         """What `Swap` takes for --other; what has to be kept for it is kept beside the list, in `folder`."""
-        from gseg_ns.models.edited_run import is_run, take_object
+        from gseg_ns.runs.edited_run import is_run, take_object
 
         if not self.other:
             raise GsegError(

@@ -43,8 +43,8 @@ class Eval:
         from gseg_ns.evaluation.overlap import resize_nearest
         from gseg_ns.evaluation.quality import psnr
         from gseg_ns.files import atomic_path
-        from gseg_ns.models.runs import load_run
         from gseg_ns.pictures import contact_sheet, resized, write_png
+        from gseg_ns.runs.run import load_run
 
         files = id_files(self.ground_truth)
         run = load_run(self.load_config)

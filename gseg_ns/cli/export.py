@@ -45,8 +45,8 @@ class Export:
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.options import check_scale
-        from gseg_ns.models.edited_run import EditedRun
-        from gseg_ns.models.runs import load_run
+        from gseg_ns.runs.edited_run import EditedRun
+        from gseg_ns.runs.run import load_run
         from gseg_ns.splats.objects import write_objects
         from gseg_ns.splats.transform import to_original_frame
 

@@ -31,9 +31,9 @@ class Isolate:
         """Write the run and print the commands that work on it."""
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.options import check_scale
-        from gseg_ns.models.edited_run import EditedRun
-        from gseg_ns.models.isolated import export_command, write_run
-        from gseg_ns.models.runs import load_run
+        from gseg_ns.runs.edited_run import EditedRun
+        from gseg_ns.runs.isolated import export_command, write_run
+        from gseg_ns.runs.run import load_run
         from gseg_ns.selection.store import check_name
 
         if not self.groups and self.selection is None and self.edits is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
-    from gseg_ns.models.runs import Run
+    from gseg_ns.runs.run import Run
 
 
 def check_scale(run: Run, scale: float | None) -> None:

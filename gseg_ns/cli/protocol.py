@@ -119,8 +119,8 @@ class ProtocolCommand:
         from gseg_ns.cli.options import check_scale
         from gseg_ns.files import atomic_path
         from gseg_ns.masks.io import write_label_map
-        from gseg_ns.models.runs import load_run
         from gseg_ns.pictures import to_bytes
+        from gseg_ns.runs.run import load_run
 
         assert self.load_config is not None
         if protocol.renders is None:

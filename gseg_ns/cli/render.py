@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
-    from gseg_ns.models.edited_run import EditedRun
+    from gseg_ns.runs.edited_run import EditedRun
 
 
 @dataclass
@@ -48,8 +48,8 @@ class Render:
     def main(self) -> None:
         """Render."""
         from gseg_ns.cli.options import check_scale
-        from gseg_ns.models.edited_run import EditedRun
-        from gseg_ns.models.runs import load_run
+        from gseg_ns.runs.edited_run import EditedRun
+        from gseg_ns.runs.run import load_run
 
         if self.frames < 1 or (self.size is not None and not 16 <= self.size <= 4096):
             raise GsegError("--frames must be 1 or more, and --size between 16 and 4096 pixels")
@@ -93,9 +93,9 @@ class Render:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.models.portraits import best_views, portrait, towards, upwards
         from gseg_ns.palette import colours
         from gseg_ns.pictures import captioned, contact_sheet, write_png
+        from gseg_ns.runs.object_pictures import best_views, portrait, towards, upwards
 
         drawn = edited.scene.drawn
         ids, counts = edited.groups[drawn].unique(return_counts=True)
@@ -129,8 +129,8 @@ class Render:
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.files import unique_slugs
-        from gseg_ns.models.portraits import portrait, turntable, upwards
         from gseg_ns.pictures import read_png, write_mp4, write_png
+        from gseg_ns.runs.object_pictures import portrait, turntable, upwards
 
         # Nothing is written before all names are known to be good.
         objects = {name: edited.object(name) & edited.scene.drawn for name in self.turntable}

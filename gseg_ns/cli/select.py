@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.likeness import ONE_THING
 from gseg_ns.lifting.text import CLIP, VoteOptions
+from gseg_ns.lifting.thresholds import SAME_THING
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from torch import Tensor
 
-    from gseg_ns.models.runs import Run
+    from gseg_ns.runs.run import Run
     from gseg_ns.selection.prompts import Prompt
 
 Points = Annotated[tuple[tuple[float, float], ...], tyro.conf.UseAppendAction]
@@ -50,7 +50,7 @@ class Select:
     """How masks vote on --text"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
-    threshold: float = ONE_THING
+    threshold: float = SAME_THING
     """Least cosine with what was marked, for methods that answer by features"""
     largest: bool = False
     """Keep the largest connected piece alone: what no mask ever showed, hidden background for one, may be taken for
@@ -64,7 +64,7 @@ class Select:
         """Select."""
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.options import check_scale
-        from gseg_ns.models.runs import load_run
+        from gseg_ns.runs.run import load_run
         from gseg_ns.selection.neighbourhood import largest_component, middle_extents
         from gseg_ns.selection.postprocess import clean_up
 
@@ -110,7 +110,7 @@ class Select:
     def _by_marks(self, run: Run, camera: Cameras) -> Tensor:
         import torch
 
-        from gseg_ns.models.prompting import select_by_marks
+        from gseg_ns.runs.prompting import Prompter
         from gseg_ns.selection.prompts import Prompt
         from gseg_ns.selection.prompts_sam import load_predictor, sam_mask
 
@@ -118,10 +118,10 @@ class Select:
         if self.sam is not None:
             picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
             prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
-        return select_by_marks(model, camera, prompt, self.scale, self.threshold, mask_by_sam=self.sam is not None)
+        return Prompter(model).select(camera, prompt, self.scale, self.threshold, mask_by_sam=self.sam is not None)
 
     def _by_text(self, run: Run) -> Tensor:
-        from gseg_ns.models.text_search import TextSearch
+        from gseg_ns.runs.text_search import TextSearch
 
         assert self.text is not None
         search = TextSearch(run.model, run.datamanager, self.load_config.parent, options=self.votes)

@@ -9,7 +9,7 @@ tensors are never written to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.selection.geometry import rotation_matrix
 from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.rotation import rotation_matrix
 from gseg_ns.splats import Splats, transform
 
 SH_C0 = 0.28209479177387814
@@ -87,11 +87,10 @@ def _rows(mask: PackedMask, scene: Edited) -> Tensor:
 def _with(scene: Edited, rows: Tensor, **fields: Tensor) -> Edited:
     """The scene with some fields of some rows replaced; the tensors of `scene` stay as they are."""
     old = scene.splats
-    values = {name: getattr(old, name) for name in ("means", "quats", "scales", "opacities", "sh")}
+    values = {name: getattr(old, name).clone() for name in fields}
     for name, new in fields.items():
-        values[name] = values[name].clone()
         values[name][rows] = new
-    return Edited(Splats(**values, extra=old.extra), scene.source, scene.piece, scene.removed, scene.hidden)
+    return Edited(replace(old, **values), scene.source, scene.piece, scene.removed, scene.hidden)
 
 
 def _append(scene: Edited, splats: Splats, source: Tensor) -> Edited:
@@ -290,7 +289,7 @@ def _read(path: str) -> Splats:
     splats = read_ply(Path(path))
     if not len(splats):
         raise GsegError(f"{path} has no Gaussians to put in the object's place. Name another PLY.")
-    return Splats(splats.means, splats.quats, splats.scales, splats.opacities, splats.sh)
+    return replace(splats, extra={})
 
 
 @dataclass(frozen=True)

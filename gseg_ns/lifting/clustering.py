@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.lifting.affinity import gated
-from gseg_ns.lifting.likeness import ONE_THING
+from gseg_ns.lifting.thresholds import SAME_THING
 
 _ROWS = 1 << 15
 """Gaussians at a time where all are compared with all centres."""
@@ -56,13 +56,13 @@ def cluster_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Ten
     if len(units) < max(min_cluster_size, 2):
         return units.new_zeros(0, units.shape[1])
     mean = F.normalize(units.mean(dim=0), dim=0)
-    unlike = int((units @ mean <= ONE_THING).sum())
+    unlike = int((units @ mean <= SAME_THING).sum())
     if unlike >= 0.05 * len(units):
         return _hdbscan_centres(units, min_cluster_size, epsilon)
     if unlike < min_cluster_size:
         return mean[None]
     centres = _hdbscan_centres(units, min_cluster_size, epsilon)
-    return torch.cat([mean[None], centres[centres @ mean <= ONE_THING]])
+    return torch.cat([mean[None], centres[centres @ mean <= SAME_THING]])
 
 
 def _hdbscan_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Tensor:

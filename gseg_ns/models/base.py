@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
+import tyro
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.models import splatfacto
-from nerfstudio.models.splatfacto import RGB2SH, SH2RGB, SplatfactoModel, SplatfactoModelConfig
+from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
@@ -24,16 +25,17 @@ from gseg_ns import compat
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
-from gseg_ns.models.geometry import load_geometry
+from gseg_ns.lifting.feature_colors import color_basis
+from gseg_ns.models.checkpoints import ResumableModel
+from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
 from gseg_ns.models.schedule import AUTO, resolve
 from gseg_ns.models.strategy import BudgetedStrategy
+from gseg_ns.models.trained_geometry import load_geometry
 from gseg_ns.palette import colours
-from gseg_ns.rendering import composite, project, rasterization, rasterization_with_features, threads
+from gseg_ns.rendering import composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.splats import Splats
-
-GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
-"""Splatfacto's own per-Gaussian parameters."""
+from gseg_ns.splats.projection import project_splats
 
 CPU_MAX_GAUSSIANS = 60_000
 """Default budget without a GPU: a step of 60 000 Gaussians at 512x384 still takes well under a second on two cores."""
@@ -44,8 +46,8 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     """Splatfacto with features on its Gaussians. Step counts left at -1 follow from the length of the run."""
 
     _target: type = field(default_factory=lambda: SegmentationModel)
-    num_iterations: int = 40_000
-    """Length of the run in steps. Set from --max-num-iterations."""
+    num_iterations: tyro.conf.Suppress[int] = 40_000
+    """Length of the run in steps: --max-num-iterations, which is the option; milestones are parts of it."""
     geometry_fraction: float = 0.75
     """Part of the run that trains the geometry before it is frozen (Gaga: 30k of 40k)."""
     geometry: Path | None = None
@@ -83,7 +85,7 @@ class Panel(Protocol):
         ...
 
 
-class SegmentationModel(SplatfactoModel):
+class SegmentationModel(ResumableModel):
     """Base of all methods.
 
     A trained model of any method answers the same questions: `gaussian_groups`, `label_image`, `feature_image`,
@@ -94,8 +96,6 @@ class SegmentationModel(SplatfactoModel):
     """
 
     config: SegmentationModelConfig
-    feature_dims: dict[str, int] = {}  # noqa: RUF012  overridden, never mutated
-    """Name -> number of channels of the extra per-Gaussian parameters; each needs an optimizer of that name."""
     main_feature: str = ""
     """The per-Gaussian parameter that `feature_image` composites."""
     two_phases: bool = True
@@ -104,6 +104,8 @@ class SegmentationModel(SplatfactoModel):
     """Whether groups depend on a scale in [0, 1]."""
     prompts_by_feature: bool = False
     """Whether a prompt is answered by the likeness of `main_feature` (see `gate`) and not by groups."""
+    answers_text: bool = False
+    """Whether masks vote on texts (`vote_graph`)."""
     gaussian_buffers: tuple[str, ...] = ()
     """Names of buffers with a row a Gaussian."""
     make_panel: ClassVar[Callable[[SegmentationModel], Panel] | None] = None
@@ -164,7 +166,8 @@ class SegmentationModel(SplatfactoModel):
             dc = RGB2SH(fraction) if self.config.sh_degree > 0 else torch.logit(fraction, eps=1e-10)
             self.gauss_params["features_dc"] = Parameter(dc)
         if trained is not None:
-            self._set_geometry(trained.with_sh_degree(self.config.sh_degree))
+            for name, value in to_parameters(trained, self.config.sh_degree).items():
+                self.gauss_params[name] = Parameter(value.contiguous())
         for name, dim in self.feature_dims.items():
             self.gauss_params[name] = Parameter(self.initial_feature(name, self.num_points, dim))
 
@@ -196,20 +199,6 @@ class SegmentationModel(SplatfactoModel):
             return torch.arange(count)
         CONSOLE.log(f"[yellow]Starting from {self._budget} of {count} points: raise --max-gaussians to keep more.")
         return torch.randperm(count, generator=torch.Generator().manual_seed(0))[: self._budget].sort().values
-
-    def _set_geometry(self, trained: Splats) -> None:
-        """Take over the Gaussians of a trained splat, whose SH degree is that of the config."""
-        dc = trained.sh[:, 0]
-        values = {
-            "means": trained.means,
-            "scales": trained.scales,
-            "quats": trained.quats,
-            "features_dc": dc if self.config.sh_degree > 0 else torch.logit(SH2RGB(dc).clamp(0, 1), eps=1e-6),
-            "features_rest": trained.sh[:, 1:],
-            "opacities": trained.opacities[:, None],
-        }
-        for name, value in values.items():
-            self.gauss_params[name] = Parameter(value.contiguous())
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Start value of a per-Gaussian feature: [count, dim]."""
@@ -285,19 +274,19 @@ class SegmentationModel(SplatfactoModel):
             camera = compat.intrinsics_stay_on_cpu(camera)
         return self._get_outputs(self, camera)
 
-    def passengers(self) -> Tensor | None:
+    def rendered_features(self) -> Tensor | None:
         """Values [N, D] to render in one pass with the colours, into `self.info["features"]` [1, H, W, D], or None."""
         return None
 
     def _rasterize(self, **arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """What Splatfacto calls to render."""
-        values = self.passengers()
+        values = self.rendered_features()
         return rasterization(**arguments) if values is None else rasterization_with_features(values, **arguments)
 
     def composite(self, values: Tensor) -> Tensor:
         """Composite per-Gaussian values over the projection, tiles and sort of the last `render`.
 
-        Gradients reach the values, and not the geometry: for that see `passengers`.
+        Gradients reach the values, and not the geometry: for that see `rendered_features`.
 
         Args:
             values: [N, D], N the Gaussians of that render.
@@ -332,14 +321,16 @@ class SegmentationModel(SplatfactoModel):
 
     def splats(self) -> Splats:
         """The Gaussians as plain data, detached."""
-        sh = torch.cat([self.shs_0[:, None], self.shs_rest], dim=1)
-        return Splats(
-            means=self.means.detach(),
-            quats=self.quats.detach(),
-            scales=self.scales.detach(),
-            opacities=self.opacities.detach().squeeze(-1),
-            sh=sh.detach(),
-        )
+        return from_parameters(dict(self.gauss_params.items()), self.config.rasterize_mode)
+
+    def geometry_version(self) -> tuple[int, ...]:
+        """Changes whenever training may have changed the Gaussians. A method and not a property: see `masks`.
+
+        The step counts while the geometry trains, since an optimizer that updates in one pass raises no version of a
+        tensor.
+        """
+        means = cast(Tensor, self.gauss_params["means"])
+        return self.num_points, id(means), means._version, min(self.step, self.geometry_steps)
 
     def gaussian_groups(self, scale: float | None = None) -> Tensor:
         """The group of each Gaussian: [N] int64, 0 = none. `scale` in [0, 1] for methods with `has_scales`."""
@@ -418,77 +409,14 @@ class SegmentationModel(SplatfactoModel):
     @torch.no_grad()
     def project_view(self, view: int) -> dict[str, Any]:
         """Project the Gaussians into a training view (see `gseg_ns.rendering.project`)."""
-        camera = self.view_camera(view)
-        return project(
-            self.means,
-            self.quats,
-            self.scales.exp(),
-            self.opacities.sigmoid().squeeze(-1),
-            camera.viewmat[None],
-            camera.K[None],
-            camera.width,
-            camera.height,
-            rasterize_mode=self.config.rasterize_mode,
-        )
+        return project_splats(self.splats(), self.view_camera(view))
 
     @torch.no_grad()
     def _refresh_projection(self, step: int) -> None:
-        """Recompute the three directions in which the features are shown; signs follow the last, against flicker."""
+        """Recompute the directions in which the features are shown."""
         if not self.main_feature:
             return
-        values = self.gauss_params[self.main_feature].detach()
-        values = values[values.norm(dim=1) > 0]
-        if len(values) < 4:
-            return
-        values = values[:: max(len(values) // 20_000, 1)].float()
-        mean = values.mean(dim=0)
-        _, spread, directions = torch.linalg.svd(values - mean, full_matrices=False)
-        count = min(3, directions.shape[0])
-        basis = torch.zeros_like(self.feature_basis)
-        # Two standard deviations fill the range of a colour channel.
-        basis[:, :count] = (directions[:count] / (4 * spread[:count, None] / len(values) ** 0.5).clamp_min(1e-8)).T
-        flipped = (basis * self.feature_basis).sum(dim=0) < 0
-        self.feature_mean.copy_(mean)
-        self.feature_basis.copy_(torch.where(flipped, -basis, basis))
-
-    # ------------------------------------------------------------------------------------------------- checkpoints
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """What a resumed run needs beyond parameters and buffers, as tensors and plain values: nothing to unpickle."""
-        return {"step": self.step, "strategy": dict(self.strategy_state), "rng": torch.get_rng_state()}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what `get_extra_state` saved."""
-        self.step = int(state["step"])
-        self.strategy_state = {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
-            for name, value in state["strategy"].items()
-        }
-        torch.set_rng_state(state["rng"].cpu())
-
-    def resize_for(self, state: dict[str, Tensor]) -> None:
-        """Give parameters and buffers of variable size the shapes that they have in `state`."""
-
-    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
-        """Load a checkpoint of this method, whatever its number of Gaussians.
-
-        Upstream replaces the parameters, so that optimizers built before keep training the old ones
-        (https://github.com/nerfstudio-project/nerfstudio/issues/3554). Here the parameters keep their identity.
-
-        Raises:
-            GsegError: the checkpoint is of another method.
-        """
-        missing = [name for name in self.feature_dims if f"gauss_params.{name}" not in dict]
-        if missing:
-            raise GsegError(
-                f"The checkpoint has no {', '.join(missing)}: it is of another method. "
-                "To start from its geometry, give --pipeline.model.geometry instead of --load-dir."
-            )
-        before = {name: parameter for name, parameter in self.gauss_params.items()}
-        self.resize_for(dict)
-        try:
-            super().load_state_dict(dict, **kwargs)
-        finally:  # Nerfstudio tries again, less strictly, where something is missing
-            for name, parameter in before.items():
-                parameter.data = self.gauss_params[name].data
-                self.gauss_params[name] = parameter
+        found = color_basis(self.gauss_params[self.main_feature], self.feature_basis)
+        if found is not None:
+            self.feature_mean.copy_(found[0])
+            self.feature_basis.copy_(found[1])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import tyro
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor
@@ -39,8 +40,8 @@ class GradiSegModelConfig(IdentityModelConfig):
     """
 
     _target: type = field(default_factory=lambda: GradiSegModel)
-    num_iterations: int = 30_000
-    """Length of the run in steps. Set from --max-num-iterations."""
+    num_iterations: tyro.conf.Suppress[int] = 30_000
+    """Length of the run in steps: --max-num-iterations, which is the option; milestones are parts of it."""
     densify_stop: float = 0.4
     """Part of the run after which Splatfacto's densification ends (paper: 12k of 30k)"""
     identity_start: float = AUTO
@@ -157,7 +158,7 @@ class GradiSegModel(IdentityModel):
 
     # ---------------------------------------------------------------------------------------------------- losses
 
-    def passengers(self) -> Tensor | None:
+    def rendered_features(self) -> Tensor | None:
         """The encodings, in steps of training that have an identity loss; its gradient on geometry is scaled."""
         self._drawn = None
         if not (self.training and self.lookups):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from gseg_ns.models.base import SegmentationModelConfig
+from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
-    ConfigT = TypeVar("ConfigT", bound=SegmentationModelConfig)
+ConfigT = TypeVar("ConfigT", bound=SplatfactoModelConfig)
 
 AUTO = -1
 """Value of a step count that is derived from the length of the run."""

@@ -29,10 +29,10 @@ class SegmentationTrainerConfig(TrainerConfig):
 
     def save_config(self) -> None:
         """Write config.yml; the model's config carries the length of the run, which its milestones follow."""
-        self.tell_length()
+        self.set_run_length()
         super().save_config()
 
-    def tell_length(self) -> None:
+    def set_run_length(self) -> None:
         """Copy `max_num_iterations` to the model's config."""
         model = self.pipeline.model
         assert isinstance(model, SegmentationModelConfig)
@@ -74,7 +74,7 @@ class SegmentationTrainer(Trainer):
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; the model is told how long the run is."""
         with user_errors():
-            self.config.tell_length()
+            self.config.set_run_length()
             super().setup(test_mode)
 
     def setup_optimizers(self) -> Optimizers:

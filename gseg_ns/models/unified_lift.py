@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import tyro
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from torch import Tensor
@@ -47,8 +48,8 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     """
 
     _target: type = field(default_factory=lambda: UnifiedLiftModel)
-    num_iterations: int = 30_000
-    """Length of the run in steps. Set from --max-num-iterations."""
+    num_iterations: tyro.conf.Suppress[int] = 30_000
+    """Length of the run in steps: --max-num-iterations, which is the option; milestones are parts of it."""
     num_codes: int = 256
     """Largest number of objects (L); no view may have more masks than that"""
     weights: Literal["official", "paper"] = "official"

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.rendering import pixel_weights, project
+from gseg_ns.rendering import pixel_weights
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.splats import Splats
+from gseg_ns.splats.projection import project_splats
 
 _OPAQUE = 0.5
 
@@ -21,21 +22,6 @@ class Pick:
 
     rows: Tensor  # int64 [n], nearest first
     weights: Tensor  # [n], alpha times transmittance; their sum is the pixel's coverage
-
-    def average(self, values: Tensor) -> Tensor:
-        """The pixel of an image of per-Gaussian values.
-
-        Args:
-            values: [N, D].
-
-        Returns:
-            [D], divided by the coverage.
-        """
-        return self.weights @ values[self.rows] / self.weights.sum()
-
-    def label(self, labels: Tensor) -> int:
-        """The label (int [N], not negative) that most of the pixel shows."""
-        return int(torch.bincount(labels[self.rows], weights=self.weights).argmax())
 
     @property
     def top(self) -> int:
@@ -61,16 +47,7 @@ def pick(splats: Splats, camera: Camera, x: float, y: float, drawn: Tensor | Non
     rows = _near_ray(splats, camera, x, y)
     if drawn is not None:
         rows = rows[drawn[rows]]
-    meta = project(
-        splats.means[rows],
-        splats.quats[rows],
-        splats.scales[rows].exp(),
-        splats.opacities[rows].sigmoid(),
-        camera.viewmat[None].to(splats.means),
-        camera.K[None].to(splats.means),
-        camera.width,
-        camera.height,
-    )
+    meta = project_splats(splats.subset(rows), camera)
     pixel = torch.tensor([int(y) * camera.width + int(x)], device=splats.device)
     weights = pixel_weights(meta, pixel)
     if float(weights.val.sum()) < _OPAQUE:

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.likeness import ONE_THING
 from gseg_ns.lifting.similarity import similarity
+from gseg_ns.lifting.thresholds import SAME_THING
 
 _OPAQUE = 0.5
-"""A click where the splat covers less of the pixel than this hits nothing."""
+"""A mark says nothing where the splat covers less of the pixel than this."""
 
 
 def _no_points() -> Tensor:
@@ -52,19 +52,23 @@ class Prompt:
         if not marked:
             raise GsegError("The prompt marks nothing positive. Give a point, a scribble or a mask of what you want.")
 
+    def points(self, positive: bool) -> list[tuple[float, float]]:
+        """The positive or the negative points as pairs x, y."""
+        return [(x, y) for x, y in (self.positive if positive else self.negative).tolist()]
 
-def pixel_index(points: Tensor, width: int, height: int) -> Tensor:
-    """Flat indices y * width + x of [P, 2] points x, y in pixels.
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse a scribble or a mask that is not of a view of this size.
 
-    Raises:
-        GsegError: a point lies outside the image.
-    """
-    cell = points.floor().long()
-    inside = (cell >= 0).all(dim=1) & (cell[:, 0] < width) & (cell[:, 1] < height)
-    if not bool(inside.all()):
-        x, y = points[~inside][0].tolist()
-        raise GsegError(f"The point {x:g}, {y:g} is outside the image of {width} x {height} pixels.")
-    return cell[:, 1] * width + cell[:, 0]
+        Raises:
+            GsegError: it is not.
+        """
+        for name in ("scribble", "mask"):
+            image = getattr(self, name)
+            if image is not None and tuple(image.shape) != (height, width):
+                raise GsegError(
+                    f"The {name} has {tuple(image.shape)} pixels (height, width), the view {(height, width)}. "
+                    "Draw it on the view that is named."
+                )
 
 
 def kmeans(features: Tensor, count: int, iterations: int = 20) -> Tensor:
@@ -99,39 +103,28 @@ def kmeans(features: Tensor, count: int, iterations: int = 20) -> Tensor:
     return centres
 
 
-def queries(
+def mark_queries(
     prompt: Prompt, feature_image: Tensor, alpha: Tensor | None = None, clusters: int = 5
 ) -> tuple[Tensor, Tensor]:
-    """Positive and negative query features of a prompt.
-
-    Points are looked up; scribbles and masks are summarised by k-means (v1, section 3.4).
+    """Positive and negative query features of a scribble and a mask, summarised by k-means (v1, section 3.4).
 
     Args:
-        prompt: see there.
+        prompt: see there; its points are not looked at.
         feature_image: [H, W, D] rendered features of the view, ungated.
-        alpha: [H, W] coverage of the view in 0..1; where given, clicks on empty space are errors and dense prompts
-            leave empty pixels out.
-        clusters: queries that a dense prompt is summarised by.
+        alpha: [H, W] coverage of the view in 0..1; where given, empty pixels are left out.
+        clusters: queries that a mark is summarised by.
 
     Returns:
-        [P, D] positive (P >= 1) and [Q, D] negative.
+        [P, D] positive and [Q, D] negative.
 
     Raises:
-        GsegError: a point is outside the image or on empty space; a scribble or mask has another size than the view,
-            or lies on empty space alone.
+        GsegError: a mark has another size than the view, or lies on empty space alone.
     """
     height, width, channels = feature_image.shape
     flat = feature_image.reshape(-1, channels)
     solid = torch.ones(height * width, dtype=torch.bool, device=flat.device)
     if alpha is not None:
         solid = alpha.reshape(-1) >= _OPAQUE
-
-    def looked_up(points: Tensor) -> Tensor:
-        index = pixel_index(points, width, height).to(flat.device)
-        if not bool(solid[index].all()):
-            x, y = points[~solid[index].to(points.device)][0].tolist()
-            raise GsegError(f"There is nothing at {x:g}, {y:g}: the splat does not cover that pixel of the view.")
-        return flat[index]
 
     def summarised(region: Tensor, what: str) -> Tensor:
         if not bool(region.any()):
@@ -141,20 +134,14 @@ def queries(
             raise GsegError(f"The {what} lies on empty space: the splat covers none of its pixels.")
         return kmeans(flat[rows], clusters)
 
-    for name in ("scribble", "mask"):
-        image = getattr(prompt, name)
-        if image is not None and tuple(image.shape) != (height, width):
-            raise GsegError(
-                f"The {name} has {tuple(image.shape)} pixels (height, width), the view {(height, width)}. "
-                "Draw it on the view that is named."
-            )
-    positive, negative = [looked_up(prompt.positive)], [looked_up(prompt.negative)]
+    prompt.check_size(height, width)
+    positive, negative = [flat.new_zeros(0, channels)], flat.new_zeros(0, channels)
     if prompt.scribble is not None:
         positive.append(summarised(prompt.scribble == 1, "scribble"))
-        negative.append(summarised(prompt.scribble == 2, "negative scribble"))
+        negative = summarised(prompt.scribble == 2, "negative scribble")
     if prompt.mask is not None:
         positive.append(summarised(prompt.mask, "mask"))
-    return torch.cat(positive), torch.cat(negative)
+    return torch.cat(positive), negative
 
 
 @torch.no_grad()
@@ -168,7 +155,7 @@ def select(
     positive: Tensor,
     negative: Tensor | None = None,
     gate: Tensor | None = None,
-    threshold: float | None = ONE_THING,
+    threshold: float | None = SAME_THING,
 ) -> tuple[Tensor, Tensor]:
     """Gaussians that are more like the positive queries than like the negative ones, and like them at all.
 
@@ -194,39 +181,33 @@ def select(
     return chosen, score
 
 
-def groups_of(prompt: Prompt, labels: Tensor, cover: float = 0.5) -> Tensor:
-    """Groups that a prompt means, for methods that know groups alone.
+def marked_groups(prompt: Prompt, labels: Tensor, cover: float = 0.5) -> tuple[set[int], set[int]]:
+    """Groups that a scribble and a mask mean, for methods that know groups alone.
 
-    A point or a scribble means the group beneath it; a mask means every group that it covers by more than `cover` of
-    what is visible of it. Negative marks take groups out again. Group 0 is no group.
+    A scribble means the groups beneath it; a mask means every group that it covers by more than `cover` of what is
+    visible of it. Group 0 is no group.
 
     Args:
-        prompt: see there.
+        prompt: see there; its points are not looked at.
         labels: [H, W] integer label image of the view.
         cover: share.
 
     Returns:
-        sorted int64 ids, possibly none.
+        ids that are wanted, and ids that are refused.
 
     Raises:
-        GsegError: as `queries`.
+        GsegError: a mark has another size than the view.
     """
-    height, width = labels.shape
+    prompt.check_size(*labels.shape)
     flat = labels.reshape(-1).long()
-    wanted = [flat[pixel_index(prompt.positive, width, height).to(flat.device)]]
-    refused = [flat[pixel_index(prompt.negative, width, height).to(flat.device)]]
-    for name in ("scribble", "mask"):
-        image = getattr(prompt, name)
-        if image is not None and tuple(image.shape) != (height, width):
-            raise GsegError(f"The {name} has {tuple(image.shape)} pixels (height, width), the view {(height, width)}.")
+    wanted, refused = set(), set()
     if prompt.scribble is not None:
         strokes = prompt.scribble.to(flat.device).reshape(-1)
-        wanted.append(flat[strokes == 1])
-        refused.append(flat[strokes == 2])
+        wanted.update(flat[strokes == 1].unique().tolist())
+        refused.update(flat[strokes == 2].unique().tolist())
     if prompt.mask is not None:
         inside = prompt.mask.to(flat.device).reshape(-1)
         seen = torch.bincount(flat.clamp_min(0))
         covered = torch.bincount(flat[inside].clamp_min(0), minlength=len(seen))
-        wanted.append(torch.nonzero(covered > cover * seen).flatten())
-    ids = torch.cat(wanted).unique()
-    return ids[(ids > 0) & ~torch.isin(ids, torch.cat(refused))]
+        wanted.update(torch.nonzero(covered > cover * seen).flatten().tolist())
+    return {group for group in wanted if group > 0}, refused

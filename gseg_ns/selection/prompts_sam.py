@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gseg_ns.lifting.likeness import ONE_THING
+from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.selection.prompts import Prompt, kmeans
 
 
@@ -83,7 +83,7 @@ def mask_queries(
     feature_image: Tensor,
     mask: Tensor,
     gate: Tensor | None = None,
-    threshold: float = ONE_THING,
+    threshold: float = SAME_THING,
     recall: float = 0.9,
     clusters: int = 5,
 ) -> Tensor:

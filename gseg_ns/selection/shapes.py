@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gseg_ns.rendering import project, vote
+from gseg_ns.rendering import vote
 from gseg_ns.rendering.camera import Camera
-from gseg_ns.selection.geometry import rotation_matrix
+from gseg_ns.selection.rotation import rotation_matrix
 from gseg_ns.splats import Splats
+from gseg_ns.splats.projection import project_splats
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,8 @@ def visible_share(splats: Splats, camera: Camera) -> Tensor:
     Returns:
         [N] float: the sum over pixels of alpha times transmittance, in pixels.
     """
-    meta = project(
-        splats.means,
-        splats.quats,
-        splats.scales.exp(),
-        splats.opacities.sigmoid(),
-        camera.viewmat[None].to(splats.means),
-        camera.K[None].to(splats.means),
-        camera.width,
-        camera.height,
-    )
     labels = torch.zeros(camera.height, camera.width, dtype=torch.int64, device=splats.means.device)
-    return vote(meta, labels, 1)[:, 0]
+    return vote(project_splats(splats, camera), labels, 1)[:, 0]
 
 
 def rectangle(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ class Splats:
     """Spherical-harmonics coefficients, K = (degree + 1)^2; row 0 is the DC term."""
     extra: dict[str, Tensor] = field(default_factory=dict)  # name -> [N, ...]
     """Whatever else is known of each Gaussian: `label`, `rgb`, identity encodings."""
+    rasterize_mode: Literal["classic", "antialiased"] = "classic"
+    """How they are meant to be drawn: opacities trained with gsplat's antialiasing look too thin without it."""
 
     def __post_init__(self) -> None:
         count = self.means.shape[0]
@@ -70,34 +73,33 @@ class Splats:
             rows: bool [N] mask or integer [M] indices, on any device.
         """
         rows = rows.to(self.device)
-        return Splats(
+        return replace(
+            self,
             **{name: getattr(self, name)[rows] for name in _FIELDS},
             extra={name: tensor[rows] for name, tensor in self.extra.items()},
         )
 
     def to(self, device: torch.device | str) -> Splats:
         """The same Gaussians on `device`."""
-        return Splats(
+        return replace(
+            self,
             **{name: getattr(self, name).to(device) for name in _FIELDS},
             extra={name: tensor.to(device) for name, tensor in self.extra.items()},
         )
 
     def clone(self) -> Splats:
         """A deep copy, detached from any graph."""
-        return Splats(
+        return replace(
+            self,
             **{name: getattr(self, name).detach().clone() for name in _FIELDS},
             extra={name: tensor.detach().clone() for name, tensor in self.extra.items()},
         )
-
-    def with_extra(self, **extra: Tensor) -> Splats:
-        """The same Gaussians with more columns; the other tensors are shared, not copied."""
-        return Splats(**{name: getattr(self, name) for name in _FIELDS}, extra={**self.extra, **extra})
 
     def with_sh_degree(self, degree: int) -> Splats:
         """The same Gaussians with SH padded by zeros or cut to `degree`; the other tensors are shared."""
         size = (degree + 1) ** 2
         sh = torch.nn.functional.pad(self.sh[:, :size], (0, 0, 0, max(size - self.sh.shape[1], 0)))
-        return Splats(self.means, self.quats, self.scales, self.opacities, sh, dict(self.extra))
+        return replace(self, sh=sh)
 
     def exportable(self) -> Tensor:
         """Which Gaussians `ns-export gaussian-splat` would write: finite, and not fainter than 1/255.
@@ -116,7 +118,7 @@ class Splats:
         """All Gaussians of `parts`, in order, on the device of the first.
 
         Parts of a lower SH degree are padded with zeros. A column of `extra` that a part lacks is zero there, which
-        for labels means unlabelled.
+        for labels means unlabelled. All are drawn as the first part is.
 
         Raises:
             ValueError: `parts` is empty, or a column has different trailing shapes.
@@ -136,7 +138,8 @@ class Splats:
             if any(column.shape[1:] != known.shape[1:] for column in columns):
                 raise ValueError(f"Splats.cat: parts disagree on the shape of extra[{name!r}]")
             extra[name] = torch.cat(columns)
-        return Splats(**{name: torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS}, extra=extra)
+        joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS}
+        return replace(parts[0], **joined, extra=extra)
 
 
-_FIELDS = tuple(f.name for f in fields(Splats) if f.name != "extra")
+_FIELDS = tuple(f.name for f in fields(Splats) if f.name not in ("extra", "rasterize_mode"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,7 +39,8 @@ def transform(splats: Splats, rotation: Tensor, translation: Tensor, scale: floa
     # Centres in double: scenes far from the origin would lose digits that the way back needs.
     means = scale * splats.means.to(torch.float64) @ exact.to(device).T + shift
     turn = rotation_to_quaternion(exact).to(device, dtype)
-    return Splats(
+    return replace(
+        splats,
         means=means.to(dtype),
         quats=quaternion_multiply(turn, splats.quats),
         scales=splats.scales + math.log(scale),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,21 +18,18 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
-from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Edited, Operation
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.likeness import ONE_THING
+from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.models.isolated import write_run
-from gseg_ns.models.prompting import select_by_marks
 from gseg_ns.palette import colours
 from gseg_ns.rendering.camera import Camera
-from gseg_ns.selection import prompts
+from gseg_ns.runs.isolated import write_run
+from gseg_ns.runs.prompting import MarkedView, Point, Prompter
 from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component, middle_extents
 from gseg_ns.selection.packed import PackedMask
-from gseg_ns.selection.picking import Pick, pick
-from gseg_ns.selection.postprocess import statistical_filter
+from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.selection import Mode, Selection
 from gseg_ns.selection.shapes import rectangle
@@ -40,28 +37,14 @@ from gseg_ns.selection.store import check_name
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.viewer.drawing import Drawing, looked_at
 
-Change = Literal["none", "all", "invert", "grow", "shrink", "clean"]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One click."""
-
-    feature: Tensor | None  # [D] of the pixel, for methods that are prompted by features
-    group: int
-    piece: int
-    """Which appended copy was hit; 0 = the scene itself."""
-    positive: bool
+Change = Literal["none", "all", "invert", "grow", "shrink", "clean", "largest"]
 
 
 @dataclass(frozen=True)
 class Marked:
-    """Clicks on one view that a mask answers, and that mask."""
+    """Clicks on one view that a mask answers, and how that meets the selection."""
 
-    camera: Cameras
-    picture: Tensor  # [H, W, 3] uint8
-    points: Prompt
-    mask: Tensor  # [H, W] bool
+    view: MarkedView
     mode: Mode
     before: PackedMask
     """What was selected before the first of the clicks."""
@@ -90,15 +73,15 @@ class SegmentController:
         """
         self.model = model
         self.scale = model.default_scale
-        self.threshold = ONE_THING
+        self.threshold = SAME_THING
         self._lock: AbstractContextManager[Any] = lock if lock is not None else threading.Lock()
         self._session = Session(model.splats())
-        self._seen = self._version()
+        self._seen = model.geometry_version()
+        self._prompter = Prompter(model)
         self._points: list[Point] = []
         self._before_prompt: PackedMask | None = None
         self._marked: Marked | None = None
         self._marking = threading.Lock()
-        self._groups: tuple[Any, Tensor] | None = None
         self._neighbourhood: tuple[Any, Neighbourhood] | None = None
         self._drawing = Drawing(model)
         self.notice = ""
@@ -111,13 +94,8 @@ class SegmentController:
         with self._lock:
             yield self._current()
 
-    def _version(self) -> tuple[int, int, int]:
-        """Changes whenever training may have changed the Gaussians."""
-        means = self.model.gauss_params["means"]
-        return self.model.num_points, id(means), means._version
-
     def _current(self) -> Session:
-        version = self._version()
+        version = self.model.geometry_version()
         if version != self._seen:
             self._seen = version
             had = self._session.state
@@ -168,7 +146,7 @@ class SegmentController:
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
             scene = session.scene
-            point = self._point(scene, pick(scene.splats, camera, x, y, scene.drawn), positive)
+            point = self._prompter.point(camera, x, y, positive, self._group_scale, scene)
             self._marked = None
             if self._before_prompt is None:
                 self._points, self._before_prompt = [], session.state.selection
@@ -184,47 +162,24 @@ class SegmentController:
             f"({1000 * (time.perf_counter() - started):.0f} ms)"
         )
 
-    def _point(self, scene: Edited, found: Pick, positive: bool) -> Point:
-        source = scene.source[found.rows].clamp_min(0)
-        piece = int(scene.piece[found.top])
-        if self.model.prompts_by_feature:
-            features = self.model.gauss_params[self.model.main_feature].detach()
-            return Point(found.weights @ features[source], 0, piece, positive)
-        groups = self._row_groups(scene)
-        group = found.label(groups)
-        if group == 0:
-            raise GsegError("That spot belongs to no group. Click elsewhere, or draw a rectangle.")
-        return Point(None, group, piece, positive)
-
     def _resolve(self, session: Session) -> int:
         """Select what the points so far mean, beside what was selected before the first of them."""
-        scene = session.scene
+        scene, points = session.scene, self._points
         assert self._before_prompt is not None
         chosen = self._before_prompt.resized(len(scene)).unpack(scene.splats.device)
-        if not self.model.prompts_by_feature:
-            groups = self._row_groups(scene)
-            for point in self._points:  # in their order: what was taken away can be added again
-                meant = (groups == point.group) & (scene.piece == point.piece) & scene.drawn
-                chosen = chosen | meant if point.positive else chosen & ~meant
-            return session.select(chosen)
-        return session.select(chosen & ~self._alike(scene, False) | self._alike(scene, True))
+        if self.model.prompts_by_feature:
+            inverse = [replace(point, positive=not point.positive) for point in points]
+            return session.select(chosen & ~self._meant(scene, inverse) | self._meant(scene, points))
+        for point in points:  # in their order: what was taken away can be added again
+            meant = self._meant(scene, [replace(point, positive=True)])
+            chosen = chosen | meant if point.positive else chosen & ~meant
+        return session.select(chosen)
 
-    def _alike(self, scene: Edited, positive: bool) -> Tensor:
-        """The rows that are like the positive (or the negative) points and less like the others, bool [M]."""
-        points = [point for point in self._points if point.positive == positive]
-        others = [p.feature for p in self._points if p.positive != positive and p.feature is not None]
-        features, gate = self.model.gauss_params[self.model.main_feature].detach(), self.model.gate(self.scale)
-        if not points:
-            return torch.zeros_like(scene.drawn)
-        alike, _ = prompts.select(
-            features,
-            torch.stack([point.feature for point in points if point.feature is not None]),
-            torch.stack(others) if others else None,
-            gate,
-            self.threshold,
-        )
-        pieces = torch.tensor(sorted({point.piece for point in points}), device=features.device)
-        return alike[scene.source.clamp_min(0)] & scene.drawn & torch.isin(scene.piece, pieces)
+    def _meant(self, scene: Edited, points: Sequence[Point]) -> Tensor:
+        """What is drawn of what points mean, in the pieces that the positive ones are on: bool [M]."""
+        found = self._prompter.select_points(points, self._group_scale, self.threshold)
+        pieces = scene.piece[[point.row for point in points if point.positive]]
+        return _drawn_rows(scene, found) & torch.isin(scene.piece, pieces)
 
     def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
         """Change the scale or the threshold; the present prompt is answered anew."""
@@ -268,32 +223,25 @@ class SegmentController:
         with self._marking:  # the second of two quick clicks waits for the first: they belong together
             with self._held() as session:
                 marked, count = self._marked, len(session.splats)
-                if marked is None or not _same_view(marked.camera, camera):
-                    if not positive:
-                        raise GsegError("Begin with a “Click +” on this view: a “Click -” alone tells SAM nothing.")
-                    marked = None
-                    picture = (self.model.picture(camera) * 255).round().to(torch.uint8)
+                if marked is not None and marked.view.shows(camera):
+                    after = marked.view.adding(x, y, positive)
+                elif positive:
+                    marked, after = None, MarkedView.begin(self.model, camera, x, y)
                 else:
-                    picture = marked.picture
-            added = torch.tensor([[x, y]])
-            if marked is None:
-                points = Prompt(positive=added)
-            elif positive:
-                points = replace(marked.points, positive=torch.cat([marked.points.positive, added]))
-            else:
-                points = replace(marked.points, negative=torch.cat([marked.points.negative, added]))
-            mask = answer(picture, points)
-            if not bool(mask.any()):
+                    raise GsegError("Begin with a “Click +” on this view: a “Click -” alone tells SAM nothing.")
+            after = replace(after, mask=answer(after.picture, after.points))
+            if after.mask is None or not bool(after.mask.any()):
                 raise GsegError("SAM finds nothing there. Click elsewhere.")
             with self._held() as session, torch.no_grad():
                 if len(session.splats) != count:
                     raise GsegError("Training changed the number of Gaussians meanwhile. Click again.")
                 # Meanwhile the prompt may have ended, by an undo for one.
                 before = marked.before if marked and self._marked is marked else session.state.selection
-                after = Marked(camera, picture, points, mask, mode, before)
-                selected = self._select_marked(session, after)
+                answered = Marked(after, mode, before)
+                selected = self._select_marked(session, answered)
                 self._end_prompt()
-                self._marked = after
+                self._marked = answered
+        points = after.points
         number = len(points.positive) + len(points.negative)
         return (
             f"**{'+' if positive else '−'}** SAM, {number} point{'' if number == 1 else 's'}: {selected:,} Gaussians "
@@ -302,8 +250,8 @@ class SegmentController:
 
     def _select_marked(self, session: Session, marked: Marked) -> int:
         """Select what a mask means, beside what was selected before it."""
-        prompt = Prompt(mask=marked.mask)
-        found = select_by_marks(self.model, marked.camera, prompt, self._group_scale, self.threshold, mask_by_sam=True)
+        prompt = Prompt(mask=marked.view.mask)
+        found = self._prompter.select(marked.view.camera, prompt, self._group_scale, self.threshold, mask_by_sam=True)
         scene = session.scene
         before = Selection(marked.before.resized(len(scene)).unpack(scene.splats.device))
         return session.select(before.combine(_drawn_rows(scene, found), marked.mode).mask)
@@ -371,9 +319,11 @@ class SegmentController:
             else:
                 if not bool(mask.any()):
                     raise GsegError("Nothing is selected. Click on an object first.")
+                splats = scene.splats
                 if what == "clean":
-                    kept = largest_component(scene.splats.means, mask, middle_extents(scene.splats.scales))
-                    count = session.select(statistical_filter(scene.splats.means, kept, deviations=3.0))
+                    count = session.select(clean_up(splats.means, mask & scene.drawn) & scene.drawn)
+                elif what == "largest":
+                    count = session.select(largest_component(splats.means, mask, middle_extents(splats.scales)))
                 else:
                     graph = self._graph(session)
                     changed = graph.grow(mask) if what == "grow" else graph.shrink(mask)
@@ -416,16 +366,9 @@ class SegmentController:
         """The scale that groups are meant at; None where the method has none."""
         return round(self.scale, 4) if self.model.has_scales else None
 
-    def _model_groups(self) -> Tensor:
-        """The group of each of the model's Gaussians, int64 [N], at the present scale."""
-        key = (self._seen, self._group_scale, self.model.step)
-        if self._groups is None or self._groups[0] != key:
-            self._groups = key, self.model.gaussian_groups(self._group_scale)
-        return self._groups[1]
-
     def _row_groups(self, scene: Edited) -> Tensor:
         """The group of each row of the edited scene; 0 for what came from elsewhere."""
-        groups = self._model_groups()
+        groups = self._prompter.groups(self._group_scale)
         return torch.where(scene.source >= 0, groups[scene.source.clamp_min(0)], 0)
 
     def groups(self) -> list[Group]:
@@ -553,7 +496,7 @@ class SegmentController:
         session = self._current()
         # The picture of groups follows the slider once groups have been asked for; before, that would cost clusters.
         groups = None
-        if self.model.has_scales and self._groups is not None and looked_at("groups", wanted):
+        if self.model.has_scales and self._prompter.has_groups and looked_at("groups", wanted):
             groups = self._row_groups(session.scene)
         return self._drawing.outputs(session, self._seen, groups, camera, crop, wanted)
 
@@ -561,16 +504,6 @@ class SegmentController:
 def _drawn_rows(scene: Edited, found: Tensor) -> Tensor:
     """What is drawn of some of the model's Gaussians (bool [N]) and of their copies, bool [M]."""
     return found[scene.source.clamp_min(0)] & (scene.source >= 0) & scene.drawn
-
-
-def _same_view(a: Cameras, b: Cameras) -> bool:
-    """Whether two cameras [1] show the same."""
-    one, other = to_camera(a), to_camera(b)
-    return (
-        (one.width, one.height) == (other.width, other.height)
-        and torch.allclose(one.viewmat, other.viewmat, atol=1e-6)
-        and torch.allclose(one.K, other.K)
-    )
 
 
 def _selected(session: Session) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gseg_ns.editing.session import Session
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.models.edited import with_gaussians
 from gseg_ns.palette import colours
+from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.selection.overlay import highlight
 
 

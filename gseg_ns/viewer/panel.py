@@ -33,8 +33,8 @@ from gseg_ns.editing.operations import (
 )
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
-from gseg_ns.models.edited_run import is_run, take_object
-from gseg_ns.models.text_search import TextSearch, can_search
+from gseg_ns.runs.edited_run import is_run, take_object
+from gseg_ns.runs.text_search import TextSearch, can_search
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.prompts import Prompt
@@ -169,7 +169,7 @@ class SegmentPanel(ViewerControl):
             lambda way: self._do(controller.undo if way == "Undo" else controller.redo),
         )
         _buttons(gui, "Select", ("None", "All", "Invert"), change)
-        _buttons(gui, "Refine", ("Grow", "Shrink", "Clean"), change)
+        _buttons(gui, "Refine", ("Grow", "Shrink", "Clean", "Largest"), change)
         name = gui.add_text("Name", "", hint="Of the selection; no slashes")
         gui.add_button("Save selection").on_click(lambda _: self._do(lambda: self._save(name.value)))
         self._named = gui.add_dropdown("Saved", (_NO_NAME,))
@@ -397,7 +397,7 @@ class SegmentPanel(ViewerControl):
         return Swap(controller.packed(), newcomer)
 
     def _isolate_run(self, name: str) -> str:
-        from gseg_ns.models.isolated import export_command
+        from gseg_ns.runs.isolated import export_command
 
         config = self._controller.isolate_run(self._config, name)
         self._command.value = export_command(config)

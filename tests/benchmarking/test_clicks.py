@@ -31,6 +31,7 @@ class Model:
     main_feature = "affinity"
     has_scales = True
     prompts_by_feature = True
+    step = 0
 
     def __init__(self) -> None:
         y, x = torch.meshgrid(torch.arange(-1.1, 1.1, 0.07), torch.arange(-1.6, 1.6, 0.07), indexing="ij")
@@ -49,6 +50,9 @@ class Model:
             opacities=torch.full((count,), 4.0),
             sh=torch.zeros(count, 1, 3),
         )
+
+    def geometry_version(self) -> tuple[int, ...]:
+        return (0,)
 
     def gate(self, scale: float) -> Tensor:
         # The first channel is common to all, the others tell the halves apart.

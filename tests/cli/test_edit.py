@@ -9,7 +9,7 @@ import random_splats
 from gseg_ns.cli.edit import Edit
 from gseg_ns.editing.edit_list import load_edits
 from gseg_ns.errors import GsegError
-from gseg_ns.models import runs
+from gseg_ns.runs import run as runs
 from gseg_ns.selection.store import Fingerprint
 from gseg_ns.splats.ply import read_ply
 

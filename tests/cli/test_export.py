@@ -12,7 +12,7 @@ from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.editing.operations import Duplicate, Remove
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
-from gseg_ns.models import runs
+from gseg_ns.runs import run as runs
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE, Fingerprint, save_selections
 from gseg_ns.splats import Splats, to_original_frame

@@ -15,7 +15,7 @@ from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.options import check_scale
 from gseg_ns.cli.render import Render
 from gseg_ns.errors import GsegError
-from gseg_ns.models import runs
+from gseg_ns.runs import run as runs
 
 
 @pytest.mark.parametrize("kind", [Edit, Eval, Export, Isolate, Render])

@@ -15,7 +15,7 @@ from gseg_ns.cli.protocol import Name, ProtocolCommand
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation import grounding
 from gseg_ns.evaluation.protocols import PROTOCOLS
-from gseg_ns.models import runs
+from gseg_ns.runs import run as runs
 
 
 def run_command(*arguments: str) -> None:

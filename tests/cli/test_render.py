@@ -7,8 +7,8 @@ import cv2
 import pytest
 
 from gseg_ns.cli.render import Render
-from gseg_ns.models import runs
 from gseg_ns.models.gaga import GagaModelConfig
+from gseg_ns.runs import run as runs
 from gseg_ns.selection.store import GROUP_NAMES_FILE, Fingerprint, save_group_names
 from three_balls import BALL, build_model, view
 

@@ -14,8 +14,8 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.saga import saga
-from gseg_ns.models import runs
-from gseg_ns.models.runs import Run
+from gseg_ns.runs import run as runs
+from gseg_ns.runs.run import Run
 from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.neighbourhood import largest_component, middle_extents
 from gseg_ns.selection.postprocess import clean_up

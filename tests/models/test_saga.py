@@ -20,7 +20,8 @@ from gseg_ns.lifting.clustering import ClusterOptions
 from gseg_ns.lifting.text import VoteOptions
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.method_configs.saga_v1 import saga_v1
-from gseg_ns.selection.prompts import Prompt, queries, select
+from gseg_ns.runs.prompting import Prompter
+from gseg_ns.selection.prompts import Prompt
 
 STEPS = 40
 START = 30
@@ -86,11 +87,9 @@ def test_answers_of_a_trained_model(trained: Any) -> None:
         model.gaussian_groups(1.5)
     outputs = model.get_outputs_for_camera(camera)
     assert outputs["groups"].shape == outputs["rgb"].shape
-    image = model.feature_image(camera)
-    height, width, _ = image.shape
+    height, width, _ = model.feature_image(camera).shape
     prompt = Prompt(positive=torch.tensor([[width / 2, height / 2]]))
-    chosen, _ = select(model.gauss_params["affinity"].detach(), *queries(prompt, image), gate=model.gate(0.5))
-    assert chosen.any()
+    assert Prompter(model).select(camera, prompt, 0.5).any()
 
 
 def test_a_checkpoint_brings_gate_quantiles_and_finished_features(

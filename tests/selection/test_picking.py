@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,6 +34,7 @@ def cloud(seed: int, count: int = 300, scale: float = -2.5) -> Splats:
 @given(st.integers(0, 10_000), st.integers(0, 79), st.integers(0, 59), st.floats(-4, 0))
 def test_a_pick_is_what_a_full_render_composites_there(seed: int, x: int, y: int, scale: float) -> None:
     splats = cloud(seed, scale=scale)
+    splats = replace(splats, rasterize_mode=("classic", "antialiased")[seed % 2])
     meta = project(
         splats.means,
         splats.quats,
@@ -41,6 +44,7 @@ def test_a_pick_is_what_a_full_render_composites_there(seed: int, x: int, y: int
         CAMERA.K[None],
         CAMERA.width,
         CAMERA.height,
+        rasterize_mode=splats.rasterize_mode,
     )
     expected = pixel_weights(meta, torch.tensor([y * 80 + x]))
     if float(expected.val.sum()) < 0.5:
@@ -64,10 +68,6 @@ def test_hidden_gaussians_are_looked_through() -> None:
     )
     assert pick(splats, CAMERA, 40, 30).top == 0
     assert pick(splats, CAMERA, 40, 30, torch.tensor([False, True])).top == 1
-    assert pick(splats, CAMERA, 40, 30).label(torch.tensor([7, 9])) == 7
-    average = pick(splats, CAMERA, 40, 30).average(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
-    assert float(average[0]) == pytest.approx(1.0)
-    assert float(average[1]) < 0.05
     with pytest.raises(GsegError, match="nothing at"):
         pick(splats, CAMERA, 40, 30, torch.tensor([False, False]))
     with pytest.raises(GsegError, match="outside the image of 80 x 60"):

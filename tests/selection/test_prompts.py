@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.similarity import similarity
-from gseg_ns.selection.prompts import Prompt, groups_of, kmeans, queries, select
+from gseg_ns.selection.prompts import Prompt, kmeans, mark_queries, marked_groups, select
 
 RED, GREEN, BLUE = torch.eye(3)
 
@@ -25,12 +25,8 @@ def view() -> Tensor:
 GAUSSIANS = torch.stack([RED, 2 * RED, GREEN, BLUE, RED + GREEN, torch.zeros(3)])
 
 
-def test_points(view: Tensor) -> None:
-    positive, negative = queries(
-        Prompt(positive=torch.tensor([[1.0, 2.0], [0, 5]]), negative=torch.tensor([[7.9, 0.0]])), view
-    )
-    torch.testing.assert_close(positive, torch.stack([0.9 * RED, 0.9 * BLUE]))
-    torch.testing.assert_close(negative, 0.9 * GREEN[None])
+def test_queries() -> None:
+    positive, negative = torch.stack([0.9 * RED, 0.9 * BLUE]), 0.9 * GREEN[None]
     chosen, score = select(GAUSSIANS, positive, negative)
     assert chosen.tolist() == [True, True, False, True, False, False]
     torch.testing.assert_close(score[0], torch.tensor(1.0))
@@ -45,11 +41,11 @@ def test_scribbles_and_masks(view: Tensor) -> None:
     scribble = torch.zeros(6, 8, dtype=torch.long)
     scribble[1, :4] = 1
     scribble[1, 4:] = 2
-    positive, negative = queries(Prompt(scribble=scribble), view)
+    positive, negative = mark_queries(Prompt(scribble=scribble), view)
     torch.testing.assert_close(positive, RED[None])
     torch.testing.assert_close(negative, GREEN[None])
     mask = torch.ones(6, 8, dtype=torch.bool)
-    positive, negative = queries(Prompt(mask=mask), view)
+    positive, negative = mark_queries(Prompt(mask=mask), view)
     assert len(positive) == 3
     assert len(negative) == 0
     assert select(GAUSSIANS, positive)[0].tolist() == [True, True, True, True, False, False]
@@ -76,23 +72,15 @@ def test_kmeans() -> None:
     assert kmeans(points[:0], 5).shape == (0, 3)
 
 
-@pytest.mark.parametrize("point", [[-0.5, 1.0], [8.0, 1.0], [1.0, 6.0]])
-def test_point_outside(view: Tensor, point: list[float]) -> None:
-    with pytest.raises(GsegError, match="outside the image of 8 x 6"):
-        queries(Prompt(positive=torch.tensor([point])), view)
-
-
 def test_bad_prompts(view: Tensor) -> None:
     alpha = torch.ones(6, 8)
     alpha[0] = 0.2
-    with pytest.raises(GsegError, match="nothing at 3, 0"):
-        queries(Prompt(positive=torch.tensor([[3.0, 0.0]])), view, alpha)
     sky = torch.zeros(6, 8, dtype=torch.bool)
     sky[0] = True
     with pytest.raises(GsegError, match="empty space"):
-        queries(Prompt(mask=sky), view, alpha)
+        mark_queries(Prompt(mask=sky), view, alpha)
     with pytest.raises(GsegError, match="pixels"):
-        queries(Prompt(mask=torch.ones(5, 5, dtype=torch.bool)), view)
+        mark_queries(Prompt(mask=torch.ones(5, 5, dtype=torch.bool)), view)
     with pytest.raises(GsegError, match="nothing positive"):
         Prompt(negative=torch.ones(1, 2))
     with pytest.raises(GsegError, match="shape"):
@@ -101,18 +89,21 @@ def test_bad_prompts(view: Tensor) -> None:
         select(GAUSSIANS, RED[None], threshold=1.5)
 
 
+def test_points_are_pairs() -> None:
+    prompt = Prompt(positive=torch.tensor([[1.0, 2.0], [0, 5]]), negative=torch.tensor([[7.5, 0.0]]))
+    assert prompt.points(True) == [(1.0, 2.0), (0.0, 5.0)]
+    assert prompt.points(False) == [(7.5, 0.0)]
+
+
 def test_groups() -> None:
     labels = torch.tensor([[0, 1, 1, 2], [3, 3, 2, 2], [3, 3, 2, 2]])
-    assert groups_of(Prompt(positive=torch.tensor([[1.0, 0.0]])), labels).tolist() == [1]
-    assert groups_of(Prompt(positive=torch.tensor([[0.0, 0.0]])), labels).tolist() == []
     mask = torch.zeros(3, 4, dtype=torch.bool)
     mask[:, :3] = True
-    assert groups_of(Prompt(mask=mask), labels).tolist() == [1, 3]
+    assert marked_groups(Prompt(mask=mask), labels) == ({1, 3}, set())
     scribble = torch.zeros(3, 4, dtype=torch.long)
     scribble[1] = 1
     scribble[2, 0] = 2
-    assert groups_of(Prompt(scribble=scribble), labels).tolist() == [2]
-    with pytest.raises(GsegError, match="outside"):
-        groups_of(Prompt(positive=torch.tensor([[9.0, 0.0]])), labels)
+    assert marked_groups(Prompt(scribble=scribble), labels) == ({2, 3}, {3})
+    assert marked_groups(Prompt(scribble=scribble, mask=mask), labels) == ({1, 2, 3}, {3})
     with pytest.raises(GsegError, match="pixels"):
-        groups_of(Prompt(mask=mask[:2]), labels)
+        marked_groups(Prompt(mask=mask[:2]), labels)

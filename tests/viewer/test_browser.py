@@ -24,7 +24,7 @@ from browser_driver import (
     two_objects,
 )
 from gseg_ns.editing.edit_list import EDITS_FILE
-from gseg_ns.models.runs import load_run
+from gseg_ns.runs.run import load_run
 from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
 

@@ -15,8 +15,8 @@ from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Recolour, Remov
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.models.edited import with_gaussians
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
+from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.selection import Mode
 from gseg_ns.splats.ply import read_ply

@@ -8,8 +8,8 @@ import torch
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Remove
 from gseg_ns.errors import GsegError
-from gseg_ns.models.prompting import select_by_marks
 from gseg_ns.models.saga import SagaModel, SagaModelConfig
+from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.viewer.controller import SegmentController
 from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, rows, view
@@ -57,10 +57,10 @@ def test_the_scale_says_how_much_a_click_means(controller: SegmentController) ->
 def test_the_scale_where_none_is_given(model: SagaModel) -> None:
     prompt = Prompt(positive=torch.tensor([pixel_of(0)]))
     model.config.default_scale = 0.0
-    assert torch.equal(select_by_marks(model, view(), prompt), rows(0))
+    assert torch.equal(Prompter(model).select(view(), prompt), rows(0))
     model.config.default_scale = 1.0
-    assert torch.equal(select_by_marks(model, view(), prompt), rows(0, 1))
-    assert torch.equal(select_by_marks(model, view(), prompt, scale=0.0), rows(0))
+    assert torch.equal(Prompter(model).select(view(), prompt), rows(0, 1))
+    assert torch.equal(Prompter(model).select(view(), prompt, scale=0.0), rows(0))
     assert SegmentController(model).scale == 1.0
 
 

@@ -16,9 +16,9 @@ from gseg_ns.editing.edit_list import load_edits
 from gseg_ns.editing.operations import Remove, centre_of
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import read_label_map
-from gseg_ns.models.edited_run import take_object
-from gseg_ns.models.isolated import export_command
-from gseg_ns.models.runs import load_run
+from gseg_ns.runs.edited_run import take_object
+from gseg_ns.runs.isolated import export_command
+from gseg_ns.runs.run import load_run
 from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
 from gseg_ns.splats.ply import read_ply
 

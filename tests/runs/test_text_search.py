@@ -16,7 +16,7 @@ from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.lifting.text import ClipEncoder, VoteOptions
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.saga import saga
-from gseg_ns.models.text_search import TextSearch, can_search
+from gseg_ns.runs.text_search import TextSearch, can_search
 
 STEPS, START = 40, 30
 VOTES = VoteOptions(min_cluster_size=4, anchors_at_least=300)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.models.geometry import load_geometry
+from gseg_ns.models.trained_geometry import load_geometry
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.transform import to_original_frame

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from gseg_ns.compat import allow_checkpoint_scalars
 from gseg_ns.errors import GsegError
+from gseg_ns.models.checkpoints import latest_checkpoint, read_checkpoint
+from gseg_ns.models.parameters import GEOMETRY, from_parameters
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.splats.transform import to_original_frame, transform
@@ -70,46 +69,12 @@ def _run_frame(run: Path) -> Similarity | None:
         raise GsegError(f"{path} is damaged ({error}): copy it from the original run") from error
 
 
-def latest_checkpoint(run: Path) -> Path:
-    """Find the newest checkpoint of a run.
-
-    Raises:
-        GsegError: there is none.
-    """
-    checkpoints = sorted((run / "nerfstudio_models").glob("step-*.ckpt"))
-    if not checkpoints:
-        raise GsegError(f"{run} is not a Nerfstudio run: it has no nerfstudio_models/step-*.ckpt")
-    return checkpoints[-1]
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without unpickling code.
-
-    Raises:
-        GsegError: the file is damaged or holds more than tensors and plain values.
-    """
-    allow_checkpoint_scalars()
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise GsegError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). If the run was stopped while writing it, remove "
-            "it: an earlier checkpoint is used then."
-        ) from error
-
-
 def _load_run(run: Path) -> Splats:
     checkpoint = latest_checkpoint(run)
     state = read_checkpoint(checkpoint).get("pipeline", {})
     prefix = "_model.gauss_params."
-    names = ("means", "quats", "scales", "features_dc", "features_rest", "opacities")
-    missing = [name for name in names if prefix + name not in state]
+    missing = [name for name in GEOMETRY if prefix + name not in state]
     if missing:
         raise GsegError(f"{checkpoint} is not a checkpoint of Splatfacto: it has no {', '.join(missing)}")
-    means, quats, scales, dc, rest, opacities = (state[prefix + name].float() for name in names)
-    if rest.shape[1] == 0:  # With SH degree 0 Splatfacto stores colours as logits.
-        from nerfstudio.models.splatfacto import RGB2SH
-
-        dc = RGB2SH(torch.sigmoid(dc))
-    sh = torch.cat([dc[:, None], rest], dim=1)
-    return Splats(means=means, quats=quats, scales=scales, opacities=opacities.squeeze(-1), sh=sh)
+    parameters = {name: state[prefix + name].float() for name in GEOMETRY}
+    return from_parameters(parameters)

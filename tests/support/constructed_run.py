@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 
-def build_run(scene: Path, folder: Path, method: str = "gaga") -> Path:
+def build_run(scene: Path, folder: Path, method: str = "gaga", antialiased: bool = False) -> Path:
     """A run on a scene with the labelled points as its Gaussians: nothing has to be trained.
 
     Of `saga`, every object has a feature of its own at scale 0, and all but the room have the same at scale 1.
@@ -29,6 +28,8 @@ def build_run(scene: Path, folder: Path, method: str = "gaga") -> Path:
     config.data = scene
     config.pipeline.datamanager.data = scene
     config.output_dir, config.experiment_name, config.timestamp = folder, "viewer", "run"
+    if antialiased:
+        config.pipeline.model.rasterize_mode = "antialiased"
     if method == "saga":
         config.pipeline.model.default_scale = 0.1
     pipeline = config.pipeline.setup(device="cpu", test_mode="val")
@@ -74,15 +75,3 @@ def set_affinities(model: Any, groups: torch.Tensor) -> None:
     model.scale_gate.linear.bias.copy_(-steep / 2)
     model.finished.fill_(True)
     model.step = model.config.num_iterations - 1
-
-
-@pytest.fixture(scope="session")
-def constructed_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of a run of `gaga` on the balls, 13 000 Gaussians with the right groups."""
-    return build_run(ball_room, tmp_path_factory.mktemp("constructed"))
-
-
-@pytest.fixture(scope="session")
-def constructed_saga_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of a run of `saga` on the balls, 13 000 Gaussians with the right features."""
-    return build_run(ball_room, tmp_path_factory.mktemp("constructed"), "saga")

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -17,16 +17,19 @@ from torch import Tensor
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CANONICAL, CLIP, ClipEncoder, VoteGraph, VoteOptions, text_feature
-from gseg_ns.models.affinity import STALE, AffinityModel
+from gseg_ns.models.affinity import STALE
 from gseg_ns.models.base import SegmentationModel
+
+if TYPE_CHECKING:
+    from gseg_ns.models.affinity import AffinityModel
 
 Progress = Callable[[str], None]
 """Is told what goes on."""
 
 
 def can_search(model: SegmentationModel) -> bool:
-    """Whether texts can be asked for: the method has affinity features and the extra `text` is installed."""
-    return isinstance(model, AffinityModel) and find_spec("transformers") is not None
+    """Whether texts can be asked for: the method answers them and the extra `text` is installed."""
+    return model.answers_text and find_spec("transformers") is not None
 
 
 class TextSearch:
@@ -43,7 +46,7 @@ class TextSearch:
         """Prepare; nothing is loaded yet.
 
         Args:
-            model: with affinity features.
+            model: of a method that answers texts.
             datamanager: of the run, with its masks.
             folder: where encoded masks are kept, beside `config.yml`.
             lock: held whenever the model is read, view by view, and never while CLIP works.
@@ -52,9 +55,9 @@ class TextSearch:
         Raises:
             GsegError: the method has no features that texts can find.
         """
-        if not isinstance(model, AffinityModel):
+        if not model.answers_text:
             raise GsegError(f"{type(model).__name__} has no features that texts can find: train saga")
-        self._model = model
+        self._model = cast("AffinityModel", model)
         self._datamanager = datamanager
         self._folder = folder
         self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
@@ -90,7 +93,7 @@ class TextSearch:
             graph = self._votes(clip, encoder, tell)
             positive, negatives = text_feature(encoder, text), encoder.texts(CANONICAL)
             with self._lock, torch.no_grad():
-                features = self._model.gauss_params["affinity"].detach()
+                features = self._model.gauss_params[self._model.main_feature].detach()
                 return graph.select(features, positive, negatives, self._options)
         finally:
             self._busy.release()
@@ -129,7 +132,7 @@ class TextSearch:
 
     def _digest(self) -> str:
         """Of the Gaussians and their features, which are read again only after training went on: they are large."""
-        tensors = (self._model.means, self._model.gauss_params["affinity"])
+        tensors = (self._model.means, self._model.gauss_params[self._model.main_feature])
         state = (self._model.step, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
         if self._hashed is None or self._hashed[0] != state:
             digest = hashlib.blake2b(digest_size=16)

@@ -6,11 +6,11 @@ import copy
 from typing import TypeVar
 
 import torch
-from nerfstudio.models.splatfacto import SH2RGB
 from torch import Tensor
 from torch.nn import Parameter, ParameterDict
 
-from gseg_ns.models.base import GEOMETRY, SegmentationModel
+from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.parameters import GEOMETRY, to_parameters
 from gseg_ns.splats import Splats
 
 Model = TypeVar("Model", bound=SegmentationModel)
@@ -29,19 +29,8 @@ def with_gaussians(model: Model, splats: Splats, source: Tensor) -> Model:
     Returns:
         A model that renders and answers questions; it cannot be trained.
     """
-    degree = int(model.config.sh_degree)
-    splats = splats.to(model.device).with_sh_degree(degree)
     source = source.to(model.device)
-    # Without SH, Splatfacto stores the logit of the colour.
-    dc = splats.sh[:, 0] if degree > 0 else torch.logit(SH2RGB(splats.sh[:, 0]), eps=1e-10)
-    values = {
-        "means": splats.means,
-        "scales": splats.scales,
-        "quats": splats.quats,
-        "features_dc": dc,
-        "features_rest": splats.sh[:, 1:],
-        "opacities": splats.opacities[:, None],
-    }
+    values = to_parameters(splats.to(model.device), int(model.config.sh_degree))
     for name, parameter in model.gauss_params.items():
         if name not in GEOMETRY:
             values[name] = _taken(parameter.detach(), source)

@@ -15,7 +15,8 @@ from nerfstudio.configs.method_configs import all_methods
 
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.saga import saga
-from gseg_ns.models.runs import load_run, read_config
+from gseg_ns.runs.run import load_run
+from gseg_ns.runs.safe_config import read_config
 
 OURS = ("gaga", "gradiseg", "saga", "saga-v1", "unified-lift")
 

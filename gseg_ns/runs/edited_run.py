@@ -15,8 +15,8 @@ from gseg_ns.editing.operations import Operation, evaluate
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.models.edited import with_gaussians
-from gseg_ns.models.runs import Run, load_run
+from gseg_ns.runs.edited_model import with_gaussians
+from gseg_ns.runs.run import Run, load_run
 from gseg_ns.selection.store import (
     GROUP_NAMES_FILE,
     SELECTIONS_FILE,

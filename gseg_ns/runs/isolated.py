@@ -14,8 +14,8 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.models.edited import with_gaussians
-from gseg_ns.models.runs import read_config
+from gseg_ns.runs.edited_model import with_gaussians
+from gseg_ns.runs.safe_config import read_config
 from gseg_ns.splats import Splats
 
 

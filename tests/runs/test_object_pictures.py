@@ -8,7 +8,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from gseg_ns.data.cameras import look_at, to_camera
-from gseg_ns.models.portraits import best_views, bounding_sphere, towards, turntable, upwards
+from gseg_ns.runs.object_pictures import best_views, bounding_sphere, towards, turntable, upwards
 from gseg_ns.splats import Splats
 
 UP = torch.tensor([0.2, -1.0, 0.3])
