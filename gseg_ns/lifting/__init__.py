@@ -1,1 +1,6 @@
 """From 2D masks to 3D groups: pure torch."""
+
+import lazy_loader
+
+# The names are in __init__.pyi. What is behind them is loaded when it is asked for: the command line starts quickly.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,6 @@
 """What a trained run can be asked: its groups, its answer to a prompt, its edits, its pictures."""
+
+import lazy_loader
+
+# The names are in __init__.pyi. What is behind them is loaded when it is asked for: the command line starts quickly.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from gseg_ns.splats.container import Splats
+from gseg_ns.splats.ply import read_ply, write_ply
+from gseg_ns.splats.projection import project_splats
 from gseg_ns.splats.transform import to_original_frame, transform
 
-__all__ = ["Splats", "to_original_frame", "transform"]
+__all__ = ["Splats", "project_splats", "read_ply", "to_original_frame", "transform", "write_ply"]

@@ -1,1 +1,6 @@
-"""Viser controls over selection and editing."""
+"""The Segment tab: viser controls over selection and editing."""
+
+import lazy_loader
+
+# The names are in __init__.pyi. What is behind them is loaded when it is asked for: the command line starts quickly.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+from .controller import SegmentController
+from .panel import SegmentPanel
+
+__all__ = ["SegmentController", "SegmentPanel"]
