@@ -47,35 +47,6 @@ def gated(features: Tensor, gate: Tensor) -> Tensor:
     return F.normalize(features * gate.unsqueeze(-2), dim=-1)
 
 
-def nearest_neighbours(means: Tensor, count: int) -> Tensor:
-    """For each Gaussian the `count` nearest centres, itself first.
-
-    On the CPU with scipy's k-d tree, on CUDA by distances in blocks.
-
-    Args:
-        means: [N, 3] centres.
-        count: K; fewer where there are fewer Gaussians.
-
-    Returns:
-        [N, min(K, N)] int64 on the device of `means`.
-    """
-    points = means.detach()
-    count = min(count, len(points))
-    if points.is_cuda:
-        # Blocks of about 256 MiB of distances; the exact differences, since the expanded form loses near neighbours.
-        block = max(1, (1 << 26) // max(len(points), 1))
-        rows = [
-            torch.cdist(chunk, points, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False).indices
-            for chunk in points.split(block)
-        ]
-        return torch.cat(rows) if rows else torch.empty(0, count, dtype=torch.long, device=points.device)
-    from scipy.spatial import cKDTree
-
-    array = points.numpy()
-    _, index = cKDTree(array).query(array, k=list(range(1, count + 1)), workers=-1)
-    return torch.from_numpy(index).long()
-
-
 def smooth(features: Tensor, neighbours: Tensor) -> Tensor:
     """Local feature smoothing: the mean of the neighbours' unit vectors, made a unit vector again (section 3.3).
 

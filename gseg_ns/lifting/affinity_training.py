@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError, OptionError
-from gseg_ns.lifting.affinity import ScaleGate, draw_ranks, nearest_neighbours
+from gseg_ns.lifting.affinity import ScaleGate, draw_ranks
 from gseg_ns.lifting.correspondence import (
     PairSampling,
     correspondence_loss,
@@ -24,6 +24,7 @@ from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
 from gseg_ns.lifting.scales import ScaleQuantiles, expected_depth, mask_scales, unproject
 from gseg_ns.lifting.smoothing import MAX_NEIGHBOURS, NeighbourVotes, finest_masks, pack_flags, without_parted
 from gseg_ns.masks import MaskSet
+from gseg_ns.neighbours import nearest
 from gseg_ns.rendering import PixelWeights
 
 
@@ -192,8 +193,8 @@ class AffinityViews:
         self.options = options
         self.quantiles = quantiles
         self.generator = torch.Generator().manual_seed(seed)
-        nearest = nearest_neighbours(means, options.neighbours)
-        votes = NeighbourVotes(nearest) if options.neighbour_agreement > 0 and nearest.shape[1] > 1 else None
+        neighbours = nearest(means, options.neighbours)
+        votes = NeighbourVotes(neighbours) if options.neighbour_agreement > 0 and neighbours.shape[1] > 1 else None
         bound = options.cache_gib * 2**30 / max(num_views, 1)
         self.pools: dict[int, PixelPool] = {}
         for view, meta, K, masks in views:
@@ -205,10 +206,10 @@ class AffinityViews:
         if not self.pools:
             raise GsegError("No training view has a mask. Run `gseg masks` on the images, or name another mask folder.")
         quantiles.fit(torch.cat([pool.scales for pool in self.pools.values()]))
-        kept = torch.ones_like(nearest, dtype=torch.bool)
+        kept = torch.ones_like(neighbours, dtype=torch.bool)
         self.kept = pack_flags(kept if votes is None else votes.agreeing(options.neighbour_agreement))
         """[N] int32, which of the nearest neighbours are smoothed over."""
-        self.neighbours = without_parted(nearest, self.kept)
+        self.neighbours = without_parted(neighbours, self.kept)
 
     def losses(self, view: int, features: Tensor, gate: ScaleGate) -> dict[str, Tensor]:
         """`affinity_losses` of a view; zero for a view without masks."""

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import OptionError
+from gseg_ns.neighbours import PointTree
 from gseg_ns.rendering import vote
 
 NEIGHBOURS = 10
@@ -265,13 +266,9 @@ def _affinity(region: Tensor, count: int, views: Sequence[ViewLabels]) -> tuple[
 
 def _borders(points: Tensor, region: Tensor, count: int) -> np.ndarray:
     """Which regions touch: float32 [R, R] of 0 and 1."""
-    from scipy.spatial import cKDTree
-
-    array = points.numpy()
-    neighbours = min(NEIGHBOURS + 1, len(array))
-    found = cKDTree(array).query(array, k=neighbours)[1].reshape(len(array), neighbours)
-    first = np.repeat(region.numpy(), neighbours)
-    second = region.numpy()[found].ravel()
+    found = PointTree(points).others(NEIGHBOURS)[1]
+    first = region.repeat_interleave(found.shape[1]).numpy()
+    second = region[found].flatten().numpy()
     border = np.zeros((count, count), np.float32)
     border[first, second] = 1
     border[second, first] = 1

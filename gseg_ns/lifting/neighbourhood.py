@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from gseg_ns.neighbours import PointTree
 
 LOG_FLOOR = 1e-10
 """Added inside the logarithms, as the official code does."""
@@ -18,15 +19,12 @@ LOG_FLOOR = 1e-10
 POOL_LIFETIME = 50
 """Calls that one random pool of a scene with more than `max_points` Gaussians serves."""
 
-CHUNK_ELEMENTS = 1 << 26
-"""Distances held at once by the search on CUDA (256 MiB of float32)."""
-
 
 class NeighbourSearch:
     """Exact nearest neighbours among at most `max_points` Gaussians.
 
-    On the CPU a k-d tree, kept for as long as the positions are unchanged; on CUDA chunked distances and a top-k.
-    In a scene with more Gaussians than `max_points` the pool is a random subset, redrawn every `POOL_LIFETIME` calls.
+    Their index is kept for as long as the positions are unchanged. In a scene with more Gaussians than `max_points` the
+    pool is a random subset, redrawn every `POOL_LIFETIME` calls.
     """
 
     def __init__(self, max_points: int = 200_000) -> None:
@@ -35,8 +33,7 @@ class NeighbourSearch:
         self.max_points = max_points
         self.pool: Tensor = torch.empty(0, dtype=torch.long)
         """Ids of the Gaussians searched, [P] int64."""
-        self._points: Tensor | None = None
-        self._tree: object | None = None
+        self._points: PointTree | None = None
         self._source: Tensor | None = None
         self._version = -1
         self._calls = 0
@@ -67,16 +64,10 @@ class NeighbourSearch:
         self._source, self._version = positions.detach(), positions._version
         if count > self.max_points:
             self.pool = torch.randperm(count, generator=generator)[: self.max_points].to(positions.device)
-            self._points = self._source[self.pool]
+            self._points = PointTree(self._source[self.pool])
         else:
             self.pool = torch.arange(count, device=positions.device)
-            self._points = self._source
-        self._tree = None
-        if positions.device.type == "cpu":
-            from scipy.spatial import cKDTree
-
-            # Sliding midpoints without compaction: less to do for a tree that moving positions soon outdate.
-            self._tree = cKDTree(self._points.numpy(), compact_nodes=False, balanced_tree=False)
+            self._points = PointTree(self._source)
         return self.pool
 
     def query(self, rows: Tensor, k: int, include_self: bool = False) -> Tensor:
@@ -95,34 +86,9 @@ class NeighbourSearch:
         """
         if self._points is None:
             raise RuntimeError("query() before refresh()")
-        total = self._points.shape[0]
-        wanted = min(k if include_self else k + 1, total)
-        if wanted == 0 or rows.numel() == 0:
-            return rows.new_zeros((rows.shape[0], 0))
-        if self._tree is not None:
-            found = self._tree.query(self._points[rows].numpy(), k=wanted)[1]  # type: ignore[attr-defined]
-            index = torch.from_numpy(np.asarray(found, dtype=np.int64).reshape(rows.shape[0], wanted))
-        else:
-            step = max(1, CHUNK_ELEMENTS // total)
-            index = torch.cat(
-                [
-                    _distances(self._points[chunk], self._points).topk(wanted, largest=False).indices
-                    for chunk in rows.split(step)
-                ]
-            )
-        return index if include_self else _without_self(index, rows)
-
-
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # The matrix-product shortcut cancels digits for neighbours that are close compared with the scene.
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _without_self(index: Tensor, rows: Tensor) -> Tensor:
-    """Drop each row's own entry from `index` [M, k + 1]; its last one where coincident Gaussians displaced it."""
-    own = index == rows[:, None]
-    own[:, -1] |= ~own.any(dim=1)
-    return index[~own].view(index.shape[0], index.shape[1] - 1)
+        if include_self:
+            return self._points.nearest(self._points.points[rows], k)[1]
+        return self._points.others(k, rows)[1]
 
 
 def directional_neighbours(

@@ -15,7 +15,7 @@ from torch import Tensor
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.affinity import nearest_neighbours, smooth
+from gseg_ns.lifting.affinity import smooth
 from gseg_ns.lifting.clustering import ClusterOptions, SceneClusters
 from gseg_ns.lifting.smoothing import without_parted
 from gseg_ns.lifting.text import (
@@ -30,6 +30,7 @@ from gseg_ns.lifting.text import (
 )
 from gseg_ns.masks import MaskSet
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
+from gseg_ns.neighbours import nearest
 
 AFFINITY_DIM = 32
 """Channels of an affinity feature in both papers."""
@@ -77,7 +78,7 @@ class AffinityModel(SegmentationModel):
         """Save the features as their smoothed form (SAGA, section 3.3), once."""
         if not self.finished and self.smoothing > 1:
             features = self.gauss_params["affinity"].data
-            neighbours = nearest_neighbours(self.means, self.smoothing)
+            neighbours = nearest(self.means, self.smoothing)
             # An older checkpoint and a part written as a run have no flags.
             if len(self.kept_neighbours) == len(neighbours):
                 neighbours = without_parted(neighbours, self.kept_neighbours)

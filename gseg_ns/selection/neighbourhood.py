@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from torch import Tensor
+
+from gseg_ns.neighbours import PointTree
 
 
 class Neighbourhood:
@@ -27,19 +28,17 @@ class Neighbourhood:
             reach: neighbours farther away than this many times the scene's median neighbour distance are none: a gap
                 between two objects is not bridged by the nearest Gaussian across it.
         """
-        self._points = means.detach().to("cpu", torch.float32).numpy()
-        self._k = min(k, max(len(self._points) - 1, 0))
+        self._tree = PointTree(means.detach().cpu())
+        self._k = min(k, max(len(means) - 1, 0))
         self._reach = reach
 
     @cached_property
     def _edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Neighbours int32 [N, k], and whether each is within reach, bool [N, k]."""
-        count = len(self._points)
+        distances, indices = (found.numpy() for found in self._tree.others(self._k))
         if self._k == 0:
-            return np.zeros((count, 0), np.int32), np.zeros((count, 0), bool)
-        distances, indices = cKDTree(self._points).query(self._points, k=self._k + 1, workers=-1)
-        distances, indices = distances[:, 1:], indices[:, 1:].astype(np.int32)
-        return indices, distances <= self._reach * np.median(distances)
+            return indices.astype(np.int32), distances > 0
+        return indices.astype(np.int32), distances <= self._reach * np.median(distances)
 
     def grow(self, mask: Tensor, steps: int = 1) -> Tensor:
         """Add every Gaussian that is a neighbour of a selected one.
@@ -88,10 +87,8 @@ def largest_component(
     count = len(chosen)
     if count <= 2:
         return mask.clone()
-    points = means[chosen].detach().to("cpu", torch.float32).numpy()
     k = min(k, count - 1)
-    distances, indices = cKDTree(points).query(points, k=k + 1, workers=-1)
-    distances, indices = distances[:, 1:], indices[:, 1:]
+    distances, indices = (found.numpy() for found in PointTree(means[chosen].detach().cpu()).others(k))
     if extents is None:
         sizes = np.full(count, 0.5 * np.median(distances[:, : min(k, 8)]))
     else:

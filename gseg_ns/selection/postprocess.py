@@ -12,35 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-_PAIRS = 1 << 26
-"""Distances at a time on CUDA: 256 MiB."""
-
-
-def _k_nearest(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    """Distances [Q, k] of each query to its k nearest points, nearest first; k <= number of points."""
-    if points.is_cuda:
-        block = max(1, _PAIRS // len(points))
-        parts = [
-            torch.cdist(chunk, points, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False).values
-            for chunk in queries.split(block)
-        ]
-        return torch.cat(parts) if parts else points.new_zeros(0, k)
-    from scipy.spatial import cKDTree
-
-    distance, _ = cKDTree(points.numpy()).query(queries.numpy(), k=list(range(1, k + 1)), workers=-1)
-    return torch.from_numpy(distance).to(points.dtype)
-
-
-def _within(points: Tensor, queries: Tensor, radius: float) -> Tensor:
-    """Whether a query has a point within a distance, bool [Q]."""
-    if points.is_cuda:
-        return _k_nearest(points, queries, 1)[:, 0] <= radius
-    from scipy.spatial import cKDTree
-
-    # The bound ends the search early, and is exclusive.
-    bound = float(torch.nextafter(torch.tensor(radius, dtype=torch.double), torch.tensor(torch.inf).double()))
-    distance, _ = cKDTree(points.numpy()).query(queries.numpy(), distance_upper_bound=bound, workers=-1)
-    return torch.from_numpy(distance <= radius)
+from gseg_ns.neighbours import PointTree
 
 
 def neighbour_radius(means: Tensor, selected: Tensor, quantile: float = 1.0) -> float:
@@ -57,7 +29,7 @@ def neighbour_radius(means: Tensor, selected: Tensor, quantile: float = 1.0) -> 
     points = means.detach()[selected]
     if len(points) < 2:
         return 0.0
-    nearest = _k_nearest(points, points, 2)[:, 1].sort().values
+    nearest = PointTree(points).others(1)[0][:, 0].sort().values
     return float(nearest[min(round(quantile * (len(nearest) - 1)), len(nearest) - 1)])
 
 
@@ -82,7 +54,7 @@ def statistical_filter(means: Tensor, selected: Tensor, deviations: float = 1.0,
         count = math.isqrt(len(points))
         if count < 2:
             break
-        apart = _k_nearest(points, points, count + 1)[:, 1:].mean(dim=1)
+        apart = PointTree(points).others(count)[0].mean(dim=1)
         limit = apart.mean() + deviations * apart.std(unbiased=False)
         # An even spacing has no outliers; without the tolerance rounding would make some.
         kept[kept.clone()] = apart <= limit * (1 + 1e-6)
@@ -113,7 +85,7 @@ def grow_region(means: Tensor, selected: Tensor, seeds: Tensor, quantile: float 
         open_rows = torch.nonzero(selected & ~kept).flatten()
         if len(open_rows) == 0:
             break
-        joined = open_rows[_within(points[frontier], points[open_rows], radius)]
+        joined = open_rows[PointTree(points[frontier]).within(points[open_rows], radius)]
         frontier = torch.zeros_like(kept)
         frontier[joined] = True
         kept |= frontier
@@ -147,7 +119,7 @@ def ball_query(
         near &= among
     rows = torch.nonzero(near).flatten()
     if len(rows):
-        grown[rows] = _within(inside, points[rows], radius)
+        grown[rows] = PointTree(inside).within(points[rows], radius)
     return grown
 
 
@@ -173,8 +145,8 @@ def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8, deviations: f
     rows = torch.nonzero(ball_query(points, kept, quantile=0.99) & ~kept).flatten()
     count = min(neighbours, int(kept.sum()), int((~kept).sum()) - 1)
     if len(rows) and count > 0:
-        own = _k_nearest(points[kept], points[rows], count)[:, -1]
-        others = _k_nearest(points[~kept], points[rows], count + 1)[:, -1]  # itself among them
+        own = PointTree(points[kept]).nearest(points[rows], count)[0][:, -1]
+        others = PointTree(points[~kept]).nearest(points[rows], count + 1)[0][:, -1]  # itself among them
         kept[rows[own <= others]] = True
     return kept
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.affinity import ScaleGate, draw_ranks, gated, nearest_neighbours, smooth
+from gseg_ns.lifting.affinity import ScaleGate, draw_ranks, gated, smooth
 
 
 def test_gate_is_within_bounds_and_can_be_taken_out() -> None:
@@ -27,25 +27,6 @@ def test_gated_features_are_unit_vectors() -> None:
     found = gated(torch.randn(6, 4), torch.rand(3, 4))
     assert found.shape == (3, 6, 4)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(3, 6))
-
-
-def neighbours_by_definition(means: torch.Tensor, k: int) -> torch.Tensor:
-    return torch.cdist(means, means).topk(k, largest=False).indices
-
-
-def test_neighbours() -> None:
-    means = torch.rand(50, 3)
-    found = nearest_neighbours(means, 5)
-    assert torch.equal(found, neighbours_by_definition(means, 5))
-    assert torch.equal(found[:, 0], torch.arange(50))
-    assert nearest_neighbours(means[:3], 16).shape == (3, 3)
-    assert nearest_neighbours(means[:1], 16).tolist() == [[0]]
-
-
-@pytest.mark.cuda
-def test_neighbours_on_cuda_are_the_same() -> None:
-    means = torch.rand(3000, 3)
-    assert torch.equal(nearest_neighbours(means.cuda(), 16).cpu(), nearest_neighbours(means, 16))
 
 
 def test_smoothing_is_the_mean_of_unit_neighbours_with_its_gradient() -> None:

@@ -44,13 +44,13 @@ def test_tree_is_kept_until_positions_move() -> None:
     points = torch.nn.Parameter(torch.randn(50, 3))
     search = NeighbourSearch()
     search.refresh(points)
-    tree = search._tree
+    index = search._points
     search.refresh(points)
-    assert search._tree is tree
+    assert search._points is index
     with torch.no_grad():
         points[0] += 100.0
     search.refresh(points)
-    assert search._tree is not tree
+    assert search._points is not index
     assert 0 not in search.query(torch.arange(1, 50), 3)
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from gseg_ns.lifting.affinity import nearest_neighbours
 from gseg_ns.lifting.smoothing import MAX_NEIGHBOURS, NeighbourVotes, finest_masks, pack_flags, without_parted
 from gseg_ns.masks import MaskSet
+from gseg_ns.neighbours import nearest
 from gseg_ns.rendering import project
 
 WIDTH, HEIGHT = 40, 32
@@ -45,7 +45,7 @@ def test_finest_mask_of_each_pixel() -> None:
 def test_neighbours_over_a_border_are_left_out() -> None:
     means = grid()
     left = means[:, 0] < 0
-    neighbours = nearest_neighbours(means, 9)
+    neighbours = nearest(means, 9)
     votes = NeighbourVotes(neighbours)
     halves = torch.ones(HEIGHT, WIDTH, dtype=torch.long)
     halves[:, WIDTH // 2 :] = 2
@@ -64,7 +64,7 @@ def test_neighbours_over_a_border_are_left_out() -> None:
 def test_neighbours_that_no_view_shows_stay() -> None:
     means = grid()
     means = torch.cat([means, means - torch.tensor([0.0, 0.0, 6.0])])  # the second wall is behind the camera
-    neighbours = nearest_neighbours(means, 9)
+    neighbours = nearest(means, 9)
     votes = NeighbourVotes(neighbours)
     halves = torch.ones(HEIGHT, WIDTH, dtype=torch.long)
     halves[:, WIDTH // 2 :] = 2

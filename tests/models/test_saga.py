@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.affinity import nearest_neighbours, smooth
+from gseg_ns.lifting.affinity import smooth
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.lifting.clustering import ClusterOptions
 from gseg_ns.lifting.text import VoteOptions
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.method_configs.saga_v1 import saga_v1
+from gseg_ns.neighbours import nearest
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.prompts import Prompt
 
@@ -131,7 +132,7 @@ def test_a_checkpoint_from_the_middle_is_finished_for_inference_only(
     # checkpoints from before there were flags: nothing was left out in their training
     del state["kept_neighbours"]
     model.load_state_dict(state)
-    everything = smooth(raw, nearest_neighbours(model.means, model.smoothing))
+    everything = smooth(raw, nearest(model.means, model.smoothing))
     torch.testing.assert_close(model.gauss_params["affinity"].detach(), everything)
     assert not torch.allclose(everything, finished, atol=1e-3)
 
