@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gseg_ns.errors import GsegError
 
@@ -50,6 +50,12 @@ def set_aside(path: Path) -> Path:
         return path.rename(aside)
     except OSError as error:
         raise GsegError(f"Cannot rename {path} to {aside.name}: {error.strerror or error}.") from error
+
+
+def is_below(name: str) -> bool:
+    """Whether a name, or a relative path, stays below any folder that it is joined to, on every system."""
+    kinds = (PurePosixPath(name), PureWindowsPath(name))
+    return not any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in kinds)
 
 
 def slug(name: str, longest: int = 80) -> str:

@@ -1,6 +1,12 @@
-"""What `ns-train` offers: one file a method. Whatever is loaded through here has the viewer's "Segment" tab."""
+"""What `ns-train` offers: one file a method. Whatever is loaded through here has the viewer's "Segment" tab.
+
+Every ns-* command imports this package before it reads a run or opens a viewer, so that what makes both safe is
+switched on here, for the methods of others too.
+"""
 
 from gseg_ns.models.base import SegmentationModel
+from gseg_ns.runs.upstream_loading import guard_config_loading
 from gseg_ns.viewer.panel import SegmentPanel
 
 SegmentationModel.make_panel = SegmentPanel
+guard_config_loading()

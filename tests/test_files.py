@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gseg_ns.files import slug, unique_slugs
+from gseg_ns.files import is_below, slug, unique_slugs
 
 
 def test_a_name_becomes_part_of_a_file_name() -> None:
@@ -21,3 +21,10 @@ def test_no_two_names_become_the_same() -> None:
         "A b": "A-b-3",
         "object": "object-3",
     }
+
+
+def test_what_stays_below_a_folder() -> None:
+    for name in ("a", "a/b", "./a", "", "..a", "a..b", "nerfstudio_models/", "2024-01-01_120000"):
+        assert is_below(name), name
+    for name in ("..", "a/../b", "/a", "//a", "a\\..\\b", "C:\\a", "C:a", "\\a", "\\\\host\\share\\a"):
+        assert not is_below(name), name

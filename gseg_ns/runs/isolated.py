@@ -16,6 +16,7 @@ from gseg_ns.files import atomic_path
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.safe_config import read_config
+from gseg_ns.selection.store import check_name
 from gseg_ns.splats import Splats
 
 
@@ -44,14 +45,15 @@ def write_run(
         the new run's `config.yml`.
 
     Raises:
-        GsegError: no Gaussians, a run of that name and second, or a file that cannot be written.
+        GsegError: no Gaussians, a name that cannot be one, a run of that name and second, or a file that cannot be
+            written.
     """
     if not len(splats):
         raise GsegError("There are no Gaussians to write a run of. Select something first.")
     config = read_config(config_path)
     config.set_experiment_name()
     config.output_dir = (config_path.parents[3] if output_dir is None else output_dir).absolute()
-    config.experiment_name = f"{config.experiment_name}-{name}"
+    config.experiment_name = f"{config.experiment_name}-{check_name(name)}"
     config.timestamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     config.load_dir = config.load_checkpoint = config.load_config = config.load_step = None
     folder = config.get_base_dir()

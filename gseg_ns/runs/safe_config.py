@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import is_dataclass
 from enum import Enum
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from gseg_ns.errors import GsegError
+from gseg_ns.files import is_below
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -24,11 +28,21 @@ _PLAIN = tuple(_TAG + kind for kind in ("null", "bool", "int", "float", "str", "
 _PATH = re.compile(r"pathlib\.(_local\.)?\w*Path")
 
 _PACKAGES = ("nerfstudio", "gseg_ns", "torch.optim")
-"""Packages whose classes a config.yml may name."""
+"""Packages whose classes a config.yml may name, beside those that the user installed as plugins of Nerfstudio."""
+
+_FUNCTIONS = ("nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate",)
+"""Functions that configs of Nerfstudio's own methods name."""
+
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f\\x85\\u2028\\u2029]")
+"""Line breaks and the like, which no name and no path of a config has."""
+
+_NAMES = ("experiment_name", "method_name", "timestamp", "relative_model_dir")
+_NAMES_WITHIN = (("logging", "relative_log_dir"), ("viewer", "relative_log_filename"))
+"""What a config calls the folders and files of its run, which lie below `output_dir`."""
 
 
 def check_config(path: Path) -> str:
-    """Refuse a config.yml that has more in it than a run of Splatfacto or of one of our methods.
+    """Refuse a config.yml that has more in it than a run of Nerfstudio, of one of our methods or of a plugin.
 
     Nerfstudio stores configs as YAML of Python objects, and loading one calls what the tags in it name. Such a run
     needs plain values, paths, configurations (dataclasses), members of enumerations, and names of classes.
@@ -59,7 +73,7 @@ def check_config(path: Path) -> str:
         if not _is_harmless(node):
             raise GsegError(
                 f"{path} has {node.tag.removeprefix(_TAG)} in line {node.start_mark.line + 1}, which no run of "
-                "Splatfacto or of our methods has: it is not loaded"
+                "Nerfstudio, of our methods or of an installed plugin has: it is not loaded"
             )
         if isinstance(node, yaml.SequenceNode):
             nodes += node.value
@@ -74,11 +88,16 @@ def _is_harmless(node: yaml.Node) -> bool:
         return True
     kind, _, name = node.tag.removeprefix(_TAG).partition(":")
     if kind == "python/object/apply" and node.id == "sequence":
+        if _PATH.fullmatch(name):
+            # A line break in a path would be one in every text that names it.
+            return not any(isinstance(part, yaml.ScalarNode) and _CONTROL.search(part.value) for part in node.value)
+        if name == "_operator.getitem":  # VanillaDataManager[SemanticDataset]
+            return all(part.tag.startswith(_TAG + "python/name:") and _is_harmless(part) for part in node.value)
         found = _class(name)
-        return _PATH.fullmatch(name) is not None or (found is not None and issubclass(found, Enum))
+        return found is not None and issubclass(found, Enum)
     if kind == "python/object":
         return is_dataclass(_class(name))
-    return kind == "python/name" and _class(name) is not None
+    return kind == "python/name" and (name in _FUNCTIONS or _class(name) is not None)
 
 
 def _class(name: str) -> type | None:
@@ -95,14 +114,43 @@ def _class(name: str) -> type | None:
 
 
 def _is_trusted(module: str) -> bool:
-    return f"{module}.".startswith(tuple(f"{package}." for package in _PACKAGES))
+    return f"{module}.".startswith(tuple(f"{package}." for package in (*_PACKAGES, *_plugins())))
+
+
+@cache
+def _plugins() -> tuple[str, ...]:
+    """The packages of the plugins that Nerfstudio loads in any case."""
+    groups = ("nerfstudio.method_configs", "nerfstudio.dataparser_configs")
+    modules = {entry.module for group in groups for entry in entry_points(group=group)}
+    for variable in ("NERFSTUDIO_METHOD_CONFIGS", "NERFSTUDIO_DATAPARSER_CONFIGS"):
+        modules |= {definition.partition("=")[2] for definition in os.environ.get(variable, "").split(",")}
+    return tuple(sorted({re.split("[.:]", module)[0].strip() for module in modules} - {""}))
+
+
+def check_names(config: Any, path: Path) -> None:
+    """Refuse a config whose names lead out of the folder that its run is in: what writes beside a run uses them.
+
+    Raises:
+        GsegError: one is absolute, has `..` in it, or is no name at all.
+    """
+    named = {name: getattr(config, name, None) for name in _NAMES}
+    named |= {f"{part}.{name}": getattr(getattr(config, part, None), name, None) for part, name in _NAMES_WITHIN}
+    for name, value in named.items():
+        if value is not None and not (isinstance(value, str | Path) and _is_name(str(value))):
+            raise GsegError(
+                f"{path} has {str(value)[:60]!a} as {name}, which leads out of its folder: it is not loaded"
+            )
+
+
+def _is_name(text: str) -> bool:
+    return is_below(text) and _CONTROL.search(text) is None
 
 
 def read_config(path: Path) -> TrainerConfig:
-    """Read a run's `config.yml`, if it is harmless (`check_config`).
+    """Read a run's `config.yml`, if it is harmless (`check_config`, `check_names`).
 
     Raises:
-        GsegError: no such file, or not a Nerfstudio config.
+        GsegError: no such file, not a Nerfstudio config, or one that is not harmless.
     """
     from nerfstudio.engine.trainer import TrainerConfig
 
@@ -113,4 +161,5 @@ def read_config(path: Path) -> TrainerConfig:
         raise GsegError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(config, TrainerConfig):
         raise GsegError(f"{path} is not a config.yml of Nerfstudio")
+    check_names(config, path)
     return config

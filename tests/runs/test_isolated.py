@@ -192,3 +192,18 @@ def test_an_object_that_was_changed_since_is_another_file(constructed_run: Path,
     assert take_object(f"{config}#4", tmp_path) == taken[-1]
     assert not torch.equal(read_ply(taken[0]).sh, read_ply(taken[1]).sh)
     assert not torch.equal(read_ply(taken[1]).opacities, read_ply(taken[2]).opacities)
+
+
+@pytest.mark.parametrize("name", ["../../..", "/tmp/elsewhere", "a/../../../b"])
+def test_a_run_whose_name_is_a_path_writes_nowhere(constructed_run: Path, name: str, tmp_path: Path) -> None:
+    run = tmp_path / "a/b/c/outputs/scene/gaga/run"
+    shutil.copytree(constructed_run.parent, run)
+    config = run / "config.yml"
+    config.write_text(config.read_text().replace("experiment_name: viewer", f"experiment_name: {name}"))
+    before = sorted(tmp_path.rglob("*"))
+    for output in (None, tmp_path / "a/b/new"):
+        with pytest.raises(GsegError, match="experiment_name"):
+            Isolate(load_config=config, groups=[1], output_dir=output).main()
+    with pytest.raises(GsegError, match="cannot name"):
+        Isolate(load_config=constructed_run, groups=[1], name=name, output_dir=tmp_path).main()
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,110 @@
+"""Nerfstudio's own commands and a config.yml from elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from nerfstudio.configs.method_configs import all_methods
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.scripts import train
+from nerfstudio.utils import eval_utils
+
+from gseg_ns.runs.upstream_loading import TRUST
+
+OTHERS = ("nerfacto", "neus", "semantic-nerfw")
+"""What their configs name is named by none of ours: a function, and a class with a class in brackets."""
+
+
+def hostile(folder: Path, made: Path) -> Path:
+    path = folder / "config.yml"
+    payload = f"!!python/object/apply:os.mkdir ['{made}']"
+    path.write_text(yaml.dump(all_methods["splatfacto"]).replace("method_name: splatfacto", f"method_name: {payload}"))
+    return path
+
+
+def test_readers_of_upstream_check_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    path = hostile(tmp_path, made)
+    with pytest.raises(SystemExit) as ended:
+        eval_utils.eval_setup(path)
+    assert ended.value.code == 1
+    said = "".join(capsys.readouterr().out.split())
+    assert str(path) in said
+    assert "os.mkdir" in said
+    assert not made.exists()
+    config: Any = copy.deepcopy(all_methods["splatfacto"])
+    config.load_config = path
+    with pytest.raises(SystemExit):
+        train.main(config)
+    assert not made.exists()
+    # who trusts a run can say so
+    monkeypatch.setenv(TRUST, "1")
+    with pytest.raises((AssertionError, KeyError, TypeError)):
+        eval_utils.eval_setup(path)
+    assert made.exists()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_runs_of_other_methods_load_as_ever(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(yaml.dump(all_methods[name]), encoding="utf-8")
+    seen: list[TrainerConfig] = []
+
+    def stop(config: TrainerConfig) -> TrainerConfig:
+        seen.append(config)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        eval_utils.eval_setup(path, update_config_callback=stop)
+    assert seen[0] == all_methods[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("experiment_name", "../../.."),
+        ("experiment_name", "/tmp/x"),
+        ("experiment_name", "a\nexport const x = 1"),
+        ("method_name", ".."),
+        ("timestamp", "a/../../../b"),
+        ("timestamp", "C:\\x"),
+        ("relative_model_dir", Path("../../models")),
+        ("relative_model_dir", Path("/tmp/models")),
+        ("output_dir", Path("out\nput")),
+    ],
+)
+def test_names_are_no_paths(
+    name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config: Any = copy.deepcopy(all_methods["gaga"])
+    setattr(config, name, value)
+    path = tmp_path / "config.yml"
+    path.write_text(yaml.dump(config), encoding="utf-8")
+    for call in (eval_utils.eval_setup, lambda path: train.main(TrainerConfig(load_config=path))):
+        with pytest.raises(SystemExit):
+            call(path)
+        assert str(path) in "".join(capsys.readouterr().out.split())
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yml"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_whatever_is_imported_first(first: bool, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    path = hostile(tmp_path, made)
+    modules = ["nerfstudio.utils.eval_utils", "gseg_ns.method_configs.gaga"]
+    order = ", ".join(modules if first else modules[::-1])
+    code = f"import pathlib, {order}; nerfstudio.utils.eval_utils.eval_setup(pathlib.Path({str(path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "os.mkdir" in done.stdout
+    assert not made.exists()
