@@ -11,6 +11,7 @@ from typing import Any
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.reading import read_text
 
 PACKAGE = "gseg-ns"
 
@@ -51,11 +52,12 @@ class CellStore:
         if not path.is_file() or (self.redo and path not in self._fresh):
             return None
         try:
-            cell = json.loads(path.read_text(encoding="utf-8"))
+            # Scores that are not defined are NaN, which JSON does not have but Python writes.
+            cell = json.loads(read_text(path, "a finished cell"))
             if cell["key"] == self.complete(key) and isinstance(cell["result"], dict):
                 return cell["result"]
             reason = "it is of other settings"
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (GsegError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = str(error)
         self.warn(f"{path} cannot be used ({reason}): the cell is computed again")
         return None

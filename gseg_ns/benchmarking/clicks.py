@@ -8,7 +8,6 @@ views, the pixels of all views together; the mean is over the clicks of an objec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.lifting.thresholds import SAME_THING
+from gseg_ns.reading import integer, read_json, reading
 from gseg_ns.rendering import Camera, composite
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.postprocess import clean_up
@@ -245,13 +245,10 @@ def background_ids(ground_truth: Path) -> set[int]:
     path = background_file(ground_truth)
     if path is None:
         return set()
-    try:
-        parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
-        return {int(part["part_id"]) for part in parts if part["object_id"] == 0}
-    except (ValueError, KeyError, TypeError) as error:
-        raise GsegError(
-            f"{path} does not list parts with part_id and object_id ({error}): repair or remove it"
-        ) from error
+    about = ("a list of parts", "It needs `parts` with part_id and object_id: repair or remove it.")
+    with reading(path, *about):
+        parts = read_json(path, *about)["parts"]
+        return {integer(part["part_id"]) for part in parts if part["object_id"] == 0}
 
 
 def _iou(seen: Tensor, truth: Tensor) -> Tensor:

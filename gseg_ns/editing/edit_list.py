@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from gseg_ns.editing.operations import (
+    MOST_ROWS,
     Duplicate,
     Hide,
     Isolate,
@@ -22,8 +22,8 @@ from gseg_ns.editing.operations import (
     Swap,
     Transform,
 )
-from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.reading import file_path, inflate, integer, number, read_json, reading, text
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.store import Fingerprint
 
@@ -31,6 +31,7 @@ EDITS_FILE = "edits.json"
 """Name of the file beside a run's `config.yml`."""
 
 _FORMAT = "gseg-edits-1"
+_ABOUT = ("a list of edits", "Save it again.")
 _KINDS: dict[str, Any] = {
     "recolour": Recolour,
     "opacity": SetOpacity,
@@ -85,14 +86,14 @@ def from_json(document: Any, fingerprint: Fingerprint, file: Path) -> list[Opera
     Raises:
         GsegError: not an edit list, or one made for other Gaussians.
     """
-    try:
+    with reading(file, *_ABOUT):
         if document["format"] != _FORMAT:
-            raise ValueError(f"format {document['format']!r}")
+            raise ValueError("another format")
         gaussians = document["gaussians"]
-        fingerprint.check(Fingerprint(int(gaussians["count"]), str(gaussians["digest"])), file)
+        fingerprint.check(Fingerprint(integer(gaussians["count"]), str(gaussians["digest"])), file)
+        if not isinstance(document["operations"], list):
+            raise ValueError("operations that are no list")
         return [_operation(dict(entry), file.parent.absolute()) for entry in document["operations"]]
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise GsegError(f"{file} is not a list of edits that can be read ({error!r}). Save it again.") from error
 
 
 def save_edits(path: Path, operations: Sequence[Operation], fingerprint: Fingerprint) -> None:
@@ -111,13 +112,8 @@ def load_edits(path: Path, fingerprint: Fingerprint) -> list[Operation]:
     Raises:
         GsegError: no such file, not an edit list, or one made for other Gaussians.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise GsegError(f"There is no edit list {path}. Save edits in the viewer or with `gseg edit` first.") from error
-    except (OSError, ValueError) as error:
-        raise GsegError(f"{path} is not a list of edits that can be read ({error}). Save it again.") from error
-    return from_json(document, fingerprint, path)
+    missing = f"There is no edit list {path}. Save edits in the viewer or with `gseg edit` first."
+    return from_json(read_json(path, *_ABOUT, missing=missing), fingerprint, path)
 
 
 def _mask_to_json(mask: PackedMask) -> dict[str, Any]:
@@ -132,12 +128,13 @@ def _operation(entry: dict[str, Any], folder: Path) -> Operation:
             continue
         value = entry.pop(f.name)
         if isinstance(value, dict):
-            bits = zlib.decompress(base64.b64decode(value["zlib"], validate=True))
-            value = PackedMask.from_bits(int(value["length"]), bits)
+            length = integer(value["length"], most=MOST_ROWS, what="the length of a mask")
+            bits = inflate(base64.b64decode(text(value["zlib"]), validate=True), (length + 7) // 8)
+            value = PackedMask.from_bits(length, bits)
         elif isinstance(value, list):
-            value = tuple(float(v) for v in value)
+            value = tuple(number(v) for v in value)
         elif isinstance(value, str):
-            value = str(folder / value)
+            value = str(folder / file_path(value))
         values[f.name] = value
     if entry:
         raise ValueError(f"unknown fields {sorted(entry)}")

@@ -8,6 +8,7 @@ tensors are never written to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,6 +25,20 @@ from gseg_ns.splats import Splats, transform
 
 SH_C0 = 0.28209479177387814
 """Value of the constant spherical harmonic: rgb = 0.5 + SH_C0 * sh[0]."""
+
+MOST_ROWS = 2**28
+"""Gaussians that no scene has."""
+
+_MOST_COPIES = 500_000
+"""Rows that edits may append to any scene."""
+
+_MOST_TIMES = 8
+"""How many times a large scene's own rows edits may append to it: few edits that each double it would fill memory."""
+
+_FARTHEST = 1e7
+"""Scene units: float32 has no digits left for an object that is farther away."""
+
+_LARGEST_FACTOR = 1e6
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
 
@@ -93,8 +108,45 @@ def _with(scene: Edited, rows: Tensor, **fields: Tensor) -> Edited:
     return Edited(replace(old, **values), scene.source, scene.piece, scene.removed, scene.hidden)
 
 
+def _checked(name: str, values: float | Sequence[float], least: float, most: float, count: int = 1) -> None:
+    """See that a field of an operation holds `count` numbers from `least` to `most`.
+
+    Raises:
+        GsegError: it holds something else.
+    """
+    numbers = values if isinstance(values, tuple | list) else (values,)
+    fits = all(isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= most for v in numbers)
+    if len(numbers) != count or not fits:
+        needed = "a number" if count == 1 else f"{count} numbers"
+        raise GsegError(f"The {name} of an edit is {values!r:.60}. Give {needed} from {least:g} to {most:g}.")
+
+
+def _check_placement(operation: Transform | Duplicate) -> None:
+    _checked("shift", operation.translation, -_FARTHEST, _FARTHEST, 3)
+    _checked("rotation", operation.rotation, -_LARGEST_FACTOR, _LARGEST_FACTOR, 4)
+    _checked("scale", operation.scale, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR)
+    if not sum(v * v for v in operation.rotation) > 1 / _LARGEST_FACTOR**2:
+        raise GsegError("A rotation quaternion must not be zero.")
+
+
+def _check_masks(*masks: object) -> None:
+    if not all(isinstance(mask, PackedMask) for mask in masks):
+        raise GsegError("An edit has no mask that says which Gaussians it is about.")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise GsegError(f"{name} of an edit is {value!r:.60}. Give true or false.")
+
+
 def _append(scene: Edited, splats: Splats, source: Tensor) -> Edited:
     count = len(splats)
+    own = int((scene.piece == 0).sum())
+    if len(scene) - own + count > max(_MOST_COPIES, _MOST_TIMES * own):
+        raise GsegError(
+            f"Edits would add {len(scene) - own + count:,} Gaussians to a scene of {own:,}: too many. Take back some "
+            "of the edits that copy or swap."
+        )
     device = scene.source.device
     unset = torch.zeros(count, dtype=torch.bool, device=device)
     piece = int(scene.piece.max()) + 1 if len(scene) else 1
@@ -118,7 +170,11 @@ def _about(
     turn = rotation_matrix(rotation)
     centre = pivot.detach().to("cpu", torch.float64)
     shift = centre + torch.tensor(translation, dtype=torch.float64) - scale * turn @ centre
-    return transform(splats, turn, shift, scale)
+    moved = transform(splats, turn, shift, scale)
+    finite = moved.means.isfinite().all(1) & moved.scales.isfinite().all(1)
+    if bool((splats.means.isfinite().all(1) & splats.scales.isfinite().all(1) & ~finite).any()):
+        raise GsegError("An edit would move Gaussians beyond all numbers. Give it a smaller shift or scale.")
+    return moved
 
 
 @dataclass(frozen=True)
@@ -133,6 +189,12 @@ class Recolour:
     keep_shading: bool = True
     """Keep light and dark (and how they change with the view) as they are and replace the hue only; otherwise the
     object becomes flat."""
+
+    def __post_init__(self) -> None:
+        _check_masks(self.mask)
+        _checked("colour", self.colour, 0, 1, 3)
+        _checked("amount", self.amount, 0, 1)
+        _check_flag("keep_shading", self.keep_shading)
 
     def __call__(self, scene: Edited) -> Edited:
         """Change the SH coefficients."""
@@ -167,6 +229,10 @@ class SetOpacity:
     factor: float
     """Multiplies the opacity; results are kept in (0, 1)."""
 
+    def __post_init__(self) -> None:
+        _check_masks(self.mask)
+        _checked("opacity factor", self.factor, 0, _LARGEST_FACTOR)
+
     def __call__(self, scene: Edited) -> Edited:
         """Change the opacity logits."""
         rows = _rows(self.mask, scene)
@@ -194,10 +260,10 @@ class Transform:
     """World coordinates; None: the object's own centre (`centre_of`)."""
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise GsegError(f"A scale factor must be positive, got {self.scale}.")
-        if not sum(v * v for v in self.rotation) > 0:
-            raise GsegError("A rotation quaternion must not be zero.")
+        _check_masks(self.mask)
+        _check_placement(self)
+        if self.pivot is not None:
+            _checked("pivot", self.pivot, -_FARTHEST, _FARTHEST, 3)
 
     def __call__(self, scene: Edited) -> Edited:
         """Change centres, covariances and view-dependent colour."""
@@ -227,6 +293,10 @@ class Duplicate:
     scale: float = 1.0
     """Positive factor about the object's own centre."""
 
+    def __post_init__(self) -> None:
+        _check_masks(self.mask)
+        _check_placement(self)
+
     def __call__(self, scene: Edited) -> Edited:
         """Append the copy."""
         rows = _rows(self.mask, scene) & ~scene.removed
@@ -251,6 +321,10 @@ class Swap:
     match_size: bool = True
     """Scale the newcomer to the extent of what it replaces."""
 
+    def __post_init__(self) -> None:
+        _check_masks(self.mask, *([] if isinstance(self.other, str) else [self.other]))
+        _check_flag("match_size", self.match_size)
+
     def __call__(self, scene: Edited) -> Edited:
         """Mark the old object removed and append the new one."""
         rows = _rows(self.mask, scene) & ~scene.removed
@@ -267,6 +341,8 @@ class Swap:
         if self.match_size:
             scale = float(_extent(scene.splats.means[rows], target) / _extent(newcomer.means, pivot).clamp_min(1e-12))
         shift = target - pivot
+        if not (bool(shift.isfinite().all()) and math.isfinite(scale)):
+            raise GsegError("What is to be swapped reaches beyond all numbers: choose Gaussians without the far ones.")
         placed = _about(newcomer, pivot, (1.0, 0.0, 0.0, 0.0), tuple(shift.tolist()), max(scale, 1e-12))
         without = Edited(scene.splats, scene.source, scene.piece, scene.removed | rows, scene.hidden)
         return _append(without, placed, source)
@@ -286,7 +362,7 @@ def _extent(means: Tensor, centre: Tensor) -> Tensor:
 def _read(path: str) -> Splats:
     from gseg_ns.splats.ply import read_ply
 
-    splats = read_ply(Path(path))
+    splats = read_ply(Path(path), drop_invalid=True)
     if not len(splats):
         raise GsegError(f"{path} has no Gaussians to put in the object's place. Name another PLY.")
     return replace(splats, extra={})
@@ -297,6 +373,9 @@ class Remove:
     """Take an object out of the scene, in pictures and in exports."""
 
     mask: PackedMask
+
+    def __post_init__(self) -> None:
+        _check_masks(self.mask)
 
     def __call__(self, scene: Edited) -> Edited:
         """Mark the rows."""
@@ -315,6 +394,9 @@ class Hide:
 
     mask: PackedMask
 
+    def __post_init__(self) -> None:
+        _check_masks(self.mask)
+
     def __call__(self, scene: Edited) -> Edited:
         """Mark the rows."""
         hidden = scene.hidden | _rows(self.mask, scene)
@@ -331,6 +413,9 @@ class Isolate:
     """Draw an object and nothing else. The rest is still there, and exported."""
 
     mask: PackedMask
+
+    def __post_init__(self) -> None:
+        _check_masks(self.mask)
 
     def __call__(self, scene: Edited) -> Edited:
         """Mark the other rows."""

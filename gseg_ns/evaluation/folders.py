@@ -11,6 +11,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.masks.io import read_label_map
+from gseg_ns.reading import check_memory, read_npy
 
 ID_SUFFIXES = (".png", ".npy")
 
@@ -97,16 +98,14 @@ def read_ids(path: Path) -> Tensor:
     """
     import numpy as np
 
-    if not path.exists():
-        raise GsegError(f"{path} does not exist.")
     if path.suffix.lower() != ".npy":
         return read_label_map(path).long()
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise GsegError(f"{path} is not a readable label map ({error}).") from error
+    array = read_npy(path, "a label map")
     if array.dtype.kind not in "iub":
         raise GsegError(f"{path} holds {array.dtype}. A label map holds integer ids: round and save it as such.")
     if array.ndim != 2:
         raise GsegError(f"{path} has shape {array.shape}. A label map has two dimensions.")
+    check_memory(path, array.size * 8, f"{array.shape[1]}x{array.shape[0]} pixels")
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise GsegError(f"{path} holds ids beyond 64 bits with a sign. Number the objects from 1.")
     return torch.from_numpy(array.astype(np.int64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gseg_ns.errors import GsegError
+from gseg_ns.reading import read_npz, reading
+
+_LARGEST_EMBEDDING = 2**27
 
 
 def read_embedding(path: Path) -> Tensor:
@@ -26,19 +28,22 @@ def read_embedding(path: Path) -> Tensor:
     Raises:
         GsegError: the file is missing or is no embedding.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            grid = np.asarray(stored["embedding"], dtype=np.float32)
-            used = stored["input_size"] / stored["square"] if "input_size" in stored else np.ones(2)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise GsegError(
-            f"{path} is not a stored image embedding ({error}). Make the masks again with embeddings, or leave the "
-            "SAM guidance out."
-        ) from error
-    if grid.ndim != 3 or not np.isfinite(grid).all():
-        raise GsegError(f"{path} holds an array of shape {grid.shape}, not an embedding of channels, rows, columns.")
-    height, width = (max(1, round(size * share)) for size, share in zip(grid.shape[1:], used, strict=True))
-    return torch.from_numpy(np.ascontiguousarray(grid[:, :height, :width].transpose(1, 2, 0)))
+    about = ("a stored image embedding", "Make the masks again with embeddings, or leave the SAM guidance out.")
+    with reading(path, *about):
+        stored = read_npz(path, ["embedding"], *about, optional=["input_size", "square"], most=_LARGEST_EMBEDDING)
+        grid = stored["embedding"]
+        if grid.ndim != 3 or grid.dtype.kind != "f" or 0 in grid.shape or not np.isfinite(grid).all():
+            raise GsegError(
+                f"{path} holds an array of shape {grid.shape}, not an embedding of channels, rows, columns."
+            )
+        used = np.ones(2)
+        if "input_size" in stored:
+            sizes, square = stored["input_size"].astype(np.float64), stored["square"].astype(np.float64)
+            if sizes.shape != (2,) or square.shape != () or not (0 < sizes.min() <= sizes.max() <= square < np.inf):
+                raise ValueError("an image that does not lie within its square")
+            used = sizes / square
+        height, width = (max(1, round(size * share)) for size, share in zip(grid.shape[1:], used, strict=True))
+        return torch.from_numpy(np.array(grid[:, :height, :width].transpose(1, 2, 0), dtype=np.float32, order="C"))
 
 
 class SamProjection(nn.Module):

@@ -21,6 +21,7 @@ from gseg_ns.files import atomic_path
 from gseg_ns.lifting.affinity import gated
 from gseg_ns.lifting.similarity import similarity
 from gseg_ns.masks import MaskSet
+from gseg_ns.reading import read_npz, reading
 
 CANONICAL = ("object", "things", "stuff", "texture")
 """Texts that a prompt must win against (LERF's, as the official code uses them)."""
@@ -361,11 +362,22 @@ class VoteGraph:
         Raises:
             GsegError: the file is none.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return VoteGraph(*(torch.from_numpy(stored[n]) for n in ("clip", "features", "gates", "targets")))
-        except Exception as error:
-            raise GsegError(f"{path} is not a stored vote graph ({error}). Remove it; it is made anew.") from error
+        about = ("a stored vote graph", "Remove it; it is made anew.")
+        names = ("clip", "features", "gates", "targets")
+        with reading(path, *about):
+            arrays = read_npz(path, names, *about)
+            clip, features, gates, targets = (torch.from_numpy(arrays[name]) for name in names)
+            if any(not values.is_floating_point() or values.ndim != 2 for values in (clip, features, gates)):
+                raise ValueError("encodings or features that are no table of numbers")
+            if targets.ndim != 1 or targets.dtype not in (torch.int32, torch.int64) or features.shape != gates.shape:
+                raise ValueError("targets that are no list, or not a gate a feature")
+            if not len(clip) == len(features) == len(targets):
+                raise ValueError("tables of different lengths")
+            if not all(bool(values.isfinite().all()) for values in (clip, features, gates)):
+                raise ValueError("values that are no numbers")
+            if len(targets) and not -1 <= int(targets.min()) <= int(targets.max()) < len(targets):
+                raise ValueError("targets that there are not")
+            return VoteGraph(clip, features, gates, targets.long())
 
     def select(self, affinity: Tensor, positive: Tensor, negatives: Tensor, options: VoteOptions) -> Tensor:
         """Gaussians that a text means.

@@ -22,8 +22,9 @@ from gseg_ns.files import atomic_path
 from gseg_ns.masks.folder import MASK_SUFFIXES, scan_masks
 from gseg_ns.masks.images import SceneImage, image_size, read_image
 from gseg_ns.masks.io import read_mask_set, write_mask_set
-from gseg_ns.masks.mask_set import MaskSet
+from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceConfig, torch_device
+from gseg_ns.reading import FREE_MEMORY, read_json
 
 SETTINGS_FILE = ".settings.json"
 """In the mask folder: what the masks were made with. Hidden, so that no reader takes it for masks."""
@@ -117,8 +118,12 @@ def prepare(job: Job, images: Sequence[SceneImage], overwrite: bool) -> None:
             for file in files if key in keys else []:
                 file.unlink()
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        recorded = read_json(path, "the settings of masks", "Use --overwrite to make all masks again.")
+        if not isinstance(recorded, dict):
+            raise GsegError(f"{path} is damaged. Use --overwrite to make all masks again.")
+    except GsegError:
+        if path.exists():
+            raise
         strangers = {} if overwrite else scan_masks(job.output, MASK_SUFFIXES)
         if strangers:
             raise GsegError(
@@ -132,8 +137,6 @@ def prepare(job: Job, images: Sequence[SceneImage], overwrite: bool) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return
-    except (OSError, ValueError) as error:
-        raise GsegError(f"{path} cannot be read ({error}). Use --overwrite to make all masks again.") from error
     # Through JSON, which turns tuples into lists.
     wanted = json.loads(json.dumps(wanted))
     if recorded != wanted:
@@ -204,6 +207,9 @@ def make(job: Job, source: MaskSource, image: SceneImage) -> ImageResult:
     try:
         pixels = read_image(image.path)
         height, width = job.size_of(*pixels.shape[:2])
+        if height * width * PIXEL_MEMORY > FREE_MEMORY:
+            longest = int((FREE_MEMORY / PIXEL_MEMORY * max(height, width) / min(height, width)) ** 0.5)
+            raise GsegError(f"masks of {width}x{height} pixels are too large to be read; use --max-side {longest}")
         if (height, width) != pixels.shape[:2]:
             from PIL import Image
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.folder import without_suffix
+from gseg_ns.reading import check_memory, file_path, read_json, reading
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+"""Formats of photographs. Pillow knows many more, some of which run other programs."""
+
+_PHOTO_MEMORY = 7
+"""Bytes a pixel while a photograph is read: Pillow has four, we have three."""
+
+_REMEDY = "Save this photograph again or remove its frame."
 
 
 @dataclass(frozen=True)
@@ -65,17 +77,14 @@ def read_frames(transforms: Path) -> list[dict[str, Any]]:
     Raises:
         GsegError: the file is damaged or has no frames.
     """
-    try:
-        frames = json.loads(transforms.read_text(encoding="utf-8"))["frames"]
-        if not all(isinstance(frame["file_path"], str) for frame in frames):
-            raise TypeError("a file_path is no text")
-    except OSError as error:
-        raise GsegError(f"Cannot read {transforms}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise GsegError(
-            f"{transforms} is no Nerfstudio scene: {error}. It needs `frames` with a `file_path` each."
-        ) from error
-    return frames
+    about = ("a Nerfstudio scene", "It needs `frames` with a `file_path` each.")
+    with reading(transforms, *about):
+        frames = read_json(transforms, *about)["frames"]
+        if not isinstance(frames, list):
+            raise TypeError("`frames` is no list")
+        for frame in frames:
+            file_path(frame["file_path"], "a file_path")
+        return frames
 
 
 def _existing(path: Path) -> Path:
@@ -110,13 +119,8 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError as error:
-        raise GsegError(f"{path} does not exist.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GsegError(f"Cannot read {path}: {error}.") from error
+    with reading(path, "a photograph", _REMEDY), Image.open(path, formats=_FORMATS) as image:
+        return image.height, image.width
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -133,21 +137,32 @@ def read_image(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode.startswith("I"):
-                grey = np.asarray(image).astype(np.int64)
+    with reading(path, "a photograph", _REMEDY), Image.open(path, formats=_FORMATS) as image:
+        if image.mode == "F":
+            raise GsegError(f"{path} has floating point values. Save it with 8 or 16 bits.")
+        check_memory(path, image.width * image.height * _PHOTO_MEMORY, f"{image.width}x{image.height} pixels")
+        image.load()
+        pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+        for rows, part in row_bands(image):
+            if part.mode.startswith("I"):
+                grey = np.asarray(part).astype(np.int64)
                 if grey.min() < 0 or grey.max() > 65535:
                     raise GsegError(f"{path} has grey values beyond 16 bits. Save it with 8 or 16 bits.")
-                return np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2)
-            if image.mode == "F":
-                raise GsegError(f"{path} has floating point values. Save it with 8 or 16 bits.")
-            if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-                white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-                return np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise GsegError(f"{path} does not exist.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GsegError(f"Cannot read {path}: {error}. Save this photograph again or remove its frame.") from error
+                pixels[rows] = (grey // 257)[..., None]
+            elif part.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in part.info:
+                white = Image.new("RGBA", part.size, (255, 255, 255, 255))
+                pixels[rows] = np.asarray(Image.alpha_composite(white, part.convert("RGBA")).convert("RGB"))
+            else:
+                pixels[rows] = np.asarray(part.convert("RGB"))
+        return pixels
+
+
+def row_bands(image: Image.Image, rows: int = 256) -> Iterator[tuple[slice, Image.Image]]:
+    """A loaded picture in bands of rows, since what is made of it on the way takes as much memory again.
+
+    Yields:
+        which rows, and the picture of them.
+    """
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))

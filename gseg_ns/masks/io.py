@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,15 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
-from gseg_ns.masks.mask_set import MaskSet, rle_counts
+from gseg_ns.masks.images import row_bands
+from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet, rle_counts
 from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
+from gseg_ns.reading import check_memory, integer, number, read_json, reading
 
 MAX_PNG_LABEL = 65535
+_LARGEST_JSON = 2**28
+_LARGEST_SCORE = 1e6
+"""Scores are probabilities by right, but nothing here depends on it."""
 _WRITTEN_KEYS = ("segmentation", "area", "bbox", "predicted_iou")
 
 
@@ -29,12 +33,16 @@ def read_mask_set(path: Path) -> MaskSet:
     Raises:
         GsegError: the file cannot be read, is no such JSON, or a mask is damaged; or all of its masks are empty.
     """
-    data = _read_json(path)
+    with reading(path, "SA-1B JSON", "Make this file again."):
+        return _mask_set(path, read_json(path, "JSON", "Make this file again.", most=_LARGEST_JSON))
+
+
+def _mask_set(path: Path, data: Any) -> MaskSet:
     size = None
     if isinstance(data, dict):
         image = data.get("image")
-        if isinstance(image, dict) and isinstance(image.get("height"), int) and isinstance(image.get("width"), int):
-            size = (image["height"], image["width"])
+        if isinstance(image, dict) and {"height", "width"} <= image.keys():
+            size = (integer(image["height"], 1), integer(image["width"], 1))
         data = data.get("annotations")
     if not isinstance(data, list):
         raise GsegError(f"{path} is not SA-1B JSON: needed a list of masks, or a dict with `annotations`.")
@@ -54,13 +62,15 @@ def read_mask_set(path: Path) -> MaskSet:
             raise GsegError(f"{path}, mask {position}: size {height}x{width}, but the image has {size[0]}x{size[1]}.")
         rles.append({"size": [height, width], "counts": _compressed(segmentation["counts"], runs, height, width)})
         score = record.get("predicted_iou", record.get("score", 1.0))
-        if not isinstance(score, int | float) or not math.isfinite(score):
-            raise GsegError(f"{path}, mask {position}: the score {score!r} is no finite number.")
-        scores.append(float(score))
+        try:
+            scores.append(number(score, -_LARGEST_SCORE, _LARGEST_SCORE))
+        except ValueError as error:
+            raise GsegError(f"{path}, mask {position}: the score {str(score)[:20]!r} is no finite number.") from error
         extra.append({key: value for key, value in record.items() if key not in _WRITTEN_KEYS})
     if size is None:
         # SAM's list says nothing of the image when it is empty; one pixel resizes to any image.
         size = (1, 1)
+    check_memory(path, size[0] * size[1] * PIXEL_MEMORY, f"masks of {size[1]}x{size[0]} pixels")
     masks = MaskSet(size[0], size[1], rles, torch.tensor(scores, dtype=torch.float32), extra)
     if len(masks) and not bool((masks.areas > 0).any()):
         raise GsegError(f"{path}: all {len(masks)} masks are empty. Make this file again.")
@@ -108,31 +118,36 @@ def read_label_map(path: Path) -> Tensor:
     """
     from PIL import Image
 
-    header = _png_header(path)
-    if header is None:
-        raise GsegError(f"{path} is not a PNG. Label maps are read from PNG files, since others change labels.")
-    bits, colour_type = header
-    if bits == 16 and colour_type != 0:
-        raise GsegError(f"{path}: 16-bit colours hold no labels. Save grey 16-bit labels or 8-bit RGB panoptic ids.")
-    try:
-        with Image.open(path) as image:
+    with reading(path, "a label map", "Make this file again."):
+        header = _png_header(path)
+        if header is None:
+            raise GsegError(f"{path} is not a PNG. Label maps are read from PNG files, since others change labels.")
+        bits, colour_type = header
+        if bits == 16 and colour_type != 0:
+            raise GsegError(
+                f"{path}: 16-bit colours hold no labels. Save grey 16-bit labels or 8-bit RGB panoptic ids."
+            )
+        with Image.open(path, formats=("PNG",)) as image:
+            check_memory(path, image.width * image.height * PIXEL_MEMORY, f"{image.width}x{image.height} pixels")
             image.load()
-            array = np.asarray(image).astype(np.int32)
-            has_alpha = image.mode in ("LA", "RGBA")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise GsegError(f"{path} is damaged: {error}. Make this file again.") from error
-    alpha = None
-    if has_alpha:
-        array, alpha = array[..., :-1], array[..., -1]
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim == 3:
-        red, green, blue = np.moveaxis(array, 2, 0)
-        grey = bool((red == green).all() and (green == blue).all())
-        array = red if grey else red + 256 * green + 65536 * blue
-    if alpha is not None:
-        array = np.where(alpha == 0, 0, array)
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int32))
+            labels = np.empty((image.height, image.width), dtype=np.int32)
+            grey = True
+            for rows, part in row_bands(image):
+                values = np.asarray(part).astype(np.int32)
+                # Of colours the id is kept until it is known whether they are all grey: of v that is v * 0x10101.
+                labels[rows] = values[..., 0] if values.ndim == 3 and values.shape[2] < 3 else _packed(values)
+                if values.ndim == 3 and values.shape[2] >= 3:
+                    grey &= bool((values[..., :2] == values[..., 1:3]).all())
+                if part.mode in ("LA", "RGBA"):
+                    labels[rows][values[..., -1] == 0] = 0
+            if grey and image.mode in ("RGB", "RGBA"):
+                labels &= 0xFF
+        return torch.from_numpy(labels)
+
+
+def _packed(values: np.ndarray) -> np.ndarray:
+    """Labels [h, W] of grey values [h, W], or of colours [h, W, 3 or 4]: R + 256 G + 65536 B."""
+    return values if values.ndim == 2 else values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
 
 
 def write_label_map(path: Path, labels: Tensor) -> None:
@@ -194,17 +209,6 @@ def load_masks(path: Path, size: tuple[int, int] | None = None) -> MaskSet:
     return masks if size is None else masks.resize(*size)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise GsegError(f"{path} does not exist.") from error
-    except OSError as error:
-        raise GsegError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise GsegError(f"{path} is damaged or no JSON: {error}. Make this file again.") from error
-
-
 def _compressed(counts: Any, runs: np.ndarray, height: int, width: int) -> str:
     if isinstance(counts, str):
         return counts
@@ -215,13 +219,8 @@ def _compressed(counts: Any, runs: np.ndarray, height: int, width: int) -> str:
 
 def _png_header(path: Path) -> tuple[int, int] | None:
     """Bit depth and colour type of a PNG; None for another format."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(26)
-    except FileNotFoundError as error:
-        raise GsegError(f"{path} does not exist.") from error
-    except OSError as error:
-        raise GsegError(f"Cannot read {path}: {error.strerror or error}.") from error
+    with path.open("rb") as file:
+        start = file.read(26)
     if len(start) < 26 or not start.startswith(b"\x89PNG\r\n\x1a\n"):
         return None
     return start[24], start[25]

@@ -16,6 +16,9 @@ from gseg_ns.errors import GsegError
 Rle = dict[str, Any]
 """COCO run lengths: `size` [height, width] and `counts`, COCO's compressed string."""
 
+PIXEL_MEMORY = 8
+"""Bytes of memory that masks or labels of one pixel take while they are read and painted."""
+
 GRANULARITIES = ("subpart", "part", "whole")
 """SAM's three mask levels, in the order of its mask tokens: smallest first."""
 
@@ -36,18 +39,18 @@ def rle_counts(rle: Mapping[str, Any]) -> np.ndarray:
         GsegError: the run lengths do not fill the image exactly.
     """
     size = rle.get("size")
-    if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
-        raise GsegError(f"run lengths without a size [height, width]: {size!r}")
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(type(n) is int and 0 < n < 2**31 for n in size)):
+        raise GsegError("run lengths without a size [height, width]")
     counts = rle.get("counts")
     if isinstance(counts, str):
         counts = counts.encode("ascii", errors="replace")
     if isinstance(counts, bytes):
         runs = _decode_counts(counts)
-    elif isinstance(counts, Sequence) and all(isinstance(n, int) for n in counts):
+    elif isinstance(counts, Sequence) and all(type(n) is int and 0 <= n < 2**62 for n in counts):
         runs = np.asarray(counts, dtype=np.int64)
     else:
         raise GsegError("run lengths that are neither COCO's string nor a list of integers")
-    total = int(runs.sum())
+    total = sum(runs.tolist())  # in integers of Python: 64 bits may come round to the right sum
     if total != size[0] * size[1] or (runs < 0).any():
         raise GsegError(f"run lengths cover {total} pixels but the size {size[0]}x{size[1]} has {size[0] * size[1]}")
     return runs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.models.checkpoints import latest_checkpoint, read_checkpoint
 from gseg_ns.models.parameters import GEOMETRY, from_parameters
+from gseg_ns.reading import number, read_json, reading
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.splats.transform import to_original_frame, transform
@@ -62,19 +62,22 @@ def _run_frame(run: Path) -> Similarity | None:
     path = run / "dataparser_transforms.json"
     if not path.exists():
         return None
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return torch.tensor(saved["transform"], dtype=torch.float32), float(saved["scale"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise GsegError(f"{path} is damaged ({error}): copy it from the original run") from error
+    about = ("what ns-train writes", "Copy it from the original run.")
+    with reading(path, *about):
+        saved = read_json(path, *about)
+        rows = [[number(value, -1e9, 1e9) for value in row] for row in saved["transform"]]
+        if len(rows) not in (3, 4) or any(len(row) != 4 for row in rows):
+            raise ValueError("a transform that is no matrix of 3 rows and 4 columns")
+        return torch.tensor(rows, dtype=torch.float32), number(saved["scale"], 1e-9, 1e9)
 
 
 def _load_run(run: Path) -> Splats:
     checkpoint = latest_checkpoint(run)
-    state = read_checkpoint(checkpoint).get("pipeline", {})
-    prefix = "_model.gauss_params."
-    missing = [name for name in GEOMETRY if prefix + name not in state]
-    if missing:
-        raise GsegError(f"{checkpoint} is not a checkpoint of Splatfacto: it has no {', '.join(missing)}")
-    parameters = {name: state[prefix + name].float() for name in GEOMETRY}
-    return from_parameters(parameters)
+    with reading(checkpoint, "a checkpoint of Splatfacto"):
+        state = read_checkpoint(checkpoint).get("pipeline", {})
+        prefix = "_model.gauss_params."
+        missing = [name for name in GEOMETRY if prefix + name not in state]
+        if missing:
+            raise GsegError(f"{checkpoint} is not a checkpoint of Splatfacto: it has no {', '.join(missing)}")
+        parameters = {name: state[prefix + name].float() for name in GEOMETRY}
+        return from_parameters(parameters)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.reading import integer, is_one_line, number, read_json, read_npz, reading, text
 from gseg_ns.selection.packed import PackedMask
 
 SELECTIONS_FILE = "selections.npz"
@@ -30,7 +29,7 @@ GroupKey = tuple[int, "float | None"]
 _FORMAT = "gseg-selections-2"
 _FORMAT_WITHOUT_COPIES = "gseg-selections-1"  # the same but for `lengths` and `appended`
 _NAMES_FORMAT = "gseg-group-names-1"
-_NAME = re.compile(r"[^\x00-\x1f/\\]{1,64}")
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def check_name(name: str) -> str:
         GsegError: it is empty, longer than 64 characters, starts with a dot, or has slashes or control characters.
     """
     name = name.strip()
-    if not _NAME.fullmatch(name) or name.startswith("."):
+    fits = is_one_line(name) and 1 <= len(name) <= _LONGEST_NAME
+    if not fits or "/" in name or "\\" in name or name.startswith("."):
         raise GsegError(
             f"{name!r} cannot name a selection. Use 1 to 64 characters without slashes, not starting with a dot."
         )
@@ -165,26 +165,33 @@ def load_selections(path: Path, fingerprint: Fingerprint, appended: Tensor | Non
         GsegError: no such file, not a selection file, or one of other Gaussians.
     """
     here = np.zeros(0, np.int64) if appended is None else appended.detach().cpu().numpy()
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            form = str(archive["format"])
-            if form not in (_FORMAT, _FORMAT_WITHOUT_COPIES):
-                raise ValueError(f"format {form}")
-            made_for = Fingerprint(int(archive["count"]), str(archive["digest"]))
-            names = [check_name(str(name)) for name in archive["names"]]
-            masks = np.asarray(archive["masks"], dtype=np.uint8)
-            lengths, there = [made_for.count] * len(names), np.zeros(0, np.int64)
-            if form == _FORMAT:
-                lengths = [int(length) for length in archive["lengths"]]
-                there = np.asarray(archive["appended"], dtype=np.int64)
-        fingerprint.check(made_for, path)
-        if masks.ndim != 2 or not len(masks) == len(names) == len(lengths):
+    about = ("a selection file", "Save it again.")
+    needed = ("format", "count", "digest", "names", "masks")
+    missing = f"There is no selection file {path}. Save a selection first."
+    with reading(path, *about):
+        archive = read_npz(path, needed, *about, optional=("lengths", "appended"), missing=missing)
+        form = _text(archive["format"])
+        if form not in (_FORMAT, _FORMAT_WITHOUT_COPIES):
+            raise ValueError(f"format {form!r}")
+        fingerprint.check(Fingerprint(integer(archive["count"].item()), _text(archive["digest"])), path)
+        count, masks = fingerprint.count, archive["masks"]
+        if archive["names"].ndim != 1 or masks.ndim != 2 or masks.dtype != np.uint8:
+            raise ValueError("names that are no list, or masks that are no table of bits")
+        names = [check_name(str(name)) for name in archive["names"]]
+        lengths, there = np.full(len(names), count), np.zeros(0, np.int64)
+        if form == _FORMAT:
+            lengths, there = archive["lengths"], archive["appended"]
+        if not (lengths.dtype == there.dtype == np.int64 and lengths.ndim == there.ndim == 1):
+            raise ValueError("lengths that are no list")
+        if ((there < -1) | (there >= count)).any():
+            raise ValueError("copies of Gaussians that there are not")
+        if not len(masks) == len(names) == len(lengths) or len(set(names)) != len(names):
             raise ValueError("names and masks differ in number")
-        longest = made_for.count + len(there)
+        longest = count + len(there)
         found, stale = {}, []
-        for name, length, row in zip(names, lengths, masks, strict=True):
+        for name, length, row in zip(names, lengths.tolist(), masks, strict=True):
             mask = PackedMask.from_bits(longest, row.tobytes())
-            copies = length - made_for.count
+            copies = length - count
             if not 0 <= copies <= len(there) or mask.resized(length).resized(longest) != mask:
                 raise ValueError(f"selection {name!r} is over {length} Gaussians")
             if copies and not np.array_equal(there[:copies], here[:copies]):
@@ -192,10 +199,13 @@ def load_selections(path: Path, fingerprint: Fingerprint, appended: Tensor | Non
             else:
                 found[name] = mask.resized(length)
         return SavedSelections(found, path, stale)
-    except FileNotFoundError as error:
-        raise GsegError(f"There is no selection file {path}. Save a selection first.") from error
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise GsegError(f"{path} is not a selection file that can be read ({error}). Save it again.") from error
+
+
+def _text(array: np.ndarray) -> str:
+    """The one text of an array [] of text."""
+    if array.ndim or array.dtype.kind != "U":
+        raise ValueError("a table where a text should be")
+    return str(array)
 
 
 def save_group_names(path: Path, names: Mapping[GroupKey, str], fingerprint: Fingerprint) -> None:
@@ -225,20 +235,21 @@ def load_group_names(path: Path, fingerprint: Fingerprint) -> dict[GroupKey, str
     Raises:
         GsegError: not such a file, or one of other Gaussians.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+    about = ("a list of group names", "Remove it.")
+    with reading(path, *about):
+        if not path.exists():
+            return {}
+        document = read_json(path, *about)
         if document["format"] != _NAMES_FORMAT:
-            raise ValueError(f"format {document['format']!r}")
+            raise ValueError("another format")
         made_for = document["gaussians"]
-        fingerprint.check(Fingerprint(int(made_for["count"]), str(made_for["digest"])), path)
+        fingerprint.check(Fingerprint(integer(made_for["count"]), str(made_for["digest"])), path)
         return {
-            (int(entry["group"]), float(entry["scale"]) if "scale" in entry else None): check_name(str(entry["name"]))
+            (integer(entry["group"]), number(entry["scale"], 0, 1) if "scale" in entry else None): check_name(
+                text(entry["name"])
+            )
             for entry in document["names"]
         }
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise GsegError(f"{path} is not a list of group names that can be read ({error!r}). Remove it.") from error
 
 
 def names_at(names: Mapping[GroupKey, str], scale: float | None) -> dict[int, str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, slug
 from gseg_ns.palette import colours
+from gseg_ns.reading import file_path, read_json
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.gltf import write_glb
 from gseg_ns.splats.ply import write_ply
@@ -113,8 +114,9 @@ def write_objects(
 def _listed_files(folder: Path) -> set[Path]:
     """The files that an earlier `write_objects` left in a folder, if it did."""
     try:
-        objects = json.loads((folder / "objects.json").read_text(encoding="utf-8"))["objects"]
-        files = {folder / "objects" / Path(entry["file"]).name for entry in objects}
-    except (OSError, ValueError, KeyError, TypeError):
+        objects = read_json(folder / "objects.json", "a list of objects")["objects"]
+        names = [Path(file_path(entry["file"])) for entry in objects]
+    except (GsegError, ValueError, KeyError, TypeError):
         return set()
-    return files | {folder / f"scene.{form}" for form in get_args(Format)}
+    files = {folder / "objects" / name.name for name in names if name.suffix[1:] in get_args(Format)}
+    return {path for path in files if path.is_file()} | {folder / f"scene.{form}" for form in get_args(Format)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,11 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.reading import reading
 from gseg_ns.splats.container import SH_SIZES, Splats
+
+if TYPE_CHECKING:
+    from plyfile import PlyData
 
 _CORE = (
     *("x", "y", "z"),
@@ -30,6 +34,7 @@ _CORE = (
 )
 _NORMALS = ("nx", "ny", "nz")
 _RGB = ("red", "green", "blue")
+_LONGEST_HEADER = 2**20
 _PLY_TYPES = {np.dtype(t) for t in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
 
 
@@ -47,14 +52,34 @@ def read_ply(path: Path, drop_invalid: bool = False) -> Splats:
     Raises:
         GsegError: the file is missing, damaged, truncated, or not a 3DGS PLY (the message names what it lacks).
     """
-    from plyfile import PlyData, PlyParseError
+    from plyfile import PlyData
 
-    try:
+    with reading(path, "a PLY file", "It may be damaged or truncated."):
+        _check_counts(path)
         ply = PlyData.read(path)
-    except FileNotFoundError as error:
-        raise GsegError(f"{path} does not exist.") from error
-    except (PlyParseError, ValueError, OSError, MemoryError, OverflowError, EOFError) as error:
-        raise GsegError(f"{path} is not a readable PLY file ({error}). It may be damaged or truncated.") from error
+        splats = _splats(path, ply)
+    return splats.subset(splats.exportable()) if drop_invalid else splats
+
+
+def _check_counts(path: Path) -> None:
+    """Refuse a header that announces more than the file can hold, before memory is taken for it.
+
+    Raises:
+        ValueError: there is no header, or its counts are not true: a row takes a byte a property at least.
+    """
+    with path.open("rb") as file:
+        header, found, _ = file.read(_LONGEST_HEADER).partition(b"end_header")
+    size = path.stat().st_size
+    if not header.startswith(b"ply") or not found:
+        raise ValueError("it has no PLY header")
+    for element in header.split(b"element ")[1:]:
+        first, *properties = element.splitlines()
+        count = int(first.split()[1])
+        if count < 0 or count * max(1, len(properties)) > size:
+            raise ValueError(f"{count} rows are announced in {size} bytes")
+
+
+def _splats(path: Path, ply: PlyData) -> Splats:
     if "vertex" not in ply:
         raise GsegError(f"{path} has no `vertex` element, so it is not a 3DGS PLY.")
     if "chunk" in ply and any(p.name.startswith("packed_") for p in ply["vertex"].properties):
@@ -79,7 +104,7 @@ def read_ply(path: Path, drop_invalid: bool = False) -> Splats:
     sh[:, 0] = _columns(data, [f"f_dc_{i}" for i in range(3)])
     if rest:
         sh[:, 1:] = _columns(data, rest_names).reshape(len(data), 3, rest // 3).transpose(1, 2)
-    splats = Splats(
+    return Splats(
         means=_columns(data, ["x", "y", "z"]),
         quats=_columns(data, [f"rot_{i}" for i in range(4)]),
         scales=_columns(data, [f"scale_{i}" for i in range(3)]),
@@ -87,7 +112,6 @@ def read_ply(path: Path, drop_invalid: bool = False) -> Splats:
         sh=sh,
         extra=_read_extra(data, [name for name in names if name not in {*_CORE, *_NORMALS, *rest_names}]),
     )
-    return splats.subset(splats.exportable()) if drop_invalid else splats
 
 
 def write_ply(
@@ -148,8 +172,9 @@ def write_ply(
 def _columns(data: np.ndarray[Any, Any], names: list[str]) -> Tensor:
     """Columns of a structured array as one float32 tensor [N, len(names)]."""
     out = np.empty((len(data), len(names)), np.float32)
-    for i, name in enumerate(names):
-        out[:, i] = data[name]
+    with np.errstate(over="ignore"):  # a double too large for a float is infinite, as others are that were written so
+        for i, name in enumerate(names):
+            out[:, i] = data[name]
     return torch.from_numpy(out)
 
 

@@ -57,7 +57,11 @@ def test_colmap_scene(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "no Nerfstudio scene"), ("{}", "no Nerfstudio scene"), ('{"frames": [{"file_path": 3}]}', "no Nerfstudio")],
+    [
+        ("{", "not a Nerfstudio scene"),
+        ("{}", "it has no 'frames'"),
+        ('{"frames": [{"file_path": 3}]}', "not a Nerfstudio"),
+    ],
 )
 def test_damaged_transforms(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "transforms.json").write_text(text)

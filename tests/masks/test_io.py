@@ -67,8 +67,8 @@ def test_an_image_without_masks_keeps_its_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "damaged or no JSON"),
-        ('[{"segmentation": {"size": [2, 2], "counts": [4]}', "damaged or no JSON"),
+        ("", "damaged or not JSON"),
+        ('[{"segmentation": {"size": [2, 2], "counts": [4]}', "damaged or not JSON"),
         ("3", "not SA-1B"),
         ('{"info": 1}', "not SA-1B"),
         ("[3]", "mask 0"),
@@ -80,7 +80,7 @@ def test_an_image_without_masks_keeps_its_size(tmp_path: Path) -> None:
             "mask 1.*1x4.*2x2",
         ),
         ('[{"segmentation": {"size": [2, 2], "counts": [4]}}]', "all 1 masks are empty"),
-        ('[{"segmentation": {"size": [2, 2], "counts": [1, 3]}, "predicted_iou": NaN}]', "score"),
+        ('[{"segmentation": {"size": [2, 2], "counts": [1, 3]}, "predicted_iou": NaN}]', "the number NaN"),
         ('[{"segmentation": {"size": [2, 2], "counts": [1, 3]}, "predicted_iou": "high"}]', "score"),
     ],
 )

@@ -15,8 +15,14 @@ import numpy as np
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.reading import check_memory, read_bytes, read_text, reading
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+_PIXEL_MEMORY = 11
+"""Bytes a pixel while an image is read: Pillow has four, twice where it converts, and we have three."""
+
+_LARGEST_MODEL = 2**31
 
 
 @dataclass(frozen=True)
@@ -332,13 +338,9 @@ def read_rgb(path: Path) -> np.ndarray:
 def _read(path: Path, mode: str) -> np.ndarray:
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert(mode))
-    except FileNotFoundError as error:
-        raise GsegError(f"{path} does not exist.") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise GsegError(f"{path} is not a readable image ({error}).") from error
+    with reading(path, "an image"), Image.open(path, formats=("PNG", "JPEG")) as image:
+        check_memory(path, image.width * image.height * _PIXEL_MEMORY, f"{image.width}x{image.height} pixels")
+        return np.array(image.convert(mode))
 
 
 def registered_images(scene: Path) -> set[str] | None:
@@ -349,9 +351,9 @@ def registered_images(scene: Path) -> set[str] | None:
     """
     binary, text = scene / "sparse" / "0" / "images.bin", scene / "sparse" / "0" / "images.txt"
     if binary.exists():
-        data = binary.read_bytes()
-        names, offset = set(), 8
-        try:
+        with reading(binary, "a COLMAP model", "Run COLMAP again."):
+            data = read_bytes(binary, _LARGEST_MODEL)
+            names, offset = set(), 8
             (count,) = struct.unpack_from("<Q", data, 0)
             for _ in range(count):
                 start = offset + 4 + 7 * 8 + 4  # id, rotation and translation, camera id
@@ -359,11 +361,12 @@ def registered_images(scene: Path) -> set[str] | None:
                 names.add(data[start:end].decode())
                 (points,) = struct.unpack_from("<Q", data, end + 1)
                 offset = end + 9 + 24 * points
-        except (struct.error, ValueError) as error:
-            raise GsegError(f"{binary} is damaged ({error}). Run COLMAP again.") from error
-        return names
+            return names
     if text.exists():
-        lines = [line for line in text.read_text(encoding="utf8").splitlines() if not line.startswith("#")]
-        # Two lines an image: pose and name, then its points (which may be an empty line).
-        return {line.split(maxsplit=9)[9] for line in lines[::2] if line.strip()}
+        about = ("a COLMAP model", "Run COLMAP again.")
+        with reading(text, *about):
+            content = read_text(text, *about, most=_LARGEST_MODEL)
+            lines = [line for line in content.splitlines() if not line.startswith("#")]
+            # Two lines an image: pose and name, then its points (which may be an empty line).
+            return {line.split(maxsplit=9)[9] for line in lines[::2] if line.strip()}
     return None

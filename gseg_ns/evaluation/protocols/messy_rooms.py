@@ -23,6 +23,7 @@ from gseg_ns.evaluation.protocols.base import (
     subset,
 )
 from gseg_ns.files import atomic_path
+from gseg_ns.reading import read_json, reading
 
 TEST_SHARE = 0.2
 
@@ -115,17 +116,16 @@ def transforms(scene: ProtocolScene) -> dict[str, Any]:
 
     path = scene.root / "metadata.json"
     names = sorted((p.name for p in scene.images.glob("*.png") if p.name[0] != "."), key=numeric)
-    with Image.open(scene.images / names[0]) as image:
+    with reading(scene.images / names[0], "an image"), Image.open(scene.images / names[0]) as image:
         width, height = image.size
-    try:
-        camera = json.loads(path.read_text(encoding="utf8"))["camera"]
+    about = ("Messy Rooms metadata", "It needs camera.K, camera.positions, camera.quaternions.")
+    with reading(path, *about):
+        camera = read_json(path, *about)["camera"]
         k = np.abs(np.asarray(camera["K"], dtype=float).reshape(3, 3)) * np.array([[width], [height], [1]])
         positions = np.asarray(camera["positions"], dtype=float).reshape(-1, 3)
         quaternions = np.asarray(camera["quaternions"], dtype=float).reshape(-1, 4)
-    except (ValueError, KeyError, TypeError) as error:
-        raise GsegError(
-            f"{path} is not Messy Rooms metadata ({error!r}). It needs camera.K, camera.positions, camera.quaternions."
-        ) from error
+        if not (quaternions**2).sum(axis=1).all():
+            raise ValueError("a quaternion of zeros")
     if not len(positions) == len(quaternions) >= len(names):
         raise GsegError(
             f"{path} has {len(positions)} positions and {len(quaternions)} quaternions for {len(names)} images."

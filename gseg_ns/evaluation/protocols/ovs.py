@@ -21,6 +21,7 @@ from gseg_ns.evaluation.protocols.base import (
     read_mask,
     require,
 )
+from gseg_ns.reading import read_text
 
 
 class Ovs3d(Protocol):
@@ -56,7 +57,7 @@ class Ovs3d(Protocol):
         images = folder / (options.images or "images")
         names = image_names(images, self)
         segmentations = folder / "segmentations"
-        lines = require(segmentations / "classes.txt", self).read_text(encoding="utf8").splitlines()
+        lines = read_text(require(segmentations / "classes.txt", self), "a list of classes").splitlines()
         classes = sorted(line.strip() for line in lines if line.strip())
         if not classes:
             raise GsegError(f"{segmentations / 'classes.txt'} names no class.")

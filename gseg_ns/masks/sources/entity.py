@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from gseg_ns.masks.folder import MaskFolder
 from gseg_ns.masks.io import read_label_map, read_mask_set
 from gseg_ns.masks.mask_set import MaskSet
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
+from gseg_ns.reading import integer, number, read_json, reading
 
 
 @dataclass
@@ -115,19 +115,14 @@ def read_scores(path: Path) -> dict[str, dict[int, float]]:
     Raises:
         GsegError: the file is damaged or of another kind.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+    about = ("scores of segments", "It needs `segments_info` with id and score.")
+    with reading(path, *about):
+        data = read_json(path, *about)
         if isinstance(data, dict) and "annotations" in data:
             images = {str(record["file_name"]): record["segments_info"] for record in data["annotations"]}
         else:
             images = {"": data["segments_info"] if isinstance(data, dict) else data}
         return {
-            name: {int(segment["id"]): float(segment["score"]) for segment in segments if "score" in segment}
+            name: {integer(segment["id"]): number(segment["score"]) for segment in segments if "score" in segment}
             for name, segments in images.items()
         }
-    except OSError as error:
-        raise GsegError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise GsegError(
-            f"{path} holds no scores of segments ({error}): needed `segments_info` with id and score."
-        ) from error

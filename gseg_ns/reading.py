@@ -1,0 +1,308 @@
+"""Reading files that may be damaged or made to do harm: one message whatever is wrong, and sizes before memory."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from gseg_ns.errors import GsegError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FREE_MEMORY = 400 * 2**20
+"""Bytes of memory that any file may ask for, however small it is."""
+
+_MEMORY_A_BYTE = 64
+"""Bytes of memory that a large file may ask for, a byte of its own: photographs and masks of sense stay below."""
+
+_ARRAY_KINDS = "biufU"
+"""Types of arrays that are read from .npy and .npz: numbers and text."""
+
+
+@contextmanager
+def reading(path: Path, what: str, remedy: str = "", missing: str | None = None) -> Iterator[None]:
+    """Within this block a file is read, and whatever goes wrong is a GsegError that names it.
+
+    Every reader of files has its decoding in such a block, since libraries raise nearly every type there is for damaged
+    bytes: a list of types is never complete.
+
+    Args:
+        path: the file.
+        what: what it is meant to be, as in "... is damaged or not a label map".
+        remedy: what a user does about it, a sentence.
+        missing: the message where there is no such file.
+
+    Raises:
+        GsegError: anything was raised within; one that does not name the file is given its name.
+    """
+    try:
+        yield
+    except GsegError as error:
+        if str(path) in str(error):
+            raise
+        raise GsegError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        other = error.filename is not None and Path(str(error.filename)) != path
+        absent = f"{error.filename} does not exist." if other else missing or f"{path} does not exist."
+        raise GsegError(absent) from error
+    except RecursionError as error:
+        raise GsegError(f"{path} is damaged or not {what} (nested too deeply). {remedy}".rstrip()) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise GsegError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise GsegError(f"{path} is damaged or not {what} ({reason(error)}). {remedy}".rstrip()) from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, as part of a message: one line of printable text, its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    text = "".join(c if c.isprintable() else "?" for c in lines[0][:200]) if lines else ""
+    if isinstance(error, KeyError):
+        return f"it has no {text}"
+    speaks = text and isinstance(error, ValueError | OSError | RuntimeError)
+    return text if speaks else f"{type(error).__name__} {text}".strip()
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        GsegError: it has more than `most` bytes.
+        OSError: it cannot be read; see `reading`.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise GsegError(f"{path} is larger than {most / 2**20:g} MiB, which no such file is.")
+    return data
+
+
+def read_text(path: Path, what: str, remedy: str = "", most: int = 2**26) -> str:
+    """The content of a text file in UTF-8.
+
+    Raises:
+        GsegError: as `reading`, or it has more than `most` bytes.
+    """
+    with reading(path, what, remedy):
+        return read_bytes(path, most).decode("utf-8")
+
+
+def read_json(path: Path, what: str, remedy: str = "", missing: str | None = None, most: int = 2**26) -> Any:
+    """The content of a JSON file, in which all numbers are finite and all text can be written again.
+
+    Python reads `NaN`, `1e999` and halves of characters, none of which JSON has.
+
+    Args:
+        path: the file.
+        what: see `reading`.
+        remedy: see `reading`.
+        missing: see `reading`.
+        most: bytes of the largest file that is read. The values of JSON can take thirty times as much memory.
+
+    Raises:
+        GsegError: as `reading`, or it has more than `most` bytes.
+    """
+    with reading(path, what, remedy, missing):
+        text = read_bytes(path, most).decode("utf-8")
+        data = json.loads(text, parse_constant=_constant, parse_float=_finite)
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(data, ensure_ascii=False).encode("utf-8")
+        return data
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"it has the number {text}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it has the number {text[:20]}")
+    return value
+
+
+def is_one_line(value: str) -> bool:
+    """Whether a text has nothing in it that breaks lines, steers a terminal, or is half of a character."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value)
+
+
+def integer(value: Any, least: int = 0, most: int = 2**31 - 1, what: str = "a number") -> int:
+    """A value of JSON that must be an integer within bounds: no text, no fraction, no truth value.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{what} is {_shown(value)}, needed an integer from {least} to {most}")
+    return value
+
+
+def number(value: Any, least: float = -math.inf, most: float = math.inf, what: str = "a number") -> float:
+    """A value of JSON that must be a finite number within bounds.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    bounds = f" from {least:g} to {most:g}" if math.isfinite(least) or math.isfinite(most) else ""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or abs(value) > 1e300 or not least <= value <= most:
+        raise ValueError(f"{what} is {_shown(value)}, needed a number{bounds}")
+    return float(value)
+
+
+def text(value: Any, what: str = "a text") -> str:
+    """A value of JSON that must be a text.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is {_shown(value)}, needed a text")
+    return value
+
+
+def file_path(value: Any, what: str = "a path") -> str:
+    """A value of JSON that must be the path of a file: text that names something and that a file system can have.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, str) or not is_one_line(value) or Path(value).name in ("", "..") or len(value) > 1024:
+        raise ValueError(f"{what} is {_shown(value)}, needed the path of a file")
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A value in few letters: whole documents stand where a number should."""
+    if isinstance(value, list | dict):
+        return f"a {type(value).__name__}"
+    # Digits of an integer beyond a certain length are refused by Python itself.
+    text = "an integer of many digits" if isinstance(value, int) and abs(value) > 2**64 else repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def check_memory(path: Path, wanted: int, what: str) -> None:
+    """Refuse what a file would need by its own word, where that is much and the file is too small for it to be true.
+
+    Args:
+        path: the file, which exists.
+        wanted: bytes.
+        what: what claims it, as in "5000x400000 pixels".
+
+    Raises:
+        GsegError: it is more than `FREE_MEMORY`, and more than a file of that size is worth.
+    """
+    size = path.stat().st_size
+    if wanted > max(FREE_MEMORY, _MEMORY_A_BYTE * size):
+        raise GsegError(
+            f"{path} claims {what}, which would take {wanted / 2**20:,.0f} MiB of memory, in a file of {size:,} bytes: "
+            "it is damaged, or too large for what it shows. Make it smaller."
+        )
+
+
+def inflate(data: bytes, size: int) -> bytes:
+    """What `zlib.compress` was given, when that was `size` bytes.
+
+    Raises:
+        ValueError: it was more or less than that.
+        zlib.error: the data are damaged.
+    """
+    stream = zlib.decompressobj()
+    out = stream.decompress(data, size + 1)
+    if len(out) != size or not stream.eof or stream.unused_data:
+        raise ValueError(f"compressed data that are not {size} bytes")
+    return out
+
+
+def read_npy(path: Path, what: str, remedy: str = "") -> np.ndarray:
+    """The array of a .npy file, of numbers; see `check_memory` for how large it may be.
+
+    Raises:
+        GsegError: as `reading`, or it holds something else.
+    """
+    with reading(path, what, remedy), path.open("rb") as file:
+        return _read_array(file, path)
+
+
+def read_npz(
+    path: Path,
+    names: Collection[str],
+    what: str,
+    remedy: str = "",
+    optional: Collection[str] = (),
+    missing: str | None = None,
+    most: int = 2**28,
+) -> dict[str, np.ndarray]:
+    """Arrays of a .npz file, of numbers or text.
+
+    What `numpy.load` does, but that sizes are known before memory is taken for them: compressed zeros of 10 GB are a
+    file of 10 MB.
+
+    Args:
+        path: the file.
+        names: of the arrays that must be there.
+        what: see `reading`.
+        remedy: see `reading`.
+        optional: names of arrays that are read where they are there.
+        missing: see `reading`.
+        most: bytes of all of them together.
+
+    Raises:
+        GsegError: as `reading`, an array is missing, holds something else, or is too large.
+    """
+    with reading(path, what, remedy, missing), zipfile.ZipFile(path) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        arrays = {}
+        for name in (*names, *optional):
+            info = members.get(f"{name}.npy")
+            if info is None:
+                if name in names:
+                    raise KeyError(name)
+                continue
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{name} is compressed in an unusual way")
+            with archive.open(info) as member:
+                arrays[name] = _read_array(member, path, most)
+            most -= arrays[name].nbytes
+        return arrays
+
+
+def _read_array(stream: IO[bytes], path: Path, most: int | None = None) -> np.ndarray:
+    """One array in NumPy's format; `most` bytes, or as `check_memory` where that is None."""
+    import numpy as np
+
+    form = np.lib.format
+    version = form.read_magic(stream)
+    if version != (1, 0):  # others are for names of columns, and headers, that no array of ours has
+        raise ValueError(f"version {version} of NumPy's format")
+    shape, fortran, dtype = form.read_array_header_1_0(stream)
+    if dtype.kind not in _ARRAY_KINDS or dtype.itemsize == 0 or any(n < 0 for n in shape):
+        raise ValueError(f"an array of {dtype} of shape {shape}")
+    size = math.prod(shape) * dtype.itemsize
+    if most is None:
+        check_memory(path, size, f"an array of shape {shape}")
+    elif size > most:
+        raise ValueError(f"an array of shape {shape}, which is too large")
+    out = np.empty(shape[::-1] if fortran else shape, dtype)
+    # Flat bytes; a truth value is any byte there, which NumPy relies on to be 0 or 1.
+    into = out.reshape(-1).view(np.uint8)
+    filled = 0
+    while filled < size:
+        count = stream.readinto(into[filled:])  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError("an array that is cut short")
+        filled += count
+    if stream.read(1):  # also lets the archive compare its checksum
+        raise ValueError("more than the array that it announces")
+    if dtype.kind == "b":
+        out = out.view(np.uint8) != 0
+    out = out.T if fortran else out
+    return out.astype(dtype.newbyteorder("="), copy=False)
