@@ -13,7 +13,7 @@ import tyro
 from gseg_ns.demo import write_demo_scene
 from gseg_ns.masks.generate import Job, prepare, run
 from gseg_ns.masks.images import scene_images
-from gseg_ns.masks.sources.classical import ClassicalConfig
+from gseg_ns.masks.sources import ClassicalConfig
 
 
 def main(scene: Path, objects: int = 5, views: int = 16, width: int = 128, height: int = 96) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import tyro
 
 from gseg_ns.pictures import write_png
-from gseg_ns.runs.run import load_run
-from gseg_ns.splats.ply import write_ply
+from gseg_ns.runs import load_run
+from gseg_ns.splats import write_ply
 
 
 def main(config: Path, output: Path, group: int = 5) -> None:

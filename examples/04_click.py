@@ -8,11 +8,8 @@ import torch
 import tyro
 
 from gseg_ns.pictures import write_png
-from gseg_ns.runs.prompting import Prompter
-from gseg_ns.runs.run import load_run
-from gseg_ns.selection.overlay import highlight
-from gseg_ns.selection.prompts import Prompt
-from gseg_ns.selection.store import Fingerprint, save_selections
+from gseg_ns.runs import Prompter, load_run
+from gseg_ns.selection import Fingerprint, Prompt, highlight, save_selections
 
 
 def main(

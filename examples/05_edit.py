@@ -9,12 +9,10 @@ from pathlib import Path
 
 import tyro
 
-from gseg_ns.editing.operations import Duplicate, Operation, Recolour, Remove
+from gseg_ns.editing import Duplicate, Operation, Recolour, Remove
 from gseg_ns.pictures import write_png
-from gseg_ns.runs.edited_run import EditedRun
-from gseg_ns.runs.isolated import write_run
-from gseg_ns.runs.run import load_run
-from gseg_ns.selection.packed import PackedMask
+from gseg_ns.runs import EditedRun, load_run, write_run
+from gseg_ns.selection import PackedMask
 
 
 def main(config: Path, output: Path, recolour: int = 2, copy: int = 3, remove: int = 4) -> Path:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
-from gseg_ns.runs.run import load_run
-from gseg_ns.splats import to_original_frame
-from gseg_ns.splats.objects import Format, write_objects
+from gseg_ns.runs import load_run
+from gseg_ns.splats import to_original_frame, write_objects
 
 
-def main(config: Path, output: Path, form: Format = "ply", original: bool = False) -> None:
+def main(config: Path, output: Path, form: Literal["ply", "spz", "glb"] = "ply", original: bool = False) -> None:
     """Write `scene`, `objects/group_0001` and so on, and `objects.json`.
 
     Args:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from gseg_ns.evaluation.folders import id_files, read_ids
-from gseg_ns.evaluation.matching import evaluate_instances
-from gseg_ns.runs.run import load_run
+from gseg_ns.evaluation import evaluate_instances, id_files, read_ids
+from gseg_ns.runs import load_run
 
 
 def main(config: Path, ground_truth: Path) -> float:
