@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
-from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.data.utils.dataparsers_utils import get_train_eval_split_fraction
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 
+from gseg_ns.captures.capture import Capture, Frame, scale_of
+from gseg_ns.captures.reading import Cloud, read_capture, with_files
 from gseg_ns.errors import GsegError
-
-COLMAP_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
-"""Where a COLMAP model is looked for, in this order."""
 
 
 @dataclass
@@ -48,7 +50,8 @@ class GsegDataParserConfig(DataParserConfig):
     images_path: Path = Path("images")
     """Image folder of a COLMAP scene, relative to the scene."""
     colmap_path: Path | None = None
-    """COLMAP model, relative to the scene. Unset: sparse/0, colmap/sparse/0, sparse or colmap/sparse."""
+    """COLMAP model to take cameras and points from, relative to the scene, also where there is a transforms.json.
+    Unset: the one with most photographs."""
     load_3D_points: bool = True
     """Start from the scene's sparse points."""
     background_points: int = 0
@@ -57,104 +60,177 @@ class GsegDataParserConfig(DataParserConfig):
 
 
 class GsegDataParser(DataParser):
-    """Chooses Nerfstudio's own parser for the folder and mends what stops an unattended run.
+    """Reads a scene by `gseg_ns.captures` and gives it to Nerfstudio in its normalised frame.
 
-    Those parsers ask questions on the terminal for folders without a point cloud and for large images, and refuse a
-    scene that names `train` and `test` images but no `val` ones.
+    Nerfstudio's own parsers ask questions on the terminal, and stop at what other tools write with the asserts and
+    tracebacks of programs.
     """
 
     config: GsegDataParserConfig
     downscale_factor: int | None = None
     """Set to 1 by the datamanager when no images will be read."""
+    needs_photographs: bool = True
+    """Whether photographs must be there; else the cameras, or even the whole scene, may be all there is."""
+
+    def __init__(self, config: GsegDataParserConfig) -> None:
+        super().__init__(config)
+        self._read: tuple[Capture, Cloud | None] | None = None
 
     def _generate_dataparser_outputs(self, split: str = "train", **_: Any) -> DataparserOutputs:
+        if self.needs_photographs:
+            return self._outputs(split)
+        try:
+            return self._outputs(split)
+        except GsegError as error:
+            if split == "train":
+                CONSOLE.log(f"[yellow]{escape(str(error))}")
+                CONSOLE.log("[yellow]The run is loaded without its scene: it has no photographs and no cameras.")
+            return absent_scene(self.config.data)
+
+    def _outputs(self, split: str) -> DataparserOutputs:
         data = self.config.data
-        if not data.exists():
-            raise GsegError(f"{data} does not exist: give the scene folder with --data")
-        transforms = data if data.suffix == ".json" else data / "transforms.json"
-        if transforms.exists():
-            outputs = self._nerfstudio(transforms, split)
+        if self._read is None:
+            if not data.exists():
+                raise GsegError(f"{data} does not exist: give the scene folder with --data")
+            capture, cloud = read_capture(data, _tell, self.config.images_path, self.config.colmap_path)
+            root = data if data.is_dir() else data.parent
+            self._read = with_files(capture, root, self.downscale_factor or self.config.downscale_factor, _tell), cloud
+        capture, cloud = self._read
+        if self.needs_photographs:
+            missing = [frame.path for frame in capture.frames if not frame.path.is_file()]
+            if missing:
+                raise GsegError(f"{missing[0]} does not exist ({len(missing)} images of {data} are missing)")
+        chosen = self._split(capture, split)
+        if not chosen:
+            raise GsegError(
+                f"{data} has no images in its {split} split: choose another --eval-mode, --eval-interval or "
+                "--train-split-fraction, or change the scene's lists"
+            )
+        return self._normalised(capture, cloud, chosen)
+
+    def _split(self, capture: Capture, split: str) -> list[int]:
+        """The frames of a split: as the scene says, else by `eval_mode`."""
+        said = capture.splits
+        everything = list(range(len(capture.frames)))
+        if split in said:
+            return said[split]
+        if said:
+            if split == "train":
+                held_out = {index for indices in said.values() for index in indices}
+                return [index for index in everything if index not in held_out]
+            other = next((name for name in ("test", "val") if name in said), None)
+            if other is not None:
+                return said[other]
+            return [index for index in everything if index not in said["train"]] or everything
+        config = self.config
+        if config.eval_mode == "all":
+            return everything
+        if config.eval_mode == "filename":
+            wanted = "train" if split == "train" else "eval"
+            return [index for index, frame in enumerate(capture.frames) if wanted in frame.path.name]
+        if config.eval_mode == "interval":
+            if config.eval_interval < 2:
+                raise GsegError(f"--eval-interval is {config.eval_interval}: it must be at least 2")
+            train = [index for index in everything if index % config.eval_interval]
         else:
-            outputs = self._colmap(split)
-        if not outputs.image_filenames:
-            raise GsegError(f"{data} has no images in its {split} split")
-        missing = [path for path in outputs.image_filenames if not path.exists()]
-        if missing:
-            raise GsegError(f"{missing[0]} does not exist ({len(missing)} images of {data} are missing)")
-        if self.config.background_points:
-            _add_background(outputs, self.config.background_points)
+            if not 0 < config.train_split_fraction <= 1:
+                raise GsegError(f"--train-split-fraction is {config.train_split_fraction}: give a part, up to 1")
+            train = get_train_eval_split_fraction(everything, config.train_split_fraction)[0].tolist()
+        return train if split == "train" else sorted(set(everything) - set(train))
+
+    def _normalised(self, capture: Capture, cloud: Cloud | None, chosen: list[int]) -> DataparserOutputs:
+        """Some frames in Nerfstudio's frame: all cameras oriented, centred and scaled."""
+        config = self.config
+        poses = np.stack([frame.pose for frame in capture.frames])
+        far = poses[:, :3, 3].mean(axis=0)
+        extent = np.ptp(poses[:, :3, 3], axis=0).max()
+        # Coordinates of a country's grid have no digits left for a scene in single precision.
+        shift = far if config.center_method != "none" and np.abs(far).max() > 1000 * extent else np.zeros(3)
+        poses[:, :3, 3] -= shift
+        oriented, matrix = auto_orient_and_center_poses(
+            torch.from_numpy(poses.astype(np.float32)),
+            method=capture.orientation or config.orientation_method,  # type: ignore[arg-type]
+            center_method=config.center_method,
+        )
+        scale = 1.0
+        if config.auto_scale_poses:
+            reach = float(oriented[:, :3, 3].abs().max())
+            if reach == 0:
+                raise GsegError(
+                    f"All cameras of {capture.source} stand in one place: depth cannot be seen from there. Take "
+                    "photographs from around the scene"
+                )
+            scale /= reach
+        scale *= config.scale_factor
+        oriented = oriented[chosen, :3, :4].clone()
+        oriented[:, :3, 3] *= scale
+        to_output = np.eye(4)
+        to_output[:3] = matrix.double().numpy()
+        to_output[:3, 3] -= to_output[:3, :3] @ shift
+        frames = [capture.frames[index] for index in chosen]
+        metadata: dict[str, Any] = {}
+        if config.load_3D_points and cloud is not None and len(cloud[0]):
+            xyz = scale * (cloud[0] @ to_output[:3, :3].T + to_output[:3, 3])
+            rgb = np.full(xyz.shape, 128, dtype=np.uint8) if cloud[1] is None else cloud[1]
+            metadata = {"points3D_xyz": torch.from_numpy(xyz).float(), "points3D_rgb": torch.from_numpy(rgb.copy())}
+        whole = to_output @ capture.from_original
+        original_scale = scale_of(capture.from_original)
+        transform = torch.from_numpy(whole[:3] / original_scale).float()
+        masks = [frame.mask for frame in frames]
+        outputs = DataparserOutputs(
+            image_filenames=[frame.path for frame in frames],
+            cameras=_cameras(frames, oriented, capture.crop_radius),
+            scene_box=SceneBox(config.scene_scale * torch.tensor([[-1.0] * 3, [1.0] * 3])),
+            mask_filenames=masks if any(masks) else None,  # type: ignore[arg-type]
+            dataparser_scale=scale * original_scale,
+            dataparser_transform=transform,
+            metadata=metadata,
+        )
+        if config.background_points:
+            _add_background(outputs, config.background_points)
         outputs.metadata["dataparser_transform"] = outputs.dataparser_transform
         outputs.metadata["dataparser_scale"] = outputs.dataparser_scale
         return outputs
 
-    def _shared(self) -> dict[str, Any]:
-        """Fields that both parsers understand."""
-        names = (
-            "data scale_factor scene_scale orientation_method center_method auto_scale_poses eval_mode "
-            "train_split_fraction eval_interval"
-        )
-        return {name: getattr(self.config, name) for name in names.split()}
 
-    def _nerfstudio(self, transforms: Path, split: str) -> DataparserOutputs:
-        try:
-            meta = json.loads(transforms.read_text(encoding="utf-8"))
-            frames = meta["frames"]
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise GsegError(f"{transforms} is not a Nerfstudio transforms.json ({error})") from error
-        if len(frames) < 2:
-            raise GsegError(f"{transforms} lists {len(frames) or 'no'} frames: objects need at least 2 views")
-        if f"{split}_filenames" not in meta:
-            split = next(
-                (other for other in ("test", "val") if split != "train" and f"{other}_filenames" in meta), split
-            )
-        has_points = "ply_file_path" in meta
-        if has_points and self.config.load_3D_points and not (transforms.parent / meta["ply_file_path"]).exists():
-            raise GsegError(f"{transforms.parent / meta['ply_file_path']}, named in {transforms}, does not exist")
-        parser = NerfstudioDataParserConfig(
-            **self._shared(),
-            downscale_factor=self.config.downscale_factor,
-            load_3D_points=self.config.load_3D_points and has_points,
-        ).setup()
-        if self.downscale_factor is not None:
-            parser.downscale_factor = self.downscale_factor
-        outputs = parser._generate_dataparser_outputs(split)
-        model = self._find_colmap()
-        if self.config.load_3D_points and not has_points and model is not None:
-            outputs.metadata.update(_colmap_points(model, outputs))
-        return outputs
-
-    def _find_colmap(self) -> Path | None:
-        """Folder of the COLMAP model, if there is one."""
-        data = self.config.data if self.config.data.is_dir() else self.config.data.parent
-        folders = [self.config.colmap_path] if self.config.colmap_path else [Path(name) for name in COLMAP_FOLDERS]
-        return next((data / folder for folder in folders if _has_model(data / folder)), None)
-
-    def _colmap(self, split: str) -> DataparserOutputs:
-        data = self.config.data
-        model = self._find_colmap()
-        if model is None:
-            raise GsegError(
-                f"{data} has neither transforms.json nor a COLMAP model ({', '.join(COLMAP_FOLDERS)}): "
-                "make one with ns-process-data, or name the model with --colmap-path"
-            )
-        lists = {name: data / f"{name}_list.txt" for name in ("test", "val", "validation")}
-        if split != "train" and not (data / f"{split}_list.txt").exists():
-            split = next((name for name, path in lists.items() if path.exists()), split)
-        factor = self.downscale_factor or self.config.downscale_factor
-        if factor is None and not (data / f"{self.config.images_path}_2").is_dir():
-            factor = 1  # Nerfstudio would ask on the terminal whether to make smaller copies.
-        config = ColmapDataParserConfig(
-            **self._shared(),
-            downscale_factor=factor,
-            images_path=self.config.images_path,
-            colmap_path=model.relative_to(data),
-            load_3D_points=self.config.load_3D_points,
-        )
-        return config.setup()._generate_dataparser_outputs(split)
+def _tell(text: str) -> None:
+    CONSOLE.log(f"[yellow]{escape(text)}")
 
 
-def _has_model(folder: Path) -> bool:
-    return any((folder / f"cameras{suffix}").exists() for suffix in (".bin", ".txt"))
+def _cameras(frames: list[Frame], poses: torch.Tensor, crop_radius: float | None) -> Cameras:
+    """Nerfstudio's cameras [N] of frames; poses [N, 3, 4]."""
+    lenses = [frame.lens for frame in frames]
+    kinds = {lens.kind for lens in lenses}
+    if "fisheye624" in kinds and len(kinds) > 1:
+        raise GsegError(f"{frames[0].name} and others mix FISHEYE624 with other camera models: split the scene")
+    types = {"perspective": CameraType.PERSPECTIVE, "fisheye": CameraType.FISHEYE, "fisheye624": CameraType.FISHEYE624}
+
+    def column(name: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.tensor([[getattr(lens, name)] for lens in lenses], dtype=dtype)
+
+    return Cameras(
+        fx=column("fx"),
+        fy=column("fy"),
+        cx=column("cx"),
+        cy=column("cy"),
+        width=column("width", torch.int32),
+        height=column("height", torch.int32),
+        distortion_params=torch.tensor([lens.distortion for lens in lenses], dtype=torch.float32),
+        camera_to_worlds=poses,
+        camera_type=torch.tensor([[types[lens.kind].value] for lens in lenses], dtype=torch.int64),
+        metadata={"fisheye_crop_radius": crop_radius} if "fisheye624" in kinds and crop_radius is not None else {},
+    )
+
+
+def absent_scene(data: Path) -> DataparserOutputs:
+    """What stands in for a scene that is not there: one camera, which looks at the middle of what there was."""
+    pose = torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, -1], [0, 1, 0, 0]]])
+    return DataparserOutputs(
+        image_filenames=[data / "absent"],
+        cameras=Cameras(pose, fx=256.0, fy=256.0, cx=160.0, cy=120.0, width=320, height=240),
+        scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])),
+        metadata={"absent": True},
+    )
 
 
 def _add_background(outputs: DataparserOutputs, count: int) -> None:
@@ -183,25 +259,6 @@ def _add_background(outputs: DataparserOutputs, count: int) -> None:
     outputs.metadata["points3D_xyz"] = torch.cat([points, (centre + direction * distance).to(points)])
     colours = outputs.metadata["points3D_rgb"]
     outputs.metadata["points3D_rgb"] = torch.cat([colours, torch.full_like(colours[:1], 128).expand(count, 3)])
-
-
-def _colmap_points(model: Path, outputs: DataparserOutputs) -> dict[str, torch.Tensor]:
-    """Read a COLMAP model's points into the parser's frame, as Nerfstudio does after rewriting the scene folder."""
-    from nerfstudio.data.utils import colmap_parsing_utils as colmap
-
-    if (model / "points3D.bin").exists():
-        points = colmap.read_points3D_binary(model / "points3D.bin")
-    elif (model / "points3D.txt").exists():
-        points = colmap.read_points3D_text(model / "points3D.txt")
-    else:
-        return {}
-    if not points:
-        return {}
-    xyz = torch.from_numpy(np.array([point.xyz for point in points.values()], dtype=np.float32))
-    rgb = torch.from_numpy(np.array([point.rgb for point in points.values()], dtype=np.uint8))
-    transform = outputs.dataparser_transform.to(xyz)
-    xyz = (xyz @ transform[:3, :3].T + transform[:3, 3]) * outputs.dataparser_scale
-    return {"points3D_xyz": xyz, "points3D_rgb": rgb}
 
 
 gseg_data = DataParserSpecification(

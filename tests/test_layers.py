@@ -12,20 +12,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE = ("rendering", "splats", "masks", "lifting", "selection", "editing", "evaluation", "demo")
+PURE = ("captures", "rendering", "splats", "masks", "lifting", "selection", "editing", "evaluation", "demo")
 """Layers that know nothing of Nerfstudio."""
 
 ALLOWED = {
     "rendering": {"rendering"},
     "splats": {"splats", "rendering"},
-    "masks": {"masks"},
+    "captures": {"captures"},
+    "masks": {"masks", "captures"},
     "lifting": {"lifting", "rendering", "splats", "masks"},
     "selection": {"selection", "rendering", "splats", "masks", "lifting"},
     "editing": {"editing", "selection", "rendering", "splats"},
     "evaluation": {"evaluation", "masks", "splats"},
     "demo": {"demo", "masks", "splats"},
-    "data": {"data", "masks", "rendering"},
-    "dataparsers": {"dataparsers", "evaluation", "data"},
+    "data": {"data", "captures", "masks", "rendering"},
+    "dataparsers": {"dataparsers", "captures", "evaluation", "data"},
     "models": {"models", "data", "splats", "rendering", "masks", "lifting"},
     "runs": {"runs", "models", "data", "selection", "editing", "splats", "rendering", "masks", "lifting"},
     "viewer": {"viewer", "runs", "models", "lifting", "selection", "editing", "splats", "rendering", "masks", "data"},

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gseg_ns.captures.photographs import image_size
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.folder import MASK_SUFFIXES, MaskFolder, scan_masks
 from gseg_ns.masks.generate import coverage
-from gseg_ns.masks.images import SceneImage, image_size
+from gseg_ns.masks.images import SceneImage
 from gseg_ns.masks.io import load_masks
 
 

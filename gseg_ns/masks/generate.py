@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from gseg_ns.captures.photographs import image_size
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.masks.folder import MASK_SUFFIXES, scan_masks
-from gseg_ns.masks.images import SceneImage, image_size, read_image
+from gseg_ns.masks.images import SceneImage, read_image
 from gseg_ns.masks.io import read_mask_set, write_mask_set
 from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceConfig, torch_device

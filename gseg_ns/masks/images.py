@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gseg_ns.captures.photographs import FORMATS, IMAGE_SUFFIXES, Photographs
+from gseg_ns.captures.transforms_json import find_transforms, read_transforms
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.folder import without_suffix
-from gseg_ns.reading import check_memory, file_path, read_json, reading
+from gseg_ns.reading import check_memory, reading
 
 if TYPE_CHECKING:
     from PIL import Image
-
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
-
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
-"""Formats of photographs. Pillow knows many more, some of which run other programs."""
 
 _PHOTO_MEMORY = 7
 """Bytes a pixel while a photograph is read: Pillow has four, we have three."""
@@ -54,10 +51,12 @@ def scene_images(data: Path, images_dir: str = "images") -> list[SceneImage]:
     """
     if not data.exists():
         raise GsegError(f"The scene {data} does not exist.")
-    transforms = data / "transforms.json" if data.is_dir() else data
-    root = transforms.parent
-    if transforms.is_file():
-        paths = [_existing(root / frame["file_path"]) for frame in read_frames(transforms)]
+    root = data if data.is_dir() else data.parent
+    transforms = find_transforms(data)
+    if transforms:
+        photographs = Photographs(root)
+        names = [frame["file_path"] for path in transforms for frame in read_frames(path)]
+        paths = [photographs.find(name) or photographs.expected(name) for name in names]
     elif (root / images_dir).is_dir():
         paths = [path for path in (root / images_dir).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
         paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
@@ -66,9 +65,8 @@ def scene_images(data: Path, images_dir: str = "images") -> list[SceneImage]:
     if not paths:
         raise GsegError(f"{root} has no photographs.")
     named = {PurePosixPath(Path(os.path.relpath(path, root)).as_posix()): path for path in paths}
-    names = sorted(named)
-    keys = mask_keys(names)
-    return [SceneImage(named[name], name, key) for name, key in zip(names, keys, strict=True)]
+    keys = mask_keys(sorted(named))
+    return [SceneImage(named[name], name, key) for name, key in zip(sorted(named), keys, strict=True)]
 
 
 def read_frames(transforms: Path) -> list[dict[str, Any]]:
@@ -77,19 +75,7 @@ def read_frames(transforms: Path) -> list[dict[str, Any]]:
     Raises:
         GsegError: the file is damaged or has no frames.
     """
-    about = ("a Nerfstudio scene", "It needs `frames` with a `file_path` each.")
-    with reading(transforms, *about):
-        frames = read_json(transforms, *about)["frames"]
-        if not isinstance(frames, list):
-            raise TypeError("`frames` is no list")
-        for frame in frames:
-            file_path(frame["file_path"], "a file_path")
-        return frames
-
-
-def _existing(path: Path) -> Path:
-    """Blender-style scenes leave `.png` out."""
-    return path.with_name(path.name + ".png") if not path.suffix and not path.exists() else path
+    return read_transforms(transforms)["frames"]
 
 
 def mask_keys(names: list[PurePosixPath]) -> list[str]:
@@ -111,18 +97,6 @@ def mask_keys(names: list[PurePosixPath]) -> list[str]:
     ]
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width, from the file's header.
-
-    Raises:
-        GsegError: the file is no image.
-    """
-    from PIL import Image
-
-    with reading(path, "a photograph", _REMEDY), Image.open(path, formats=_FORMATS) as image:
-        return image.height, image.width
-
-
 def read_image(path: Path) -> np.ndarray:
     """Read a photograph as the methods see it.
 
@@ -137,7 +111,7 @@ def read_image(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
-    with reading(path, "a photograph", _REMEDY), Image.open(path, formats=_FORMATS) as image:
+    with reading(path, "a photograph", _REMEDY), Image.open(path, formats=FORMATS) as image:
         if image.mode == "F":
             raise GsegError(f"{path} has floating point values. Save it with 8 or 16 bits.")
         check_memory(path, image.width * image.height * _PHOTO_MEMORY, f"{image.width}x{image.height} pixels")

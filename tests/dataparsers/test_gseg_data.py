@@ -3,14 +3,19 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
+from gseg_ns.captures.capture import TO_NERFSTUDIO
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 from gseg_ns.errors import GsegError
+from posed_photographs import POINTS, write_json, write_model
 
 
 def pose(angle: float) -> list[list[float]]:
@@ -74,21 +79,47 @@ def test_a_colmap_folder_is_taken_as_it_is(tmp_path: Path, model: str) -> None:
 
 
 def test_points_of_an_old_nerfstudio_folder_come_from_its_colmap_model_without_a_question(tmp_path: Path) -> None:
-    scene = nerfstudio_scene(tmp_path / "s", applied_transform=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
-    colmap_scene(tmp_path / "c", "colmap/sparse/0")
-    (tmp_path / "c" / "colmap").rename(scene / "colmap")
+    names = [f"f{i}.png" for i in range(6)]
+    scene = write_json(tmp_path / "s", names)
+    write_model(scene / "colmap/sparse/0", names)
     outputs = GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
-    points = torch.tensor([[0.0, 0.2, 0.3], [0.1, 0.2, 0.3]])
+    points = torch.from_numpy(POINTS @ np.linalg.inv(TO_NERFSTUDIO)[:3, :3].T).float()
     matrix = outputs.dataparser_transform
     expected = (points @ matrix[:3, :3].T + matrix[:3, 3]) * outputs.dataparser_scale
     torch.testing.assert_close(outputs.metadata["points3D_xyz"], expected)
+
+
+@pytest.mark.parametrize("kind", ["json", "colmap"])
+def test_nerfstudios_own_parsers_say_the_same_of_a_scene_as_they_know_it(tmp_path: Path, kind: str) -> None:
+    names = [f"f{i}.png" for i in range(9)]
+    lens = {"k1": 0.1, "k2": 0.02, "p1": 0.001, "p2": -0.002, "camera_model": "OPENCV"}
+    write_json(tmp_path, names, **lens)
+    config: Any = NerfstudioDataParserConfig(data=tmp_path, eval_mode="interval")
+    if kind == "colmap":
+        (tmp_path / "transforms.json").unlink()
+        write_model(tmp_path / "sparse/0", names, "OPENCV", (60.0, 61.0, 31.0, 25.0, 0.1, 0.02, 0.001, -0.002))
+        config = ColmapDataParserConfig(data=tmp_path, colmap_path=Path("sparse/0"), downscale_factor=1)
+    ours = GsegDataParserConfig(data=tmp_path).setup()
+    theirs = config.setup()
+    for split in ("train", "test"):
+        mine, other = ours.get_dataparser_outputs(split), theirs.get_dataparser_outputs(split)
+        assert mine.image_filenames == other.image_filenames
+        torch.testing.assert_close(mine.cameras.camera_to_worlds, other.cameras.camera_to_worlds)
+        for name in ("fx", "fy", "cx", "cy", "width", "height", "distortion_params", "camera_type"):
+            torch.testing.assert_close(getattr(mine.cameras, name), getattr(other.cameras, name), check_dtype=False)
+        torch.testing.assert_close(mine.dataparser_transform, other.dataparser_transform)
+        assert mine.dataparser_scale == pytest.approx(other.dataparser_scale)
+        torch.testing.assert_close(mine.scene_box.aabb, other.scene_box.aabb)
+        if kind == "colmap":
+            torch.testing.assert_close(mine.metadata["points3D_xyz"], other.metadata["points3D_xyz"])
+            torch.testing.assert_close(mine.metadata["points3D_rgb"], other.metadata["points3D_rgb"])
 
 
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
         (lambda scene: (scene / "transforms.json").unlink(), "neither transforms.json nor a COLMAP model"),
-        (lambda scene: (scene / "transforms.json").write_text("{"), "not a Nerfstudio transforms.json"),
+        (lambda scene: (scene / "transforms.json").write_text("{"), "not a Nerfstudio scene"),
         (lambda scene: (scene / "transforms.json").write_text('{"frames": []}'), "lists no frames"),
         (lambda scene: (scene / "images/f1.png").unlink(), "f1.png does not exist"),
     ],

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gseg_ns.captures.photographs import image_size
 from gseg_ns.errors import GsegError
-from gseg_ns.masks.images import image_size, mask_keys, read_image, scene_images
+from gseg_ns.masks.images import mask_keys, read_image, scene_images
 
 
 def write_scene(root: Path, *names: str) -> Path:
@@ -59,7 +60,7 @@ def test_colmap_scene(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "not a Nerfstudio scene"),
-        ("{}", "it has no 'frames'"),
+        ("{}", "no list of frames"),
         ('{"frames": [{"file_path": 3}]}', "not a Nerfstudio"),
     ],
 )

@@ -1,0 +1,133 @@
+"""Finding a photograph by what a capture's file calls it."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path, PurePosixPath
+
+from gseg_ns.errors import GsegError
+from gseg_ns.reading import reading
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+"""Formats of photographs. Pillow knows many more, some of which run other programs."""
+IMAGE_FOLDERS = ("images", "input", "rgb", "train", "image")
+"""Where photographs lie in scenes whose file names them without a folder."""
+
+
+def posix(name: str) -> PurePosixPath:
+    """A path as any system writes it: backslashes and drives are understood."""
+    return PurePosixPath(name.strip().replace("\\", "/"))
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+class Photographs:
+    """The photographs of a scene folder, found by a name that may have been written elsewhere.
+
+    A name is taken as it is where such a file exists. Else, in this order: another spelling of the same letters (case,
+    Unicode's normal forms), a suffix that was left out, the same name in another format. It is looked for at the path
+    itself, at its ends below the scene's folder (paths of another machine), and in the usual folders of photographs.
+
+    Args:
+        root: the scene's folder.
+        folders: further folders of photographs, relative to it, looked in first.
+    """
+
+    def __init__(self, root: Path, folders: tuple[str | Path, ...] = ()) -> None:
+        self.root = root
+        self._folders = [root / folder for folder in (*folders, "", *IMAGE_FOLDERS)]
+        self._listed: dict[Path, list[Path]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """Where the photograph is, or None.
+
+        Raises:
+            GsegError: two files could be meant.
+        """
+        for path in self._places(name):
+            if path.is_file():
+                return path
+        for path in self._places(name):
+            found = self._similar(path)
+            if found is not None:
+                return found
+        return None
+
+    def exactly(self, name: str) -> Path:
+        """The file of this name, which need not be there; nothing else is taken for it."""
+        places = self._places(name)
+        return next((path for path in places[: 1 + len(self._folders)] if path.is_file()), places[0])
+
+    def expected(self, name: str) -> Path:
+        """Where the photograph should be."""
+        return next(iter(self._places(name)))
+
+    def _places(self, name: str) -> list[Path]:
+        path = posix(name)
+        absolute = path.is_absolute() or (bool(path.parts) and path.parts[0].endswith(":"))
+        places = [Path(name)] if absolute else []
+        parts = [part for part in path.parts if part not in ("/", ".")]
+        if not absolute:
+            places += [folder / Path(*parts) for folder in self._folders]
+        own = [part for part in parts if part != ".."]
+        for first in range(1 if own == parts and not absolute else 0, len(own)):
+            places += [folder / Path(*own[first:]) for folder in self._folders]
+        return places
+
+    def _similar(self, path: Path) -> Path | None:
+        files = self._files(path.parent)
+        same = [file for file in files if _plain(file.name) == _plain(path.name)]
+        added = [file for file in files if _plain(file.stem) == _plain(path.name)]
+        other = [file for file in files if _plain(file.stem) == _plain(path.stem) and path.suffix]
+        for candidates in (same, added, other):
+            if len(candidates) > 1:
+                names = ", ".join(file.name for file in candidates)
+                raise GsegError(
+                    f"{path} does not exist, and several files could be meant: {names}. Write the whole name."
+                )
+            if candidates:
+                return candidates[0]
+        return None
+
+    def _files(self, folder: Path) -> list[Path]:
+        if folder not in self._listed:
+            try:
+                files = sorted(folder.iterdir()) if folder.is_dir() else []
+            except OSError:
+                files = []
+            self._listed[folder] = [
+                file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+            ]
+        return self._listed[folder]
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width, from the file's header.
+
+    Raises:
+        GsegError: the file is no image.
+    """
+    return _header(path)[:2]
+
+
+def exif_orientation(path: Path) -> int:
+    """How the photograph is to be shown by its EXIF tag: 1 as it is, 6 turned clockwise by 90 degrees, ...
+
+    Raises:
+        GsegError: the file is no image.
+    """
+    return _header(path)[2]
+
+
+def _header(path: Path) -> tuple[int, int, int]:
+    from PIL import ExifTags, Image
+
+    with (
+        reading(path, "a photograph", "Save it again or remove its frame."),
+        Image.open(path, formats=FORMATS) as image,
+    ):
+        tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return image.height, image.width, tag if isinstance(tag, int) else 1
