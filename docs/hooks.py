@@ -6,6 +6,7 @@ A line of its own in a page is replaced:
   defaults and docstrings, as `ns-train` names them; those of BASE are left out.
 - `{{ commands }}`: the same for every `gseg` command, with a heading each.
 - `{{ api PACKAGE }}`: the docstrings of the names that a package offers, for mkdocstrings.
+- `{{ script FILE }}`: a script of the repository.
 
 `options` and `commands` import the code; `api` reads files only, and mkdocstrings reads them too.
 """
@@ -25,6 +26,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import tyro
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "gseg_ns"
 _MARK = re.compile(r"^\{\{ *(?P<what>\w+)(?P<rest>[^}]*)\}\}$", re.MULTILINE)
 _WORDS = {Path: "PATH", str: "TEXT", int: "INT", float: "FLOAT"}
@@ -45,7 +47,12 @@ class Option(NamedTuple):
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the marks of a page. Called by MkDocs."""
-    makers: dict[str, Callable[..., str]] = {"options": option_table, "commands": command_pages, "api": api_blocks}
+    makers: dict[str, Callable[..., str]] = {
+        "options": option_table,
+        "commands": command_pages,
+        "api": api_blocks,
+        "script": script,
+    }
     return _MARK.sub(lambda mark: makers[mark["what"]](*mark["rest"].split()), markdown)
 
 
@@ -201,7 +208,7 @@ def api_blocks(package: str) -> str:
 
 def public_names(package: str) -> list[str]:
     """Full names, where they are defined, of what a package offers: its `__init__.pyi`, or its `__init__.py`."""
-    folder = Path(__file__).resolve().parents[1].joinpath(*package.split("."))
+    folder = ROOT.joinpath(*package.split("."))
     stub = folder / "__init__.pyi"
     tree = ast.parse((stub if stub.exists() else folder / "__init__.py").read_text(encoding="utf-8"))
     found = []
@@ -210,3 +217,8 @@ def public_names(package: str) -> list[str]:
             module = f"{package}.{node.module}" if node.level else node.module
             found += [f"{module}.{alias.name}" for alias in node.names]
     return found
+
+
+def script(path: str) -> str:
+    """The text of a script, as code."""
+    return f"```python\n{(ROOT / path).read_text(encoding='utf-8').strip()}\n```"
