@@ -16,6 +16,7 @@ from gseg_ns.data.datamanager import MaskDatamanagerConfig
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 from gseg_ns.models.base import SegmentationModelConfig
 from gseg_ns.models.trainer import SegmentationTrainerConfig
+from gseg_ns.viewer.door import LOOPBACK
 
 # Every ns-* command imports this module before it loads a checkpoint.
 allow_checkpoint_scalars()
@@ -79,6 +80,6 @@ def trainer_config(
             model=model,
         ),
         optimizers={**splatfacto_optimizers(), **optimizers},
-        viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 15, websocket_host=LOOPBACK),
         vis="viewer",
     )
