@@ -1,7 +1,6 @@
 from .ablation import run_ablation
 from .clicks import ClickProtocol, click_scores, score_clicks
 from .closed_form import Association, ClosedForm
-from .methods import method_config, segmentation_methods
 from .quality import Runner, SceneData, run_quality
 from .scoring import score_labels
 from .training import TrainSettings, ns_train
@@ -14,11 +13,9 @@ __all__ = [
     "SceneData",
     "TrainSettings",
     "click_scores",
-    "method_config",
     "ns_train",
     "run_ablation",
     "run_quality",
     "score_clicks",
     "score_labels",
-    "segmentation_methods",
 ]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gseg_ns.benchmarking.closed_form import Association
-from gseg_ns.benchmarking.methods import feature_steps, takes_geometry
 from gseg_ns.benchmarking.published import TABLES, Row, Table
 from gseg_ns.benchmarking.quality import CEILING, ORDERS, Runner, SceneData
 from gseg_ns.benchmarking.stand_in import embedding_options
 from gseg_ns.benchmarking.training import TrainSettings, check_scale
 from gseg_ns.benchmarking.verdicts import PairVerdict, order_verdicts
 from gseg_ns.errors import GsegError
+from gseg_ns.models.registry import feature_steps, takes_geometry
 
 
 @dataclass

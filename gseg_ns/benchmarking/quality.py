@@ -15,11 +15,11 @@ import torch
 from gseg_ns.benchmarking.cells import CellStore, digest_files
 from gseg_ns.benchmarking.clicks import ClickProtocol, background_file, check_levels, click_scores
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm
-from gseg_ns.benchmarking.methods import feature_steps, takes_geometry
 from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.benchmarking.training import Trainer, TrainSettings, check_scale
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.models.registry import feature_steps, takes_geometry
 
 CEILING = "ceiling"
 VOTE = {"vote (memory bank)": Association("memory-bank"), "vote (consensus)": Association("consensus")}

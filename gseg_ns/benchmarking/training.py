@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gseg_ns.benchmarking.methods import model_class
 from gseg_ns.errors import GsegError
+from gseg_ns.models.registry import model_class
 
 NEVER = str(10**9)
 

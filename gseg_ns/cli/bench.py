@@ -132,10 +132,10 @@ class Ablation:
         """Fill the tables."""
         from gseg_ns.benchmarking.ablation import run_ablation, run_orders
         from gseg_ns.benchmarking.clicks import ClickProtocol
-        from gseg_ns.benchmarking.methods import takes_geometry
         from gseg_ns.benchmarking.quality import SceneData
         from gseg_ns.benchmarking.tables import ablation_table, orders_table, verdict_lines
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.models.registry import takes_geometry
 
         _check_numbers(self.iterations, self.seeds)
         if self.geometry is not None and not takes_geometry(self.method):

@@ -259,14 +259,6 @@ class MaskSet:
         region, members = self.regions
         return members[region.flatten()[pixels.cpu()].long()].to(pixels.device)
 
-    def intersections(self) -> Tensor:
-        """int64 [M, M]: pixels that each pair of masks has in common."""
-        region, members = self.regions
-        sizes = torch.bincount(region.flatten(), minlength=len(members))
-        # Exact: areas of images below 2^53 pixels.
-        table = members.double()
-        return (table.T @ (table * sizes[:, None])).long()
-
     @property
     def granularities(self) -> list[str | None]:
         """`whole`, `part` or `subpart` of each mask, where its source says."""

@@ -4,6 +4,7 @@ from .checkpoints import latest_checkpoint, read_checkpoint
 from .gaga import GagaModel, GagaModelConfig
 from .gradiseg import GradiSegModel, GradiSegModelConfig
 from .identity import IdentityModel, IdentityModelConfig
+from .registry import method_config, segmentation_methods
 from .saga import SagaModel, SagaModelConfig
 from .saga_v1 import SagaV1Model, SagaV1ModelConfig
 from .trained_geometry import load_geometry
@@ -31,5 +32,7 @@ __all__ = [
     "UnifiedLiftModelConfig",
     "latest_checkpoint",
     "load_geometry",
+    "method_config",
     "read_checkpoint",
+    "segmentation_methods",
 ]

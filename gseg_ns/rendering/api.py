@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
 from gseg_ns.rendering import cpu
 from gseg_ns.rendering.binning import tile_lists
 from gseg_ns.rendering.projection import project_gaussians, sh_colors
@@ -18,7 +17,7 @@ CameraModel = Literal["pinhole", "ortho", "fisheye"]
 
 def _check(condition: bool, what: str) -> None:
     if not condition:
-        raise GsegError(what)
+        raise ValueError(what)
 
 
 def rasterization(
@@ -64,7 +63,7 @@ def rasterization(
         if asked for.
 
     Raises:
-        GsegError: wrong shape, or an option that the CPU does not have.
+        ValueError: wrong shape, or an option that the CPU does not have.
     """
     if means.is_cuda:
         import gsplat
@@ -150,7 +149,7 @@ def rasterization_with_features(
         What `rasterization` returns; `meta["features"]` is [C, H, W, F].
 
     Raises:
-        GsegError: wrong shape, or an option that cannot be.
+        ValueError: wrong shape, or an option that cannot be.
     """
     count, cameras = means.shape[0], viewmats.shape[0]
     shape = tuple(features.shape)
@@ -207,7 +206,7 @@ def project(
     """Everything that `rasterization` does before it composites: its meta dictionary, without gradients.
 
     Raises:
-        GsegError: wrong shape.
+        ValueError: wrong shape.
     """
     if not means.is_cuda:
         return _project_cpu(
@@ -261,7 +260,7 @@ def rasterize_to_pixels(
         Colours [C, H, W, D] and alphas [C, H, W, 1].
 
     Raises:
-        GsegError: wrong shape, or packed input on the CPU.
+        ValueError: wrong shape, or packed input on the CPU.
     """
     if means2d.is_cuda:
         import gsplat

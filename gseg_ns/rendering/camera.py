@@ -15,7 +15,7 @@ class Camera:
     """An OpenCV camera: x right, y down, z forward; pixel centres at +0.5.
 
     Raises:
-        GsegError: wrong shapes, or an image without pixels.
+        ValueError: wrong shapes, or an image without pixels.
     """
 
     viewmat: Tensor
@@ -27,21 +27,22 @@ class Camera:
 
     def __post_init__(self) -> None:
         if tuple(self.viewmat.shape) != (4, 4) or tuple(self.K.shape) != (3, 3):
-            raise GsegError(
+            raise ValueError(
                 f"Camera: viewmat {tuple(self.viewmat.shape)} and K {tuple(self.K.shape)} must be 4 x 4 and 3 x 3"
             )
         if self.width < 1 or self.height < 1:
-            raise GsegError(f"Camera: an image of {self.width} x {self.height} pixels has nothing to render")
+            raise ValueError(f"Camera: an image of {self.width} x {self.height} pixels has nothing to render")
 
     @classmethod
     def from_c2w(cls, c2w: Tensor, K: Tensor, width: int, height: int) -> Camera:
         """From an OpenGL camera-to-world matrix [3, 4] or [4, 4] (Nerfstudio's: y up, z backward).
 
         Raises:
-            GsegError: a matrix of another shape, or one that cannot be inverted.
+            ValueError: a matrix of another shape.
+            GsegError: one that cannot be inverted, which a camera file may hold.
         """
         if tuple(c2w.shape) not in ((3, 4), (4, 4)):
-            raise GsegError(f"Camera.from_c2w: the pose has shape {tuple(c2w.shape)}; it must be 3 x 4 or 4 x 4")
+            raise ValueError(f"Camera.from_c2w: the pose has shape {tuple(c2w.shape)}; it must be 3 x 4 or 4 x 4")
         pose = torch.eye(4, dtype=c2w.dtype, device=c2w.device)
         pose[:3] = c2w[:3]
         pose = pose * pose.new_tensor([1.0, -1.0, -1.0, 1.0])

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
 from gseg_ns.rendering import contributions_cuda, threads
 from gseg_ns.rendering.cpu import offsets_with_end, pack
 from gseg_ns.rendering.kernels import contribute
@@ -47,18 +46,18 @@ def vote(
         [N, num_labels] float32.
 
     Raises:
-        GsegError: wrong shape.
+        ValueError: wrong shape.
     """
     cameras, count = meta["radii"].shape
     width, height = meta["width"], meta["height"]
     if labels.dim() == 2:
         labels = labels[None]
     if tuple(labels.shape) != (cameras, height, width):
-        raise GsegError(f"vote: labels has shape {tuple(labels.shape)}; the view is {cameras} x {height} x {width}")
+        raise ValueError(f"vote: labels has shape {tuple(labels.shape)}; the view is {cameras} x {height} x {width}")
     if out is None:
         out = torch.zeros((count, num_labels), device=meta["means2d"].device)
     if tuple(out.shape) != (count, num_labels) or out.dtype != torch.float32 or not out.is_contiguous():
-        raise GsegError(f"vote: out must be a contiguous float32 tensor [{count}, {num_labels}]")
+        raise ValueError(f"vote: out must be a contiguous float32 tensor [{count}, {num_labels}]")
     if num_labels == 0 or count == 0:
         return out
     if meta["means2d"].is_cuda:
@@ -118,15 +117,15 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
         pixels: [P] int64 flat indices y * width + x, in any order, repeats allowed.
 
     Raises:
-        GsegError: several cameras, or an index outside the image.
+        ValueError: several cameras, or an index outside the image.
     """
     cameras, count = meta["radii"].shape
     width, height = meta["width"], meta["height"]
     if cameras != 1:
-        raise GsegError(f"pixel_weights: the view has {cameras} cameras; project one camera at a time")
+        raise ValueError(f"pixel_weights: the view has {cameras} cameras; project one camera at a time")
     pixels = pixels.reshape(-1).to(torch.int64)
     if pixels.numel() and not (0 <= int(pixels.min()) and int(pixels.max()) < width * height):
-        raise GsegError(f"pixel_weights: pixel indices must lie in 0..{width * height - 1}")
+        raise ValueError(f"pixel_weights: pixel indices must lie in 0..{width * height - 1}")
     if meta["means2d"].is_cuda:
         return contributions_cuda.pixel_weights(meta, pixels.to(meta["means2d"].device))
     tile_size, tile_width, tile_height = meta["tile_size"], meta["tile_width"], meta["tile_height"]

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.kernels import contribute
 
@@ -72,10 +71,10 @@ class PixelWeights:
         """Rows of several views of the same Gaussians, one after the other.
 
         Raises:
-            GsegError: no parts, or parts of different numbers of Gaussians.
+            ValueError: no parts, or parts of different numbers of Gaussians.
         """
         if not parts or any(part.num_gaussians != parts[0].num_gaussians for part in parts):
-            raise GsegError("PixelWeights.cat: give at least one part, all of the same Gaussians")
+            raise ValueError("PixelWeights.cat: give at least one part, all of the same Gaussians")
         lengths = torch.cat([part.crow.diff() for part in parts])
         crow = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         col, val = torch.cat([part.col for part in parts]), torch.cat([part.val for part in parts])
@@ -87,10 +86,10 @@ class PixelWeights:
         Deterministic on the CPU, whatever the number of threads.
 
         Raises:
-            GsegError: features of another shape.
+            ValueError: features of another shape.
         """
         if features.dim() != 2 or features.shape[0] != self.num_gaussians:
-            raise GsegError(f"PixelWeights.matmul: features must be [{self.num_gaussians}, D], not {features.shape}")
+            raise ValueError(f"PixelWeights.matmul: features must be [{self.num_gaussians}, D], not {features.shape}")
         return _SparseProduct.apply(features, self)
 
     __matmul__ = matmul

@@ -9,7 +9,6 @@ import torch
 from gsplat.cuda import _torch_impl as gsplat_torch
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.kernels import harmonics, project
 
@@ -97,10 +96,10 @@ def project_gaussians(
     cameras, and given covariances, go through gsplat's own torch reference (slower).
 
     Raises:
-        GsegError: unknown camera model.
+        ValueError: unknown camera model.
     """
     if camera_model not in ("pinhole", "ortho", "fisheye"):
-        raise GsegError(f"rasterization: camera_model is {camera_model!r}; use pinhole, ortho or fisheye")
+        raise ValueError(f"rasterization: camera_model is {camera_model!r}; use pinhole, ortho or fisheye")
     if covars is None and camera_model == "pinhole":
         radii, means2d, depths, conics, compensations = _Pinhole.apply(
             means, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, far_plane, radius_clip
@@ -152,8 +151,8 @@ def sh_colors(degree: int, dirs: Tensor, coeffs: Tensor, radii: Tensor) -> Tenso
     """Colours max(SH + 0.5, 0) [C, N, 3] of coefficients [(C,) N, K, 3] along `dirs` [C, N, 3]; 0 where radii is 0.
 
     Raises:
-        GsegError: a degree above 4.
+        ValueError: a degree above 4.
     """
     if not 0 <= degree <= harmonics.MAX_DEGREE:
-        raise GsegError(f"rasterization: sh_degree is {degree}; it must be 0..{harmonics.MAX_DEGREE}")
+        raise ValueError(f"rasterization: sh_degree is {degree}; it must be 0..{harmonics.MAX_DEGREE}")
     return _Harmonics.apply(degree, dirs, coeffs, radii)

@@ -117,13 +117,16 @@ def _is_trusted(module: str) -> bool:
     return f"{module}.".startswith(tuple(f"{package}." for package in (*_PACKAGES, *_plugins())))
 
 
-@cache
 def _plugins() -> tuple[str, ...]:
     """The packages of the plugins that Nerfstudio loads in any case."""
+    return _packages(*(os.environ.get(f"NERFSTUDIO_{kind}_CONFIGS", "") for kind in ("METHOD", "DATAPARSER")))
+
+
+@cache
+def _packages(*variables: str) -> tuple[str, ...]:
     groups = ("nerfstudio.method_configs", "nerfstudio.dataparser_configs")
     modules = {entry.module for group in groups for entry in entry_points(group=group)}
-    for variable in ("NERFSTUDIO_METHOD_CONFIGS", "NERFSTUDIO_DATAPARSER_CONFIGS"):
-        modules |= {definition.partition("=")[2] for definition in os.environ.get(variable, "").split(",")}
+    modules |= {definition.partition("=")[2] for variable in variables for definition in variable.split(",")}
     return tuple(sorted({re.split("[.:]", module)[0].strip() for module in modules} - {""}))
 
 

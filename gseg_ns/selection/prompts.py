@@ -29,7 +29,8 @@ class Prompt:
     """What was marked on a view. At least one positive mark.
 
     Raises:
-        GsegError: nothing positive is marked, or a shape is wrong.
+        GsegError: nothing positive is marked.
+        ValueError: a shape is wrong.
     """
 
     positive: Tensor = field(default_factory=_no_points)
@@ -45,7 +46,7 @@ class Prompt:
         for name in ("positive", "negative"):
             points = getattr(self, name)
             if points.ndim != 2 or points.shape[1] != 2:
-                raise GsegError(f"The {name} points have shape {tuple(points.shape)}; they are pairs of pixels x, y.")
+                raise ValueError(f"The {name} points have shape {tuple(points.shape)}; they are pairs of pixels x, y.")
         marked = len(self.positive) > 0
         marked |= self.scribble is not None and bool((self.scribble == 1).any())
         marked |= self.mask is not None and bool(self.mask.any())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,24 +36,6 @@ class Selection:
     def all(cls, length: int, device: torch.device | str = "cpu") -> Selection:
         """All of `length` Gaussians."""
         return cls(torch.ones(length, dtype=torch.bool, device=device))
-
-    @classmethod
-    def from_indices(cls, indices: Tensor, length: int) -> Selection:
-        """The Gaussians with these indices (int64 [M], in 0..length-1)."""
-        mask = torch.zeros(length, dtype=torch.bool, device=indices.device)
-        mask[indices] = True
-        return cls(mask)
-
-    @classmethod
-    def from_groups(cls, groups: Tensor, ids: Iterable[int]) -> Selection:
-        """The Gaussians of some groups.
-
-        Args:
-            groups: int [N], the group of each Gaussian, 0 = none.
-            ids: the groups to take. Ids that no Gaussian has select nothing.
-        """
-        wanted = torch.tensor(sorted(set(ids)), dtype=groups.dtype, device=groups.device)
-        return cls(torch.isin(groups, wanted))
 
     def combine(self, other: Selection | Tensor, mode: Mode) -> Selection:
         """Set to, add, remove or intersect with `other` (a selection or a bool [N] mask)."""

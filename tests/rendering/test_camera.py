@@ -41,11 +41,11 @@ def test_scaled_changes_the_resolution_only():
 
 
 def test_wrong_cameras_are_named():
-    with pytest.raises(GsegError, match="4 x 4 and 3 x 3"):
+    with pytest.raises(ValueError, match="4 x 4 and 3 x 3"):
         Camera(torch.eye(3), K, 4, 4)
-    with pytest.raises(GsegError, match="nothing to render"):
+    with pytest.raises(ValueError, match="nothing to render"):
         Camera(torch.eye(4), K, 0, 4)
-    with pytest.raises(GsegError, match="3 x 4 or 4 x 4"):
+    with pytest.raises(ValueError, match="3 x 4 or 4 x 4"):
         Camera.from_c2w(torch.eye(3), K, 4, 4)
     with pytest.raises(GsegError, match="no inverse"):
         Camera.from_c2w(torch.zeros(3, 4), K, 4, 4)

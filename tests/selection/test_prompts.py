@@ -83,7 +83,7 @@ def test_bad_prompts(view: Tensor) -> None:
         mark_queries(Prompt(mask=torch.ones(5, 5, dtype=torch.bool)), view)
     with pytest.raises(GsegError, match="nothing positive"):
         Prompt(negative=torch.ones(1, 2))
-    with pytest.raises(GsegError, match="shape"):
+    with pytest.raises(ValueError, match="shape"):
         Prompt(positive=torch.ones(2))
     with pytest.raises(GsegError, match="no cosine"):
         select(GAUSSIANS, RED[None], threshold=1.5)

@@ -51,13 +51,6 @@ def test_bits_that_do_not_fit() -> None:
         PackedMask.from_bits(20, b"\0\0\x01")
 
 
-def test_groups_and_indices() -> None:
-    groups = torch.tensor([0, 3, 5, 3, 70000])
-    assert Selection.from_groups(groups, [3, 70000, 8]).mask.tolist() == [False, True, False, True, True]
-    assert Selection.from_groups(groups, []).count == 0
-    assert Selection.from_indices(torch.tensor([1, 4]), 5).mask.nonzero()[:, 0].tolist() == [1, 4]
-
-
 def test_selections_of_different_scenes_do_not_meet() -> None:
     with pytest.raises(ValueError, match="5 and 6"):
         Selection.none(5).add(Selection.none(6))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from nerfstudio.plugins.registry import discover_methods
 
 from gseg_ns.errors import GsegError
-
-if TYPE_CHECKING:
-    from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 
 
 @lru_cache(maxsize=1)
@@ -18,10 +18,6 @@ def segmentation_methods() -> dict[str, Any]:
     Others than ours count as well: what is registered as Nerfstudio finds it, by an entry point or by
     NERFSTUDIO_METHOD_CONFIGS.
     """
-    from nerfstudio.plugins.registry import discover_methods
-
-    from gseg_ns.models.base import SegmentationModelConfig
-
     found, _ = discover_methods()
     return {
         name: config
