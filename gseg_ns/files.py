@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
+import secrets
+import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -11,45 +16,130 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gseg_ns.errors import GsegError
 
+_MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_TEMPORARY = re.compile(
+    r"\..+\.((?P<machine>[0-9a-f]{8})-)?(?P<process>\d+)(-[0-9a-f]{8})?\.tmp(\.[A-Za-z0-9]+)?", re.DOTALL
+)
+_FORGOTTEN = 7 * 24 * 3600.0
+"""Seconds after which a temporary file is nobody's, whatever lives by the number of its process."""
+
+_mine: set[Path] = set()
+"""Temporary files and folders that this process is writing."""
+
+_swept: set[Path] = set()
+"""Folders that this process has swept."""
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that no other call gets, here or on a machine that shares the folder.
+
+    It keeps the suffix, so that writers which choose a format by it still do; `sweep` knows whose it is.
+    """
+    stem = path.stem.encode()[:120].decode(errors="ignore")
+    return path.with_name(f".{stem}.{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
-
-    The temporary name is hidden and carries the process id, so that several processes may write into one folder, and
-    keeps the suffix, so that writers which choose a format by it still do.
-
-    Args:
-        path: the file to write. Missing parent folders are made.
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; what has it in the end is removed. Missing parent folders are made.
 
     Raises:
-        GsegError: the folder cannot be written or the disk is full.
+        GsegError: something cannot be written: no permission, or the disk is full.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            sweep(path.parent)
+        _mine.add(temporary)
         yield temporary
-        temporary.replace(path)
     except OSError as error:
         raise GsegError(f"Cannot write {path}: {error.strerror or error}. Check free space and permissions.") from error
     finally:
         # A folder that cannot be written to cannot be cleaned either; the error above says so already.
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
+        _mine.discard(temporary)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a file to a name that nothing has: `edits.json` becomes `edits.json.bak`, or `.bak2` and so on.
+@contextmanager
+def atomic_path(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
+
+    Args:
+        path: the file to write. Missing parent folders are made.
+        durable: wait until the disk has it, for what cannot be made again: then it outlives a power cut, too.
 
     Raises:
-        GsegError: the folder cannot be written.
+        GsegError: the folder cannot be written or the disk is full.
     """
-    names = (path.with_name(f"{path.name}.bak{'' if number == 1 else number}") for number in count(1))
-    aside = next(name for name in names if not name.exists())
+    with temporary_beside(path) as temporary:
+        yield temporary
+        if durable:
+            flush(temporary)
+        temporary.replace(path)
+        if durable:
+            flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    # A folder cannot be opened on Windows, and its names need no flush there.
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        return path.rename(aside)
-    except OSError as error:
-        raise GsegError(f"Cannot rename {path} to {aside.name}: {error.strerror or error}.") from error
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems refuse it for folders; a file that cannot be written says so.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files and folders directly in a folder that a killed process left.
+
+    Those of processes that live are left alone. Whether one of another machine lives is not known: its files go when
+    they have not changed for a week.
+    """
+    with suppress(OSError):
+        for path in folder.glob(".*.tmp*"):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match is None or path in _mine:
+                continue
+            here, process = match["machine"] == _MACHINE, int(match["process"])
+            dead = here and (process == os.getpid() or not _alive(process))
+            with suppress(OSError):
+                if dead or time.time() - path.stat().st_mtime > _FORGOTTEN:
+                    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def name_aside(path: Path) -> Path:
+    """A name for what a file held before, that nothing has: `edits.json.bak` for `edits.json`, or `.bak2` and so on."""
+    names = (path.with_name(f"{path.name}.bak{'' if number == 1 else number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def is_below(name: str) -> bool:

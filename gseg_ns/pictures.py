@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,24 @@ def write_mp4(path: Path, frames: Iterable[Tensor], rate: float = 30.0) -> None:
         film = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
         if not film.isOpened():
             raise GsegError(f"Cannot write {path}: OpenCV has no MPEG-4 encoder here. The PNGs are there already.")
+        written = 0
         for frame in chain([first], pictures):
             film.write(np.ascontiguousarray(to_bytes(frame)[..., ::-1]))
+            written += 1
+        film.release()
+        # The encoder says nothing of a full disk.
+        if (there := _frames_of(temporary)) != written:
+            raise GsegError(f"Cannot write {path}: of {written} pictures {there} can be read. Check free space.")
+
+
+def _frames_of(path: Path) -> int:
+    """How many pictures of a film can be decoded."""
+    import cv2
+
+    film = cv2.VideoCapture(str(path))
+    try:
+        return next(number for number in count() if not film.grab())
+    finally:
         film.release()
 
 

@@ -62,6 +62,7 @@ class Edit:
         from gseg_ns.cli.options import check_scale
         from gseg_ns.editing.edit_list import EDITS_FILE, describe, load_edits, save_edits
         from gseg_ns.editing.operations import bake
+        from gseg_ns.folders import newest
         from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.runs.run import load_run
         from gseg_ns.selection.store import Fingerprint
@@ -75,7 +76,7 @@ class Edit:
         fingerprint = Fingerprint.of(splats.means)
         path = self.edits or self.load_config.parent / EDITS_FILE
         needed = self.edits is not None and self.do is None  # else a list may begin here
-        operations = load_edits(path, fingerprint) if needed or path.exists() else []
+        operations = load_edits(path, fingerprint) if needed or newest(path).exists() else []
         if self.undo > len(operations):
             raise GsegError(f"{path} has {len(operations)} edits, so --undo {self.undo} is too many")
         operations = operations[: len(operations) - self.undo]

@@ -108,9 +108,9 @@ class Masks:
             console.print("Masks without weights (classical): good enough to try things out, no substitute for SAM.")
         generating.prepare(job, images, self.overwrite)
         mine = images[share - 1 :: shares]
-        generating.sweep(job, mine, finished=False)
+        generating.sweep(job, mine)
         results = self._run(console, job, mine)
-        generating.sweep(job, mine, finished=True)
+        generating.sweep(job, mine)
         _print_results(console, output, results)
         if self.preview:
             self._preview(console, images, output)

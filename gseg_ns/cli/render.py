@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -67,25 +68,27 @@ class Render:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.folders import atomic_folder
         from gseg_ns.masks import write_label_map
         from gseg_ns.pictures import overlay, write_png
 
         model = edited.model()
         views = list(edited.run.views(self.split))
-        for stem, camera, _ in track(views, description="Rendering", console=CONSOLE):
-            labels = model.label_image(camera, self.scale)
-            write_label_map(self.output_dir / "ids" / f"{stem}.png", labels)
-            pictures = model.get_outputs_for_camera(camera) if self.outputs else {}
-            for name in self.outputs:
-                if name == "overlay":
-                    picture = overlay(pictures["rgb"], labels)
-                elif name in pictures:
-                    picture = pictures[name]
-                else:
-                    raise GsegError(f"There is no output {name!r}: choose from {', '.join(pictures)}, overlay")
-                if picture.shape[-1] == 1:
-                    picture = (picture / picture.max().clamp_min(1e-8)).expand(-1, -1, 3)
-                write_png(self.output_dir / name / f"{stem}.png", picture)
+        with atomic_folder(self.output_dir, durable=False) as folder:
+            for stem, camera, _ in track(views, description="Rendering", console=CONSOLE):
+                labels = model.label_image(camera, self.scale)
+                write_label_map(folder / "ids" / f"{stem}.png", labels)
+                pictures = model.get_outputs_for_camera(camera) if self.outputs else {}
+                for name in self.outputs:
+                    if name == "overlay":
+                        picture = overlay(pictures["rgb"], labels)
+                    elif name in pictures:
+                        picture = pictures[name]
+                    else:
+                        raise GsegError(f"There is no output {name!r}: choose from {', '.join(pictures)}, overlay")
+                    if picture.shape[-1] == 1:
+                        picture = (picture / picture.max().clamp_min(1e-8)).expand(-1, -1, 3)
+                    write_png(folder / name / f"{stem}.png", picture)
         CONSOLE.print(f"Wrote ids, {', '.join(self.outputs)} of {len(views)} views to {self.output_dir}")
 
     def _sheet(self, edited: EditedRun) -> None:
@@ -129,6 +132,7 @@ class Render:
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.files import unique_slugs
+        from gseg_ns.folders import atomic_folder
         from gseg_ns.pictures import read_png, write_mp4, write_png
         from gseg_ns.runs.object_pictures import portrait, turntable, upwards
 
@@ -142,13 +146,18 @@ class Render:
         for name, rows in objects.items():
             model = edited.model(rows)
             cameras = list(turntable(edited.scene.splats.subset(rows), up, self.frames, self.size or 480))
-            folder = self.output_dir / "turntable" / folders[name]
-            paths = [folder / f"{number:03d}.png" for number in range(len(cameras))]
+            turns = self.output_dir / "turntable"
+            folder = turns / folders[name]
+            names = [f"{number:03d}.png" for number in range(len(cameras))]
             described = f"Turning {escape(name)}"
-            for path, camera in zip(track(paths, description=described, console=CONSOLE), cameras, strict=True):
-                write_png(path, portrait(model, camera))
-            for path in set(folder.glob("*.png")) - set(paths):
-                if path.stem.isdecimal():  # of an earlier turn with more pictures
-                    path.unlink()
-            write_mp4(folder.with_name(f"{folder.name}.mp4"), map(read_png, paths))
+            with atomic_folder(turns, partial(_pictures, folder), durable=False) as staging:
+                paths = [staging / folder.name / name for name in names]
+                for path, camera in zip(track(paths, description=described, console=CONSOLE), cameras, strict=True):
+                    write_png(path, portrait(model, camera))
+                write_mp4(staging / f"{folder.name}.mp4", map(read_png, paths))
             CONSOLE.print(f"Wrote {len(paths)} pictures to {folder} and the film {folder}.mp4", markup=False)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures of an earlier turn, which may have had more of them."""
+    return [path for path in folder.glob("*.png") if path.stem.isdecimal()]

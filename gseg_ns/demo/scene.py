@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from gseg_ns.demo.layout import Layout, make_layout
 from gseg_ns.demo.mask_errors import MASK_ERRORS, MaskErrorLevel, simulate_masks
 from gseg_ns.demo.render import Renderer, View
 from gseg_ns.errors import GsegError
+from gseg_ns.folders import atomic_folder
 from gseg_ns.masks import write_label_map, write_mask_set
 
 _POINTS = 20_000
@@ -226,17 +225,8 @@ def write_demo_scene(
 
     layout = make_layout(num_objects, seed)
     cameras = make_cameras(layout, num_views, width, height)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        _write_content(temporary, layout, cameras, seed, mask_errors)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except OSError as error:
-        raise GsegError(f"Cannot write {folder}: {error.strerror or error}. Check space and permissions.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_folder(folder, lambda: [path for path in folder.rglob("*") if not path.is_dir()]) as staging:
+        _write_content(staging, layout, cameras, seed, mask_errors)
     transforms = _transforms(cameras)
     return DemoScene(
         folder=folder,

@@ -23,6 +23,7 @@ from gseg_ns.editing.operations import (
     Transform,
 )
 from gseg_ns.files import atomic_path
+from gseg_ns.folders import newest, settle
 from gseg_ns.reading import file_path, inflate, integer, number, read_json, reading, text
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.store import Fingerprint
@@ -96,14 +97,24 @@ def from_json(document: Any, fingerprint: Fingerprint, file: Path) -> list[Opera
         return [_operation(dict(entry), file.parent.absolute()) for entry in document["operations"]]
 
 
-def save_edits(path: Path, operations: Sequence[Operation], fingerprint: Fingerprint) -> None:
+def save_edits(
+    path: Path, operations: Sequence[Operation], fingerprint: Fingerprint, folder: Path | None = None
+) -> None:
     """Write a list of operations, replacing the file in one step.
+
+    Args:
+        path: the file.
+        operations: what was done, in order.
+        fingerprint: of the Gaussians that it was done to.
+        folder: where the file will lie in the end; where it is written unless given.
 
     Raises:
         GsegError: the file cannot be written.
     """
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(to_json(operations, fingerprint, path.parent), indent=1), encoding="utf-8")
+    settle(path.parent)
+    with atomic_path(path, durable=True) as temporary:
+        listed = to_json(operations, fingerprint, folder or path.parent)
+        temporary.write_text(json.dumps(listed, indent=1), encoding="utf-8")
 
 
 def load_edits(path: Path, fingerprint: Fingerprint) -> list[Operation]:
@@ -113,7 +124,7 @@ def load_edits(path: Path, fingerprint: Fingerprint) -> list[Operation]:
         GsegError: no such file, not an edit list, or one made for other Gaussians.
     """
     missing = f"There is no edit list {path}. Save edits in the viewer or with `gseg edit` first."
-    return from_json(read_json(path, *_ABOUT, missing=missing), fingerprint, path)
+    return from_json(read_json(newest(path), *_ABOUT, missing=missing), fingerprint, path)
 
 
 def _mask_to_json(mask: PackedMask) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from gseg_ns.editing.edit_list import EDITS_FILE, load_edits, save_edits
 from gseg_ns.editing.operations import Duplicate, Edited, Operation, Swap, begin, evaluate
 from gseg_ns.errors import GsegError
-from gseg_ns.files import set_aside
+from gseg_ns.files import name_aside
+from gseg_ns.folders import atomic_folder, newest, settle
 from gseg_ns.selection.history import History
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.selection import Mode, Selection
@@ -237,33 +239,34 @@ class Session:
     # ---- on disk
 
     def save(self, folder: Path) -> tuple[Path, ...]:
-        """Write selections, edits and names of groups beside a run's `config.yml`.
+        """Write selections, edits and names of groups beside a run's `config.yml`, all of them in one step.
 
         A file there whose content is not all in this session's history, because it could not be read or because another
-        program wrote it, is not lost: it is renamed.
+        program wrote it, is not lost: it is kept under another name.
 
         Returns:
-            What files were renamed to.
+            What files were kept as.
 
         Raises:
             GsegError: a file cannot be written.
         """
         masks = {**self.named, CURRENT: self.state.selection}
         appended = self.scene.source[len(self._splats) :]
-        writers: dict[Path, Callable[[Path], None]] = {
-            folder / SELECTIONS_FILE: lambda path: save_selections(path, masks, self.fingerprint, appended),
-            folder / EDITS_FILE: lambda path: save_edits(path, self.state.operations, self.fingerprint),
-        }
-        if self.state.labels or (folder / GROUP_NAMES_FILE).exists():
-            labels = dict(self.state.labels)
-            writers[folder / GROUP_NAMES_FILE] = lambda path: save_group_names(path, labels, self.fingerprint)
+        labels = dict(self.state.labels)
+        settle(folder)
         kept = []
-        for path, write in writers.items():
-            if path.exists() and _stamp(path) != self._known.get(path):
-                kept.append(set_aside(path))
-            write(path)
-            self._known[path] = _stamp(path)
-        return tuple(kept)
+        with atomic_folder(folder) as staging:
+            save_selections(staging / SELECTIONS_FILE, masks, self.fingerprint, appended)
+            save_edits(staging / EDITS_FILE, self.state.operations, self.fingerprint, folder)
+            if labels or (folder / GROUP_NAMES_FILE).exists():
+                save_group_names(staging / GROUP_NAMES_FILE, labels, self.fingerprint)
+            written = [folder / path.name for path in staging.iterdir()]
+            for path in written:
+                if path.exists() and _stamp(path) != self._known.get(path):
+                    kept.append(name_aside(path))
+                    shutil.copy2(path, staging / kept[-1].name)
+        self._known.update((path, _stamp(path)) for path in written)
+        return tuple(sorted(kept, key=lambda path: path.name, reverse=True))
 
     def load(self, folder: Path) -> Loaded | None:
         """Read what `save` wrote, as one step that can be undone: each file for itself, as far as it can be read.
@@ -271,38 +274,42 @@ class Session:
         Returns:
             What was read and what was not; None when there is nothing to read.
         """
+        with suppress(GsegError):  # what cannot be put in place is read where it is
+            settle(folder)
         selections, edits, names = (folder / name for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE))
         files = {selections: "selections", edits: "edits", names: "names of groups"}
-        if not any(path.exists() for path in files):
+        present = _present(files)
+        if not present:
             return None
         read: list[Path] = []
         problems: list[str] = []
 
         @contextmanager
         def reading(path: Path) -> Iterator[None]:
-            stamp = _stamp(path)
             try:
                 yield
             except GsegError as error:
                 problems.append(str(error))
             else:
                 read.append(path)
-                self._known[path] = stamp
+                self._known[path] = present[path][1]
 
         operations: tuple[Operation, ...] = ()
         scene = begin(self._splats)
-        if edits.exists():
+        if edits in present:
             with reading(edits):
                 listed = tuple(load_edits(edits, self.fingerprint))
                 operations, scene = listed, evaluate(self._splats, listed)
         saved = SavedSelections({}, selections)
-        if selections.exists():
+        if selections in present:
             with reading(selections):
                 saved = load_selections(selections, self.fingerprint, scene.source[len(self._splats) :])
         labels: dict[GroupKey, str] = {}
-        if names.exists():
+        if names in present:
             with reading(names):
                 labels = load_group_names(names, self.fingerprint)
+        if _present(files) != present:  # another program has saved meanwhile: these may be parts of two saves
+            return self.load(folder)
         left_out = tuple(name for name in saved.stale if name != CURRENT)
         if left_out:
             del self._known[selections]
@@ -316,6 +323,16 @@ class Session:
     def _push(self, state: State) -> None:
         if state != self.state:
             self.history.push(state)
+
+
+def _present(files: Iterable[Path]) -> dict[Path, tuple[Path, tuple[int, int, int]]]:
+    """Which of the files there are: where each lies now, and its stamp."""
+    found = {}
+    for file in files:
+        with suppress(FileNotFoundError):
+            where = newest(file)
+            found[file] = where, _stamp(where)
+    return found
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ import numpy as np
 from gseg_ns.captures.photographs import image_size
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.files import sweep as sweep_folder
 from gseg_ns.masks.folder import MASK_SUFFIXES, scan_masks
 from gseg_ns.masks.images import SceneImage, read_image
 from gseg_ns.masks.io import read_mask_set, write_mask_set
@@ -149,38 +150,11 @@ def prepare(job: Job, images: Sequence[SceneImage], overwrite: bool) -> None:
         )
 
 
-def sweep(job: Job, images: Iterable[SceneImage], finished: bool) -> None:
-    """Remove half-written files that a killed run left for these images.
-
-    Files of processes that still live on this machine are left alone.
-
-    Args:
-        job: the run.
-        images: images that no other run works on.
-        finished: this process has written all that it will write.
-    """
+def sweep(job: Job, images: Iterable[SceneImage]) -> None:
+    """Remove half-written files that killed runs and workers left in the folders of these images' results."""
     targets = [path for image in images for path in (job.mask_path(image), job.embedding_path(image)) if path]
-    targets.append(job.output / SETTINGS_FILE)
-    wanted = {(path.parent, path.stem, path.suffix) for path in targets}
-    pattern = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)\.tmp(?P<suffix>\.[a-z]+)")
-    for folder in {path.parent for path in targets}:
-        for path in folder.glob(".*.tmp.*") if folder.is_dir() else []:
-            match = pattern.fullmatch(path.name)
-            if match is None or (folder, match["stem"], match["suffix"]) not in wanted:
-                continue
-            pid = int(match["pid"])
-            if not _alive(pid) or (finished and pid == os.getpid()):
-                path.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+    for folder in {path.parent for path in (*targets, job.output / SETTINGS_FILE)}:
+        sweep_folder(folder)
 
 
 def finished(job: Job, image: SceneImage) -> ImageResult | None:

@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 from torch import Tensor
 
 from gseg_ns.compat import allow_checkpoint_scalars
 from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
+from gseg_ns.reading import reading
+
+_STEP = re.compile(r"step-\d+\.ckpt")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a `nerfstudio_models` folder, newest first."""
+    numbers = {path: _STEP.fullmatch(path.name) for path in folder.glob("step-*.ckpt")}
+    return sorted((path for path, match in numbers.items() if match), key=lambda path: int(path.stem[5:]), reverse=True)
 
 
 def latest_checkpoint(run: Path) -> Path:
-    """Find the newest checkpoint of a run.
+    """Find the newest checkpoint of a run that is whole.
 
     Raises:
         GsegError: there is none.
     """
-    checkpoints = sorted((run / "nerfstudio_models").glob("step-*.ckpt"))
-    if not checkpoints:
+    return read_latest(run)[0]
+
+
+def read_latest(run: Path) -> tuple[Path, dict[str, Any]]:
+    """Read the newest checkpoint of a run; a damaged one is told, and the one before is taken.
+
+    Returns:
+        Its path and what `read_checkpoint` says.
+
+    Raises:
+        GsegError: there is none, or all are damaged.
+    """
+    found = checkpoints(run / "nerfstudio_models")
+    if not found:
         raise GsegError(f"{run} is not a Nerfstudio run: it has no nerfstudio_models/step-*.ckpt")
-    return checkpoints[-1]
+    return read_newest(found)
+
+
+def read_newest(found: Sequence[Path]) -> tuple[Path, dict[str, Any]]:
+    """As `read_latest`, of checkpoints that are listed newest first.
+
+    Raises:
+        GsegError: all are damaged.
+    """
+    *others, oldest = found
+    for path in others:
+        try:
+            return path, read_checkpoint(path)
+        except GsegError as error:
+            CONSOLE.log(f"[yellow]{escape(str(error))} The one before is taken.")
+    return oldest, read_checkpoint(oldest)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -34,13 +75,40 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         GsegError: the file is damaged or holds more than tensors and plain values.
     """
     allow_checkpoint_scalars()
+    with reading(path, "a checkpoint"):
+        # torch does not compare checksums, and would take a flipped bit for a weight.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError("its checksums differ")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise ValueError("it says no step")
+        return state
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint: whole, or not at all.
+
+    Raises:
+        GsegError: it cannot be written, e.g. because the disk is full.
+    """
+    with checkpoint_errors(path), atomic_path(path, durable=True) as temporary:
+        torch.save(state, temporary)
+
+
+@contextmanager
+def checkpoint_errors(path: Path) -> Iterator[None]:
+    """Where torch writes a checkpoint: it says RuntimeError of a full disk.
+
+    Raises:
+        GsegError: instead of it.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise GsegError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). If the run was stopped while writing it, remove "
-            "it: an earlier checkpoint is used then."
-        ) from error
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise GsegError(f"Cannot write {path}. Check free space and permissions ({reason}).") from error
 
 
 class ResumableModel(SplatfactoModel):

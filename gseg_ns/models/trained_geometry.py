@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.models.checkpoints import latest_checkpoint, read_checkpoint
+from gseg_ns.models.checkpoints import read_latest
 from gseg_ns.models.parameters import GEOMETRY, from_parameters
 from gseg_ns.reading import number, read_json, reading
 from gseg_ns.splats import Splats
@@ -72,9 +72,9 @@ def _run_frame(run: Path) -> Similarity | None:
 
 
 def _load_run(run: Path) -> Splats:
-    checkpoint = latest_checkpoint(run)
+    checkpoint, content = read_latest(run)
     with reading(checkpoint, "a checkpoint of Splatfacto"):
-        state = read_checkpoint(checkpoint).get("pipeline", {})
+        state = content.get("pipeline", {})
         prefix = "_model.gauss_params."
         missing = [name for name in GEOMETRY if prefix + name not in state]
         if missing:

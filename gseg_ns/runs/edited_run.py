@@ -14,6 +14,7 @@ from gseg_ns.editing.edit_list import EDITS_FILE, load_edits
 from gseg_ns.editing.operations import Operation, evaluate
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
+from gseg_ns.folders import newest
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.run import Run, load_run
@@ -153,7 +154,7 @@ class EditedRun:
 def saved_edits(run: Run) -> Path | None:
     """The list of edits that the viewer saved with a run, if there is one."""
     file = run.config_path.parent / EDITS_FILE
-    return file if file.exists() else None
+    return file if newest(file).exists() else None
 
 
 def take_object(source: str, folder: Path) -> Path:

@@ -7,13 +7,13 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
-import torch
 import yaml
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.files import atomic_path
+from gseg_ns.folders import atomic_folder
 from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.checkpoints import write_checkpoint
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.safe_config import read_config
 from gseg_ns.selection.store import check_name
@@ -56,6 +56,7 @@ def write_run(
     config.experiment_name = f"{config.experiment_name}-{check_name(name)}"
     config.timestamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     config.load_dir = config.load_checkpoint = config.load_config = config.load_step = None
+    config.relative_model_dir = Path("nerfstudio_models")
     folder = config.get_base_dir()
     if folder.exists():
         raise GsegError(f"{folder} is there already. Wait a second, or choose another name.")
@@ -70,14 +71,14 @@ def write_run(
         "schedulers": {},
         "scalers": {},
     }
-    with atomic_path(config.get_checkpoint_dir() / f"step-{int(model.step):09d}.ckpt") as temporary:
-        torch.save(checkpoint, temporary)
-    transforms = config_path.parent / "dataparser_transforms.json"
-    if transforms.exists():
-        with atomic_path(folder / transforms.name) as temporary:
-            shutil.copyfile(transforms, temporary)
-    with atomic_path(folder / "config.yml") as temporary:
-        temporary.write_text(yaml.dump(config), encoding="utf-8")
+    with atomic_folder(folder) as staging:
+        write_checkpoint(staging / config.relative_model_dir / f"step-{int(model.step):09d}.ckpt", checkpoint)
+        transforms = config_path.parent / "dataparser_transforms.json"
+        if transforms.exists():
+            shutil.copyfile(transforms, staging / transforms.name)
+        (staging / "config.yml").write_text(yaml.dump(config), encoding="utf-8")
+        if folder.exists():  # since it was looked for
+            raise GsegError(f"{folder} is there already. Wait a second, or choose another name.")
     return folder / "config.yml"
 
 

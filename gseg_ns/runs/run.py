@@ -49,14 +49,14 @@ def load_run(config_path: Path) -> Run:
 
     from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
-    from gseg_ns.models.checkpoints import latest_checkpoint, read_checkpoint
+    from gseg_ns.models.checkpoints import read_latest
 
     if not isinstance(config.pipeline.model, SegmentationModelConfig):
         raise GsegError(
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "
             f"ns-train gaga --data {config.data} --pipeline.model.geometry {config_path}"
         )
-    checkpoint = read_checkpoint(latest_checkpoint(config_path.parent))
+    _, checkpoint = read_latest(config_path.parent)
     # As Nerfstudio's `eval_setup`, which would read both files once more, unchecked, and look for the checkpoint where
     # the run was written; the run may have moved.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

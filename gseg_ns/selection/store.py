@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.folders import newest, settle
 from gseg_ns.reading import integer, is_one_line, number, read_json, read_npz, reading, text
 from gseg_ns.selection.packed import PackedMask
 
@@ -140,7 +141,8 @@ def save_selections(
             packed[name] = mask.resized(count)  # without copies in it, it can do without the edits
     longest = max((mask.length for mask in packed.values()), default=count)
     rows = [np.frombuffer(mask.resized(longest).bits(), dtype=np.uint8) for mask in packed.values()]
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    settle(path.parent)
+    with atomic_path(path, durable=True) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             format=np.array(_FORMAT),
@@ -169,7 +171,7 @@ def load_selections(path: Path, fingerprint: Fingerprint, appended: Tensor | Non
     needed = ("format", "count", "digest", "names", "masks")
     missing = f"There is no selection file {path}. Save a selection first."
     with reading(path, *about):
-        archive = read_npz(path, needed, *about, optional=("lengths", "appended"), missing=missing)
+        archive = read_npz(newest(path), needed, *about, optional=("lengths", "appended"), missing=missing)
         form = _text(archive["format"])
         if form not in (_FORMAT, _FORMAT_WITHOUT_COPIES):
             raise ValueError(f"format {form!r}")
@@ -225,7 +227,8 @@ def save_group_names(path: Path, names: Mapping[GroupKey, str], fingerprint: Fin
     ]
     made_for = {"count": fingerprint.count, "digest": fingerprint.digest}
     document = {"format": _NAMES_FORMAT, "gaussians": made_for, "names": entries}
-    with atomic_path(path) as temporary:
+    settle(path.parent)
+    with atomic_path(path, durable=True) as temporary:
         temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -237,9 +240,9 @@ def load_group_names(path: Path, fingerprint: Fingerprint) -> dict[GroupKey, str
     """
     about = ("a list of group names", "Remove it.")
     with reading(path, *about):
-        if not path.exists():
+        if not newest(path).exists():
             return {}
-        document = read_json(path, *about)
+        document = read_json(newest(path), *about)
         if document["format"] != _NAMES_FORMAT:
             raise ValueError("another format")
         made_for = document["gaussians"]

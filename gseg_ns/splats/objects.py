@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.files import atomic_path, slug
+from gseg_ns.files import slug
+from gseg_ns.folders import atomic_folder
 from gseg_ns.palette import colours
 from gseg_ns.reading import file_path, read_json
 from gseg_ns.splats.container import Splats
@@ -22,6 +23,8 @@ from gseg_ns.splats.spz import write_spz
 Format = Literal["ply", "spz", "glb"]
 """`ply`: 3DGS PLY, exact, with an integer `label` and the group's colour a splat. `spz`: a tenth of the size, lossy.
 `glb`: glTF with KHR_gaussian_splatting, exact."""
+
+_INDEX = "objects.json"
 
 
 def write_splats(path: Path, splats: Splats, groups: Tensor | None = None) -> None:
@@ -58,8 +61,8 @@ def write_objects(
 ) -> list[dict[str, Any]]:
     """Write `scene`, one file for each group in `objects/`, and `objects.json`, which lists them.
 
-    What an earlier export into the folder left is replaced: files of groups that are no more, or have another name now,
-    are removed.
+    What an earlier export into the folder left is replaced as a whole: files of groups that are no more, or have
+    another name now, are removed. Until all is written, nothing changes.
 
     Args:
         folder: where to; made if need be.
@@ -78,7 +81,22 @@ def write_objects(
     Raises:
         GsegError: no Gaussian, or as `write_splats`.
     """
-    former = _listed_files(folder)
+    with atomic_folder(folder, lambda: _listed_files(folder), index=_INDEX) as staging:
+        listed = _write_all(staging, splats, groups, form, min_gaussians, names or {}, track)
+        content = json.dumps({**(about or {}), "objects": listed}, indent=1)
+        (staging / _INDEX).write_text(content, encoding="utf-8")
+    return listed
+
+
+def _write_all(
+    folder: Path,
+    splats: Splats,
+    groups: Tensor,
+    form: Format,
+    min_gaussians: int,
+    names: Mapping[int, str],
+    track: Callable[[list[int]], Iterable[int]],
+) -> list[dict[str, Any]]:
     groups = groups.to("cpu", torch.int64)
     splats = splats.to("cpu")
     write_splats(folder / f"scene.{form}", splats, groups)
@@ -90,7 +108,7 @@ def write_objects(
     listed = []
     for group in track(kept):
         part = splats.subset(rows[group])
-        called = (names or {}).get(group, "")
+        called = names.get(group, "")
         name = f"objects/{'_'.join(filter(None, [f'group_{group:04d}', slug(called)]))}.{form}"
         write_splats(folder / name, part)
         listed.append(
@@ -104,19 +122,16 @@ def write_objects(
                 "max": part.means.amax(dim=0).tolist(),
             }
         )
-    with atomic_path(folder / "objects.json") as temporary:
-        temporary.write_text(json.dumps({**(about or {}), "objects": listed}, indent=1), encoding="utf-8")
-    for path in former - {folder / f"scene.{form}", *(folder / str(entry["file"]) for entry in listed)}:
-        path.unlink(missing_ok=True)
     return listed
 
 
 def _listed_files(folder: Path) -> set[Path]:
     """The files that an earlier `write_objects` left in a folder, if it did."""
     try:
-        objects = read_json(folder / "objects.json", "a list of objects")["objects"]
+        objects = read_json(folder / _INDEX, "a list of objects")["objects"]
         names = [Path(file_path(entry["file"])) for entry in objects]
     except (GsegError, ValueError, KeyError, TypeError):
         return set()
     files = {folder / "objects" / name.name for name in names if name.suffix[1:] in get_args(Format)}
-    return {path for path in files if path.is_file()} | {folder / f"scene.{form}" for form in get_args(Format)}
+    files |= {folder / _INDEX, *(folder / f"scene.{form}" for form in get_args(Format))}
+    return {path for path in files if path.is_file()}
