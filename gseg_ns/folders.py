@@ -86,7 +86,7 @@ def atomic_folder(
                 folder.rmdir()  # a rename onto an empty folder is not possible everywhere
             staging.rename(folder)
         elif not (whole and _is_exchangeable(folder, former()) and _exchange(staging, folder)):
-            _merge(staging, folder, former(), index)
+            _merge(staging, folder, former, index)
         if durable:
             flush(folder.parent)
 
@@ -142,23 +142,26 @@ def _is_exchangeable(folder: Path, former: Collection[Path]) -> bool:
         return True
     if os.path.ismount(folder) or not os.access(folder.parent, os.W_OK) or Path.cwd().is_relative_to(folder.resolve()):
         return False
-    return {path for path in folder.rglob("*") if not path.is_dir()} <= {folder / path for path in former}
+    with suppress(OSError):  # it changes, or is not ours to see
+        return {path for path in folder.rglob("*") if not path.is_dir()} <= {folder / path for path in former}
+    return False
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
 
 
-def _merge(staging: Path, folder: Path, former: Collection[Path], index: str | None) -> None:
+def _merge(staging: Path, folder: Path, former: Callable[[], Collection[Path]], index: str | None) -> None:
     written = {folder / path for path in _files(staging)}
     with _locked(folder):
         _settle(folder)
+        obsolete = {folder / path for path in former()} - written
         if index is not None:
             (folder / index).unlink(missing_ok=True)
         staging.rename(folder / PENDING)
         flush(folder)
         _settle(folder, last=index)
-        for path in {folder / path for path in former} - written:
+        for path in obsolete:
             path.unlink(missing_ok=True)
 
 

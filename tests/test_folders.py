@@ -26,7 +26,10 @@ def write(folder: Path, content: str, *names: str) -> None:
 
 def former(folder: Path) -> list[Path]:
     listed = folder / "list"
-    return [listed, *(folder / name for name in listed.read_text().splitlines())] if listed.exists() else []
+    try:
+        return [listed, *(folder / name for name in listed.read_text().splitlines())]
+    except FileNotFoundError:
+        return []
 
 
 def content(folder: Path) -> dict[str, str]:

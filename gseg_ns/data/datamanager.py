@@ -16,6 +16,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskFolder, MaskSet, PaintOrder, load_labels, load_masks, resize_labels
 
@@ -199,3 +200,25 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         if labels is not None:
             batch["labels"] = labels
         return camera, batch
+
+    def order_state(self) -> dict[str, Any]:
+        """Which views are still to come in this round, and what the next rounds are drawn from."""
+        generator = getattr(self, "random_generator", None)
+        counts = getattr(self, "train_unsampled_epoch_count", None)
+        return {
+            "train": list(map(int, self.train_unseen_cameras)),
+            "eval": list(map(int, self.eval_unseen_cameras)),
+            "generator": None if generator is None else python_state(generator.getstate()),
+            "unsampled": None if counts is None else torch.from_numpy(counts.copy()),
+        }
+
+    def set_order_state(self, state: dict[str, Any]) -> None:
+        """Take back what `order_state` told. The order starts anew where there are other views now."""
+        train, evaluation = state["train"], state["eval"]
+        if max(train) >= len(self.train_dataset) or max(evaluation, default=-1) >= len(self.eval_dataset):
+            return
+        self.train_unseen_cameras, self.eval_unseen_cameras = list(train), list(evaluation)
+        if state["generator"] is not None and hasattr(self, "random_generator"):
+            self.random_generator.setstate(from_python_state(state["generator"]))
+        if state["unsampled"] is not None and hasattr(self, "train_unsampled_epoch_count"):
+            self.train_unsampled_epoch_count = state["unsampled"].cpu().numpy()

@@ -7,6 +7,7 @@ Global neighbours: Gaussian Grouping's `loss_cls_3d`, which Gaga uses as it is. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,6 @@ class NeighbourSearch:
         """Ids of the Gaussians searched, [P] int64."""
         self._points: PointTree | None = None
         self._source: Tensor | None = None
-        self._version = -1
         self._calls = 0
 
     def refresh(self, positions: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -49,19 +49,14 @@ class NeighbourSearch:
             The pool: ids of the Gaussians that can be targets and neighbours, [P] int64, P = min(N, max_points).
         """
         count = positions.shape[0]
-        # An alias of the storage is kept, so its address cannot be reused, and it shares the version counter
-        # that every in-place optimiser step raises.
-        unchanged = (
-            self._source is not None
-            and self._source.data_ptr() == positions.data_ptr()
-            and self._source.shape == positions.shape
-            and self._version == positions._version
-        )
+        positions = positions.detach()
+        # By value: an optimizer that updates in one pass moves them and raises no version of the tensor.
+        unchanged = self._source is not None and torch.equal(self._source, positions)
         self._calls += 1
         if unchanged and (count <= self.max_points or self._calls < POOL_LIFETIME):
             return self.pool
         self._calls = 0
-        self._source, self._version = positions.detach(), positions._version
+        self._source = positions.clone()
         if count > self.max_points:
             self.pool = torch.randperm(count, generator=generator)[: self.max_points].to(positions.device)
             self._points = PointTree(self._source[self.pool])
@@ -69,6 +64,17 @@ class NeighbourSearch:
             self.pool = torch.arange(count, device=positions.device)
             self._points = PointTree(self._source)
         return self.pool
+
+    def state(self) -> dict[str, Any] | None:
+        """What a search of the same positions goes on from: None but for a scene with more than `max_points`."""
+        if self._source is None or len(self._source) <= self.max_points:
+            return None
+        return {"pool": self.pool, "calls": self._calls, "positions": self._source}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Take back what `state` told."""
+        self.pool, self._calls, self._source = state["pool"], state["calls"], state["positions"]
+        self._points = PointTree(self._source[self.pool])
 
     def query(self, rows: Tensor, k: int, include_self: bool = False) -> Tensor:
         """Nearest neighbours of Gaussians of the pool, nearest first.

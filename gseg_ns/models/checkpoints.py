@@ -16,8 +16,10 @@ from rich.markup import escape
 from torch import Tensor
 
 from gseg_ns.compat import allow_checkpoint_scalars
+from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
+from gseg_ns.models.chance import chance_state, restore_chance
 from gseg_ns.reading import reading
 
 _STEP = re.compile(r"step-\d+\.ckpt")
@@ -116,10 +118,16 @@ class ResumableModel(SplatfactoModel):
 
     feature_dims: dict[str, int] = {}  # noqa: RUF012  overridden, never mutated
     """Name -> number of channels of the extra per-Gaussian parameters; each needs an optimizer of that name."""
+    _datamanager: MaskDatamanager | None = None
+    _saved_chance: dict[str, Any] | None = None
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a resumed run needs beyond parameters and buffers, as tensors and plain values: nothing to unpickle."""
-        return {"step": self.step, "strategy": dict(self.strategy_state), "rng": torch.get_rng_state()}
+        return {
+            "step": self.step,
+            "strategy": dict(self.strategy_state),
+            "chance": chance_state(self._datamanager),
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back what `get_extra_state` saved."""
@@ -128,7 +136,17 @@ class ResumableModel(SplatfactoModel):
             name: value.to(self.device) if isinstance(value, Tensor) else value
             for name, value in state["strategy"].items()
         }
-        torch.set_rng_state(state["rng"].cpu())
+        # Older checkpoints have the numbers of torch alone.
+        self._saved_chance = state["chance"] if "chance" in state else {"torch": state["rng"]}
+
+    def go_on(self) -> None:
+        """Let chance go on where the checkpoint that was loaded, if one was, left it: the last thing before training.
+
+        Loading alone does not do it, since others load models in the middle of their own work.
+        """
+        if self._saved_chance is not None:
+            restore_chance(self._saved_chance, self._datamanager)
+        self._saved_chance = None
 
     def resize_for(self, state: dict[str, Tensor]) -> None:
         """Give parameters and buffers of variable size the shapes that they have in `state`."""

@@ -16,6 +16,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.consensus import ConsensusOptions, find_groups, group_lookup, view_labels
 from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_votes
 from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions, relabel
+from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.votes import accumulate_votes
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 
@@ -45,6 +46,8 @@ class IdentityModel(SegmentationModel):
     config: IdentityModelConfig
     feature_dims = {"identity": IDENTITY_DIM}  # noqa: RUF012
     main_feature = "identity"
+    _neighbours: NeighbourhoodLoss
+    """Each method's 3D loss."""
 
     def populate_modules(self) -> None:
         """Build the model; the classifier gets its classes after the association."""
@@ -160,13 +163,21 @@ class IdentityModel(SegmentationModel):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The association, beside what every method saves."""
-        return {**super().get_extra_state(), "lookups": dict(self.lookups), "num_groups": self.num_groups}
+        return {
+            **super().get_extra_state(),
+            "lookups": dict(self.lookups),
+            "num_groups": self.num_groups,
+            "neighbours": self._neighbours.search.state(),
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back what `get_extra_state` saved."""
         super().set_extra_state(state)
         self.lookups = dict(state["lookups"])
         self.num_groups = int(state["num_groups"])
+        if state.get("neighbours") is not None:
+            saved = state["neighbours"].items()
+            self._neighbours.search.go_on({k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in saved})
 
     def resize_for(self, state: dict[str, Tensor]) -> None:
         """Give the classifier the number of classes of the checkpoint."""

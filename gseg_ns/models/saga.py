@@ -43,6 +43,8 @@ class SagaModel(AffinityModel):
         self.scale_gate = ScaleGate(AFFINITY_DIM, self.config.scale_gate)
         self.scale_quantiles = ScaleQuantiles()
         self._views: AffinityViews | None = None
+        self._drawing: Tensor | None = None
+        """State of what the views draw from, of a checkpoint."""
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Small random vectors, as the official code: [count, dim]."""
@@ -61,8 +63,11 @@ class SagaModel(AffinityModel):
             count,
             self.scale_quantiles,
             self.config.affinity,
-            seed=self.step,
+            seed=self.geometry_steps,
         )
+        if self._drawing is not None:
+            self._views.generator.set_state(self._drawing)
+            self._drawing = None
         self.kept_neighbours = self._views.kept
 
     def _mask_views(self) -> Iterator[tuple[int, dict[str, Any], Tensor, MaskSet]]:
@@ -79,6 +84,17 @@ class SagaModel(AffinityModel):
     def gate(self, scale: float) -> Tensor:
         """The scale gate [D] at a scale in [0, 1]."""
         return self.scale_gate.at(scale)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the views draw from, beside what every method saves."""
+        drawing = None if self._views is None else self._views.generator.get_state()
+        return {**super().get_extra_state(), "drawing": drawing}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_extra_state` saved."""
+        super().set_extra_state(state)
+        drawing = state.get("drawing")
+        self._drawing = None if drawing is None else drawing.cpu()
 
     @torch.no_grad()
     def mask_gates(self, meta: dict[str, Any], K: Tensor, masks: MaskSet) -> Tensor:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
-import pickle
-import zipfile
+import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NoReturn, cast
 
 import torch
+import yaml
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
 from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path, flush, temporary_beside
+from gseg_ns.folders import sole_use
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
+from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newest
 from gseg_ns.models.schedule import PAPER_GEOMETRY_STEPS
 
 
@@ -28,9 +33,17 @@ class SegmentationTrainerConfig(TrainerConfig):
     _target: type = field(default_factory=lambda: SegmentationTrainer)
 
     def save_config(self) -> None:
-        """Write config.yml; the model's config carries the length of the run, which its milestones follow."""
+        """Write config.yml; the model's config carries the length of the run, which its milestones follow.
+
+        It is the first that is written into the run's folder, so that a second training into it ends here.
+        """
         self.set_run_length()
-        super().save_config()
+        path = self.get_base_dir() / "config.yml"
+        with user_errors():
+            _hold(self.get_checkpoint_dir())
+            CONSOLE.log(f"Saving config to: {path}")
+            with atomic_path(path, durable=True) as temporary:
+                temporary.write_text(yaml.dump(self), encoding="utf8")
 
     def set_run_length(self) -> None:
         """Copy `max_num_iterations` to the model's config."""
@@ -41,12 +54,36 @@ class SegmentationTrainerConfig(TrainerConfig):
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a `GsegError` into its message and exit status 1."""
+    """Turn a `GsegError`, and what the system says of files, into a message and exit status 1."""
     try:
         yield
     except GsegError as error:
-        CONSOLE.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
-        raise SystemExit(1) from error
+        _end(str(error), error)
+    except OSError as error:
+        _end(f"{error}. Check free space and permissions.", error)
+
+
+def _end(message: str, error: Exception) -> NoReturn:
+    CONSOLE.print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+    raise SystemExit(1) from error
+
+
+_held: dict[Path, AbstractContextManager[None]] = {}
+"""Folders that this process trains into."""
+
+
+def _hold(folder: Path) -> None:
+    """Let no other process train into a folder until this one has finished, or is dead."""
+    if folder not in _held:
+        holding = sole_use(folder, "trains into")
+        holding.__enter__()
+        _held[folder] = holding
+
+
+def _let_go(folder: Path) -> None:
+    holding = _held.pop(folder, None)
+    if holding is not None:
+        holding.__exit__(None, None, None)
 
 
 def update_in_one_pass(optimizers: Optimizers) -> Optimizers:
@@ -76,6 +113,9 @@ class SegmentationTrainer(Trainer):
         with user_errors():
             self.config.set_run_length()
             super().setup(test_mode)
+            model = self.pipeline.model
+            assert isinstance(model, SegmentationModel)
+            model.go_on()
 
     def setup_optimizers(self) -> Optimizers:
         """Build the optimizers; learning-rate decay is stretched over the geometry phase of this run.
@@ -92,19 +132,48 @@ class SegmentationTrainer(Trainer):
                 scheduler.max_steps = max(round(steps), 1)
         return update_in_one_pass(Optimizers(configs, self.pipeline.get_param_groups()))
 
+    @check_main_thread
+    def save_checkpoint(self, step: int) -> None:
+        """As upstream, but written beside and moved: a kill or a full disk leaves no half checkpoint as the newest."""
+        path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
+        # Not in the folder of checkpoints: Nerfstudio takes the name of every file there for a step.
+        with checkpoint_errors(path), temporary_beside(self.base_dir / "checkpoint") as staging:
+            other = copy.copy(self)
+            other.checkpoint_dir = staging
+            Trainer.save_checkpoint(other, step)
+            flush(staging / path.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (staging / path.name).replace(path)
+            flush(path.parent)
+        if self.config.save_only_latest_checkpoint:
+            for former in checkpoints(self.checkpoint_dir):
+                if former != path:
+                    former.unlink(missing_ok=True)
+
     def _load_checkpoint(self) -> None:
-        source = self.config.load_dir or self.config.load_checkpoint
-        try:
-            if self.config.load_dir is not None and not any(self.config.load_dir.glob("step-*.ckpt")):
-                raise GsegError(
-                    f"{self.config.load_dir} holds no step-*.ckpt: give the nerfstudio_models folder of a run"
-                )
+        """As upstream; a damaged newest checkpoint of `load_dir` is told, and the one before is taken."""
+        config = self.config
+        if config.load_dir is None and config.load_checkpoint is None:
             super()._load_checkpoint()
-        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile, AssertionError) as error:
+            return
+        if config.load_dir is None:
+            found = [cast(Path, config.load_checkpoint)]
+        elif config.load_step is not None:
+            found = [config.load_dir / f"step-{config.load_step:09d}.ckpt"]
+        else:
+            found = checkpoints(config.load_dir)
+            if not found:
+                raise GsegError(f"{config.load_dir} holds no step-*.ckpt: give the nerfstudio_models folder of a run")
+        path, _ = read_newest(found)
+        self.config = dataclasses.replace(config, load_dir=None, load_checkpoint=path)
+        try:
+            super()._load_checkpoint()
+        except (RuntimeError, KeyError, ValueError, AssertionError) as error:
             raise GsegError(
-                f"The checkpoint in {source} cannot be loaded ({error}). "
-                "If it was cut short, remove it and resume from an earlier one with --load-step."
+                f"The checkpoint {path} cannot be loaded ({error}): it is of another method, or of other options."
             ) from error
+        finally:
+            self.config = config
 
     def train(self) -> None:
         """Train until step `max_num_iterations`. Upstream trains that many steps more after a resume."""
@@ -117,3 +186,4 @@ class SegmentationTrainer(Trainer):
                 super().train()
         finally:
             self.config.max_num_iterations = total
+            _let_go(self.checkpoint_dir)

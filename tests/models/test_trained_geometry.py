@@ -97,7 +97,7 @@ def test_a_checkpoint_cut_in_half_and_one_of_another_model_are_named(tmp_path: P
     checkpoint = run / "nerfstudio_models/step-000000009.ckpt"
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: len(content) // 2])
-    with pytest.raises(GsegError, match=r"step-000000009\.ckpt cannot be read"):
+    with pytest.raises(GsegError, match=r"step-000000009\.ckpt is damaged"):
         load_geometry(run, "nerfstudio", {})
     torch.save({"pipeline": {"_model.field.weight": torch.ones(1)}}, checkpoint)
     with pytest.raises(GsegError, match="not a checkpoint of Splatfacto"):
