@@ -22,7 +22,6 @@ import torch
 import tyro
 from torch import Tensor
 
-from gseg_ns.benchmarking.closed_form import project_splats
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 from gseg_ns.lifting.affinity import ScaleGate
@@ -35,6 +34,7 @@ from gseg_ns.method_configs.saga import GATE_LR
 from gseg_ns.rendering import threads
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
+from gseg_ns.splats.projection import project_splats
 
 CHANNELS = 32
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gseg_ns.benchmarking.closed_form import CHANNELS, lift_truth
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.lifting.thresholds import SAME_THING
+from gseg_ns.lifting.votes import lift_truth
 from gseg_ns.reading import integer, read_json, reading
 from gseg_ns.rendering import Camera, composite
 from gseg_ns.runs.prompting import Prompter
@@ -32,6 +32,9 @@ from gseg_ns.splats.projection import project_splats
 
 if TYPE_CHECKING:
     from gseg_ns.runs.run import Run
+
+CHANNELS = 32
+"""Selections composited at a time."""
 
 
 @dataclass(frozen=True)

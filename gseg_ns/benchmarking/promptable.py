@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from gseg_ns.benchmarking.cells import digest_files
-from gseg_ns.benchmarking.closed_form import lift_truth
 from gseg_ns.benchmarking.quality import Runner, device_name, digest_geometry
 from gseg_ns.benchmarking.settings import PromptableSettings
 from gseg_ns.benchmarking.training import TrainSettings, check_scale
@@ -29,6 +28,7 @@ from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.evaluation.promptable import evaluate_masks
 from gseg_ns.files import atomic_path
+from gseg_ns.lifting.votes import lift_truth
 from gseg_ns.masks.io import write_label_map
 from gseg_ns.pictures import contact_sheet, overlay
 from gseg_ns.selection.neighbourhood import largest_component, middle_extents

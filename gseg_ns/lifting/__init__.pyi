@@ -1,32 +1,42 @@
 from .affinity import ScaleGate
+from .association import Associated, AssociationOptions, associate
 from .clustering import ClusterOptions, SceneClusters
-from .consensus import ConsensusOptions, find_groups, group_lookup, view_labels
-from .identity import IdentityClassifier, identity_loss, initialise_from_votes
+from .consensus import ConsensusOptions, find_groups, foremost, group_lookup
+from .identity import IdentityClassifier, identity_loss, initialise_from_labels
 from .memory_bank import MemoryBank, MemoryBankOptions
 from .neighbourhood import NeighbourhoodLoss
 from .scales import ScaleQuantiles, mask_scales
 from .text import ClipEncoder, VoteGraph, VoteOptions
-from .votes import accumulate_votes, labels_from_votes
+from .votes import Lift, ViewVotes, VoteStore, accumulate_votes, labels_from_votes, lift, lift_truth, view_votes
 
 __all__ = [
+    "Associated",
+    "AssociationOptions",
     "ClipEncoder",
     "ClusterOptions",
     "ConsensusOptions",
     "IdentityClassifier",
+    "Lift",
     "MemoryBank",
     "MemoryBankOptions",
     "NeighbourhoodLoss",
     "ScaleGate",
     "ScaleQuantiles",
     "SceneClusters",
+    "ViewVotes",
     "VoteGraph",
     "VoteOptions",
+    "VoteStore",
     "accumulate_votes",
+    "associate",
     "find_groups",
+    "foremost",
     "group_lookup",
     "identity_loss",
-    "initialise_from_votes",
+    "initialise_from_labels",
     "labels_from_votes",
+    "lift",
+    "lift_truth",
     "mask_scales",
-    "view_labels",
+    "view_votes",
 ]

@@ -1,39 +1,22 @@
 """Association of masks by the agreement of all views: no order of views or masks, no first come, first served.
 
-Gaga's memory bank decides about each mask once, when it arrives, so that one merged or split mask misleads every later
-decision and the answer depends on the order of the views. Here all evidence is summed first:
-
-1. Gaussians are put together into small regions: neighbours in space that the masks of most views do not separate.
-   Cells are coarse where masks agree and shrink where they do not, so that a small part has regions of its own. A view
-   counts by how well it sees a Gaussian or region, measured by the view that sees the same one best: what shines
-   through a surface says little, what is small says as much as what is large.
-2. For two regions, each view that sees both says with what probability a contribution of one and a contribution of the
-   other lie in one mask. Sums of numerator and denominator over views make an affinity that merging only adds up. Where
-   hardly a view sees both, neighbours count as what neighbours are on the whole, and others as apart.
-3. Regions merge by average linkage while the views that see both sides of their common border mostly put them into one
-   mask. Only the border counts, since a segmenter cuts a large surface (a floor between chair legs) into pieces that
-   seldom share a mask as a whole, though neighbouring places on it nearly always do. What occlusion keeps apart may
-   then merge over a distance; it takes less agreement, since no ragged border of masks is in between.
-4. A group that hardly ever has a mask of its own in the views that see it, or that most of them show as the lesser part
-   of another group's mask, is a fragment left by errors, and is dropped.
-
-The view consensus is in the spirit of MaskClustering (Yan et al., CVPR 2024), moved from masks to pieces of the scene,
-which merged and split masks do not confuse; regions by agreement of masks follow SAI3D (Yin et al., CVPR 2024).
+Regions of Gaussians that masks do not separate are merged by what all views say of their borders; why so is in
+`design.md` beside this file. What views say is read view by view, and only sums are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gseg_ns.errors import OptionError
+from gseg_ns.lifting.votes import ViewVotes, view_votes
 from gseg_ns.neighbours import PointTree
-from gseg_ns.rendering import vote
 
 NEIGHBOURS = 10
 """Nearest Gaussians of each that make two regions neighbours."""
@@ -92,60 +75,69 @@ class ConsensusOptions:
                 raise OptionError(f"{name} is {getattr(self, name)}: give a ratio between 0 and 1")
 
 
-class ViewLabels(NamedTuple):
-    """What one view's masks say of each Gaussian."""
-
-    labels: Tensor  # [N] int32
-    """The mask that most of the Gaussian's contribution lies in; 0: unseen or unlabelled."""
-    weights: Tensor  # [N] float16
-    """Its contribution to that mask, in pixels."""
-
-
-def view_labels(meta: dict[str, Any], labels: Tensor) -> ViewLabels:
-    """Ask one view.
+def view_labels(meta: dict[str, Any], labels: Tensor) -> ViewVotes:
+    """Ask one view: `foremost` of its votes.
 
     Args:
         meta: the view's projection (`gseg_ns.rendering.project`).
         labels: its label map [H, W], 0 = unlabelled.
     """
-    count = int(labels.max()) + 1 if labels.numel() else 1
-    votes = vote(meta, labels, count)
-    if count == 1:
-        votes = torch.cat([votes, torch.zeros_like(votes)], dim=1)
-    weights, best = votes[:, 1:].max(dim=1)
-    seen = weights > 0
-    # float16 ends at 65504 pixels, more than any but a sky of one Gaussian covers.
-    return ViewLabels(torch.where(seen, best + 1, 0).int().cpu(), weights.clamp_max(6e4).half().cpu())
+    return foremost(view_votes(meta, labels))
 
 
-def find_groups(means: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
+def foremost(votes: ViewVotes) -> ViewVotes:
+    """What one view says of each Gaussian: the mask that most of its contribution lies in, and how much that is.
+
+    Args:
+        votes: of the view.
+
+    Returns:
+        one vote for each Gaussian that lies in any mask.
+    """
+    masked = votes.labels > 0
+    gaussians, labels, weights = (part[masked] for part in votes)
+    if len(gaussians) == 0:
+        return ViewVotes(gaussians, labels, weights)
+    ids, segment, lengths = torch.unique_consecutive(gaussians, return_inverse=True, return_counts=True)
+    largest = torch.from_numpy(np.maximum.reduceat(weights.numpy(), (lengths.cumsum(0) - lengths).numpy()))
+    winners = (weights == largest[segment]).nonzero().squeeze(1)
+    first = torch.ones(len(winners), dtype=torch.bool)
+    first[1:] = segment[winners].diff() > 0
+    return ViewVotes(ids, labels[winners[first]], largest)
+
+
+def find_groups(means: Tensor, views: Sequence[ViewVotes], options: ConsensusOptions) -> Tensor:
     """Group the Gaussians of a scene.
 
     Neither the order of the views, nor the numbering of masks, nor the order of the Gaussians matters, but for ties.
 
     Args:
         means: [N, 3].
-        views: what each view says (`view_labels`).
+        views: what each view says (`foremost`), one vote a Gaussian; read several times, one after the other.
         options: how much agreement it takes.
 
     Returns:
-        group of each Gaussian [N] int64 from 1; 0 for Gaussians that no mask shows and those of dropped groups.
+        group of each Gaussian [N] int64 from 1, on the CPU; 0 for Gaussians that no mask shows and those of dropped
+        groups.
     """
     groups = torch.zeros(len(means), dtype=torch.long)
-    seen = torch.stack([view.labels > 0 for view in views]).any(dim=0)
+    seen = torch.zeros(len(means), dtype=torch.bool)
+    amounts = []
+    for view in views:
+        seen[view.gaussians.long()] = True
+        amounts.append(float(view.weights.double().sum()))
     known = seen.nonzero().squeeze(1)
     if len(known) == 0:
         return groups
-    points = means.detach().cpu()[known]
-    asked = [ViewLabels(view.labels[known], view.weights[known].float()) for view in views]
     # Sums of floats depend on their order in the last digit, and thresholds may hang on it: views get one of their own.
-    asked.sort(key=lambda view: float(view.weights.double().sum()))
-    region = _regions(points, asked, options)
+    order = sorted(range(len(views)), key=amounts.__getitem__)
+    points = means.detach().cpu()[known]
+    region = _regions(points, _Asked(views, order, known, len(means)), options)
     kept = (region >= 0).nonzero().squeeze(1)
     if len(kept) == 0:
         return groups
     region, count = region[kept], int(region.max()) + 1
-    same, both = _affinity(region, count, [ViewLabels(v.labels[kept], v.weights[kept]) for v in asked])
+    same, both = _affinity(region, count, _Asked(views, order, known[kept], len(means)))
     border = _borders(points[kept], region, count)
     usual = float((same * border).sum() / max(float((both * border).sum()), 1e-12))
     cluster = merge((same + DOUBT * usual) * border, (both + DOUBT) * border, options.join_neighbours, evidence=0)
@@ -159,11 +151,28 @@ def find_groups(means: Tensor, views: Sequence[ViewLabels], options: ConsensusOp
     return _supported(groups, views, options)
 
 
-def group_lookup(view: ViewLabels, groups: Tensor, num_groups: int, options: ConsensusOptions) -> Tensor:
+class _Asked(Iterable[ViewVotes]):
+    """What views say of some Gaussians, under their places among these (int64)."""
+
+    def __init__(self, views: Sequence[ViewVotes], order: Sequence[int], chosen: Tensor, count: int) -> None:
+        self._views = views
+        self._order = order
+        self._place = torch.full((count,), -1)
+        self._place[chosen] = torch.arange(len(chosen))
+
+    def __iter__(self) -> Iterator[ViewVotes]:
+        for view in self._order:
+            gaussians, labels, weights = self._views[view]
+            place = self._place[gaussians.long()]
+            kept = place >= 0
+            yield ViewVotes(place[kept], labels[kept], weights[kept])
+
+
+def group_lookup(view: ViewVotes, groups: Tensor, num_groups: int, options: ConsensusOptions) -> Tensor:
     """Find the group of each mask of a view.
 
     Args:
-        view: what the view says.
+        view: what the view says, one vote a Gaussian.
         groups: [N] from `find_groups`.
         num_groups: the largest group.
         options: `mask_share` is used.
@@ -178,28 +187,32 @@ def group_lookup(view: ViewLabels, groups: Tensor, num_groups: int, options: Con
     return lookup
 
 
-def _shares(view: ViewLabels, groups: Tensor, num_groups: int) -> Tensor:
+def _shares(view: ViewVotes, groups: Tensor, num_groups: int) -> Tensor:
     """Contributions of each group to each mask of a view: [G + 1, L + 1]."""
-    width = int(view.labels.max()) + 1
-    flat = groups * width + view.labels.long()
+    width = int(view.labels.max()) + 1 if len(view.labels) else 1
+    flat = groups[view.gaussians.long()] * width + view.labels.long()
     total = torch.bincount(flat, weights=view.weights.double(), minlength=(num_groups + 1) * width)
     return total.view(num_groups + 1, width).float()
 
 
-def _regions(points: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
+def _regions(points: Tensor, views: Iterable[ViewVotes], options: ConsensusOptions) -> Tensor:
     """Put neighbours together that the masks do not separate: region of each point [M] int64, -1 for none."""
-    best = torch.zeros(len(points))
+    count = len(points)
+    best = torch.zeros(count)
     for view in views:
-        best = torch.maximum(best, view.weights)
-    heard = [view.weights / (view.weights + FAINT * best).clamp_min(1e-12) for view in views]
+        best[view.gaussians] = torch.maximum(best[view.gaussians], view.weights)
+    amount, audience = torch.zeros(count, dtype=torch.double), torch.zeros(count, dtype=torch.double)
+    for view in views:
+        amount[view.gaussians] += view.weights
+        audience[view.gaussians] += _heard(view, best)
     # The one that most views see well comes first; among equals, the one that they see more of.
-    amount = torch.argsort(torch.stack([view.weights for view in views]).sum(dim=0), stable=True)
-    rank = torch.empty_like(amount)
-    rank[amount[torch.argsort(torch.stack(heard).sum(dim=0)[amount], stable=True)]] = torch.arange(len(points))
-    unit, side = _grid(points, min(options.regions, max(len(points) // CELL_MEMBERS, 1)))
-    region = torch.full((len(points),), -1)
-    count = 0
-    left = torch.arange(len(points))
+    by_amount = torch.argsort(amount.float(), stable=True)
+    rank = torch.empty_like(by_amount)
+    rank[by_amount[torch.argsort(audience.float()[by_amount], stable=True)]] = torch.arange(count)
+    unit, side = _grid(points, min(options.regions, max(count // CELL_MEMBERS, 1)))
+    region = torch.full((count,), -1)
+    found = 0
+    left = torch.arange(count)
     for turn in range(ROUNDS):
         if len(left) == 0:
             break
@@ -210,20 +223,47 @@ def _regions(points: Tensor, views: Sequence[ViewLabels], options: ConsensusOpti
         leader = torch.zeros(int(cell.max()) + 1, dtype=torch.long)
         leader[cell[rising]] = left[rising]
         leaders = leader[cell]
-        agree, compared = torch.zeros(len(left)), torch.zeros(len(left))
-        for view, weight in zip(views, heard, strict=True):
-            both = weight[left] * weight[leaders]
-            compared += both
-            agree += both * (view.labels[left] == view.labels[leaders])
+        agree, compared = _agreement(left, leaders, views, best)
         joins = (left == leaders) | (agree >= options.same_region * compared.clamp_min(1e-12))
         number = torch.unique(cell[joins], return_inverse=True)[1]
-        region[left[joins]] = number + count
-        count += int(number.max()) + 1
+        region[left[joins]] = number + found
+        found += int(number.max()) + 1
         left = left[~joins]
-    size = torch.bincount(region[region >= 0], minlength=count)
+    size = torch.bincount(region[region >= 0], minlength=found)
     large = size >= MIN_MEMBERS
     number = torch.where(large, torch.cumsum(large, dim=0) - 1, -1)
     return torch.where(region >= 0, number[region.clamp_min(0)], -1)
+
+
+def _heard(view: ViewVotes, best: Tensor) -> Tensor:
+    """The weight of a view's word about each Gaussian it sees, in 0..1, from what the best view shows of all."""
+    return view.weights / (view.weights + FAINT * best[view.gaussians]).clamp_min(1e-12)
+
+
+def _agreement(left: Tensor, leaders: Tensor, views: Iterable[ViewVotes], best: Tensor) -> tuple[Tensor, Tensor]:
+    """In how much of what is seen of both a point and its leader share a mask: numerator and denominator [len(left)].
+
+    Args:
+        left: points, rising.
+        leaders: the point that each is compared with.
+        views: what they say.
+        best: [M], see `_heard`.
+    """
+    agree, compared = torch.zeros(len(left)), torch.zeros(len(left))
+    place = torch.full((len(best),), -1)
+    place[left] = torch.arange(len(left))
+    label, weight = torch.zeros(len(best), dtype=torch.int32), torch.zeros(len(best))
+    for view in views:
+        heard = _heard(view, best)
+        label[view.gaussians], weight[view.gaussians] = view.labels, heard
+        here = place[view.gaussians]
+        asked = here >= 0
+        here = here[asked]
+        both = heard[asked] * weight[leaders[here]]
+        compared[here] += both
+        agree[here] += both * (view.labels[asked] == label[leaders[here]])
+        weight[view.gaussians] = 0
+    return agree, compared
 
 
 def _grid(points: Tensor, wanted: int) -> tuple[np.ndarray, float]:
@@ -249,19 +289,25 @@ def _cell_keys(unit: np.ndarray, side: float) -> np.ndarray:
     return (index[:, 0] * 2048 + index[:, 1]) * 2048 + index[:, 2]
 
 
-def _affinity(region: Tensor, count: int, views: Sequence[ViewLabels]) -> tuple[np.ndarray, np.ndarray]:
+def _affinity(region: Tensor, count: int, views: Iterable[ViewVotes]) -> tuple[np.ndarray, np.ndarray]:
     """Sum over views how likely two regions share a mask (numerator) and are both seen (denominator): [R, R] each."""
-    tables = [_shares(view, region, count - 1)[:, 1:] for view in views]
-    totals = [table.sum(dim=1) for table in tables]
-    best = torch.stack(totals).max(dim=0).values
-    same = torch.zeros((count, count))
-    both = torch.zeros((count, count))
-    for table, total in zip(tables, totals, strict=True):
-        weight = total / (total + FAINT * best + PIXEL)
+    best = torch.zeros(count)
+    for view in views:
+        best = torch.maximum(best, _shares(view, region, count - 1)[:, 1:].sum(dim=1))
+    same = np.zeros((count, count), np.float32)
+    both = np.zeros((count, count), np.float32)
+    for view in views:
+        table = _shares(view, region, count - 1)[:, 1:]
+        total = table.sum(dim=1)
+        # A view shows some of the regions; of the others it says nothing.
+        shown = total.nonzero().squeeze(1)
+        table, total = table[shown], total[shown]
+        weight = total / (total + FAINT * best[shown] + PIXEL)
         share = table / total.clamp_min(1e-6)[:, None] * weight[:, None]
-        same += share @ share.T
-        both += weight[:, None] * weight[None]
-    return same.numpy(), both.numpy()
+        pairs = np.ix_(shown.numpy(), shown.numpy())
+        same[pairs] += (share @ share.T).numpy()
+        both[pairs] += (weight[:, None] * weight[None]).numpy()
+    return same, both
 
 
 def _borders(points: Tensor, region: Tensor, count: int) -> np.ndarray:
@@ -331,16 +377,19 @@ def merge(same: np.ndarray, both: np.ndarray, threshold: float, evidence: float 
     return np.unique(root, return_inverse=True)[1].reshape(-1)
 
 
-def _supported(groups: Tensor, views: Sequence[ViewLabels], options: ConsensusOptions) -> Tensor:
+def _supported(groups: Tensor, views: Sequence[ViewVotes], options: ConsensusOptions) -> Tensor:
     """Drop groups without masks of their own, and number the others 1..G by falling size."""
     count = int(groups.max())
-    tables = [_shares(view, groups, count)[:, 1:] for view in views]
-    total = torch.stack([table.sum(dim=1) for table in tables])  # [V, G + 1]
-    best = torch.stack([_best_iou(table) for table in tables])
-    foremost = torch.stack([_is_foremost(table) for table in tables])
+    sums, ious, leading = [], [], []
+    for view in views:
+        table = _shares(view, groups, count)[:, 1:]
+        sums.append(table.sum(dim=1))
+        ious.append(_best_iou(table))
+        leading.append(_is_foremost(table))
+    total, best, leads = torch.stack(sums), torch.stack(ious), torch.stack(leading)  # [V, G + 1]
     sees = (total > 0) & (total >= SEEN * total.max(dim=0).values)
     seen, own = sees.sum(dim=0), (sees & (best > 0.5)).sum(dim=0)
-    kept = (own >= options.support * seen) & (own > 0) & ((sees & foremost).sum(dim=0) >= options.foremost * seen)
+    kept = (own >= options.support * seen) & (own > 0) & ((sees & leads).sum(dim=0) >= options.foremost * seen)
     kept[0] = False
     size = torch.bincount(groups, minlength=count + 1)
     order = torch.argsort(torch.where(kept, size, -1), descending=True, stable=True)

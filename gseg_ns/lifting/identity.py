@@ -107,26 +107,24 @@ def spread_codes(num_codes: int, dim: int, seed: int = 0, rounds: int = 200) -> 
 
 
 @torch.no_grad()
-def initialise_from_votes(votes: Tensor, dim: int, classifier: IdentityClassifier) -> Tensor:
+def initialise_from_labels(labels: Tensor, num_classes: int, dim: int, classifier: IdentityClassifier) -> Tensor:
     """Start encodings and classifier at the closed-form lift: a Gaussian's encoding is its label's code.
 
-    Each group gets one of `spread_codes`; a Gaussian takes the code of the label that its contributions vote for, and
-    the classifier reads the codes back. Rendering the result is already the closed-form segmentation.
+    Each group gets one of `spread_codes`, and the classifier reads the codes back. Rendering the result is already the
+    closed-form segmentation.
 
     Args:
-        votes: [N, C] from `accumulate_votes`.
+        labels: [N] int64, 0 = none.
+        num_classes: C, one more than the largest label.
         dim: D.
         classifier: is resized to C classes and overwritten.
 
     Returns:
-        encodings [N, D]; zero for Gaussians without a labelled vote.
+        encodings [N, D]; zero for Gaussians without a label.
     """
-    from gseg_ns.lifting.votes import labels_from_votes
-
-    num_classes = votes.shape[1]
-    codes = torch.zeros((num_classes, dim), device=votes.device)
+    codes = torch.zeros((num_classes, dim), device=labels.device)
     if num_classes > 1:
-        codes[1:] = spread_codes(num_classes - 1, dim).to(votes.device)
+        codes[1:] = spread_codes(num_classes - 1, dim).to(labels.device)
     classifier.resize(num_classes)
     classifier.weight.copy_(SHARPNESS * codes)
-    return codes[labels_from_votes(votes)]
+    return codes[labels]

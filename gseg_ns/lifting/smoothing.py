@@ -64,7 +64,9 @@ class NeighbourVotes:
             labels: [H, W] label map, 0 = unlabelled.
         """
         view = view_labels(meta, labels)
-        label, weight = view.labels.to(self._same.device), view.weights.to(self._same.device).float()
+        weight, label = torch.zeros(len(self._same)), torch.zeros(len(self._same), dtype=torch.int32)
+        weight[view.gaussians.long()], label[view.gaussians.long()] = view.weights, view.labels
+        label, weight = label.to(self._same.device), weight.to(self._same.device)
         both = torch.minimum(weight[:, None], weight[self.neighbours])
         self._both += both
         self._same += both * (label[:, None] == label[self.neighbours])

@@ -51,8 +51,7 @@ class GagaModel(IdentityModel):
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
         self._samples = {}
         if not self.lookups:
-            self.associate()
-            self.start_identities()
+            self.lift_masks()
             self._refresh_projection(self.step)
 
     @torch.no_grad()

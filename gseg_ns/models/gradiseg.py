@@ -152,8 +152,7 @@ class GradiSegModel(IdentityModel):
         if start == AUTO:
             start = 0.0 if self.masks().config.masks_are_consistent else 0.25
         if not self.lookups and self._reached(start):
-            self.associate()
-            self.start_identities()
+            self.lift_masks()
             self._refresh_projection(step)
 
     # ---------------------------------------------------------------------------------------------------- losses

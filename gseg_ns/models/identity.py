@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.consensus import ConsensusOptions, find_groups, group_lookup, view_labels
-from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_votes
-from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions, relabel
+from gseg_ns.lifting.association import AssociationOptions, associate
+from gseg_ns.lifting.consensus import ConsensusOptions
+from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels
+from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
-from gseg_ns.lifting.votes import accumulate_votes
+from gseg_ns.lifting.votes import VoteStore, lift, view_votes
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
+from gseg_ns.rendering import Camera
 
 IDENTITY_DIM = 16
 """Channels of an identity encoding in all papers."""
@@ -64,57 +66,32 @@ class IdentityModel(SegmentationModel):
     # ----------------------------------------------------------------------------------------------- association
 
     @torch.no_grad()
-    def associate(self) -> None:
-        """Give the masks of all training views group ids that agree."""
+    def lift_masks(self) -> None:
+        """Give the masks of all training views group ids that agree, and start encodings and classifier at their lift.
+
+        The views are rendered once: what they say decides both which masks are one object and what each Gaussian is.
+        """
         masks = self.masks()
         names = [path.as_posix() for path in masks.train_dataset.image_filenames]
-        views = [view for view in range(len(names)) if masks.labels(view) is not None]
+        views = [_TrainingView(self, view) for view in range(len(names)) if masks.labels(view) is not None]
         started = time.perf_counter()
-        if masks.config.masks_are_consistent:
-            lookups = {view: torch.arange(self._num_labels(view)) for view in views}
-            num_groups = max(len(lookup) for lookup in lookups.values()) - 1
-        elif self.config.association == "memory-bank":
-            lookups, num_groups = self._associate_by_memory_bank(sorted(views, key=names.__getitem__))
-        else:
-            lookups, num_groups = self._associate_by_consensus(views)
+        votes = VoteStore()
+        for view in track(views, description="Asking views", console=CONSOLE, transient=True):
+            votes.append(view_votes(self.project_view(view.index), view.labels.to(self.device)))
+        kind = "none" if masks.config.masks_are_consistent else self.config.association
+        options = AssociationOptions(kind, self.config.memory_bank, self.config.consensus)
+        order = sorted(range(len(views)), key=lambda place: names[views[place].index])
+        found = associate(options, self.means, views, votes, order)
+        self.num_groups = found.num_groups
+        self.lookups = {names[view.index]: lookup for view, lookup in zip(views, found.lookups, strict=True)}
+        labels = lift(votes, found.lookups, found.num_groups, self.num_points).labels
+        encodings = initialise_from_labels(labels.to(self.device), found.num_groups + 1, IDENTITY_DIM, self.classifier)
+        self.gauss_params["identity"].data.copy_(encodings)
         seconds = time.perf_counter() - started
-        self.num_groups = num_groups
-        self.lookups = {names[view]: lookup.cpu() for view, lookup in lookups.items()}
         CONSOLE.log(
-            f"Associated the masks of {len(lookups)} views with {num_groups} groups "
-            f"({1000 * seconds / max(len(lookups), 1):.1f} ms a view)."
+            f"Associated the masks of {len(views)} views with {self.num_groups} groups, and lifted them "
+            f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
         )
-
-    def _associate_by_memory_bank(self, views: list[int]) -> tuple[dict[int, Tensor], int]:
-        """Gaga, section 3.2; the result depends on the order of the views."""
-        bank = MemoryBank(self.num_points, self.config.memory_bank, self.device)
-        lookups = {
-            view: bank.add_view(self.means, self.view_camera(view), self._labels(view).to(self.device))
-            for view in views
-        }
-        return lookups, bank.num_groups
-
-    def _associate_by_consensus(self, views: list[int]) -> tuple[dict[int, Tensor], int]:
-        """See `gseg_ns.lifting.consensus`."""
-        options = self.config.consensus
-        said = [
-            view_labels(self.project_view(view), self._labels(view).to(self.device))
-            for view in track(views, description="Asking views", console=CONSOLE, transient=True)
-        ]
-        groups = find_groups(self.means, said, options)
-        num_groups = int(groups.max())
-        return {
-            view: group_lookup(answer, groups, num_groups, options) for view, answer in zip(views, said, strict=True)
-        }, num_groups
-
-    def _labels(self, view: int) -> Tensor:
-        """The label map of a training view that has one."""
-        labels = self.masks().labels(view)
-        assert labels is not None
-        return labels
-
-    def _num_labels(self, view: int) -> int:
-        return int(self._labels(view).max()) + 1
 
     def group_map(self, view: int) -> Tensor | None:
         """The associated label map of a training view: [H, W] int64 on the CPU, or None for a view without masks."""
@@ -128,25 +105,6 @@ class IdentityModel(SegmentationModel):
                 f"{name} was not there when the masks were associated: resume with the same images and masks"
             )
         return relabel(labels, self.lookups[name])
-
-    @torch.no_grad()
-    def vote(self) -> Tensor:
-        """Sum the contributions of each Gaussian to each group over the training views: [N, groups + 1]."""
-        views = range(len(self.masks().train_dataset))
-
-        def projected() -> Any:
-            for view in track(views, description="Lifting masks", console=CONSOLE, transient=True):
-                groups = self.group_map(view)
-                if groups is not None:
-                    yield self.project_view(view), groups.to(self.device)
-
-        return accumulate_votes(projected(), self.num_points, self.num_groups + 1, self.device)
-
-    @torch.no_grad()
-    def start_identities(self) -> None:
-        """Start encodings and classifier at the closed-form lift of the associated masks."""
-        encodings = initialise_from_votes(self.vote(), IDENTITY_DIM, self.classifier)
-        self.gauss_params["identity"].data.copy_(encodings)
 
     # ------------------------------------------------------------------------------------------------- inference
 
@@ -183,3 +141,21 @@ class IdentityModel(SegmentationModel):
         """Give the classifier the number of classes of the checkpoint."""
         super().resize_for(state)
         self.classifier.resize(state["classifier.weight"].shape[0])
+
+
+class _TrainingView:
+    """A training view with masks, read when it is asked for."""
+
+    def __init__(self, model: IdentityModel, index: int) -> None:
+        self._model = model
+        self.index = index
+
+    @property
+    def camera(self) -> Camera:
+        return self._model.view_camera(self.index)
+
+    @property
+    def labels(self) -> Tensor:
+        labels = self._model.masks().labels(self.index)
+        assert labels is not None
+        return labels

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from gseg_ns.rendering.api import composite, project, rasterization, rasterization_with_features, rasterize_to_pixels
 from gseg_ns.rendering.camera import Camera
-from gseg_ns.rendering.contributions import pixel_weights, top_contributors, vote
+from gseg_ns.rendering.contributions import dominant_labels, pixel_weights, sparse_vote, top_contributors, vote
 from gseg_ns.rendering.pixel_weights import PixelWeights
 
 __all__ = [
     "Camera",
     "PixelWeights",
     "composite",
+    "dominant_labels",
     "pixel_weights",
     "project",
     "rasterization",
     "rasterization_with_features",
     "rasterize_to_pixels",
+    "sparse_vote",
     "top_contributors",
     "vote",
 ]

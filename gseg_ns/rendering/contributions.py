@@ -48,12 +48,8 @@ def vote(
     Raises:
         ValueError: wrong shape.
     """
-    cameras, count = meta["radii"].shape
-    width, height = meta["width"], meta["height"]
-    if labels.dim() == 2:
-        labels = labels[None]
-    if tuple(labels.shape) != (cameras, height, width):
-        raise ValueError(f"vote: labels has shape {tuple(labels.shape)}; the view is {cameras} x {height} x {width}")
+    labels = _fitting(meta, labels)
+    count = meta["radii"].shape[1]
     if out is None:
         out = torch.zeros((count, num_labels), device=meta["means2d"].device)
     if tuple(out.shape) != (count, num_labels) or out.dtype != torch.float32 or not out.is_contiguous():
@@ -62,6 +58,70 @@ def vote(
         return out
     if meta["means2d"].is_cuda:
         return contributions_cuda.vote(meta, labels.to(meta["means2d"].device), num_labels, out)
+    scene, present, counts, pair_offsets, pair_sums = _pair_sums(meta, labels, num_labels)
+    threads.share(
+        contribute.gather_votes, count, count, *scene[1:], present, counts, pair_offsets, pair_sums, out.numpy(),
+        grain=1 << 16,
+    )  # fmt: skip
+    return out
+
+
+@torch.no_grad()
+def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums of `vote` that are not zero: a view shows few of the Gaussians, and each of them in few labels.
+
+    Args:
+        meta: from `project` or `rasterization`; the cameras' sums are added up.
+        labels: [H, W] or [C, H, W] integer, any numbers from 0 on; negative ones are ignored.
+
+    Returns:
+        Gaussians [nnz] int32, rising, their labels [nnz] int32, rising for each Gaussian, and sums [nnz] float32.
+
+    Raises:
+        ValueError: wrong shape.
+    """
+    labels = _fitting(meta, labels)
+    count = meta["radii"].shape[1]
+    num_labels = int(labels.max()) + 1 if labels.numel() else 0
+    if meta["means2d"].is_cuda and num_labels > 0 and count > 0:
+        return contributions_cuda.sparse_vote(meta, labels.to(meta["means2d"].device))
+    if num_labels <= 0 or count == 0:
+        none = torch.zeros(0, dtype=torch.int32, device=meta["means2d"].device)
+        return none, none, none.float()
+    scene, present, counts, pair_offsets, pair_sums = _pair_sums(meta, labels, num_labels)
+    entries, kept = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    threads.share(
+        contribute.count_votes, count, count, *scene[1:], counts, pair_offsets, pair_sums, entries, grain=1 << 17
+    )
+    begins = np.zeros(count + 1, np.int64)
+    np.cumsum(entries, out=begins[1:])
+    listed = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.float32)
+    threads.share(
+        contribute.list_votes, count, count, *scene[1:], present, counts, pair_offsets, pair_sums, begins, *listed,
+        kept, grain=1 << 17,
+    )  # fmt: skip
+    ends = np.cumsum(kept)
+    found = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+    threads.share(contribute.gather_lists, count, begins, kept, ends, *listed, *found, grain=1 << 17)
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1]), torch.from_numpy(found[2])
+
+
+def _fitting(meta: dict[str, Any], labels: Tensor) -> Tensor:
+    """Labels [C, H, W] of the view's size.
+
+    Raises:
+        ValueError: wrong shape.
+    """
+    view = (meta["radii"].shape[0], meta["height"], meta["width"])
+    labels = labels[None] if labels.dim() == 2 else labels
+    if tuple(labels.shape) != view:
+        raise ValueError(f"vote: labels has shape {tuple(labels.shape)}; the view is {view[0]} x {view[1]} x {view[2]}")
+    return labels
+
+
+def _pair_sums(meta: dict[str, Any], labels: Tensor, num_labels: int) -> tuple[tuple[Any, ...], Any, Any, Any, Any]:
+    """The sums of each (tile, Gaussian) pair by the labels of the tile: `_scene`, and arrays of `contribute.vote`."""
+    cameras, height, width = labels.shape
     tile_size, tile_width, tile_height = meta["tile_size"], meta["tile_width"], meta["tile_height"]
     grid = (width, height, tile_size, tile_width, tile_height)
     tiles = cameras * tile_width * tile_height
@@ -71,16 +131,45 @@ def vote(
     wide = labels.cpu().contiguous().numpy()
     threads.share(contribute.localise_labels, tiles, wide, num_labels, *grid, local, present, counts)
     scene = _scene(meta)
-    offsets, flatten_ids = scene[1], scene[2]
-    lengths = counts * np.diff(offsets)
+    lengths = counts * np.diff(scene[1])
     pair_offsets = np.cumsum(lengths) - lengths
     pair_sums = np.empty(int(lengths.sum()), scene[0].dtype)
     threads.share(contribute.vote, tiles, *scene, *grid, local, counts, pair_offsets, pair_sums)
-    threads.share(
-        contribute.gather_votes, count, count, offsets, flatten_ids, present, counts, pair_offsets, pair_sums,
-        out.numpy(), grain=1 << 16,
-    )  # fmt: skip
-    return out
+    return scene, present, counts, pair_offsets, pair_sums
+
+
+@torch.no_grad()
+def dominant_labels(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The label whose Gaussians weigh most at each pixel: exact for any number of labels, in memory for a tile.
+
+    Args:
+        meta: from `project` or `rasterization`, of N Gaussians.
+        labels: [N] integer, any numbers; 0 is none and never an answer.
+
+    Returns:
+        labels [H, W] int64, 0 where none is drawn, and their summed weights [H, W]; [C, H, W] for several cameras.
+    """
+    device = meta["means2d"].device
+    present, index = torch.unique(torch.cat([labels.new_zeros(1), labels]).to(device), return_inverse=True)
+    zero = int(torch.searchsorted(present, 0))
+    # Numbers from 1 on, with 0 for none.
+    numbers = torch.where(index[1:] == zero, 0, index[1:] + (index[1:] < zero))
+    present = torch.cat([present.new_zeros(1), present[present != 0]])
+    if meta["means2d"].is_cuda:
+        winners, weights = contributions_cuda.dominant_labels(meta, numbers, len(present))
+    else:
+        cameras, count = meta["radii"].shape
+        width, height = meta["width"], meta["height"]
+        winners = torch.empty((cameras, height, width), dtype=torch.int64)
+        weights = torch.empty((cameras, height, width), dtype=meta["means2d"].dtype)
+        tile_width, tile_height = meta["tile_width"], meta["tile_height"]
+        threads.share(
+            contribute.dominant, cameras * tile_width * tile_height, *_scene(meta), width, height, meta["tile_size"],
+            tile_width, tile_height, max(count, 1), numbers.contiguous().numpy(), len(present), winners.numpy(),
+            weights.numpy(),
+        )  # fmt: skip
+    winners = present.long()[winners]
+    return (winners[0], weights[0]) if winners.shape[0] == 1 else (winners, weights)
 
 
 @torch.no_grad()

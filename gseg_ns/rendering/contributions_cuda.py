@@ -17,23 +17,59 @@ _PIXELS = 1 << 18
 
 def vote(meta: dict[str, Any], labels: Tensor, num_labels: int, out: Tensor) -> Tensor:
     """Label sums as the gradient of a rendered image in its colours: d (image . onehot) / d colour = sum of w."""
+    valid = labels[(labels >= 0) & (labels < num_labels)]
+    for chunk in torch.unique(valid).long().split(_CHANNELS):
+        out.index_add_(1, chunk, _label_sums(meta, labels, chunk))
+    return out
+
+
+def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gaussians and labels [nnz] int32 and sums [nnz], by Gaussian and label."""
+    gaussians, found, sums = [], [], []
+    for chunk in torch.unique(labels[labels >= 0]).long().split(_CHANNELS):
+        total = _label_sums(meta, labels, chunk)
+        rows, columns = total.nonzero(as_tuple=True)
+        gaussians.append(rows.int())
+        found.append(chunk[columns].int())
+        sums.append(total[rows, columns])
+    order = torch.argsort(torch.cat(gaussians), stable=True)  # labels rise from chunk to chunk
+    return torch.cat(gaussians)[order], torch.cat(found)[order], torch.cat(sums)[order]
+
+
+def _label_sums(meta: dict[str, Any], labels: Tensor, chosen: Tensor) -> Tensor:
+    """The sums of a few labels: [N, len(chosen)]."""
     import gsplat
 
     cameras, count = meta["radii"].shape
-    valid = labels[(labels >= 0) & (labels < num_labels)]
-    present = torch.unique(valid).long()
-    for start in range(0, present.numel(), _CHANNELS):
-        chunk = present[start : start + _CHANNELS]
-        onehot = (labels[..., None] == chunk).float()
-        with torch.enable_grad():
-            colors = torch.zeros((cameras, count, chunk.numel()), device=out.device, requires_grad=True)
-            image, _ = gsplat.rasterize_to_pixels(
-                meta["means2d"].detach(), meta["conics"].detach(), colors, meta["opacities"].detach(), meta["width"],
-                meta["height"], meta["tile_size"], meta["isect_offsets"], meta["flatten_ids"],
-            )  # fmt: skip
-            (grad,) = torch.autograd.grad(image, colors, onehot)
-        out.index_add_(1, chunk, grad.sum(dim=0))
-    return out
+    onehot = (labels[..., None] == chosen).float()
+    with torch.enable_grad():
+        colors = torch.zeros((cameras, count, chosen.numel()), device=onehot.device, requires_grad=True)
+        image, _ = gsplat.rasterize_to_pixels(
+            meta["means2d"].detach(), meta["conics"].detach(), colors, meta["opacities"].detach(), meta["width"],
+            meta["height"], meta["tile_size"], meta["isect_offsets"], meta["flatten_ids"],
+        )  # fmt: skip
+        (grad,) = torch.autograd.grad(image, colors, onehot)
+    return grad.sum(dim=0)
+
+
+def dominant_labels(meta: dict[str, Any], labels: Tensor, num_labels: int) -> tuple[Tensor, Tensor]:
+    """Labels [C, H, W] int64 and weights: some labels are composited at a time, and the best so far is kept."""
+    import gsplat
+
+    cameras, height, width = meta["radii"].shape[0], meta["height"], meta["width"]
+    best = torch.zeros((cameras, height, width), device=labels.device)
+    winner = torch.zeros((cameras, height, width), dtype=torch.long, device=labels.device)
+    for start in range(1, num_labels, _CHANNELS):
+        chosen = torch.arange(start, min(start + _CHANNELS, num_labels), device=labels.device)
+        colors = (labels[:, None] == chosen).float().expand(cameras, -1, -1).contiguous()
+        image, _ = gsplat.rasterize_to_pixels(
+            meta["means2d"].detach(), meta["conics"].detach(), colors, meta["opacities"].detach(), meta["width"],
+            meta["height"], meta["tile_size"], meta["isect_offsets"], meta["flatten_ids"],
+        )  # fmt: skip
+        value, place = image.max(dim=-1)
+        winner = torch.where(value > best, chosen[place], winner)
+        best = torch.maximum(best, value)
+    return winner, best
 
 
 def pairs(meta: dict[str, Any], pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,11 +14,11 @@ from torch import Tensor
 from gseg_ns.benchmarking import clicks
 from gseg_ns.benchmarking.ablation import with_levels
 from gseg_ns.benchmarking.clicks import ClickProtocol, background_ids, check_levels, click_scores, score_clicks
-from gseg_ns.benchmarking.closed_form import lift_truth
 from gseg_ns.benchmarking.published import TABLES
 from gseg_ns.benchmarking.quality import SceneData
 from gseg_ns.benchmarking.tables import clicks_table, metric_name
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.votes import lift_truth
 from gseg_ns.masks import MaskFolder
 from gseg_ns.splats import Splats
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from gseg_ns.benchmarking.closed_form import Association, ClosedForm, contributions, project_splats, render_labels
+from gseg_ns.benchmarking.closed_form import Association, ClosedForm, render_labels
 from gseg_ns.benchmarking.quality import partition_digest, view_order
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.consensus import view_labels
 from gseg_ns.lifting.votes import accumulate_votes, labels_from_votes
 from gseg_ns.rendering import pixel_weights
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
+from gseg_ns.splats.projection import project_splats
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +39,6 @@ def cloud(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(small_scene: Path, cloud: Path) -> ClosedForm:
     return ClosedForm.prepare(small_scene, "masks", "gt/instance", cloud, "original")
-
-
-def test_contributions_are_the_non_zero_votes_whatever_the_ids(prepared: ClosedForm) -> None:
-    view = prepared.views[0]
-    meta = project_splats(prepared.splats, view.camera)
-    direct = accumulate_votes([(meta, view.labels)], len(prepared.splats), int(view.labels.max()) + 1)
-    gaussians, labels, weights = contributions(meta, torch.where(view.labels > 0, view.labels * 1000, 0))
-    dense = torch.zeros_like(direct)
-    dense[gaussians, labels // 1000] = weights
-    torch.testing.assert_close(dense, direct)
-
-
-def test_a_view_answers_as_the_consensus_asks_it(prepared: ClosedForm) -> None:
-    view = prepared.views[3]
-    expected = view_labels(project_splats(prepared.splats, view.camera), view.labels)
-    answer = view.answer(len(prepared.splats))
-    assert torch.equal(answer.labels, expected.labels)
-    assert torch.equal(answer.weights, expected.weights)
 
 
 def test_the_vote_is_that_of_the_relabelled_maps(prepared: ClosedForm) -> None:

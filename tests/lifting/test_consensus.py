@@ -7,14 +7,15 @@ import torch
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.consensus import (
     ConsensusOptions,
-    ViewLabels,
     _supported,
     find_groups,
+    foremost,
     group_lookup,
     merge,
     view_labels,
 )
-from gseg_ns.rendering import project
+from gseg_ns.lifting.votes import ViewVotes
+from gseg_ns.rendering import project, vote
 
 OBJECTS = 4
 PER_OBJECT = 400
@@ -29,7 +30,13 @@ def boxes(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return means, truth + 1
 
 
-def views(truth: torch.Tensor, count: int = 30, seed: int = 0, errors: float = 0.2) -> list[ViewLabels]:
+def said(labels: torch.Tensor, weights: torch.Tensor) -> ViewVotes:
+    """What a view says that gives each Gaussian [N] to a label, 0 = none."""
+    seen = (labels > 0).nonzero().squeeze(1)
+    return ViewVotes(seen.int(), labels[seen].int(), weights[seen].float())
+
+
+def views(truth: torch.Tensor, count: int = 30, seed: int = 0, errors: float = 0.2) -> list[ViewVotes]:
     """Each view sees half of every object, under numbers of its own, and merges or cuts some objects."""
     generator = torch.Generator().manual_seed(seed)
     result = []
@@ -44,7 +51,7 @@ def views(truth: torch.Tensor, count: int = 30, seed: int = 0, errors: float = 0
             half = (truth == which) & (torch.arange(len(truth)) % PER_OBJECT < PER_OBJECT // 2)
             labels[half] = OBJECTS + 1
         seen = torch.rand(len(truth), generator=generator) < 0.5
-        result.append(ViewLabels(torch.where(seen, labels, 0).int(), seen.half() * 2))
+        result.append(said(torch.where(seen, labels, 0).int(), seen * 2))
     return result
 
 
@@ -71,18 +78,21 @@ def test_neither_views_nor_masks_nor_gaussians_have_an_order() -> None:
 
     # Contributions of all sizes: their sums differ in the last digit with the order.
     generator = torch.Generator().manual_seed(1)
-    uneven = [ViewLabels(v.labels, (v.weights * torch.rand(len(truth), generator=generator)).half()) for v in asked]
+    uneven = [v._replace(weights=v.weights * torch.rand(len(v.weights), generator=generator)) for v in asked]
     first = find_groups(means, uneven, ConsensusOptions(same_region=0.8))
     assert torch.equal(first, find_groups(means, uneven[::-1], ConsensusOptions(same_region=0.8)))
 
-    renumbered = [ViewLabels(torch.where(v.labels > 0, 7 - v.labels, 0).int(), v.weights) for v in asked]
+    renumbered = [v._replace(labels=7 - v.labels) for v in asked]
     assert same_partition(groups, find_groups(means, renumbered, ConsensusOptions()))
 
     order = torch.randperm(len(means), generator=torch.Generator().manual_seed(0))
     # Distinct contributions, so that the leader of a cell is the same Gaussian in both orders.
-    weights = [torch.where(v.labels > 0, 1 + torch.arange(len(truth)) / len(truth), 0).float() for v in asked]
-    exact = [ViewLabels(v.labels, w) for v, w in zip(asked, weights, strict=True)]
-    moved = [ViewLabels(v.labels[order], v.weights[order]) for v in exact]
+    exact = [v._replace(weights=1 + v.gaussians / len(truth)) for v in asked]
+    place = torch.argsort(order)
+    moved = []
+    for view in exact:
+        places, rising = place[view.gaussians.long()].sort()
+        moved.append(ViewVotes(places.int(), view.labels[rising], view.weights[rising]))
     one = find_groups(means, exact, ConsensusOptions())
     two = find_groups(means[order], moved, ConsensusOptions())
     assert one.max() == OBJECTS
@@ -98,7 +108,7 @@ def test_a_part_smaller_than_a_cell_is_found() -> None:
     truth = torch.cat([torch.full((3000,), 1), torch.full((25,), 2)])
     means = torch.cat([body, handle])
     options = ConsensusOptions(regions=30)
-    groups = find_groups(means, [ViewLabels(truth.int(), torch.full((3025,), 5.0).half())] * 4, options)
+    groups = find_groups(means, [said(truth.int(), torch.full((3025,), 5.0))] * 4, options)
     assert same_partition(groups[groups > 0], truth[groups > 0])
     assert (groups[truth == 2] > 0).all()
 
@@ -107,9 +117,9 @@ def test_what_shines_through_hardly_counts() -> None:
     """Gaussians just beneath a surface get a little of the masks in front of it, in most views."""
     means, truth = boxes()
     hidden = (truth == 2) & (torch.arange(len(truth)) % 2 == 0)
-    clear = ViewLabels(truth.int(), torch.full((len(truth),), 4.0).half())
-    faint = torch.where(hidden, 1, truth).int(), torch.where(hidden, 0.05, 4.0).half()
-    groups = find_groups(means, [clear] * 3 + [ViewLabels(*faint)] * 9, ConsensusOptions())
+    clear = said(truth.int(), torch.full((len(truth),), 4.0))
+    faint = torch.where(hidden, 1, truth).int(), torch.where(hidden, 0.05, 4.0)
+    groups = find_groups(means, [clear] * 3 + [said(*faint)] * 9, ConsensusOptions())
     assert same_partition(groups[groups > 0], truth[groups > 0])
     assert (groups[hidden] > 0).float().mean() > 0.9
 
@@ -118,10 +128,8 @@ def test_without_evidence_neighbours_belong_together_and_others_do_not() -> None
     """Two views, each of one half of the scene: a box is cut in two where they meet."""
     means, truth = boxes()
     left = means[:, 0] < 1.5
-    said = [
-        ViewLabels(torch.where(part, truth, 0).int(), torch.where(part, 4.0, 0.0).half()) for part in (left, ~left)
-    ] * 3
-    groups = find_groups(means, said, ConsensusOptions())
+    asked = [said(torch.where(part, truth, 0), torch.full((len(truth),), 4.0)) for part in (left, ~left)] * 3
+    groups = find_groups(means, asked, ConsensusOptions())
     assert groups.max() == OBJECTS
     assert same_partition(groups[groups > 0], truth[groups > 0])
 
@@ -129,7 +137,7 @@ def test_without_evidence_neighbours_belong_together_and_others_do_not() -> None
 def test_masks_find_their_group_and_merged_ones_none() -> None:
     groups = torch.tensor([1, 1, 1, 2, 2, 2, 0])
     labels = torch.tensor([1, 1, 2, 3, 3, 2, 1], dtype=torch.int32)
-    view = ViewLabels(labels, torch.ones(7).half())
+    view = said(labels, torch.ones(7))
     lookup = group_lookup(view, groups, 2, ConsensusOptions(mask_share=0.6))
     assert lookup.tolist() == [0, 1, 0, 2]
 
@@ -179,16 +187,27 @@ def test_what_a_view_says_of_its_gaussians() -> None:
     )  # fmt: skip
     labels = torch.zeros((20, 20), dtype=torch.int32)
     labels[:, :10], labels[:, 10:] = 5, 2
-    said = view_labels(meta, labels)
-    assert said.labels[[0, 1, 3]].tolist() == [5, 2, 0]
-    assert said.weights[3] == 0
-    nothing = view_labels(meta, torch.zeros_like(labels))
-    assert not nothing.labels.any()
+    found = view_labels(meta, labels)
+    assert found.gaussians.tolist() == [0, 1, 2]
+    assert found.labels[:2].tolist() == [5, 2]
+    dense = vote(meta, labels, 6)[:, 1:].max(dim=1)
+    assert torch.equal(found.weights, dense.values[:3])
+    assert torch.equal(found.labels, dense.indices[:3].int() + 1)
+    assert len(view_labels(meta, torch.zeros_like(labels)).labels) == 0
+
+
+def test_the_foremost_mask_of_equals_is_the_first() -> None:
+    votes = ViewVotes(
+        torch.tensor([0, 0, 3, 3, 3, 5], dtype=torch.int32),
+        torch.tensor([0, 2, 1, 4, 7, 0], dtype=torch.int32),
+        torch.tensor([9.0, 1, 2, 3, 3, 4]),
+    )
+    assert [part.tolist() for part in foremost(votes)] == [[0, 3], [2, 4], [1.0, 3.0]]
 
 
 def test_no_masks_at_all_give_no_groups() -> None:
     means, truth = boxes()
-    empty = [ViewLabels(torch.zeros(len(truth)).int(), torch.zeros(len(truth)).half())] * 3
+    empty = [said(torch.zeros(len(truth)).int(), torch.zeros(len(truth)))] * 3
     assert not find_groups(means, empty, ConsensusOptions()).any()
 
 
@@ -202,7 +221,7 @@ def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
 def test_a_group_that_is_mostly_part_of_another_is_a_fragment(own_masks: int) -> None:
     groups = torch.tensor([1] * 10 + [2] * 4)
     whole, apart = torch.ones(14, dtype=torch.int32), groups.int()
-    asked = [ViewLabels(apart if view < own_masks else whole, torch.ones(14)) for view in range(5)]
+    asked = [said(apart if view < own_masks else whole, torch.ones(14)) for view in range(5)]
     kept = _supported(groups, asked, ConsensusOptions(support=0.2))
     assert kept.tolist() == [1] * 10 + ([2] * 4 if own_masks > 2 else [0] * 4)
     assert _supported(groups, asked, ConsensusOptions(support=0.2, foremost=0)).tolist() == groups.tolist()

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
-from gseg_ns.lifting.votes import accumulate_votes, labels_from_votes
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting import votes as votes_module
+from gseg_ns.lifting.votes import ViewVotes, VoteStore, accumulate_votes, labels_from_votes, lift, view_votes
 from gseg_ns.rendering import project, rasterize_to_pixels
 
 
@@ -50,3 +55,44 @@ def test_labels_from_votes_by_hand() -> None:
     assert labels_from_votes(votes).tolist() == [2, 0, 0, 1]
     assert labels_from_votes(votes, count_unlabelled=True).tolist() == [0, 0, 0, 1]
     assert labels_from_votes(votes[:, :1]).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("max_bytes", [1e9, 1500, 0])
+@pytest.mark.parametrize("table", [1 << 20, 17])
+@pytest.mark.parametrize("count_unlabelled", [False, True])
+def test_a_lift_is_the_vote_on_relabelled_maps(
+    max_bytes: float, table: int, count_unlabelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of it is in memory, and however many Gaussians are summed at a time."""
+    monkeypatch.setattr(votes_module, "TABLE", table)
+    views = [scene(seed) for seed in range(3)]
+    lookups = [torch.tensor([0, 2, 1, 2]), torch.tensor([0, 1, 5]), torch.tensor([0, 0, 3, 4])]
+    store = VoteStore(max_bytes)
+    for meta, labels in views:
+        store.append(view_votes(meta, labels))
+    maps = [torch.cat([lookup, torch.zeros(4).long()])[view[1]] for lookup, view in zip(lookups, views, strict=True)]
+    expected = accumulate_votes([(meta, ids) for (meta, _), ids in zip(views, maps, strict=True)], 40, 6)
+    found = lift(store, lookups, 5, 40, count_unlabelled)
+    assert torch.equal(found.labels, labels_from_votes(expected, count_unlabelled))
+    among = expected if count_unlabelled else expected[:, 1:]
+    sure = expected.gather(1, found.labels[:, None])[:, 0] / among.sum(dim=1).clamp_min(1e-12)
+    torch.testing.assert_close(found.confidence, torch.where(among.sum(dim=1) > 0, sure, 0))
+    assert 0 < found.confidence.max() <= 1
+
+
+def test_votes_are_read_as_they_were_written() -> None:
+    written = [view_votes(*scene(seed)) for seed in range(4)] + [ViewVotes(*view_votes(*scene(9))).of(0, 0)]
+    store = VoteStore(1500)
+    for votes in written:
+        store.append(votes)
+    assert len(store) == 5
+    for view in (3, 0, 4, 2, 1):
+        assert all(torch.equal(a, b) for a, b in zip(store[view], written[view], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(store.of(view, 7, 21), written[view].of(7, 21), strict=True))
+    assert all(len(read.gaussians) == len(votes.gaussians) for read, votes in zip(store, written, strict=True))
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(GsegError, match="TMPDIR"):
+        VoteStore(0).append(view_votes(*scene()))

@@ -7,10 +7,12 @@ import torch
 
 from gseg_ns.rendering import (
     composite,
+    dominant_labels,
     pixel_weights,
     project,
     rasterize_to_pixels,
     reference,
+    sparse_vote,
     threads,
     top_contributors,
     vote,
@@ -67,6 +69,44 @@ def test_votes_add_up_over_cameras_and_calls(make_scene):
     torch.testing.assert_close(votes, expected, rtol=1e-5, atol=1e-5)
     again = vote(meta, labels, 4, out=votes.clone())
     torch.testing.assert_close(again, 2 * expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 4, 40])
+def test_sparse_votes_are_the_dense_ones_to_the_last_bit(view, size):
+    labels = blocks(view, size) * 1000  # some are negative, and few of many numbers occur
+    gaussians, found, weights = sparse_vote(view, labels)
+    assert (weights > 0).all()
+    assert (gaussians.diff() >= 0).all()
+    assert (found.diff()[gaussians.diff() == 0] > 0).all()
+    expected = vote(view, labels, int(labels.max()) + 1)
+    assert torch.equal(torch.zeros_like(expected).index_put_((gaussians.long(), found.long()), weights), expected)
+
+
+def test_sparse_votes_of_several_cameras_and_of_nothing(make_scene):
+    meta = project(*make_scene(cameras=2))
+    labels = torch.randint(0, 4, (2, meta["height"], meta["width"]))
+    gaussians, found, weights = sparse_vote(meta, labels)
+    expected = vote(meta, labels, 4)
+    assert torch.equal(torch.zeros_like(expected).index_put_((gaussians.long(), found.long()), weights), expected)
+    assert [len(part) for part in sparse_vote(meta, torch.full_like(labels, -1))] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("count", [2, 5, 90])
+def test_the_dominant_label_has_the_largest_sum(view, count):
+    labels = torch.arange(200) % count * 70_000
+    image, weight = dominant_labels(view, labels)
+    onehot = torch.nn.functional.one_hot(torch.arange(200) % count, count).float()
+    onehot[:, 0] = 0  # which is none
+    best, winner = composite(view, onehot).max(dim=-1)
+    torch.testing.assert_close(weight, best, rtol=1e-5, atol=1e-6)
+    assert ((image == winner * 70_000) | (best == 0)).float().mean() > 0.999
+    assert not image[best == 0].any()
+
+
+def test_no_label_is_dominant_nowhere(view):
+    image, weight = dominant_labels(view, torch.zeros(200, dtype=torch.int32))
+    assert not image.any()
+    assert not weight.any()
 
 
 def test_pixel_weights_are_the_renderers_to_the_last_bit(view):

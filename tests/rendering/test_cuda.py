@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from gseg_ns.rendering import (
+    dominant_labels,
     pixel_weights,
     project,
     rasterization,
     rasterization_with_features,
     rasterize_to_pixels,
+    sparse_vote,
     top_contributors,
     vote,
 )
@@ -84,6 +86,13 @@ def test_contributions(scene):
     labels = torch.arange(53 * 75).reshape(53, 75) // 90 - 1
     # A weight at the 1/255 threshold may fall to either side.
     torch.testing.assert_close(vote(cuda, labels.cuda(), 40).cpu(), vote(cpu, labels, 40), rtol=1e-3, atol=2e-2)
+    sparse = [part.cpu() for part in sparse_vote(cuda, labels.cuda())]
+    table = torch.zeros(cuda["radii"].shape[1], 44).index_put_((sparse[0].long(), sparse[1].long()), sparse[2])
+    torch.testing.assert_close(table, vote(cpu, labels, 44), rtol=1e-3, atol=2e-2)
+    ids = torch.arange(cuda["radii"].shape[1]) % 50
+    found, expected = dominant_labels(cuda, ids.cuda()), dominant_labels(cpu, ids)
+    torch.testing.assert_close(found[1].cpu(), expected[1], rtol=1e-3, atol=1e-3)
+    assert (found[0].cpu() == expected[0]).float().mean() > 0.99
     pixels = torch.randperm(53 * 75)[:500]
     a, b = pixel_weights(cpu, pixels), pixel_weights(cuda, pixels.cuda())
     torch.testing.assert_close(b.alpha.cpu(), a.alpha, rtol=1e-3, atol=1e-2)

@@ -146,6 +146,137 @@ def gather_votes(  # type: ignore[no-untyped-def]
 
 
 @kernel
+def count_votes(  # type: ignore[no-untyped-def]
+    start, stop, num_gaussians, offsets, flatten_ids, tile_counts, pair_offsets, pair_sums, entries
+):
+    """How many of the pairs' sums of Gaussians start..stop are not zero: added to `entries` [N]."""
+    for tile in range(tile_counts.shape[0]):
+        found = tile_counts[tile]
+        if found == 0:
+            continue
+        for k in range(offsets[tile], offsets[tile + 1]):
+            g = flatten_ids[k] % num_gaussians
+            if start <= g < stop:
+                slot = pair_offsets[tile] + found * (k - offsets[tile])
+                for number in range(found):
+                    entries[g] += 1 if pair_sums[slot + number] > 0 else 0
+
+
+@kernel
+def list_votes(  # type: ignore[no-untyped-def]
+    start, stop, num_gaussians, offsets, flatten_ids, present, tile_counts, pair_offsets, pair_sums, begins, labels,
+    sums, kept,
+):  # fmt: skip
+    """The sums of Gaussians start..stop as a list a Gaussian, each label once, rising.
+
+    Sums of one label are added in list order, as `gather_votes` adds them: the same to the last bit.
+
+    Args:
+        begins: [N + 1], where the list of each Gaussian begins in `labels` and `sums`, with room for all its pairs.
+        labels, sums: written.
+        kept: [N], written: the length of each list.
+    """
+    for tile in range(tile_counts.shape[0]):
+        found = tile_counts[tile]
+        if found == 0:
+            continue
+        for k in range(offsets[tile], offsets[tile + 1]):
+            g = flatten_ids[k] % num_gaussians
+            if not start <= g < stop:
+                continue
+            slot = pair_offsets[tile] + found * (k - offsets[tile])
+            for number in range(found):
+                total = pair_sums[slot + number]
+                if total > 0:
+                    label, end = present[tile, number], begins[g] + kept[g]
+                    place = end
+                    while place > begins[g] and labels[place - 1] >= label:
+                        place -= 1
+                    if place < end and labels[place] == label:
+                        sums[place] += total
+                        continue
+                    for other in range(end, place, -1):
+                        labels[other], sums[other] = labels[other - 1], sums[other - 1]
+                    labels[place], sums[place] = label, total
+                    kept[g] += 1
+
+
+@kernel
+def gather_lists(start, stop, begins, kept, ends, labels, sums, out_ids, out_labels, out_sums):  # type: ignore[no-untyped-def]
+    """Close the gaps between the lists of `list_votes`.
+
+    Args:
+        ends: [N], running sums of `kept`.
+        out_ids, out_labels, out_sums: written, as long as all lists together.
+    """
+    for g in range(start, stop):
+        first = ends[g] - kept[g]
+        for number in range(kept[g]):
+            out_ids[first + number] = g
+            out_labels[first + number] = labels[begins[g] + number]
+            out_sums[first + number] = sums[begins[g] + number]
+
+
+@kernel
+def dominant(  # type: ignore[no-untyped-def]
+    start, stop, packed, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height, num_gaussians,
+    labels, num_labels, out_labels, out_weights,
+):  # fmt: skip
+    """The label of the largest summed weight at each pixel (the first to appear of equals), 0 where there is none.
+
+    A tile sums the labels that occur in it and no others, so that their number in the scene does not matter.
+
+    Args:
+        labels: [N] integers in 0..num_labels-1; 0 takes part in nothing.
+        out_labels: [C, H, W] int64, out_weights [C, H, W], written.
+    """
+    block = new_block(1, packed.dtype)
+    across, down = blocks_of(tile_size)
+    numbers = np.full(num_labels, -1, np.int64)
+    names = np.empty(num_labels, np.int64)
+    for tile in range(start, stop):
+        begin, end = offsets[tile], offsets[tile + 1]
+        found = 0
+        for k in range(begin, end):
+            label = labels[flatten_ids[k] % num_gaussians]
+            if label > 0 and numbers[label] < 0:
+                numbers[label] = found
+                names[found] = label
+                found += 1
+        sums = np.empty(found * SIZE, packed.dtype)
+        for number in range(across * down):
+            camera, left, top, columns, rows = open_block(
+                block, number, tile, tile_size, tile_width, tile_height, width, height
+            )
+            sums[:] = 0
+            for k in range(begin, end if found > 0 else begin):
+                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                    break
+                g = flatten_ids[k]
+                first, last = reach(packed, g, left, top, columns, rows)
+                if first >= last:
+                    continue
+                first, last = first * COLUMNS, last * COLUMNS
+                blend(block, first, last, packed, g, left, top)
+                label = labels[g % num_gaussians]
+                if label > 0:
+                    base = numbers[label] * SIZE
+                    for p in range(first, last):
+                        sums[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
+            for row in range(rows):
+                for column in range(columns):
+                    p = row * COLUMNS + column
+                    best, winner = packed.dtype.type(0), np.int64(0)
+                    for candidate in range(found):
+                        if sums[candidate * SIZE + p] > best:
+                            best, winner = sums[candidate * SIZE + p], names[candidate]
+                    out_labels[camera, top + row, left + column] = winner
+                    out_weights[camera, top + row, left + column] = best
+        for candidate in range(found):
+            numbers[names[candidate]] = -1
+
+
+@kernel
 def top(  # type: ignore[no-untyped-def]
     start, stop, packed, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height, num_gaussians,
     out_ids, out_weights,
