@@ -39,7 +39,7 @@ CHANNELS = 32
 
 @dataclass(frozen=True)
 class ClickProtocol:
-    """How runs are clicked."""
+    """How the objects of a run are clicked."""
 
     scales: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Granularities that a click may choose from, for methods that have them"""
@@ -48,7 +48,7 @@ class ClickProtocol:
     clicks: int = 3
     """Clicks on each object"""
     seed: int = 0
-    """Of where they are"""
+    """Seed of the places of the clicks"""
     clean: bool = False
     """Score the selections after post-processing (`clean_up`) too"""
 
@@ -67,7 +67,7 @@ class ClickedObject:
     scale: float
     """The chosen one; 0 for methods without."""
     clean_iou: float | None = None
-    """The same after post-processing."""
+    """`iou` after post-processing."""
     clean_near: float | None = None
 
 
@@ -78,7 +78,7 @@ def score_clicks(run: Run, ground_truth: Path, protocol: ClickProtocol | None = 
         run: of any method.
         ground_truth: folder of label maps of training and test views, named as the images. `scene.json` beside the
             folder may say which parts belong to object 0, the background; they are not clicked on.
-        protocol: see there.
+        protocol: scales, threshold and number of clicks; the defaults unless given.
 
     Returns:
         one entry an object that training and test views show; none where the folder has no map of a training view.

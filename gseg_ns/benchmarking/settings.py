@@ -31,7 +31,7 @@ class PromptableSettings:
     geometry: Path | None = None
     """Trained Gaussians of this scene (a 3DGS PLY or a run): only features are trained, in --iterations steps"""
     seed: int = 0
-    """Of the run"""
+    """Seed of the training run"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
     threshold: float = SAME_THING

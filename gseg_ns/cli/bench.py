@@ -97,7 +97,7 @@ class Ablation:
     """
 
     method: Annotated[str, tyro.conf.Positional]
-    """Whose tables: gaga, saga, saga-v1, unified-lift or gradiseg"""
+    """Method whose tables are rerun: gaga, saga, saga-v1, unified-lift or gradiseg"""
     scene: Path
     """Scene folder, with images, masks and ground truth"""
     output: Path = Path("outputs/bench")
@@ -195,7 +195,7 @@ class Clicks:
     clicks: int = 3
     """Clicks on each object, each a prompt of its own"""
     seed: int = 0
-    """Of the places of the clicks"""
+    """Seed of the places of the clicks"""
     clean: bool = False
     """Score the selections after post-processing too"""
     objects: bool = False

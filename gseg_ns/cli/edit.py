@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from gseg_ns.choices import EditKind
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from gseg_ns.editing.operations import Operation
     from gseg_ns.runs.edited_run import EditedRun
     from gseg_ns.selection.packed import PackedMask
-
-Kind = Literal["recolour", "opacity", "transform", "duplicate", "swap", "remove", "hide", "isolate", "show-all"]
 
 
 @dataclass
@@ -26,7 +25,7 @@ class Edit:
 
     load_config: Path
     """config.yml of the run"""
-    do: Kind | None = None
+    do: EditKind | None = None
     """What to do to the Gaussians that --groups and --selection name; nothing: use the list as it is"""
     groups: list[int] = field(default_factory=list)
     """Ids of groups"""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gseg_ns.choices import SplatFormat
 from gseg_ns.errors import GsegError
 
 
@@ -18,11 +19,11 @@ class Export:
     output_dir: Path
     """Folder to write to: scene.ply, objects/group_0001.ply, ..., objects.json. Files of groups that were named in the
     viewer carry the name"""
-    format: Literal["ply", "spz", "glb"] = "ply"
+    format: SplatFormat = "ply"
     """3DGS PLY, exact, which every splat tool reads; SPZ for the web: lossy, a tenth of the size, without labels; or
     glTF with KHR_gaussian_splatting, exact"""
     groups: list[int] = field(default_factory=list)
-    """Only these groups; all unless given"""
+    """Export only these groups; all of them unless given"""
     selection: str | None = None
     """Only this selection, saved in the viewer beside config.yml (with groups: both together)"""
     edits: Path | None = None

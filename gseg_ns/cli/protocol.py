@@ -54,7 +54,7 @@ class ProtocolCommand:
     train_percent: float = 100.0
     """With --prepare: random share of the training views to keep (Gaga's sparse subsets: 30, 20, 10, 5)"""
     seed: int = 0
-    """Of that draw"""
+    """Seed of the draw of training views"""
     images: str | None = None
     """Image folder, where scenes have several resolutions"""
     lpips: bool = False

@@ -1,4 +1,4 @@
-"""`gseg render`: label maps and pictures of a run's views, and portraits of its objects."""
+"""`gseg render`: label maps and pictures of a run's views, and pictures of its objects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Render:
     frames: int = 60
     """Pictures of a turntable"""
     size: int | None = None
-    """Width and height of a portrait in pixels; 160 on a contact sheet and 480 on a turntable unless given"""
+    """Width and height of an object's picture in pixels; 160 on a contact sheet and 480 on a turntable unless given"""
     min_gaussians: int = 20
     """Groups with fewer Gaussians are not on the contact sheet"""
 
@@ -98,7 +98,7 @@ class Render:
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.palette import colours
         from gseg_ns.pictures import captioned, contact_sheet, write_png
-        from gseg_ns.runs.object_pictures import best_views, portrait, towards, upwards
+        from gseg_ns.runs.object_pictures import best_views, camera_towards, object_picture, upwards
 
         drawn = edited.scene.drawn
         ids, counts = edited.groups[drawn].unique(return_counts=True)
@@ -115,11 +115,13 @@ class Render:
         up = upwards(torch.cat([camera.camera_to_worlds for camera in cameras]))
         tiles = []
         order = sorted(sizes, key=lambda group: -sizes[group])
-        for group in track(order, description="Portraits", console=CONSOLE):
+        for group in track(order, description="Objects", console=CONSOLE):
             rows = drawn & (edited.groups == group)
-            view = towards(edited.scene.splats.subset(rows), cameras[best[group]], up, self.size or 160)
+            view = camera_towards(edited.scene.splats.subset(rows), cameras[best[group]], up, self.size or 160)
             text = " ".join(filter(None, [str(group), edited.names.get(group), f"({sizes[group]:,})"]))
-            tiles.append(captioned(portrait(edited.model(rows), view), text, colours(torch.tensor(group)).tolist()))
+            tiles.append(
+                captioned(object_picture(edited.model(rows), view), text, colours(torch.tensor(group)).tolist())
+            )
         columns = math.ceil(math.sqrt(1.4 * len(tiles)))
         path = self.output_dir / "sheet.png"
         write_png(path, contact_sheet([tiles[i : i + columns] for i in range(0, len(tiles), columns)], gap=8))
@@ -134,7 +136,7 @@ class Render:
         from gseg_ns.files import unique_slugs
         from gseg_ns.folders import atomic_folder
         from gseg_ns.pictures import read_png, write_mp4, write_png
-        from gseg_ns.runs.object_pictures import portrait, turntable, upwards
+        from gseg_ns.runs.object_pictures import object_picture, turntable, upwards
 
         # Nothing is written before all names are known to be good.
         objects = {name: edited.object(name) & edited.scene.drawn for name in self.turntable}
@@ -153,7 +155,7 @@ class Render:
             with atomic_folder(turns, partial(_pictures, folder), durable=False) as staging:
                 paths = [staging / folder.name / name for name in names]
                 for path, camera in zip(track(paths, description=described, console=CONSOLE), cameras, strict=True):
-                    write_png(path, portrait(model, camera))
+                    write_png(path, object_picture(model, camera))
                 write_mp4(staging / f"{folder.name}.mp4", map(read_png, paths))
             CONSOLE.print(f"Wrote {len(paths)} pictures to {folder} and the film {folder}.mp4", markup=False)
 

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from gseg_ns.choices import EditKind
 from gseg_ns.editing.operations import (
     MOST_ROWS,
     Duplicate,
@@ -33,7 +34,7 @@ EDITS_FILE = "edits.json"
 
 _FORMAT = "gseg-edits-1"
 _ABOUT = ("a list of edits", "Save it again.")
-_KINDS: dict[str, Any] = {
+_KINDS: dict[EditKind, Any] = {
     "recolour": Recolour,
     "opacity": SetOpacity,
     "transform": Transform,

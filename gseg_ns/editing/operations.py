@@ -49,7 +49,7 @@ class Edited:
 
     splats: Splats  # M rows: the scene's N, then appended ones
     source: Tensor  # int64 [M]: row of the scene that it is a copy of, -1 = from elsewhere
-    piece: Tensor  # int64 [M]: 0 = the scene's own, k = appended by the k-th appending operation
+    appended_by: Tensor  # int64 [M]: 0 = the scene's own, k = appended by the k-th appending operation
     removed: Tensor  # bool [M]: gone, also from exports
     hidden: Tensor  # bool [M]: not drawn, but still there
 
@@ -105,7 +105,7 @@ def _with(scene: Edited, rows: Tensor, **fields: Tensor) -> Edited:
     values = {name: getattr(old, name).clone() for name in fields}
     for name, new in fields.items():
         values[name][rows] = new
-    return Edited(replace(old, **values), scene.source, scene.piece, scene.removed, scene.hidden)
+    return Edited(replace(old, **values), scene.source, scene.appended_by, scene.removed, scene.hidden)
 
 
 def _checked(name: str, values: float | Sequence[float], least: float, most: float, count: int = 1) -> None:
@@ -141,7 +141,7 @@ def _check_flag(name: str, value: object) -> None:
 
 def _append(scene: Edited, splats: Splats, source: Tensor) -> Edited:
     count = len(splats)
-    own = int((scene.piece == 0).sum())
+    own = int((scene.appended_by == 0).sum())
     if len(scene) - own + count > max(_MOST_COPIES, _MOST_TIMES * own):
         raise GsegError(
             f"Edits would add {len(scene) - own + count:,} Gaussians to a scene of {own:,}: too many. Take back some "
@@ -149,11 +149,11 @@ def _append(scene: Edited, splats: Splats, source: Tensor) -> Edited:
         )
     device = scene.source.device
     unset = torch.zeros(count, dtype=torch.bool, device=device)
-    piece = int(scene.piece.max()) + 1 if len(scene) else 1
+    number = int(scene.appended_by.max()) + 1 if len(scene) else 1
     return Edited(
         Splats.cat([scene.splats, splats]),
         torch.cat([scene.source, source]),
-        torch.cat([scene.piece, torch.full((count,), piece, dtype=torch.int64, device=device)]),
+        torch.cat([scene.appended_by, torch.full((count,), number, dtype=torch.int64, device=device)]),
         torch.cat([scene.removed, unset]),
         torch.cat([scene.hidden, unset]),
     )
@@ -344,7 +344,7 @@ class Swap:
         if not (bool(shift.isfinite().all()) and math.isfinite(scale)):
             raise GsegError("What is to be swapped reaches beyond all numbers: choose Gaussians without the far ones.")
         placed = _about(newcomer, pivot, (1.0, 0.0, 0.0, 0.0), tuple(shift.tolist()), max(scale, 1e-12))
-        without = Edited(scene.splats, scene.source, scene.piece, scene.removed | rows, scene.hidden)
+        without = Edited(scene.splats, scene.source, scene.appended_by, scene.removed | rows, scene.hidden)
         return _append(without, placed, source)
 
     @property
@@ -380,7 +380,7 @@ class Remove:
     def __call__(self, scene: Edited) -> Edited:
         """Mark the rows."""
         removed = scene.removed | _rows(self.mask, scene)
-        return Edited(scene.splats, scene.source, scene.piece, removed, scene.hidden)
+        return Edited(scene.splats, scene.source, scene.appended_by, removed, scene.hidden)
 
     @property
     def nbytes(self) -> int:
@@ -400,7 +400,7 @@ class Hide:
     def __call__(self, scene: Edited) -> Edited:
         """Mark the rows."""
         hidden = scene.hidden | _rows(self.mask, scene)
-        return Edited(scene.splats, scene.source, scene.piece, scene.removed, hidden)
+        return Edited(scene.splats, scene.source, scene.appended_by, scene.removed, hidden)
 
     @property
     def nbytes(self) -> int:
@@ -419,7 +419,7 @@ class Isolate:
 
     def __call__(self, scene: Edited) -> Edited:
         """Mark the other rows."""
-        return Edited(scene.splats, scene.source, scene.piece, scene.removed, ~_rows(self.mask, scene))
+        return Edited(scene.splats, scene.source, scene.appended_by, scene.removed, ~_rows(self.mask, scene))
 
     @property
     def nbytes(self) -> int:
@@ -435,7 +435,7 @@ class ShowAll:
 
     def __call__(self, scene: Edited) -> Edited:
         """Clear the marks."""
-        return Edited(scene.splats, scene.source, scene.piece, scene.removed, torch.zeros_like(scene.hidden))
+        return Edited(scene.splats, scene.source, scene.appended_by, scene.removed, torch.zeros_like(scene.hidden))
 
 
 def begin(splats: Splats) -> Edited:

@@ -118,7 +118,7 @@ def affinity_losses(
         gate: the scale gate.
         quantiles: fitted on all training masks.
         pool: the view.
-        options: see there.
+        options: settings; every field has its meaning beside it.
         generator: of the random numbers, on the CPU.
 
     Returns:
@@ -184,7 +184,7 @@ class AffinityViews:
             views: number, projection, intrinsics [3, 3] and masks of each view that has masks.
             num_views: how many at most; the memory for contributions is divided by this.
             quantiles: is fitted to the scales of all masks.
-            options: see there.
+            options: settings; every field has its meaning beside it.
             seed: of the pixels that are kept and of all that is drawn in training.
 
         Raises:

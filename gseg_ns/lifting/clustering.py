@@ -35,7 +35,7 @@ class ClusterOptions:
     min_similarity: float = 0.5
     """A Gaussian whose cosine to every group's mean is below this stays noise, group 0."""
     seed: int = 0
-    """Of the sample, which stays the same for all scales."""
+    """Seed of the sample that is clustered, the same for all scales."""
 
 
 def cluster_centres(units: Tensor, min_cluster_size: int, epsilon: float) -> Tensor:

@@ -93,7 +93,7 @@ class PairSampling:
     """But draw at least this part of them: masks that do not overlap, such as label maps, have no scale-sensitive pair,
     and features would be trained no further than until no pair is hard. 0: official code"""
     reweight: bool = True
-    """Weigh pairs by the inverse of their masks' sizes, within [1, 10]. Off: all alike (ablation)."""
+    """Weigh pairs by the inverse of their masks' sizes, within [1, 10]. Off: every pair weighs the same (ablation)."""
 
 
 def correspondence_loss(

@@ -234,7 +234,7 @@ def cluster_masks(selected: Tensor, options: VoteOptions) -> np.ndarray[Any, Any
 
     Args:
         selected: [M, A] bool.
-        options: see there.
+        options: settings; every field has its meaning beside it.
 
     Returns:
         [M] integers, -1 for noise.
@@ -386,7 +386,7 @@ class VoteGraph:
             affinity: [N, D] features of the Gaussians, ungated.
             positive: [E] encoding of the text.
             negatives: [K, E] encodings of `CANONICAL`.
-            options: see there.
+            options: settings; every field has its meaning beside it.
 
         Returns:
             bool [N].

@@ -146,7 +146,7 @@ class AffinityModel(SegmentationModel):
         Args:
             datamanager: of the run; the model itself knows it in training only.
             encoder: CLIP, or the like.
-            options: see there.
+            options: settings; every field has its meaning beside it.
             lock: held while a view is rendered, and not while its masks are encoded.
             tell: is told of the progress, which goes to the terminal otherwise.
 

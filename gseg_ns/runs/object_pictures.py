@@ -16,7 +16,7 @@ from gseg_ns.splats import Splats
 
 _MARGIN = 1.05
 _WIDEST = math.radians(40)
-"""Half the widest view that a portrait is taken with. What fills more (a wall) is shown as the photograph has it."""
+"""Half the widest view that a picture is taken with. What fills more (a wall) is shown as the photograph has it."""
 
 
 def bounding_sphere(splats: Splats) -> tuple[Tensor, float]:
@@ -92,7 +92,7 @@ def best_views(splats: Splats, groups: Tensor, cameras: Sequence[Cameras], width
     }
 
 
-def towards(splats: Splats, camera: Cameras, up: Tensor, size: int) -> Cameras:
+def camera_towards(splats: Splats, camera: Cameras, up: Tensor, size: int) -> Cameras:
     """From where a photograph was taken, a view of one object that fills the picture.
 
     Args:
@@ -114,7 +114,7 @@ def towards(splats: Splats, camera: Cameras, up: Tensor, size: int) -> Cameras:
 
 
 @torch.no_grad()
-def portrait(model: SegmentationModel, camera: Cameras) -> Tensor:
+def object_picture(model: SegmentationModel, camera: Cameras) -> Tensor:
     """What a model shows, on white: [H, W, 3] in 0..1 on the CPU.
 
     Args:

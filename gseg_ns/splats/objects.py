@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from gseg_ns.choices import SplatFormat
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
 from gseg_ns.folders import atomic_folder
@@ -19,10 +20,6 @@ from gseg_ns.splats.container import Splats
 from gseg_ns.splats.gltf import write_glb
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.spz import write_spz
-
-Format = Literal["ply", "spz", "glb"]
-"""`ply`: 3DGS PLY, exact, with an integer `label` and the group's colour a splat. `spz`: a tenth of the size, lossy.
-`glb`: glTF with KHR_gaussian_splatting, exact."""
 
 _INDEX = "objects.json"
 
@@ -53,7 +50,7 @@ def write_objects(
     folder: Path,
     splats: Splats,
     groups: Tensor,
-    form: Format = "ply",
+    form: SplatFormat = "ply",
     min_gaussians: int = 20,
     names: Mapping[int, str] | None = None,
     about: Mapping[str, Any] | None = None,
@@ -132,6 +129,6 @@ def _listed_files(folder: Path) -> set[Path]:
         names = [Path(file_path(entry["file"])) for entry in objects]
     except (GsegError, ValueError, KeyError, TypeError):
         return set()
-    files = {folder / "objects" / name.name for name in names if name.suffix[1:] in get_args(Format)}
-    files |= {folder / _INDEX, *(folder / f"scene.{form}" for form in get_args(Format))}
+    files = {folder / "objects" / name.name for name in names if name.suffix[1:] in get_args(SplatFormat)}
+    files |= {folder / _INDEX, *(folder / f"scene.{form}" for form in get_args(SplatFormat))}
     return {path for path in files if path.is_file()}

@@ -178,8 +178,8 @@ class SegmentController:
     def _meant(self, scene: Edited, points: Sequence[Point]) -> Tensor:
         """What is drawn of what points mean, in the pieces that the positive ones are on: bool [M]."""
         found = self._prompter.select_points(points, self._group_scale, self.threshold)
-        pieces = scene.piece[[point.row for point in points if point.positive]]
-        return _drawn_rows(scene, found) & torch.isin(scene.piece, pieces)
+        pieces = scene.appended_by[[point.row for point in points if point.positive]]
+        return _drawn_rows(scene, found) & torch.isin(scene.appended_by, pieces)
 
     def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
         """Change the scale or the threshold; the present prompt is answered anew."""

@@ -138,7 +138,7 @@ def test_swap_puts_the_other_object_in_the_place(tmp_path: Path) -> None:
     splats = make_splats()
     other = PackedMask.pack(torch.arange(COUNT) >= 40)
     scene = evaluate(splats, [Swap(first(10), other)])
-    new = scene.piece == 1
+    new = scene.appended_by == 1
     assert int(new.sum()) == 10
     assert torch.allclose(centre_of(scene.splats, new), centre_of(splats, first(10).unpack()), atol=1e-5)
     assert scene.removed[:10].all()

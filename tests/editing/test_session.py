@@ -137,7 +137,7 @@ def test_duplicate_selects_the_copy_and_undo_takes_it_away() -> None:
     session.edit(Duplicate(session.state.selection, (1.0, 0.0, 0.0)))
     assert len(session.scene) == COUNT + 4
     assert session.selection.mask.nonzero()[:, 0].tolist() == list(range(COUNT, COUNT + 4))
-    assert session.scene.piece[-4:].tolist() == [1] * 4
+    assert session.scene.appended_by[-4:].tolist() == [1] * 4
     session.undo()
     assert len(session.scene) == COUNT
     assert session.selection.count == 4

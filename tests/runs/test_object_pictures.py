@@ -8,7 +8,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from gseg_ns.data.cameras import look_at, to_camera
-from gseg_ns.runs.object_pictures import best_views, bounding_sphere, towards, turntable, upwards
+from gseg_ns.runs.object_pictures import best_views, bounding_sphere, camera_towards, turntable, upwards
 from gseg_ns.splats import Splats
 
 UP = torch.tensor([0.2, -1.0, 0.3])
@@ -87,18 +87,18 @@ def test_the_best_view_shows_most() -> None:
     assert best_views(splats, groups, cameras) == {1: 0, 2: 1}
 
 
-def test_a_portrait_is_taken_from_where_the_photograph_was() -> None:
+def test_a_picture_is_taken_from_where_the_photograph_was() -> None:
     splats = ball((0.0, 0.0, 0.0))
     up = torch.tensor([0.0, 0.0, 1.0])
     photograph = look_at(torch.tensor([4.0, 1.0, 1.0]), torch.tensor([1.0, 0.0, 0.0]), up, 1.0, 640, 480)
-    camera = towards(splats, photograph, up, 100)
+    camera = camera_towards(splats, photograph, up, 100)
     assert torch.equal(camera.camera_to_worlds[0, :, 3], photograph.camera_to_worlds[0, :, 3])
     seen = pixels(camera, splats.means)[:, :2]
     assert bool(((seen > 0) & (seen < 100)).all())
     assert float((seen.amax(0) - seen.amin(0)).min()) > 80
     # too near to have all of it in one picture: as the photograph
     near = look_at(torch.tensor([0.3, 0.0, 0.0]), torch.tensor([1.0, 0.0, 0.0]), up, 1.0, 640, 480)
-    camera = towards(splats, near, up, 100)
+    camera = camera_towards(splats, near, up, 100)
     assert torch.equal(camera.camera_to_worlds, near.camera_to_worlds)
     assert float(camera.fx) == pytest.approx(float(near.fx) * 100 / 640)
 

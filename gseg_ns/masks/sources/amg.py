@@ -45,7 +45,7 @@ class AmgOptions:
     """Options of automatic mask generation. Those left out are the preset's."""
 
     preset: Preset = "sam"
-    """Whose settings: SAM's defaults, or those of a paper's code."""
+    """Settings to start from: SAM's defaults, or those of a paper's code."""
     points_per_side: int | None = None
     """Point prompts along each side of the image; their square is tried."""
     points_per_batch: int | None = None
@@ -61,7 +61,7 @@ class AmgOptions:
     crop_n_layers: int | None = None
     """Also look into crops of the image: layer i has 2^i of them along each side."""
     crop_nms_thresh: float | None = None
-    """As box_nms_thresh, between crops."""
+    """Of two masks of different crops whose boxes overlap by more than this IoU, the better stays."""
     crop_overlap_ratio: float | None = None
     """How far crops overlap, as a fraction of the image."""
     crop_n_points_downscale_factor: int | None = None
