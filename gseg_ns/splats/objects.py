@@ -89,7 +89,7 @@ def _write_all(
     folder: Path,
     splats: Splats,
     groups: Tensor,
-    form: Format,
+    form: SplatFormat,
     min_gaussians: int,
     names: Mapping[int, str],
     track: Callable[[list[int]], Iterable[int]],
