@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gseg_ns.transfer import upload
+
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
 
@@ -64,19 +66,49 @@ def eager(function: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(function, "_torchdynamo_orig_callable", function)
 
 
-def intrinsics_stay_on_cpu(camera: Cameras) -> Cameras:
-    """Make `camera.get_intrinsics_matrices().cuda()`, which Splatfacto calls, a no-op.
+def intrinsics_on(camera: Cameras, device: torch.device) -> Cameras:
+    """Make `camera.get_intrinsics_matrices().cuda()`, which Splatfacto calls, a copy to `device`, whatever that is.
 
     Only this one camera object is touched: `Tensor.cuda` itself stays as it is.
     """
 
     def get_intrinsics_matrices() -> Tensor:
         intrinsics = type(camera).get_intrinsics_matrices(camera)
-        intrinsics.cuda = lambda *_, **__: intrinsics  # type: ignore[method-assign]
+        intrinsics.cuda = lambda *_, **__: upload(intrinsics, device)  # type: ignore[method-assign]
         return intrinsics
 
     camera.get_intrinsics_matrices = get_intrinsics_matrices  # type: ignore[method-assign]
     return camera
+
+
+class ScalarsOn:
+    """torch, as a module's global, but `torch.tensor(number)` fills memory of a device.
+
+    Splatfacto's losses make scalars on the CPU and send them to the GPU: a wait in every step.
+    """
+
+    def __init__(self, device: Callable[[], torch.device]) -> None:
+        """Note the device, which is asked for at each call: models move."""
+        self._device = device
+
+    def tensor(self, value: float) -> Tensor:
+        """Make a scalar."""
+        return torch.full((), value, device=self._device())
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is torch's."""
+        return getattr(torch, name)
+
+
+class Psnr(nn.Module):
+    """Peak signal-to-noise ratio of images in [0, 1].
+
+    torchmetrics' object counts on the side, and sends a number to the GPU, in every step of training.
+    """
+
+    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Return the ratio in decibels of two tensors of one shape."""
+        return -10.0 * (predicted - target).square().mean().log10()
 
 
 class LazyLpips(nn.Module):

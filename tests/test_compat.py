@@ -34,9 +34,9 @@ def test_the_view_matrix_needs_no_compiler() -> None:
     torch.testing.assert_close(function(pose), expected)
 
 
-def test_intrinsics_of_one_camera_stay_on_the_cpu() -> None:
+def test_intrinsics_of_one_camera_go_to_the_device_in_use() -> None:
     cameras = Cameras(torch.eye(4)[None, :3], fx=10.0, fy=10.0, cx=4.0, cy=4.0, width=8, height=8)
-    patched = compat.intrinsics_stay_on_cpu(cameras[:1])
+    patched = compat.intrinsics_on(cameras[:1], torch.device("cpu"))
     assert patched.get_intrinsics_matrices().cuda().device.type == "cpu"
     assert "cuda" not in torch.ones(1).__dict__, "only this camera's matrix, no other tensor"
 

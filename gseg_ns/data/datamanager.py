@@ -194,9 +194,13 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         return self.train_dataset.cameras[view : view + 1]
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """Return the next training camera and batch, with `labels` where the image has a mask."""
-        camera, batch = super().next_train(step)
-        labels = self.labels(int(batch["image_idx"]))
+        """Return the next training camera, on the CPU, and batch, with `labels` where the image has a mask."""
+        _, batch = super().next_train(step)
+        view = int(batch["image_idx"])
+        # Upstream's is on the GPU, where each look at its size has to be waited for.
+        camera = self.train_dataset.cameras[view : view + 1]
+        camera.metadata = {**(camera.metadata or {}), "cam_idx": view}
+        labels = self.labels(view)
         if labels is not None:
             batch["labels"] = labels
         return camera, batch

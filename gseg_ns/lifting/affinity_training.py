@@ -26,6 +26,7 @@ from gseg_ns.lifting.smoothing import MAX_NEIGHBOURS, NeighbourVotes, finest_mas
 from gseg_ns.masks import MaskSet
 from gseg_ns.neighbours import nearest
 from gseg_ns.rendering import PixelWeights
+from gseg_ns.transfer import upload
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,17 @@ def composite_smoothed(features: Tensor, neighbours: Tensor, weights: PixelWeigh
 
 
 def _compact(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The values of an index [n] into `count` rows, ascending, and the place among them of each entry."""
-    used = torch.zeros(count, dtype=torch.bool, device=index.device)
-    used[index] = True
-    values = used.nonzero().squeeze(1)
-    place = torch.empty(count, dtype=torch.long, device=index.device)
-    place[values] = torch.arange(len(values), device=index.device)
-    return values, place[index]
+    """The values of an index [n] into `count` rows, ascending, and the place among them of each entry.
+
+    On a GPU row 0 follows the values as often as it takes to fill min(n, count): how many values there are is something
+    that the GPU knows, and asking it would mean to wait.
+    """
+    used = torch.zeros(count, dtype=torch.long, device=index.device)
+    used[index] = 1
+    place = (used.cumsum(0) - 1)[index]
+    values = index.new_zeros(min(len(index), count) if index.is_cuda else int(used.sum()))
+    values[place] = index
+    return values, place
 
 
 def affinity_losses(
@@ -124,26 +129,27 @@ def affinity_losses(
     Returns:
         `correspondence` and `norm`, scalars; `norm` only where it has a weight.
     """
+    device = features.device
     weights, regions = pool.draw(options.num_pixels, generator, options.balanced)
-    ranks = draw_ranks(neighbours.shape[1], options.rank_share, generator).to(neighbours.device)
+    ranks = upload(draw_ranks(neighbours.shape[1], options.rank_share, generator), neighbours.device)
     rendered = composite_smoothed(features, neighbours[:, ranks], weights)
     losses = {"correspondence": rendered.sum() * 0.0}
     if options.norm_weight > 0:
         losses["norm"] = options.norm_weight * norm_loss(rendered, options.norm_squared)
-    covered = pool.members.any(dim=1)[regions]
-    if not bool(covered.any()):
+    covered = pool.covered[regions].nonzero().squeeze(1)
+    if len(covered) == 0:
         return losses
     # Regions that were not drawn are left out of the tables over pairs of regions.
     present, kinds = regions[covered].unique(return_inverse=True)
-    members = pool.members[present]
-    scales = sample_scales(pool.scales, options.num_scales, float(quantiles.quantiles[-1]), generator)
-    related = mask_correspondence(identity_vectors(members, pool.scales, scales))
+    scales = upload(sample_scales(pool.scales, options.num_scales, quantiles.largest(), generator), device)
+    members = pool.members[upload(present, device)]
+    related = mask_correspondence(identity_vectors(members, upload(pool.scales, device), scales))
     losses["correspondence"] = correspondence_loss(
-        rendered[covered],
+        rendered[upload(covered, device)],
         gate(quantiles(scales)),
-        kinds,
+        upload(kinds, device),
         related,
-        pool.sizes[present][kinds],
+        upload(pool.sizes[present][kinds], device),
         options.pairs,
         generator if not rendered.is_cuda else None,
     )

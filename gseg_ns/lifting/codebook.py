@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.contrastive import cluster
+from gseg_ns.transfer import upload
 
 SHOWN = 0.1
 """Part of a mask that a code has to hold before a view shows it."""
@@ -56,7 +57,8 @@ def assign(
         area_aware: weigh each mask by its pixels (Eq. 5); otherwise each mask counts once (Eq. 3).
 
     Returns:
-        The code of each pixel's mask, [P] int64.
+        The code of each pixel's mask, [P] int64, on the device of the probabilities. A GPU is waited for once where the
+        labels are on the CPU: the mapping is found there.
 
     Raises:
         GsegError: the view has more masks than there are codes.
@@ -69,14 +71,14 @@ def assign(
             "raise --pipeline.model.num-codes to at least the number of objects in the scene"
         )
     if len(clusters) == 0:
-        return labels.long()
+        return clusters.index
     from scipy.optimize import linear_sum_assignment
 
     scores = clusters.centroids * clusters.sizes[:, None] if area_aware else clusters.centroids  # [S, L]
     rows, columns = linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)
     codes = torch.empty(len(clusters), dtype=torch.long)
     codes[torch.from_numpy(rows)] = torch.from_numpy(columns).long()
-    return codes.to(labels.device)[clusters.index]
+    return upload(codes, probabilities.device)[clusters.index]
 
 
 @torch.no_grad()
@@ -91,49 +93,60 @@ def matched_and_won(logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         matched [L], the pixels of the mask matched to each code; and won [L], the same where the code has the highest
         logit at more than half of them, 0 elsewhere.
     """
-    num_codes = logits.shape[1]
-    matched = torch.bincount(codes, minlength=num_codes)
-    decoded = torch.bincount(codes[logits.argmax(dim=-1) == codes], minlength=num_codes)
+    matched = codes.new_zeros(logits.shape[1]).index_add_(0, codes, torch.ones_like(codes))
+    decoded = torch.zeros_like(matched).index_add_(0, codes, (logits.argmax(dim=-1) == codes).long())
     return matched, torch.where(2 * decoded > matched, matched, 0)
 
 
 @torch.no_grad()
-def shared_masks(decoded: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def shared_masks(decoded: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
     """Which codes a view takes for one object: those whose pixels lie mostly in the same mask.
 
     Args:
         decoded: the code that each pixel decodes to, [P].
         codes: pseudo labels of the pixels from `assign`, [P]: one code a mask.
+        num_codes: L.
 
     Returns:
-        present [C], the codes that hold at least a tenth of the mask that most of their pixels are in (a few stray
-        pixels say nothing of where a code belongs); and two symmetric tables [C, C] with zeros on their diagonal, the
-        pixels of the smaller code of each pair: where both codes have most of their pixels in one mask, and everywhere.
+        two symmetric tables [L, L] with zeros on their diagonal, the pixels of the smaller code of each pair: where
+        both codes have most of their pixels in one mask, and everywhere. Rows and columns of codes that hold less than
+        a tenth of the mask that most of their pixels are in are zero: a few stray pixels say nothing of where a code
+        belongs.
     """
-    present, row = decoded.unique(return_inverse=True)
-    masks, column = codes.unique(return_inverse=True)
-    table = torch.bincount(row * len(masks) + column, minlength=len(present) * len(masks)).view(len(present), -1)
-    pixels, home = table.sum(dim=1), table.argmax(dim=1)
+    table = codes.new_zeros(num_codes * num_codes)
+    table = table.index_add_(0, decoded * num_codes + codes, torch.ones_like(codes)).view(num_codes, num_codes)
+    home = table.argmax(dim=1)
     shown = table.amax(dim=1) >= SHOWN * table.sum(dim=0)[home]
-    present, pixels, home = present[shown], pixels[shown], home[shown]
+    pixels = table.sum(dim=1) * shown
     smaller = torch.minimum(pixels[:, None], pixels[None]).fill_diagonal_(0)
-    return present, torch.where(home[:, None] == home[None], smaller, 0), smaller
+    return torch.where(home[:, None] == home[None], smaller, 0), smaller
 
 
-def classification_loss(logits: Tensor, codes: Tensor, log_classes: bool = True) -> Tensor:
-    """Cross entropy of associations [P, L] with pseudo labels [P] (Eq. 4), optionally over ln L; 0 without pixels."""
-    if logits.shape[0] == 0:
-        return logits.sum() * 0.0
-    loss = torch.nn.functional.cross_entropy(logits, codes)
+def _mean(values: Tensor, believed: Tensor | None) -> Tensor:
+    """Mean of values [P], of those that are believed ([P] bool) if given; 0 of none."""
+    if believed is None:
+        return values.sum() / max(len(values), 1)
+    return torch.where(believed, values, 0.0).sum() / believed.sum().clamp_min(1)
+
+
+def classification_loss(
+    logits: Tensor, codes: Tensor, log_classes: bool = True, believed: Tensor | None = None
+) -> Tensor:
+    """Cross entropy of associations [P, L] with pseudo labels [P] (Eq. 4), optionally over ln L; 0 without pixels.
+
+    With `believed` [P] bool the other pixels are left out.
+    """
+    loss = _mean(torch.nn.functional.cross_entropy(logits, codes, reduction="none"), believed)
     return loss / math.log(max(logits.shape[1], 2)) if log_classes else loss
 
 
-def concentration_loss(features: Tensor, codebook: Tensor, codes: Tensor, order: int = 2) -> Tensor:
+def concentration_loss(
+    features: Tensor, codebook: Tensor, codes: Tensor, order: int = 2, believed: Tensor | None = None
+) -> Tensor:
     """Mean distance between the normalised features [P, D] and the codes [L, D] of their pseudo labels [P] (Eq. 6).
 
-    `order` is the norm of both the scaling and the distance: 1 as printed, 2 as in the official code.
+    `order` is the norm of both the scaling and the distance: 1 as printed, 2 as in the official code. With `believed`
+    [P] bool the other pixels are left out.
     """
-    if features.shape[0] == 0:
-        return codebook.sum() * 0.0
     directions = features / features.norm(p=order, dim=-1, keepdim=True).clamp_min(1e-9)
-    return (codebook[codes] - directions).norm(p=order, dim=-1).mean()
+    return _mean((codebook[codes] - directions).norm(p=order, dim=-1), believed)

@@ -2,6 +2,9 @@
 
 Labels are only compared within a view, so they need not agree between views, and relabelling a view changes nothing.
 Every sum over the pixels of a cluster is one indexed addition: no loop over clusters.
+
+Labels may be on the CPU where features are on a GPU: then what is in which cluster is settled on the CPU, and the GPU
+is never waited for.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from gseg_ns.transfer import upload
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,13 @@ def cluster(features: Tensor, labels: Tensor) -> Clusters:
 
     Args:
         features: [P, D].
-        labels: [P] integer; any values.
+        labels: [P] integer; any values; on the CPU or where the features are.
 
     Returns:
-        The clusters; gradients reach `features` through the centroids.
+        The clusters, on the device of the features; gradients reach `features` through the centroids.
     """
-    unique, index, counts = labels.long().unique(return_inverse=True, return_counts=True)
+    found = labels.long().unique(return_inverse=True, return_counts=True)
+    unique, index, counts = (upload(part, features.device) for part in found)
     sizes = counts.to(features.dtype)
     sums = features.new_zeros((unique.shape[0], features.shape[1])).index_add(0, index, features)
     return Clusters(unique, index, sizes, sums / sizes[:, None])
@@ -98,8 +104,8 @@ def contrastive_loss(
     if features.shape[0] == 0:
         return features.sum() * 0.0
     found, index, counts = labels.long().unique(return_inverse=True, return_counts=True)
-    keep = ((counts > min_pixels) & ((found != 0) | train_unlabelled))[index]
-    features, labels = unit(features[keep]), labels[keep]
+    keep = ((counts > min_pixels) & ((found != 0) | train_unlabelled))[index].nonzero().squeeze(1)
+    features, labels = unit(features[upload(keep, features.device)]), labels[keep]
     clusters = cluster(features, labels)
     if len(clusters) < 2:
         return features.sum() * 0.0

@@ -35,9 +35,7 @@ def identity_vectors(members: Tensor, mask_scales: Tensor, scales: Tensor) -> Te
         [S, U, M] bool.
     """
     large = mask_scales[None, :] >= scales[:, None]  # [S, M]
-    candidates = torch.where(
-        members[None] & large[:, None], mask_scales, mask_scales.new_tensor(torch.inf)
-    )  # [S, U, M]
+    candidates = torch.where(members[None] & large[:, None], mask_scales, torch.inf)  # [S, U, M]
     smallest = candidates.amin(dim=-1, keepdim=True) if members.shape[1] else candidates
     return members[None] & (~large[:, None] | (mask_scales == smallest))
 
@@ -154,8 +152,8 @@ class _PairBlock:
         bits: Tensor,
         everywhere: int,
         sampling: PairSampling,
-        thin_positive: float,
-        thin_negative: float,
+        thin_positive: Tensor,
+        thin_negative: Tensor,
     ) -> None:
         """Find the pairs that count."""
         rows, columns = slice(self.start, self.stop), slice(self.start, None)
@@ -185,7 +183,7 @@ class _PairBlock:
         share_positive: Tensor,
         share_negative: Tensor,
         inverse: Tensor,
-        lightest: float,
+        lightest: Tensor,
         sampling: PairSampling,
     ) -> None:
         """Sum up the loss and its gradient; each pair of Q_in counts in both means, others in theirs."""
@@ -232,12 +230,13 @@ class _PairLoss(torch.autograd.Function):
         units = units.detach()  # worker threads would record what is done here
         num_scales, num_pixels, _ = units.shape
         everywhere = (1 << num_scales) - 1
-        thin_positive, thin_negative = 1.0, 1.0
+        # Tensors of one number: a float would have to be waited for on a GPU.
+        thin_positive = thin_negative = inverse.new_ones(())
         if sampling.resample:
             thin_positive, thin_negative = (
-                max(share, sampling.least_drawn) for share in _thinning(kinds, bits, everywhere)
+                share.clamp_min(sampling.least_drawn) for share in _thinning(kinds, bits, everywhere)
             )
-        lightest = float(inverse.min()) ** 2 if num_pixels else 1.0
+        lightest = inverse.min().double() ** 2 if num_pixels else inverse.new_ones((), dtype=torch.double)
         size = max(1, num_pixels if units.is_cuda else _BLOCK)
         blocks = [_PairBlock(start, min(start + size, num_pixels)) for start in range(0, num_pixels, size)]
         for block in blocks:  # here, so that the numbers drawn do not depend on the threads
@@ -285,32 +284,31 @@ def _sign(code: Tensor, scale: int) -> Tensor:
     return (code << (31 - scale)).bitwise_and_(-(1 << 31)).bitwise_or_(0x3F800000).view(torch.float32)
 
 
-def _pair_weights(rows: Tensor, columns: Tensor, lightest: float) -> Tensor:
+def _pair_weights(rows: Tensor, columns: Tensor, lightest: Tensor) -> Tensor:
     """Pair weights 1 / (m_p m_q), min-max normalised to [1, 10] (A.1).
 
     Args:
         rows: [A] smallest m of the iteration / m_p, in (0, 1].
         columns: [B] the same of the other pixels.
-        lightest: the smallest product of the iteration; the largest is 1.
+        lightest: the smallest product of the iteration, a float64 scalar; the largest is 1.
     """
-    if lightest >= 1.0:  # all masks of one size
-        return rows.new_ones(len(rows), len(columns))
-    step = 9.0 / (1.0 - lightest)
+    step = torch.where(lightest < 1.0, 9.0 / (1.0 - lightest), 0.0)  # 0: all masks of one size
     return torch.outer(rows * step, columns).add_(1.0 - step * lightest)
 
 
-def _thinning(kinds: Tensor, bits: Tensor, everywhere: int) -> tuple[float, float]:
-    """Chances with which a consistent positive and negative pair is drawn: half of |Q_in| each (A.1)."""
-    histogram = torch.bincount(kinds, minlength=len(bits)).double()
+def _thinning(kinds: Tensor, bits: Tensor, everywhere: int) -> tuple[Tensor, Tensor]:
+    """Chances with which a consistent positive and negative pair is drawn: half of |Q_in| each (A.1), as scalars."""
+    histogram = torch.zeros(len(bits), dtype=torch.double, device=kinds.device)
+    histogram.index_add_(0, kinds, histogram.new_ones(()).expand(len(kinds)))
     own = bits.diagonal()  # a pixel's relation with others of its kind; the pair with itself does not count
 
-    def pairs(among: Tensor, self_among: Tensor) -> float:
-        return float(histogram @ among.double() @ histogram - histogram[self_among].sum()) / 2
+    def pairs(among: Tensor, self_among: Tensor) -> Tensor:
+        return (histogram @ among.double() @ histogram - (histogram * self_among).sum()) / 2
 
     always = pairs(bits == everywhere, own == everywhere)
     never = pairs(bits == 0, own == 0)
     mixed = pairs((bits != 0) & (bits != everywhere), (own != 0) & (own != everywhere))
-    return mixed / 2 / max(always, 1.0), mixed / 2 / max(never, 1.0)
+    return mixed / 2 / always.clamp_min(1.0), mixed / 2 / never.clamp_min(1.0)
 
 
 def mean_mask_size(members: Tensor, areas: Tensor) -> Tensor:

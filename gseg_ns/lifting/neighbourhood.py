@@ -255,4 +255,4 @@ def update_running_mean(mean: Tensor, gradient: Tensor, visible: Tensor, decay: 
         visible: Gaussians in this step's view, [N] bool.
         decay: weight of the past.
     """
-    mean[visible] = mean[visible].mul_(decay).add_(gradient[visible], alpha=1.0 - decay)
+    mean.copy_(torch.where(visible[:, None], (mean * decay).add_(gradient, alpha=1.0 - decay), mean))

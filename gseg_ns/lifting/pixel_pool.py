@@ -15,6 +15,7 @@ from torch import Tensor
 from gseg_ns.lifting.correspondence import mean_mask_size
 from gseg_ns.masks import MaskSet
 from gseg_ns.rendering import PixelWeights, pixel_weights
+from gseg_ns.transfer import upload
 
 _PROBE = 512
 """Pixels from which the length of a view's rows is estimated."""
@@ -22,23 +23,29 @@ _PROBE = 512
 
 @dataclass(frozen=True)
 class PixelPool:
-    """Some pixels of one view, all on one device.
+    """Some pixels of one view.
 
-    Memory: 8 bytes a (pixel, Gaussian) pair and 24 a pixel; `make_pool` keeps it below a bound.
+    What a step draws from and branches on stays on the CPU, so that no step waits for a GPU to tell it.
+
+    Memory: 8 bytes a (pixel, Gaussian) pair and 28 a pixel; `make_pool` keeps it below a bound.
     """
 
     weights: PixelWeights
-    """[B, N] rows of the pixels; `col` is int32."""
+    """[B, N] rows of the pixels, on the device of the Gaussians; `col` is int32."""
+    lengths: Tensor
+    """[B] int32 on the CPU, the number of weights of each row."""
     regions: Tensor
-    """[B] int64, row of `members` of each pixel; 0 is in no mask."""
+    """[B] int64 on the CPU, row of `members` of each pixel; 0 is in no mask."""
     members: Tensor
-    """[U, M] bool, which masks contain a region."""
+    """[U, M] bool, which masks contain a region, on the device of the Gaussians."""
+    covered: Tensor
+    """[U] bool on the CPU, whether any mask contains a region."""
     sizes: Tensor
-    """[U] mean area in pixels of the masks that contain a region, 0 for none."""
+    """[U] on the CPU, mean area in pixels of the masks that contain a region, 0 for none."""
     scales: Tensor
-    """[M] metric 3D scales of the masks."""
+    """[M] on the CPU, metric 3D scales of the masks."""
     odds: Tensor
-    """[B] float64 running sum of the chances with which a random pixel of a random mask is each of the pixels."""
+    """[B] float64 on the CPU, running sum of the chances with which a random pixel of a random mask is each pixel."""
 
     def __len__(self) -> int:
         """B, the number of pixels."""
@@ -56,18 +63,18 @@ class PixelPool:
                 are met as often as large ones; the rest uniformly. Repeats are dropped, so that these may be fewer.
 
         Returns:
-            weights [P, N] and regions [P].
+            weights [P, N] on the device of the Gaussians, and regions [P] on the CPU.
         """
         if count >= len(self):
-            chosen = torch.arange(len(self), device=self.regions.device)
+            chosen = torch.arange(len(self))
         else:
             by_mask = round(balanced * count) if self.members.shape[1] else 0
             drawn = torch.randint(len(self), (count - by_mask,), generator=generator)
             if by_mask:
-                ticket = torch.rand(by_mask, generator=generator, dtype=torch.double) * self.odds[-1].cpu()
-                drawn = torch.cat([drawn, torch.searchsorted(self.odds.cpu(), ticket).clamp_max(len(self) - 1)])
-            chosen = drawn.unique().to(self.regions.device)
-        rows = self.weights.rows(chosen)
+                ticket = torch.rand(by_mask, generator=generator, dtype=torch.double) * self.odds[-1]
+                drawn = torch.cat([drawn, torch.searchsorted(self.odds, ticket).clamp_max(len(self) - 1)])
+            chosen = drawn.unique()
+        rows = self.weights.rows(upload(chosen, self.weights.crow.device), int(self.lengths[chosen].sum()))
         return PixelWeights(rows.crow, rows.col.long(), rows.val, rows.num_gaussians), self.regions[chosen]
 
 
@@ -85,22 +92,23 @@ def make_pool(
     """
     device = meta["means2d"].device
     order = torch.randperm(meta["width"] * meta["height"], generator=generator)
-    probe = pixel_weights(meta, order[:_PROBE].to(device))
-    each = 8.0 * len(probe.col) / max(len(probe), 1) + 24.0
+    probe = pixel_weights(meta, order[:_PROBE])
+    each = 8.0 * len(probe.col) / max(len(probe), 1) + 28.0
     # In image order neighbouring rows share Gaussians, which the cache likes.
     pixels = order[: max(1, int(max_bytes / each))].sort().values
-    rows = pixel_weights(meta, pixels.to(device))
+    rows = pixel_weights(meta, pixels)
     region, members = masks.regions
     regions = region.flatten()[pixels].long()
     # Of each mask the pixels that are kept; none may be.
     kept = members.double().T @ torch.bincount(regions, minlength=len(members)).double()
     chance = members.double() @ torch.where(kept > 0, 1.0 / kept.clamp_min(1), 0.0)
-    members = members.to(device)
     return PixelPool(
         weights=PixelWeights(rows.crow, rows.col.int(), rows.val, rows.num_gaussians),
-        regions=regions.to(device),
-        members=members,
-        sizes=mean_mask_size(members, masks.areas.to(device)),
-        scales=scales.to(device),
-        odds=chance[regions].cumsum(0).to(device),
+        lengths=rows.crow.diff().int().cpu(),
+        regions=regions,
+        members=members.to(device),
+        covered=members.any(dim=1),
+        sizes=mean_mask_size(members, masks.areas.cpu()),
+        scales=scales.cpu(),
+        odds=chance[regions].cumsum(0),
     )

@@ -66,20 +66,18 @@ class SamProjection(nn.Module):
         return self.layers(embedding)
 
 
-def prototypes(projected: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def prototypes(projected: Tensor, masks: Tensor) -> Tensor:
     """One query a mask: the mean of the projected embedding inside it (Eq. 5).
 
     Args:
         projected: [h, w, D] of one image.
-        masks: [M, h, w] bool, resized to the embedding's grid.
+        masks: [M, h, w] bool, resized to the embedding's grid; leave out those that cover none of its cells.
 
     Returns:
-        [M', D] queries and [M] bool, the masks that cover a cell of the grid; M' is their number.
+        [M, D] queries; zero for a mask without a cell.
     """
     weight = masks.flatten(1).to(projected)
-    area = weight.sum(dim=1)
-    kept = area > 0
-    return weight[kept] @ projected.flatten(0, 1) / area[kept, None], kept
+    return weight @ projected.flatten(0, 1) / weight.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def guidance_loss(features: Tensor, queries: Tensor, members: Tensor) -> Tensor:

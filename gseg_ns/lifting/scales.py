@@ -123,6 +123,7 @@ class ScaleQuantiles(nn.Module):
         """Start as the identity on [0, 1], until `fit`."""
         super().__init__()
         self.register_buffer("quantiles", torch.linspace(0.0, 1.0, num_quantiles))
+        self._largest: tuple[tuple[int, int], float] | None = None
 
     def fit(self, scales: Tensor) -> None:
         """Take the quantiles of all masks of all training views.
@@ -141,6 +142,13 @@ class ScaleQuantiles(nn.Module):
         above = (below + 1).clamp_max(len(ordered) - 1)
         fitted = torch.lerp(ordered[below], ordered[above], position - below)
         self.quantiles.copy_(fitted.to(self.quantiles))
+
+    def largest(self) -> float:
+        """The largest scale of the scene, read from the device once."""
+        version = id(self.quantiles), self.quantiles._version
+        if self._largest is None or self._largest[0] != version:
+            self._largest = version, float(self.quantiles[-1])
+        return self._largest[1]
 
     def forward(self, scale: Tensor) -> Tensor:
         """[...] metric scales to [...] shares in [0, 1]. Among equal quantiles the middle one is meant."""

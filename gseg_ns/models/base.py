@@ -36,9 +36,30 @@ from gseg_ns.rendering import composite, rasterization, rasterization_with_featu
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
+from gseg_ns.transfer import upload
 
 CPU_MAX_GAUSSIANS = 60_000
 """Default budget without a GPU: a step of 60 000 Gaussians at 512x384 still takes well under a second on two cores."""
+
+
+GPU_SHARE = 0.7
+"""Part of a GPU's free memory that Gaussians may fill; the rest is for images, tile lists, and what torch keeps."""
+
+GPU_BYTES = 1500
+"""Memory of a Gaussian on a GPU beyond its parameters: harmonics gathered for a view, its projection, its tiles in two
+sorted lists, and the gradients of all of these."""
+
+
+def gpu_budget(free_bytes: int, feature_dims: int) -> int:
+    """The number of Gaussians that can be trained in a GPU's free memory.
+
+    A parameter of float32 is there four times, with its gradient and Adam's two moments. Splatfacto has 59 a Gaussian.
+
+    Args:
+        free_bytes: free memory before the Gaussians are there.
+        feature_dims: numbers that a method adds to each Gaussian.
+    """
+    return max(int(GPU_SHARE * free_bytes / (16 * (59 + feature_dims) + GPU_BYTES)), CPU_MAX_GAUSSIANS)
 
 
 @dataclass
@@ -57,7 +78,8 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     """Coordinates of a PLY given as `geometry`: Nerfstudio's normalised frame of this scene (what ns-export writes), or
     the frame of the capture's own poses (what other 3DGS trainers write)."""
     max_gaussians: int = AUTO
-    """Densification stops at this many Gaussians; 0: no limit; -1: 60000 on the CPU, no limit on a GPU."""
+    """Densification stops at this many Gaussians; 0: no limit; -1: 60000 on the CPU, and what the free memory of a GPU
+    has room for in training."""
     warmup_length: int = AUTO
     """period of steps where refinement is turned off; -1: 1/60 of the geometry phase"""
     refine_every: int = AUTO
@@ -180,10 +202,14 @@ class SegmentationModel(ResumableModel):
         make = type(self).make_panel
         self.panel: Panel | None = None if make is None else make(self)
         """Nerfstudio's viewer finds it here."""
-        if not torch.cuda.is_available():
+        if self._on_cpu:
             threads.configure()
+        self.psnr = compat.Psnr()
         self._get_outputs = compat.with_globals(
-            SplatfactoModel.get_outputs, rasterization=self._rasterize, get_viewmat=compat.eager(splatfacto.get_viewmat)
+            SplatfactoModel.get_outputs, rasterization=self._rasterize, get_viewmat=self._viewmat
+        )
+        self._get_loss_dict = compat.with_globals(
+            SplatfactoModel.get_loss_dict, torch=compat.ScalarsOn(lambda: self.device)
         )
 
     @property
@@ -191,7 +217,14 @@ class SegmentationModel(ResumableModel):
         """Largest number of Gaussians, 0 = any."""
         if self.config.max_gaussians != AUTO:
             return self.config.max_gaussians
-        return 0 if torch.cuda.is_available() else CPU_MAX_GAUSSIANS
+        if self._on_cpu:
+            return CPU_MAX_GAUSSIANS
+        return gpu_budget(torch.cuda.mem_get_info(self.kwargs["device"])[0], sum(self.feature_dims.values()))
+
+    @property
+    def _on_cpu(self) -> bool:
+        """Whether the model is going to be on the CPU: there it is built, and a GPU may be there unused."""
+        return torch.device(self.kwargs.get("device", "cpu")).type == "cpu"
 
     def _within_budget(self, count: int) -> Tensor:
         """Choose the seed points to start from: all [count], or a random subset of the budget's size."""
@@ -270,13 +303,16 @@ class SegmentationModel(ResumableModel):
 
     def render(self, camera: Cameras) -> dict[str, Tensor | list[Any]]:
         """Splatfacto's own outputs, on any device; leaves the projection in `self.info`."""
-        if self.device.type != "cuda":
-            camera = compat.intrinsics_stay_on_cpu(camera)
-        return self._get_outputs(self, camera)
+        # On the CPU, where its size can be read without waiting for a GPU.
+        return self._get_outputs(self, compat.intrinsics_on(camera.to("cpu"), self.device))
 
     def rendered_features(self) -> Tensor | None:
         """Values [N, D] to render in one pass with the colours, into `self.info["features"]` [1, H, W, D], or None."""
         return None
+
+    def _viewmat(self, pose: Tensor) -> Tensor:
+        """What Splatfacto calls for the world-to-camera matrix [1, 4, 4] of a pose [1, 3, 4] on the CPU."""
+        return upload(compat.eager(splatfacto.get_viewmat)(pose), self.device)
 
     def _rasterize(self, **arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """What Splatfacto calls to render."""
@@ -308,7 +344,9 @@ class SegmentationModel(ResumableModel):
         """Splatfacto's losses, or those of the feature phase."""
         if self.training and self.in_feature_phase:
             return self.feature_losses(int(batch["image_idx"]))
-        return super().get_loss_dict(outputs, batch, metrics_dict)
+        # The window of SSIM is no buffer, and would be sent to a GPU in every step.
+        self.ssim.win = self.ssim.win.to(self.device)
+        return self._get_loss_dict(self, outputs, batch, metrics_dict)
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Any], batch: dict[str, Any]

@@ -12,6 +12,7 @@ from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
 from gseg_ns.rendering import PixelWeights, pixel_weights
+from gseg_ns.transfer import upload
 
 
 @dataclass
@@ -69,8 +70,8 @@ class GagaModel(IdentityModel):
             count = self.config.identity_pixels or len(usable)
             generator = torch.Generator().manual_seed(view)
             pixels = usable[torch.randperm(len(usable), generator=generator)[:count]].sort().values
-            weights = pixel_weights(self.project_view(view), pixels.to(self.device))
-            self._samples[view] = weights, targets[pixels].to(self.device)
+            weights = pixel_weights(self.project_view(view), pixels)
+            self._samples[view] = weights, upload(targets[pixels], self.device)
         return self._samples[view]
 
     def feature_losses(self, view: int) -> dict[str, Tensor]:

@@ -23,9 +23,9 @@ from gseg_ns.lifting.densification import (
 )
 from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss, update_running_mean
-from gseg_ns.masks import resize_labels
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
 from gseg_ns.models.schedule import AUTO
+from gseg_ns.rendering import visible
 
 POSITION = "position_gradient"
 """Strategy-state entry: running mean of the position gradient, [N, 3]."""
@@ -180,11 +180,10 @@ class GradiSegModel(IdentityModel):
         losses = super().get_loss_dict(outputs, batch, metrics_dict)
         if not (self.training and self.lookups):
             return losses
-        groups = self.group_map(int(batch["image_idx"]))
         encodings = self.gauss_params["identity"]
-        if groups is not None:
+        targets = self.targets(int(batch["image_idx"]), self.info["height"], self.info["width"])
+        if targets is not None:
             image = self._identity_image()
-            targets = resize_labels(groups, *image.shape[:2]).flatten().to(self.device)
             loss = identity_loss(self.classifier(image).flatten(0, 1), targets, self.config.train_unlabelled)
             losses["identity_2d"] = self.config.identity_weight * loss
         if self.config.neighbour_weight > 0 and self.step % self.config.neighbour_every == 0:
@@ -215,7 +214,7 @@ class GradiSegModel(IdentityModel):
         if self._drawn is not None and self._drawn.grad is not None:
             accumulate(state, self._drawn.grad, self.info["width"] * self.info["height"])
         if self.means.grad is not None:
-            update_running_mean(state[POSITION], self.means.grad, self.info["radii"][0] > 0, self.config.position_decay)
+            update_running_mean(state[POSITION], self.means.grad, visible(self.info)[0], self.config.position_decay)
 
     def split_boundaries(self) -> int:
         """Split the Gaussians with the largest identity gradients in two and restart the monitor of all.

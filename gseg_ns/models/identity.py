@@ -19,8 +19,10 @@ from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels
 from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.votes import VoteStore, lift, view_votes
+from gseg_ns.masks import resize_labels
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.rendering import Camera
+from gseg_ns.transfer import upload
 
 IDENTITY_DIM = 16
 """Channels of an identity encoding in all papers."""
@@ -58,6 +60,8 @@ class IdentityModel(SegmentationModel):
         self.lookups: dict[str, Tensor] = {}
         """Training image name -> group of each of its labels, [labels + 1] int64."""
         self.num_groups = 0
+        self._targets: dict[int, tuple[tuple[int, int], Tensor]] = {}
+        """Training view -> size, and groups of its pixels at that size."""
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Splatfacto's groups, the encodings and the classifier."""
@@ -88,6 +92,7 @@ class IdentityModel(SegmentationModel):
         encodings = initialise_from_labels(labels.to(self.device), found.num_groups + 1, IDENTITY_DIM, self.classifier)
         self.gauss_params["identity"].data.copy_(encodings)
         seconds = time.perf_counter() - started
+        self._targets = {}
         CONSOLE.log(
             f"Associated the masks of {len(views)} views with {self.num_groups} groups, and lifted them "
             f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
@@ -105,6 +110,24 @@ class IdentityModel(SegmentationModel):
                 f"{name} was not there when the masks were associated: resume with the same images and masks"
             )
         return relabel(labels, self.lookups[name])
+
+    @torch.no_grad()
+    def targets(self, view: int, height: int, width: int) -> Tensor | None:
+        """The groups of the pixels of a training view at a size: [H * W] int64 on the model's device, or None.
+
+        Kept from one visit of the view to the next, in as few bytes a pixel as the groups need; where the images are.
+        """
+        kept = self._targets.get(view)
+        if kept is None or kept[0] != (height, width):
+            groups = self.group_map(view)
+            if groups is None:
+                return None
+            small = next(t for t in (torch.uint8, torch.int16, torch.int32) if self.num_groups <= torch.iinfo(t).max)
+            flat = resize_labels(groups, height, width).flatten().to(small)
+            if self.masks().config.cache_images == "gpu":
+                flat = upload(flat, self.device)
+            kept = self._targets[view] = (height, width), flat
+        return upload(kept[1], self.device).long()
 
     # ------------------------------------------------------------------------------------------------- inference
 
@@ -131,6 +154,7 @@ class IdentityModel(SegmentationModel):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back what `get_extra_state` saved."""
         super().set_extra_state(state)
+        self._targets = {}
         self.lookups = dict(state["lookups"])
         self.num_groups = int(state["num_groups"])
         if state.get("neighbours") is not None:

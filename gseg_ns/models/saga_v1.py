@@ -15,6 +15,7 @@ from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
 from gseg_ns.lifting.sam_guidance import SamProjection, clutter_loss, guidance_loss, prototypes, read_embedding
 from gseg_ns.masks import MaskFolder
 from gseg_ns.models.affinity import AFFINITY_DIM, AffinityModel, AffinityModelConfig
+from gseg_ns.transfer import upload
 
 
 @dataclass
@@ -50,7 +51,7 @@ class SagaV1Model(AffinityModel):
         super().populate_modules()
         self.sam_projection = SamProjection(channels=AFFINITY_DIM)
         self._pools: dict[int, PixelPool | None] = {}
-        self._guides: dict[int, tuple[Tensor, Tensor]] = {}
+        self._guides: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Small random vectors: [count, dim].
@@ -101,19 +102,23 @@ class SagaV1Model(AffinityModel):
                 self._pools[view] = make_pool(self.project_view(view), masks, torch.zeros(len(masks)), bound, generator)
         return self._pools[view]
 
-    def _guide(self, view: int) -> tuple[Tensor, Tensor]:
-        """The embedding [h, w, C] of a view, and its masks [M, h, w] on that grid; kept on the CPU."""
+    def _guide(self, view: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding [h, w, C] of a view, its masks [M', h, w] that show on that grid, and which of the view's
+        masks these are, [M'] int64; kept on the CPU.
+        """
         if view not in self._guides:
             embedding = read_embedding(self._embedding_files[view])
             masks = self.masks().mask_set(view)
             assert masks is not None
-            self._guides[view] = embedding.half(), masks.resize(*embedding.shape[:2]).decode()
+            small = masks.resize(*embedding.shape[:2]).decode()
+            kept = small.flatten(1).any(dim=1).nonzero().squeeze(1)
+            self._guides[view] = embedding.half(), small[kept], kept
         return self._guides[view]
 
     def _guidance(self, view: int, rendered: Tensor, members: Tensor) -> dict[str, Tensor]:
         """SAM-guidance loss on rendered [P, D] features of pixels in masks [P, M], and the loss on clutter."""
-        embedding, small = (tensor.to(self.device) for tensor in self._guide(view))
-        queries, kept = prototypes(self.sam_projection(embedding.float()), small)
+        embedding, small, kept = (upload(tensor, self.device) for tensor in self._guide(view))
+        queries = prototypes(self.sam_projection(embedding.float()), small)
         features = self.gauss_params["affinity"]
         drawn = torch.randint(len(features), (round(len(features) * self.config.clutter_share),), device=self.device)
         return {
@@ -132,9 +137,9 @@ class SagaV1Model(AffinityModel):
         # Keeps the graph alive where both losses are left out.
         losses = {"correspondence": features.sum() * 0.0}
         if self.config.correspondence_weight > 0:
-            present, kinds = regions.unique(return_inverse=True)
+            present, kinds = (upload(part, self.device) for part in regions.unique(return_inverse=True))
             overlap = mask_set_overlap(pool.members[present])
             losses["correspondence"] = self.config.correspondence_weight * overlap_loss(rendered, kinds, overlap)
         if self.config.guidance_weight > 0:
-            losses |= self._guidance(view, rendered, pool.members[regions])
+            losses |= self._guidance(view, rendered, pool.members[upload(regions, self.device)])
         return losses

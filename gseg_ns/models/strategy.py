@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from gsplat.strategy import DefaultStrategy
 
+from gseg_ns.rendering import visible
+
 
 @dataclass
 class BudgetedStrategy(DefaultStrategy):
@@ -20,6 +22,25 @@ class BudgetedStrategy(DefaultStrategy):
 
     max_gaussians: int = 0
     """0 = no limit."""
+
+    def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
+        """As upstream, but over all Gaussians instead of picking out those in view, which a GPU is waited for."""
+        if packed:
+            super()._update_state(params, state, info, packed)
+            return
+        means2d, radii, seen = info[self.key_for_gradient], info["radii"], visible(info)
+        gradient = (means2d.absgrad if self.absgrad else means2d.grad).clone()  # [C, N, 2]
+        gradient[..., 0] *= info["width"] / 2.0 * info["n_cameras"]
+        gradient[..., 1] *= info["height"] / 2.0 * info["n_cameras"]
+        for name in ("grad2d", "count", *(("radii",) if self.refine_scale2d_stop_iter > 0 else ())):
+            if state[name] is None:
+                state[name] = torch.zeros(seen.shape[1], device=gradient.device)
+        state["grad2d"] += torch.where(seen, gradient.norm(dim=-1), 0.0).sum(dim=0)
+        state["count"] += seen.sum(dim=0)
+        if self.refine_scale2d_stop_iter > 0:
+            size = radii if radii.dim() == 2 else radii.amax(dim=-1)  # gsplat 1.5: one radius an axis
+            share = torch.where(seen, size / float(max(info["width"], info["height"])), 0.0).amax(dim=0)
+            state["radii"] = torch.maximum(state["radii"], share)
 
     @torch.no_grad()
     def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:

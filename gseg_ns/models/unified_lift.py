@@ -24,6 +24,7 @@ from gseg_ns.lifting.codebook import (
 )
 from gseg_ns.lifting.consensus import merge
 from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
+from gseg_ns.lifting.drawing import draw_different
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.masks import resize_labels
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
@@ -181,16 +182,15 @@ class UnifiedLiftModel(SegmentationModel):
     def mask_losses(self, labels: Tensor) -> dict[str, Tensor]:
         """Losses of the view rendered last on its label map [H, W] (any size): contrast, and the codebook's terms."""
         height, width = self.info["height"], self.info["width"]
-        labels = resize_labels(labels, height, width).flatten().long()
-        usable = torch.arange(labels.numel()) if self.config.train_unlabelled else labels.nonzero().squeeze(1)
+        labels = resize_labels(labels, height, width).flatten()
         # A stream of its own: then geometry is that of a run without these losses, to the last bit.
         generator = torch.Generator().manual_seed(torch.initial_seed() + self.step)
-        drawn = torch.randperm(usable.numel(), generator=generator)[: self.config.num_pixels]
-        pixels = usable[drawn].sort().values
+        usable = None if self.config.train_unlabelled else labels
+        pixels = draw_different(len(labels), self.config.num_pixels, usable, generator)
         # Geometry gets no gradient from features, so what the drawn pixels see is a constant matrix.
-        weights = pixel_weights(self.info, pixels.to(self.device))
+        weights = pixel_weights(self.info, pixels)
         features = weights.matmul(self.gauss_params["instance"])
-        labels = labels[pixels].to(self.device)
+        labels = labels[pixels]  # stay on the CPU, where they say what is in which mask without a GPU being asked
         preset = PRESETS[self.config.weights]
         losses = {
             "contrastive": preset.contrastive
@@ -205,9 +205,9 @@ class UnifiedLiftModel(SegmentationModel):
     def _codebook_losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 8: both terms on the pixels whose mask is believed, each with its mask's code."""
         preset = PRESETS[self.config.weights]
-        keep = torch.ones_like(labels, dtype=torch.bool)
+        believed = None
         if self.config.filter_noise:
-            keep = uncertainty(features, labels) <= self.config.uncertainty_threshold
+            believed = uncertainty(features, labels) <= self.config.uncertainty_threshold
         if not self.config.codebook_trains_features:
             features = features.detach()
         logits = associate(features, self.codebook)
@@ -215,11 +215,11 @@ class UnifiedLiftModel(SegmentationModel):
         self._note_wins(*matched_and_won(logits.detach(), codes))
         self._note_joint(logits.detach(), codes)
         losses = {
-            "classification": preset.classification * classification_loss(logits[keep], codes[keep], preset.log_classes)
+            "classification": preset.classification * classification_loss(logits, codes, preset.log_classes, believed)
         }
         if self.config.concentration:
             losses["concentration"] = preset.concentration * concentration_loss(
-                features[keep], self.codebook, codes[keep], preset.concentration_norm
+                features, self.codebook, codes, preset.concentration_norm, believed
             )
         return losses
 
@@ -230,7 +230,7 @@ class UnifiedLiftModel(SegmentationModel):
         self.code_won.mul_(self._fading).add_(won)
         if self.config.least_won > 0:
             wins = self.code_won > self.config.least_won * self.code_matched
-            self.named_codes.copy_(wins if bool(wins.any()) else torch.ones_like(wins))
+            self.named_codes.copy_(wins | ~wins.any())
 
     @torch.no_grad()
     def _note_joint(self, logits: Tensor, codes: Tensor) -> None:
@@ -238,10 +238,10 @@ class UnifiedLiftModel(SegmentationModel):
         if self.config.join_codes is None:
             return
         decoded = logits.masked_fill(~self.named_codes, -torch.inf).argmax(dim=-1)
-        present, joint, beside = shared_masks(decoded, codes)
-        for total, seen in ((self.code_joint, joint), (self.code_beside, beside)):
-            total.mul_(self._fading)
-            total[present[:, None], present[None]] += seen
+        for total, seen in zip(
+            (self.code_joint, self.code_beside), shared_masks(decoded, codes, self.config.num_codes), strict=True
+        ):
+            total.mul_(self._fading).add_(seen)
 
     @property
     def _fading(self) -> float:

@@ -7,7 +7,14 @@ centres lie at +0.5.
 
 from __future__ import annotations
 
-from gseg_ns.rendering.api import composite, project, rasterization, rasterization_with_features, rasterize_to_pixels
+from gseg_ns.rendering.api import (
+    composite,
+    project,
+    rasterization,
+    rasterization_with_features,
+    rasterize_to_pixels,
+    visible,
+)
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.rendering.contributions import dominant_labels, pixel_weights, sparse_vote, top_contributors, vote
 from gseg_ns.rendering.pixel_weights import PixelWeights
@@ -24,5 +31,6 @@ __all__ = [
     "rasterize_to_pixels",
     "sparse_vote",
     "top_contributors",
+    "visible",
     "vote",
 ]

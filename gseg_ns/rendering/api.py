@@ -292,6 +292,15 @@ def rasterize_to_pixels(
     )  # fmt: skip
 
 
+def visible(meta: dict[str, Any]) -> Tensor:
+    """Which Gaussians a view may show: [C, N] bool.
+
+    gsplat 1.4 has one radius a Gaussian and view in its `meta`, 1.5 one along each axis.
+    """
+    radii = meta["radii"]
+    return radii > 0 if radii.dim() == 2 else (radii > 0).all(dim=-1)
+
+
 def composite(meta: dict[str, Any], values: Tensor) -> Tensor:
     """Composite values of Gaussians over the projection, tiles and sort of a view.
 

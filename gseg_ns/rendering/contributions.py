@@ -49,7 +49,7 @@ def vote(
         ValueError: wrong shape.
     """
     labels = _fitting(meta, labels)
-    count = meta["radii"].shape[1]
+    count = meta["means2d"].shape[1]
     if out is None:
         out = torch.zeros((count, num_labels), device=meta["means2d"].device)
     if tuple(out.shape) != (count, num_labels) or out.dtype != torch.float32 or not out.is_contiguous():
@@ -81,7 +81,7 @@ def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, T
         ValueError: wrong shape.
     """
     labels = _fitting(meta, labels)
-    count = meta["radii"].shape[1]
+    count = meta["means2d"].shape[1]
     num_labels = int(labels.max()) + 1 if labels.numel() else 0
     if meta["means2d"].is_cuda and num_labels > 0 and count > 0:
         return contributions_cuda.sparse_vote(meta, labels.to(meta["means2d"].device))
@@ -112,7 +112,7 @@ def _fitting(meta: dict[str, Any], labels: Tensor) -> Tensor:
     Raises:
         ValueError: wrong shape.
     """
-    view = (meta["radii"].shape[0], meta["height"], meta["width"])
+    view = (meta["means2d"].shape[0], meta["height"], meta["width"])
     labels = labels[None] if labels.dim() == 2 else labels
     if tuple(labels.shape) != view:
         raise ValueError(f"vote: labels has shape {tuple(labels.shape)}; the view is {view[0]} x {view[1]} x {view[2]}")
@@ -158,7 +158,7 @@ def dominant_labels(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tenso
     if meta["means2d"].is_cuda:
         winners, weights = contributions_cuda.dominant_labels(meta, numbers, len(present))
     else:
-        cameras, count = meta["radii"].shape
+        cameras, count = meta["means2d"].shape[:2]
         width, height = meta["width"], meta["height"]
         winners = torch.empty((cameras, height, width), dtype=torch.int64)
         weights = torch.empty((cameras, height, width), dtype=meta["means2d"].dtype)
@@ -182,7 +182,7 @@ def top_contributors(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
     if meta["means2d"].is_cuda:
         ids, weights = contributions_cuda.top_contributors(meta)
     else:
-        cameras, count = meta["radii"].shape
+        cameras, count = meta["means2d"].shape[:2]
         width, height = meta["width"], meta["height"]
         ids = torch.empty((cameras, height, width), dtype=torch.int64)
         weights = torch.empty((cameras, height, width), dtype=meta["means2d"].dtype)
@@ -203,12 +203,13 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
 
     Args:
         meta: from `project` or `rasterization`, with one camera.
-        pixels: [P] int64 flat indices y * width + x, in any order, repeats allowed.
+        pixels: [P] int64 flat indices y * width + x, in any order, repeats allowed. Where the view is on a GPU, indices
+            on the CPU are checked and sorted there, and the GPU is waited for once, not several times.
 
     Raises:
         ValueError: several cameras, or an index outside the image.
     """
-    cameras, count = meta["radii"].shape
+    cameras, count = meta["means2d"].shape[:2]
     width, height = meta["width"], meta["height"]
     if cameras != 1:
         raise ValueError(f"pixel_weights: the view has {cameras} cameras; project one camera at a time")
@@ -216,7 +217,7 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
     if pixels.numel() and not (0 <= int(pixels.min()) and int(pixels.max()) < width * height):
         raise ValueError(f"pixel_weights: pixel indices must lie in 0..{width * height - 1}")
     if meta["means2d"].is_cuda:
-        return contributions_cuda.pixel_weights(meta, pixels.to(meta["means2d"].device))
+        return contributions_cuda.pixel_weights(meta, pixels)
     tile_size, tile_width, tile_height = meta["tile_size"], meta["tile_width"], meta["tile_height"]
     tiles = tile_width * tile_height
     flat = pixels.cpu().contiguous().numpy()

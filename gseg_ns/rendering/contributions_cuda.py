@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.rendering.pixel_weights import PixelWeights
+from gseg_ns.transfer import upload
 
 # Label channels of one rasterization; 32 is gsplat's own chunk.
 _CHANNELS = 32
@@ -40,7 +41,7 @@ def _label_sums(meta: dict[str, Any], labels: Tensor, chosen: Tensor) -> Tensor:
     """The sums of a few labels: [N, len(chosen)]."""
     import gsplat
 
-    cameras, count = meta["radii"].shape
+    cameras, count = meta["means2d"].shape[:2]
     onehot = (labels[..., None] == chosen).float()
     with torch.enable_grad():
         colors = torch.zeros((cameras, count, chosen.numel()), device=onehot.device, requires_grad=True)
@@ -56,7 +57,7 @@ def dominant_labels(meta: dict[str, Any], labels: Tensor, num_labels: int) -> tu
     """Labels [C, H, W] int64 and weights: some labels are composited at a time, and the best so far is kept."""
     import gsplat
 
-    cameras, height, width = meta["radii"].shape[0], meta["height"], meta["width"]
+    cameras, height, width = meta["means2d"].shape[0], meta["height"], meta["width"]
     best = torch.zeros((cameras, height, width), device=labels.device)
     winner = torch.zeros((cameras, height, width), dtype=torch.long, device=labels.device)
     for start in range(1, num_labels, _CHANNELS):
@@ -80,7 +81,7 @@ def pairs(meta: dict[str, Any], pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """
     from gsplat.cuda._wrapper import rasterize_to_indices_in_range
 
-    cameras = meta["radii"].shape[0]
+    cameras = meta["means2d"].shape[0]
     width, height, tile_size = meta["width"], meta["height"], meta["tile_size"]
     means2d, conics, opacities = meta["means2d"].detach(), meta["conics"].detach(), meta["opacities"].detach()
     # A pixel that starts with transmittance 0 is finished before its first contribution, so it lists nothing.
@@ -102,14 +103,15 @@ def pairs(meta: dict[str, Any], pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]
     before = logs.cumsum(0) - logs
     first = torch.ones_like(pixel, dtype=torch.bool)
     first[1:] = pixel[1:] != pixel[:-1]
-    segment = first.long().cumsum(0) - 1
-    weights = alpha * torch.exp(before - before[first][segment]).to(alpha.dtype)
+    # Sums only fall, so the least one met so far at the start of a pixel is that of the pixel itself.
+    begun = torch.where(first, before, torch.inf).cummin(0).values
+    weights = alpha * torch.exp(before - begun).to(alpha.dtype)
     return pixel, gaussians, weights
 
 
 def top_contributors(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Ids [C, H, W] int64 (-1 = none) and weights [C, H, W]."""
-    cameras = meta["radii"].shape[0]
+    cameras = meta["means2d"].shape[0]
     total = cameras * meta["height"] * meta["width"]
     device = meta["means2d"].device
     ids = torch.full((total,), -1, dtype=torch.int64, device=device)
@@ -130,9 +132,14 @@ def top_contributors(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
-    """Sparse rows of the chosen pixels of one camera, in the order asked for."""
-    count = meta["radii"].shape[1]
+    """Sparse rows of the chosen pixels of one camera, in the order asked for.
+
+    Waits for the GPU once a part of `_PIXELS` pixels where `pixels` are on the CPU, ascending and different.
+    """
+    count, device = meta["means2d"].shape[1], meta["means2d"].device
     unique, inverse = torch.unique(pixels, return_inverse=True)
+    as_they_are = not pixels.is_cuda and torch.equal(unique, pixels)
+    unique = upload(unique, device)
     parts = []
     for start in range(0, unique.numel(), _PIXELS):
         chosen = unique[start : start + _PIXELS]
@@ -140,10 +147,10 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
         # Pairs come tile by tile or row by row; rows of the result follow `chosen`.
         row = torch.searchsorted(chosen, pixel)
         row, order = torch.sort(row, stable=True)
-        lengths = torch.bincount(row, minlength=chosen.numel())
-        crow = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        crow = torch.searchsorted(row, torch.arange(chosen.numel() + 1, device=device))
         parts.append(PixelWeights(crow, gaussians[order], weights[order], count))
     if not parts:
-        empty = pixels.new_zeros(0)
-        return PixelWeights(pixels.new_zeros(1), empty, meta["means2d"].new_zeros(0), count)
-    return PixelWeights.cat(parts).rows(inverse)
+        empty = unique.new_zeros(0)
+        return PixelWeights(unique.new_zeros(1), empty, meta["means2d"].new_zeros(0), count)
+    rows = PixelWeights.cat(parts) if len(parts) > 1 else parts[0]
+    return rows if as_they_are else rows.rows(inverse)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.rendering import threads
@@ -14,6 +15,8 @@ from gseg_ns.rendering.kernels import contribute
 
 # Channels that one thread takes in the transposed product.
 _CHANNEL_BLOCK = 16
+# Numbers of the gradient on a GPU that are spread over their Gaussians at once: 256 MiB.
+_SPREAD = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class PixelWeights:
     @property
     def row(self) -> Tensor:
         """[nnz] int64: the row of each weight."""
-        return torch.repeat_interleave(torch.arange(len(self), device=self.crow.device), self.crow.diff())
+        rows = torch.arange(len(self), device=self.crow.device)
+        return torch.repeat_interleave(rows, self.crow.diff(), output_size=self.col.shape[0])
 
     @property
     def alpha(self) -> Tensor:
@@ -55,14 +59,19 @@ class PixelWeights:
         """The same weights on another device."""
         return PixelWeights(self.crow.to(device), self.col.to(device), self.val.to(device), self.num_gaussians)
 
-    def rows(self, index: Tensor) -> PixelWeights:
-        """Chosen rows: `index` is [K] integer positions or [P] bool."""
+    def rows(self, index: Tensor, length: int | None = None) -> PixelWeights:
+        """Chosen rows.
+
+        Args:
+            index: [K] integer positions or [P] bool.
+            length: number of weights in them together, for callers that know it: else a GPU is waited for.
+        """
         index = index.to(self.crow.device)
         if index.dtype == torch.bool:
             index = index.nonzero()[:, 0]
         lengths = self.crow.diff()[index]
         crow = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        starts = torch.repeat_interleave(self.crow[:-1][index] - crow[:-1], lengths)
+        starts = torch.repeat_interleave(self.crow[:-1][index] - crow[:-1], lengths, output_size=length)
         pick = starts + torch.arange(starts.shape[0], device=starts.device)
         return PixelWeights(crow, self.col[pick], self.val[pick], self.num_gaussians)
 
@@ -83,7 +92,8 @@ class PixelWeights:
     def matmul(self, features: Tensor) -> Tensor:
         """Composited features [P, D] of per-Gaussian `features` [N, D]; differentiable in the features.
 
-        Deterministic on the CPU, whatever the number of threads.
+        Deterministic on the CPU, whatever the number of threads. On a GPU neither direction sorts anything or waits;
+        the gradient is added up in no fixed order.
 
         Raises:
             ValueError: features of another shape.
@@ -100,7 +110,10 @@ class _SparseProduct(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weights: PixelWeights) -> Tensor:
         ctx.weights = weights
         if features.is_cuda:
-            return torch.sparse.mm(_coo(weights, features.dtype), features)
+            return F.embedding_bag(
+                weights.col, features, weights.crow, mode="sum", include_last_offset=True,
+                per_sample_weights=weights.val.to(features.dtype),
+            )  # fmt: skip
         out = features.new_empty(len(weights), features.shape[1])
         threads.share(
             contribute.sparse_times_dense, len(weights), weights.crow.numpy(), weights.col.numpy(),
@@ -112,7 +125,11 @@ class _SparseProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         weights: PixelWeights = ctx.weights
         if grad.is_cuda:
-            return torch.sparse.mm(_coo(weights, grad.dtype).t(), grad), None
+            total = grad.new_zeros(weights.num_gaussians, grad.shape[1])
+            block = max(1, _SPREAD // max(grad.shape[1], 1))
+            for row, col, val in zip(*(t.split(block) for t in (weights.row, weights.col, weights.val)), strict=True):
+                total.index_add_(0, col, grad.index_select(0, row).mul_(val.to(grad.dtype)[:, None]))
+            return total, None
         out = grad.new_zeros(weights.num_gaussians, grad.shape[1])
         blocks = -(-grad.shape[1] // _CHANNEL_BLOCK)
         threads.share(
@@ -120,8 +137,3 @@ class _SparseProduct(torch.autograd.Function):
             weights.val.numpy(), grad.contiguous().numpy(), out.numpy(),
         )  # fmt: skip
         return out, None
-
-
-def _coo(weights: PixelWeights, dtype: torch.dtype) -> Tensor:
-    indices = torch.stack([weights.row, weights.col])
-    return torch.sparse_coo_tensor(indices, weights.val.to(dtype), weights.shape)

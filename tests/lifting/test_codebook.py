@@ -119,17 +119,18 @@ def test_codes_in_one_mask_are_told_from_codes_beside_each_other() -> None:
     # A floor matched to code 4 decodes to 4 and 7 and, at a border, to 2; a cup matched to code 2 decodes to 2.
     decoded = torch.tensor([4] * 6 + [7] * 5 + [2] * 1 + [2] * 3)
     codes = torch.tensor([4] * 12 + [2] * 3)
-    present, joint, beside = shared_masks(decoded, codes)
-    assert present.tolist() == [2, 4, 7]
-    assert joint.tolist() == [[0, 0, 0], [0, 0, 5], [0, 5, 0]]
-    assert beside.tolist() == [[0, 4, 4], [4, 0, 5], [4, 5, 0]]
+    joint, beside = shared_masks(decoded, codes, 9)
+    present = torch.tensor([2, 4, 7])
+    assert joint[present[:, None], present].tolist() == [[0, 0, 0], [0, 0, 5], [0, 5, 0]]
+    assert beside[present[:, None], present].tolist() == [[0, 4, 4], [4, 0, 5], [4, 5, 0]]
+    assert joint.sum() == 10
+    assert beside.sum() == 26
     order = torch.randperm(len(decoded), generator=torch.Generator().manual_seed(0))
-    for one, other in zip(shared_masks(decoded[order], codes[order]), (present, joint, beside), strict=True):
+    for one, other in zip(shared_masks(decoded[order], codes[order], 9), (joint, beside), strict=True):
         assert torch.equal(one, other)
 
 
 def test_a_few_stray_pixels_say_nothing_of_where_a_code_belongs() -> None:
     decoded = torch.tensor([4] * 28 + [7] * 2)
-    present, joint, beside = shared_masks(decoded, torch.full((30,), 4))
-    assert present.tolist() == [4]
+    joint, beside = shared_masks(decoded, torch.full((30,), 4), 9)
     assert joint.sum() == beside.sum() == 0

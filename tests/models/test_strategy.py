@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gsplat.strategy import DefaultStrategy
 from torch.nn import Parameter, ParameterDict
 
 from gseg_ns.models.strategy import BudgetedStrategy
@@ -37,3 +38,23 @@ def test_the_largest_gradients_are_served_and_fields_stay_in_step() -> None:
     strategy._grow_gs(params, optimizers, state, step=10)
     assert sorted(params["identity"][10:, 0].tolist()) == [7, 8, 9]
     assert optimizers["identity"].param_groups[0]["params"][0] is params["identity"]
+
+
+def test_the_monitor_is_upstreams() -> None:
+    """Gradient sums, visits and sizes on screen are those of gsplat's own strategy."""
+    torch.manual_seed(0)
+    info = {"width": 64, "height": 48, "n_cameras": 2, "radii": torch.randint(-1, 9, (2, 30)).clamp_min(0).int()}
+    info["gaussian_ids"], info["means2d"] = None, torch.zeros(2, 30, 2, requires_grad=True)
+    info["means2d"].grad = torch.randn(2, 30, 2)
+    params = {"means": torch.zeros(30, 3)}
+    states = []
+    for kind in (DefaultStrategy, BudgetedStrategy):
+        strategy = kind(refine_scale2d_stop_iter=100)
+        state = strategy.initialize_state(scene_scale=1.0)
+        strategy._update_state(params, state, {**info, "n_cameras": 2})
+        states.append(state)
+    seen = info["radii"] > 0
+    for name in ("grad2d", "count"):
+        torch.testing.assert_close(states[1][name], states[0][name])
+    # Upstream keeps the size of whichever camera came last.
+    torch.testing.assert_close(states[1]["radii"], torch.where(seen, info["radii"], 0).amax(0) / 64)
