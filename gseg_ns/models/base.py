@@ -204,7 +204,7 @@ class SegmentationModel(ResumableModel):
         """Nerfstudio's viewer finds it here."""
         if self._on_cpu:
             threads.configure()
-        self.psnr = compat.Psnr()
+        self.psnr = compat.Psnr()  # type: ignore[assignment]
         self._get_outputs = compat.with_globals(
             SplatfactoModel.get_outputs, rasterization=self._rasterize, get_viewmat=self._viewmat
         )
