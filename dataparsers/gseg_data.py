@@ -20,6 +20,7 @@ from rich.markup import escape
 from gseg_ns.captures.capture import Capture, Frame, scale_of
 from gseg_ns.captures.reading import Cloud, read_capture, with_files
 from gseg_ns.errors import GsegError
+from gseg_ns.reading import reading
 
 
 @dataclass
@@ -88,6 +89,10 @@ class GsegDataParser(DataParser):
             return absent_scene(self.config.data)
 
     def _outputs(self, split: str) -> DataparserOutputs:
+        with reading(self.config.data, "a scene"):
+            return self._read_outputs(split)
+
+    def _read_outputs(self, split: str) -> DataparserOutputs:
         data = self.config.data
         if self._read is None:
             if not data.exists():
@@ -170,8 +175,10 @@ class GsegDataParser(DataParser):
         frames = [capture.frames[index] for index in chosen]
         metadata: dict[str, Any] = {}
         if config.load_3D_points and cloud is not None and len(cloud[0]):
-            xyz = scale * (cloud[0] @ to_output[:3, :3].T + to_output[:3, 3])
-            rgb = np.full(xyz.shape, 128, dtype=np.uint8) if cloud[1] is None else cloud[1]
+            # Tools write points that they could not place as NaN.
+            placed = np.isfinite(cloud[0]).all(axis=1)
+            xyz = scale * (cloud[0][placed] @ to_output[:3, :3].T + to_output[:3, 3])
+            rgb = np.full(xyz.shape, 128, dtype=np.uint8) if cloud[1] is None else cloud[1][placed]
             metadata = {"points3D_xyz": torch.from_numpy(xyz).float(), "points3D_rgb": torch.from_numpy(rgb.copy())}
         whole = to_output @ capture.from_original
         original_scale = scale_of(capture.from_original)

@@ -23,6 +23,10 @@ FREE_MEMORY = 400 * 2**20
 _MEMORY_A_BYTE = 64
 """Bytes of memory that a large file may ask for, a byte of its own: photographs and masks of sense stay below."""
 
+_LONGEST_PLY_HEADER = 2**20
+
+_LONGEST_MESSAGE = 1500
+
 _ARRAY_KINDS = "biufU"
 """Types of arrays that are read from .npy and .npz: numbers and text."""
 
@@ -46,9 +50,13 @@ def reading(path: Path, what: str, remedy: str = "", missing: str | None = None)
     try:
         yield
     except GsegError as error:
-        if str(path) in str(error):
+        text = str(error)
+        said = text if str(path) in text else f"{path}: {text}"
+        if said == text and len(text) <= _LONGEST_MESSAGE and is_one_line(text):
             raise
-        raise GsegError(f"{path}: {error}") from error
+        # What a file holds may be part of a message, and be anything.
+        said = said if len(said) <= _LONGEST_MESSAGE else f"{said[: _LONGEST_MESSAGE - 300]} ... {said[-250:]}"
+        raise GsegError("".join(c if is_one_line(c) else "?" for c in said)) from error
     except FileNotFoundError as error:
         other = error.filename is not None and Path(str(error.filename)) != path
         absent = f"{error.filename} does not exist." if other else missing or f"{path} does not exist."
@@ -141,7 +149,7 @@ def integer(value: Any, least: int = 0, most: int = 2**31 - 1, what: str = "a nu
         ValueError: it is something else.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"{what} is {_shown(value)}, needed an integer from {least} to {most}")
+        raise ValueError(f"{what} is {shown(value)}, needed an integer from {least} to {most}")
     return value
 
 
@@ -154,7 +162,7 @@ def number(value: Any, least: float = -math.inf, most: float = math.inf, what: s
     bounds = f" from {least:g} to {most:g}" if math.isfinite(least) or math.isfinite(most) else ""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not plain or abs(value) > 1e300 or not least <= value <= most:
-        raise ValueError(f"{what} is {_shown(value)}, needed a number{bounds}")
+        raise ValueError(f"{what} is {shown(value)}, needed a number{bounds}")
     return float(value)
 
 
@@ -165,7 +173,7 @@ def text(value: Any, what: str = "a text") -> str:
         ValueError: it is something else.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{what} is {_shown(value)}, needed a text")
+        raise ValueError(f"{what} is {shown(value)}, needed a text")
     return value
 
 
@@ -176,13 +184,13 @@ def file_path(value: Any, what: str = "a path") -> str:
         ValueError: it is something else.
     """
     if not isinstance(value, str) or not is_one_line(value) or Path(value).name in ("", "..") or len(value) > 1024:
-        raise ValueError(f"{what} is {_shown(value)}, needed the path of a file")
+        raise ValueError(f"{what} is {shown(value)}, needed the path of a file")
     return value
 
 
-def _shown(value: Any) -> str:
-    """A value in few letters: whole documents stand where a number should."""
-    if isinstance(value, list | dict):
+def shown(value: Any) -> str:
+    """A value of JSON in few letters, for messages: whole documents stand where a number should."""
+    if isinstance(value, list | dict) and len(str(value)) > 40:
         return f"a {type(value).__name__}"
     # Digits of an integer beyond a certain length are refused by Python itself.
     text = "an integer of many digits" if isinstance(value, int) and abs(value) > 2**64 else repr(value)
@@ -220,6 +228,35 @@ def inflate(data: bytes, size: int) -> bytes:
     if len(out) != size or not stream.eof or stream.unused_data:
         raise ValueError(f"compressed data that are not {size} bytes")
     return out
+
+
+def check_stored(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive whose members are compressed: torch writes them as they are, and reads them whole.
+
+    Raises:
+        ValueError: there is one.
+    """
+    parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
+        raise ValueError("its parts are compressed, which those of a checkpoint are not")
+
+
+def check_ply_counts(path: Path) -> None:
+    """Refuse the header of a PLY that announces more than the file can hold, before memory is taken for it.
+
+    Raises:
+        ValueError: there is no header, or its counts are not true: a row takes a byte a property at least.
+    """
+    with path.open("rb") as file:
+        header, found, _ = file.read(_LONGEST_PLY_HEADER).partition(b"end_header")
+    size = path.stat().st_size
+    if not header.startswith(b"ply") or not found:
+        raise ValueError("it has no PLY header")
+    for element in header.split(b"element ")[1:]:
+        first, *properties = element.splitlines()
+        count = int(first.split()[1])
+        if count < 0 or count * max(1, len(properties)) > size:
+            raise ValueError(f"{count} rows are announced in {size} bytes")
 
 
 def read_npy(path: Path, what: str, remedy: str = "") -> np.ndarray:

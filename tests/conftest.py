@@ -172,3 +172,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cuda" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-inputs", type=int, default=2500, help="damaged files that readers are given, in all")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="other damage with another number")

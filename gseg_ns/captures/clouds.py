@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gseg_ns.reading import reading
+from gseg_ns.reading import check_ply_counts, reading
 
 CLOUD_FILES = ("sparse_pc.ply", "points3D.ply", "points3d.ply", "point_cloud.ply", "pointcloud.ply")
 """What tools call a scene's points, where nothing names them."""
@@ -26,6 +26,7 @@ def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     from plyfile import PlyData
 
     with reading(path, "a PLY of points", "Write it again as PLY."):
+        check_ply_counts(path)
         return _columns(PlyData.read(str(path))["vertex"].data)
 
 

@@ -16,6 +16,10 @@ import numpy as np
 from gseg_ns.captures.capture import Lens
 from gseg_ns.captures.lenses import COLMAP_LENSES, colmap_lens
 from gseg_ns.errors import GsegError
+from gseg_ns.reading import file_path, read_bytes, reading
+
+_ABOUT = ("a COLMAP model", "Export it again from COLMAP.")
+_LARGEST = 2**32
 
 FOLDERS = ("sparse", "colmap/sparse", "dense/sparse", "distorted/sparse", "colmap", "model", ".")
 """Where models are looked for, in this order: the folder itself and its numbered subfolders."""
@@ -75,9 +79,10 @@ def count_images(folder: Path) -> int:
     """
     path = _file(folder, "images")
     assert path is not None
-    if path.suffix == ".bin":
-        return _Binary(path).take("<Q")[0]
-    return sum(1 for _ in _text_images(path))
+    with reading(path, *_ABOUT):
+        if path.suffix == ".bin":
+            return _Binary(path).take("<Q")[0]
+        return sum(1 for _ in _text_images(path))
 
 
 def read_model(folder: Path) -> ColmapModel:
@@ -89,9 +94,11 @@ def read_model(folder: Path) -> ColmapModel:
     cameras, images = _file(folder, "cameras"), _file(folder, "images")
     if cameras is None or images is None:
         raise GsegError(f"{folder} is no COLMAP model: it needs cameras and images, .bin or .txt.")
-    entries = _binary_cameras(cameras) if cameras.suffix == ".bin" else _text_cameras(cameras)
-    raw = {number: rest for number, *rest in entries}
-    numbered = list(_binary_images(images) if images.suffix == ".bin" else _text_images(images))
+    with reading(cameras, *_ABOUT):
+        entries = _binary_cameras(cameras) if cameras.suffix == ".bin" else _text_cameras(cameras)
+        raw = {number: rest for number, *rest in entries}
+    with reading(images, *_ABOUT):
+        numbered = list(_binary_images(images) if images.suffix == ".bin" else _text_images(images))
     numbered.sort(key=lambda entry: entry[0])
     registered = [image for _, image in numbered]
     lenses: dict[int, Lens] = {}
@@ -115,10 +122,11 @@ def read_points(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     path = _file(folder, "points3D")
     if path is None:
         return None
-    points = list(_binary_points(path) if path.suffix == ".bin" else _text_points(path))
-    xyz = np.array([point[:3] for point in points], dtype=np.float64).reshape(-1, 3)
-    rgb = np.array([point[3:] for point in points], dtype=np.float64).reshape(-1, 3)
-    return xyz, rgb.clip(0, 255).astype(np.uint8)
+    with reading(path, *_ABOUT):
+        points = list(_binary_points(path) if path.suffix == ".bin" else _text_points(path))
+        xyz = np.array([point[:3] for point in points], dtype=np.float64).reshape(-1, 3)
+        rgb = np.array([point[3:] for point in points], dtype=np.float64).reshape(-1, 3)
+        return xyz, np.nan_to_num(rgb).clip(0, 255).astype(np.uint8)
 
 
 def _file(folder: Path, name: str) -> Path | None:
@@ -139,10 +147,7 @@ class _Binary:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._data = path.read_bytes()
-        except OSError as error:
-            raise GsegError(f"{path} cannot be read: {error.strerror or error}.") from error
+        self._data = read_bytes(path, _LARGEST)
         self._at = 0
 
     def take(self, layout: str) -> tuple:
@@ -201,10 +206,7 @@ def _binary_points(path: Path) -> Iterator[tuple]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise GsegError(f"{path} cannot be read: {error.strerror or error}.") from error
+    raw = read_bytes(path, _LARGEST)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -280,4 +282,5 @@ def _image(name: str, camera: int, pose: list[float], path: Path) -> ColmapImage
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     matrix[:3, 3] = pose[4:7]
+    file_path(name, "the name of a photograph")
     return ColmapImage(name, camera, matrix)

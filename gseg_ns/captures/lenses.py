@@ -39,6 +39,9 @@ PERSPECTIVE = frozenset(
 FISHEYE = frozenset(("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE"))
 """The same of fisheye ones."""
 
+_LONGEST_SIDE = 2**16
+_LARGEST_NUMBER = 1e9
+
 MAX_FIT_ERROR = 0.25
 """Pixels that a lens may be off where it is described by the nearest one of OpenCV's two models."""
 
@@ -178,6 +181,8 @@ def check_lens(lens: Lens, where: str) -> None:
     numbers = (lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion)
     if not all(map(math.isfinite, numbers)):
         raise GsegError(f"{where} has intrinsics that are not finite: run the reconstruction again.")
+    if max(lens.width, lens.height) > _LONGEST_SIDE or max(map(abs, numbers)) > _LARGEST_NUMBER:
+        raise GsegError(f"{where} has numbers that no camera has: run the reconstruction again.")
     if lens.width < 1 or lens.height < 1 or lens.fx <= 0 or lens.fy <= 0:
         raise GsegError(
             f"{where} has {lens.width} x {lens.height} pixels and the focal lengths {lens.fx:g} and {lens.fy:g}: "

@@ -16,6 +16,7 @@ from gseg_ns.captures.clouds import CLOUD_FILES, read_cloud
 from gseg_ns.captures.lenses import check_undistortion
 from gseg_ns.captures.photographs import Photographs, exif_orientation, image_size, posix
 from gseg_ns.errors import GsegError
+from gseg_ns.reading import read_text
 
 Tell = Callable[[str], None]
 """Is told what a user should know and need not do anything about."""
@@ -130,10 +131,8 @@ def _listed_splits(root: Path, frames: Sequence[Frame]) -> dict[str, list[int]]:
         path = root / f"{name}_list.txt"
         if not path.is_file():
             continue
-        try:
-            names = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise GsegError(f"{path} cannot be read ({error}): it should be text in UTF-8.") from error
+        lines = read_text(path, "a list of photographs", "It should be text in UTF-8.").removeprefix("\ufeff")
+        names = [line for line in lines.splitlines() if line.strip()]
         unknown = [line for line in names if posix(line) not in number]
         if unknown:
             raise GsegError(f"{path} names {unknown[0]}, which the reconstruction lacks: remove that line.")

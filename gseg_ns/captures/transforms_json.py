@@ -58,6 +58,11 @@ def read_frames(path: Path, meta: Mapping[str, Any], photographs: Photographs) -
     Raises:
         GsegError: a frame whose pose or lens cannot be understood, or two that mean one photograph and disagree.
     """
+    with reading(path, "a Nerfstudio scene"):
+        return _frames(path, meta, photographs)
+
+
+def _frames(path: Path, meta: Mapping[str, Any], photographs: Photographs) -> list[Frame]:
     found: dict[Path, Frame] = {}
     for entry in meta["frames"]:
         name = entry["file_path"]

@@ -47,6 +47,12 @@ def entrypoint() -> None:
     except GsegError as error:
         ERRORS.print(f"[bold red]Error:[/] {escape(str(error))}")
         sys.exit(1)
+    except OSError as error:
+        # Of a path that the user gave: no permission, too long a name, a folder where a file should be.
+        if error.filename is None:
+            raise
+        ERRORS.print(f"[bold red]Error:[/] {escape(f'Cannot use {error.filename}: {error.strerror}.')}")
+        sys.exit(1)
     except KeyboardInterrupt:
         ERRORS.print("Stopped.")
         sys.exit(130)

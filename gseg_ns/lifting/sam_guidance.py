@@ -32,7 +32,8 @@ def read_embedding(path: Path) -> Tensor:
     with reading(path, *about):
         stored = read_npz(path, ["embedding"], *about, optional=["input_size", "square"], most=_LARGEST_EMBEDDING)
         grid = stored["embedding"]
-        if grid.ndim != 3 or grid.dtype.kind != "f" or 0 in grid.shape or not np.isfinite(grid).all():
+        fits = grid.ndim == 3 and grid.dtype.kind == "f" and 0 not in grid.shape
+        if not fits or not (np.abs(grid) <= np.finfo(np.float32).max).all():
             raise GsegError(
                 f"{path} holds an array of shape {grid.shape}, not an embedding of channels, rows, columns."
             )

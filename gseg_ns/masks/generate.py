@@ -26,7 +26,7 @@ from gseg_ns.masks.images import SceneImage, read_image
 from gseg_ns.masks.io import read_mask_set, write_mask_set
 from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceConfig, torch_device
-from gseg_ns.reading import FREE_MEMORY, read_json
+from gseg_ns.reading import FREE_MEMORY, read_json, shown
 
 SETTINGS_FILE = ".settings.json"
 """In the mask folder: what the masks were made with. Hidden, so that no reader takes it for masks."""
@@ -143,7 +143,8 @@ def prepare(job: Job, images: Sequence[SceneImage], overwrite: bool) -> None:
     wanted = json.loads(json.dumps(wanted))
     if recorded != wanted:
         changed = sorted(k for k in {*recorded, *wanted} if recorded.get(k) != wanted.get(k))
-        changes = ", ".join(f"{key} was {recorded.get(key)!r} and is now {wanted.get(key)!r}" for key in changed)
+        pairs = [(key, shown(recorded.get(key)), shown(wanted.get(key))) for key in changed]
+        changes = ", ".join(f"{key:.40} was {old} and is now {new}" for key, old, new in pairs[:10])
         raise GsegError(
             f"{job.output} was made with other settings: {changes}. Repeat those to go on, choose another "
             "--output-dir, or make all masks again with --overwrite."

@@ -20,7 +20,7 @@ from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.models.chance import chance_state, restore_chance
-from gseg_ns.reading import reading
+from gseg_ns.reading import check_stored, reading
 
 _STEP = re.compile(r"step-\d+\.ckpt")
 
@@ -80,13 +80,33 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     with reading(path, "a checkpoint"):
         # torch does not compare checksums, and would take a flipped bit for a weight.
         with zipfile.ZipFile(path) as archive:
+            check_stored(archive)
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError("its checksums differ")
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not isinstance(state.get("step"), int):
             raise ValueError("it says no step")
+        _check_tensors(state)
         return state
+
+
+def _check_tensors(state: Any) -> None:
+    """Refuse tensors that repeat a few stored values over any size: a copy of one would fill memory.
+
+    Raises:
+        ValueError: there is one.
+    """
+    values = [state]
+    while values:
+        value = values.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {tuple(value.shape)} that is not all there")
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

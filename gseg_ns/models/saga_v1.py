@@ -108,8 +108,7 @@ class SagaV1Model(AffinityModel):
         """
         if view not in self._guides:
             embedding = read_embedding(self._embedding_files[view])
-            # SAM saw the photograph, which may be distorted.
-            masks = self.masks().photograph_masks(view)
+            masks = self.masks().mask_set(view)
             assert masks is not None
             small = masks.resize(*embedding.shape[:2]).decode()
             kept = small.flatten(1).any(dim=1).nonzero().squeeze(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from importlib import import_module
@@ -16,11 +16,16 @@ import yaml
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import is_below
+from gseg_ns.reading import read_bytes, reading
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
 
 _TAG = "tag:yaml.org,2002:"
+
+_KIND = "a config.yml of Nerfstudio"
+_LARGEST = 2**18
+"""Bytes; PyYAML takes seconds for a file of this size."""
 
 _PLAIN = tuple(_TAG + kind for kind in ("null", "bool", "int", "float", "str", "seq", "map", "python/tuple"))
 """Tags of plain values."""
@@ -53,15 +58,9 @@ def check_config(path: Path) -> str:
     Raises:
         GsegError: the file does not exist, cannot be read, is no config.yml, or has more in it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
+    with reading(path, _KIND, missing=f"{path} does not exist: give the config.yml that ns-train wrote"):
+        text = read_bytes(path, _LARGEST).decode("utf-8")
         root = yaml.compose(text, Loader=yaml.Loader)
-    except FileNotFoundError as error:
-        raise GsegError(f"{path} does not exist: give the config.yml that ns-train wrote") from error
-    except UnicodeDecodeError as error:
-        raise GsegError(f"{path} is not a config.yml of Nerfstudio") from error
-    except (OSError, yaml.YAMLError, RecursionError) as error:
-        raise GsegError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
     if root is None or not root.tag.startswith(_TAG + "python/object:"):
         raise GsegError(f"{path} is not a config.yml of Nerfstudio")
     nodes, seen = [root], set()
@@ -155,14 +154,36 @@ def read_config(path: Path) -> TrainerConfig:
     Raises:
         GsegError: no such file, not a Nerfstudio config, or one that is not harmless.
     """
+    from nerfstudio.configs.base_config import InstantiateConfig
     from nerfstudio.engine.trainer import TrainerConfig
 
-    text = check_config(path)
-    try:
-        config = yaml.load(text, Loader=yaml.Loader)
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError, NotImplementedError) as error:
-        raise GsegError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(config, TrainerConfig):
-        raise GsegError(f"{path} is not a config.yml of Nerfstudio")
-    check_names(config, path)
+    with reading(path, _KIND):
+        config = yaml.load(check_config(path), Loader=yaml.Loader)
+        if not isinstance(config, TrainerConfig):
+            raise GsegError(f"{path} is not a config.yml of Nerfstudio")
+        check_names(config, path)
+        _check_values(config)
+        for part in (config.pipeline, config.pipeline.datamanager, config.pipeline.model):
+            if not isinstance(part, InstantiateConfig):
+                raise ValueError(f"{type(part).__name__} where a configuration should be")
+        for name in ("data", "output_dir"):
+            if not isinstance(getattr(config, name), Path | None):
+                raise ValueError(f"{name} is no path")
     return config
+
+
+def _check_values(config: Any) -> None:
+    """See that values are of the kinds that their defaults have: YAML puts anything anywhere.
+
+    Raises:
+        ValueError: a text where a number should be, and the like.
+    """
+    for f in fields(config):
+        value = getattr(config, f.name, None)
+        if is_dataclass(value) and not isinstance(value, type):
+            _check_values(value)
+        for kinds in (bool, int | float, str):
+            if isinstance(f.default, kinds):
+                if not isinstance(value, kinds | None) or (kinds is not bool and isinstance(value, bool)):
+                    raise ValueError(f"{f.name} is a {type(value).__name__}, which it cannot be")
+                break

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
-from gseg_ns.reading import reading
+from gseg_ns.reading import check_ply_counts, reading
 from gseg_ns.splats.container import SH_SIZES, Splats
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _CORE = (
 )
 _NORMALS = ("nx", "ny", "nz")
 _RGB = ("red", "green", "blue")
-_LONGEST_HEADER = 2**20
 _PLY_TYPES = {np.dtype(t) for t in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
 
 
@@ -55,28 +54,10 @@ def read_ply(path: Path, drop_invalid: bool = False) -> Splats:
     from plyfile import PlyData
 
     with reading(path, "a PLY file", "It may be damaged or truncated."):
-        _check_counts(path)
+        check_ply_counts(path)
         ply = PlyData.read(path)
         splats = _splats(path, ply)
     return splats.subset(splats.exportable()) if drop_invalid else splats
-
-
-def _check_counts(path: Path) -> None:
-    """Refuse a header that announces more than the file can hold, before memory is taken for it.
-
-    Raises:
-        ValueError: there is no header, or its counts are not true: a row takes a byte a property at least.
-    """
-    with path.open("rb") as file:
-        header, found, _ = file.read(_LONGEST_HEADER).partition(b"end_header")
-    size = path.stat().st_size
-    if not header.startswith(b"ply") or not found:
-        raise ValueError("it has no PLY header")
-    for element in header.split(b"element ")[1:]:
-        first, *properties = element.splitlines()
-        count = int(first.split()[1])
-        if count < 0 or count * max(1, len(properties)) > size:
-            raise ValueError(f"{count} rows are announced in {size} bytes")
 
 
 def _splats(path: Path, ply: PlyData) -> Splats:

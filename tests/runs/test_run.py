@@ -72,23 +72,36 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
     with pytest.raises(GsegError, match="does not exist"):
         read_config(path)
-    with pytest.raises(GsegError, match="cannot be read"):
+    with pytest.raises(GsegError, match=r"Cannot read .*: Is a directory"):
         read_config(tmp_path)
     for text in ("", "a: 1", "&a [*a]", yaml.dump(all_methods["gaga"].viewer)):
         path.write_text(text)
         with pytest.raises(GsegError, match=r"is not a config\.yml"):
             read_config(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(GsegError, match=r"is not a config\.yml"):
+    with pytest.raises(GsegError, match=r"is damaged or not a config\.yml"):
         read_config(path)
     for text in ("a: [", "[" * 5000, "a: *b"):
         path.write_text(text)
-        with pytest.raises(GsegError, match="cannot be read"):
+        with pytest.raises(GsegError, match=r"is damaged or not a config\.yml"):
             read_config(path)
     # a path of another system
     other = "WindowsPath" if os.name == "posix" else "PosixPath"
     path.write_text(yaml.dump(all_methods["gaga"]).replace(type(tmp_path).__name__, other))
-    with pytest.raises(GsegError, match="cannot be read"):
+    with pytest.raises(GsegError, match=r"is damaged or not a config\.yml"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [("steps_per_save: 2000", "steps_per_save: many"), ("use_grad_scaler: false", "use_grad_scaler: '0'")],
+)
+def test_values_of_a_config_are_of_their_kinds(tmp_path: Path, line: str, other: str) -> None:
+    path = tmp_path / "config.yml"
+    text = yaml.dump(all_methods["gaga"])
+    assert line in text
+    path.write_text(text.replace(line, other))
+    with pytest.raises(GsegError, match=r"which it cannot be"):
         read_config(path)
 
 

@@ -123,6 +123,6 @@ def read_scores(path: Path) -> dict[str, dict[int, float]]:
         else:
             images = {"": data["segments_info"] if isinstance(data, dict) else data}
         return {
-            name: {integer(segment["id"]): number(segment["score"]) for segment in segments if "score" in segment}
+            name: {integer(one["id"]): number(one["score"], -1e6, 1e6) for one in segments if "score" in one}
             for name, segments in images.items()
         }

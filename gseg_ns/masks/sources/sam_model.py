@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from segment_anything.utils.amg import MaskData
 from torch import Tensor, nn
 
 from gseg_ns.errors import GsegError
+from gseg_ns.reading import check_stored
 
 # Normalisation of SAM's input, RGB (`build_sam.py`); the checkpoint does not have it.
 _PIXEL_MEAN = [123.675, 116.28, 103.53]
@@ -28,6 +30,9 @@ def load_sam(checkpoint: Path) -> Sam:
         GsegError: the file is damaged, cut, or holds another model.
     """
     try:
+        if zipfile.is_zipfile(checkpoint):  # else torch's older format, which holds nothing compressed
+            with zipfile.ZipFile(checkpoint) as archive:
+                check_stored(archive)
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise GsegError(f"The checkpoint {checkpoint} does not exist.") from error

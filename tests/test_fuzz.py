@@ -1,0 +1,578 @@
+"""Every reader of files against damaged files: an error that names the file, or values of sense; never much memory.
+
+A few thousand inputs run with the other tests. More: `pytest tests/test_fuzz.py --fuzz-inputs 100000`, and with another
+`--fuzz-seed` other ones. An input that fails is kept, and its number and seed make it again.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import random
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from plyfile import PlyData, PlyElement
+
+import mutations as damage
+import posed_photographs as support
+import random_splats
+from gseg_ns.errors import GsegError
+from gseg_ns.splats import Splats
+
+MOST_MEMORY = 500 * 2**20
+MOST_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file that something reads."""
+
+    file: str
+    """Its path within the folder of the target."""
+    data: bytes
+    """What it holds when it is whole."""
+    mutate: damage.Mutate
+    read: Callable[[Path], Any]
+    """Reads it, and asserts that what it has read makes sense."""
+
+
+def _finite(*values: Any) -> None:
+    for value in values:
+        assert bool(torch.as_tensor(value).isfinite().all())
+
+
+# ----------------------------------------------------------------------------------------------------- splats and edits
+
+
+def _read_ply(path: Path) -> Splats:
+    from gseg_ns.splats.ply import read_ply
+
+    splats = read_ply(path)
+    assert splats.sh.shape[1] in (1, 4, 9, 16)
+    kept = read_ply(path, drop_invalid=True)
+    _finite(kept.means, kept.quats, kept.scales, kept.opacities, kept.sh)
+    return splats
+
+
+def _ply(folder: Path, text: bool = False) -> bytes:
+    from gseg_ns.splats.ply import write_ply
+
+    write_ply(folder / "made.ply", random_splats.make(12, 1 if text else 3))
+    if text:
+        whole = PlyData.read(folder / "made.ply", mmap=False)
+        whole.text = True
+        whole.write(folder / "made.ply")
+    return (folder / "made.ply").read_bytes()
+
+
+def _swap(path: Path) -> None:
+    from gseg_ns.editing.operations import Swap, _read, evaluate
+    from gseg_ns.selection.packed import PackedMask
+
+    _read.cache_clear()
+    splats = random_splats.make(30)
+    scene = evaluate(splats, [Swap(PackedMask.pack(torch.arange(30) < 9), str(path))])
+    _finite(scene.splats.means, scene.splats.scales, scene.splats.sh, scene.splats.opacities)
+
+
+_SCENE = random_splats.make(40)
+
+
+def _edits(folder: Path) -> bytes:
+    from gseg_ns.editing import operations as kinds
+    from gseg_ns.editing.edit_list import save_edits
+    from gseg_ns.selection.packed import PackedMask
+    from gseg_ns.selection.store import Fingerprint
+
+    mask, other = PackedMask.pack(torch.arange(40) < 9), PackedMask.pack(torch.arange(40) > 30)
+    operations: list[kinds.Operation] = [
+        kinds.Recolour(mask, (0.1, 0.5, 1.0), amount=0.5),
+        kinds.SetOpacity(mask, 0.5),
+        kinds.Transform(mask, (1.0, 1.0, 0.0, 0.0), (1.0, 2.0, 3.0), 2.0, (0.0, 0.0, 1.0)),
+        kinds.Duplicate(mask, (1.0, 0.0, 0.0)),
+        kinds.Swap(mask, other),
+        kinds.Remove(other),
+        kinds.Hide(mask),
+        kinds.Isolate(mask),
+        kinds.ShowAll(),
+    ]
+    save_edits(folder / "made.json", operations, Fingerprint.of(_SCENE.means))
+    return (folder / "made.json").read_bytes()
+
+
+def _read_edits(path: Path) -> None:
+    from gseg_ns.editing.edit_list import describe, load_edits
+    from gseg_ns.editing.operations import evaluate
+    from gseg_ns.selection.store import Fingerprint
+
+    operations = load_edits(path, Fingerprint.of(_SCENE.means))
+    try:
+        scene = evaluate(_SCENE, operations)
+    except GsegError as error:
+        raise GsegError(f"{path}: {error}") from error  # of what the edits do, not of the file
+    splats = scene.splats
+    _finite(splats.means, splats.quats, splats.scales, splats.opacities, splats.sh)
+    assert float(splats.means.abs().max()) < 1e9
+    for operation in operations:
+        assert describe(operation).isprintable()
+
+
+# ------------------------------------------------------------------------------------------------------ beside the run
+
+
+def _selections(folder: Path) -> bytes:
+    from gseg_ns.selection.store import Fingerprint, save_selections
+
+    masks = {"mug": torch.arange(40) < 9, "a cup": torch.arange(43) > 30}
+    save_selections(folder / "made.npz", masks, Fingerprint.of(_SCENE.means), torch.tensor([1, 2, -1]))
+    return (folder / "made.npz").read_bytes()
+
+
+def _read_selections(path: Path) -> None:
+    from gseg_ns.selection.store import Fingerprint, check_name, load_selections
+
+    saved = load_selections(path, Fingerprint.of(_SCENE.means), torch.tensor([1, 2, -1]))
+    for name, mask in saved.items():
+        assert check_name(name) == name
+        assert 40 <= mask.length <= 43
+        assert mask.unpack().shape == (mask.length,)
+
+
+def _names(folder: Path) -> bytes:
+    from gseg_ns.selection.store import Fingerprint, save_group_names
+
+    names: dict[Any, str] = {(1, None): "mug", (2, 0.5): "die Tasse", (3, None): "椅子"}
+    save_group_names(folder / "made.json", names, Fingerprint.of(_SCENE.means))
+    return (folder / "made.json").read_bytes()
+
+
+def _read_names(path: Path) -> None:
+    from gseg_ns.selection.store import Fingerprint, check_name, load_group_names
+
+    for (group, scale), name in load_group_names(path, Fingerprint.of(_SCENE.means)).items():
+        assert type(group) is int
+        assert group >= 0
+        assert scale is None or 0 <= scale <= 1
+        assert check_name(name) == name
+        name.encode()
+
+
+def _vote_graph(folder: Path) -> bytes:
+    from gseg_ns.lifting.text import VoteGraph
+
+    graph = VoteGraph(torch.rand(6, 8).half(), torch.rand(6, 3), torch.rand(6, 3), torch.tensor([0, 0, 1, 1, -1, 1]))
+    graph.save(folder / "made.npz")
+    return (folder / "made.npz").read_bytes()
+
+
+def _read_vote_graph(path: Path) -> None:
+    from gseg_ns.lifting.text import VoteGraph
+
+    graph = VoteGraph.read(path)
+    _finite(graph.clip, graph.features, graph.gates)
+    assert len(graph.clip) == len(graph.features) == len(graph.gates) == len(graph.targets)
+
+
+def _checkpoint(folder: Path) -> bytes:
+    parameters = {
+        **{"means": _SCENE.means, "quats": _SCENE.quats, "scales": _SCENE.scales},
+        **{"features_dc": _SCENE.sh[:, 0], "features_rest": _SCENE.sh[:, 1:], "opacities": _SCENE.opacities[:, None]},
+    }
+    state = {f"_model.gauss_params.{name}": value.clone() for name, value in parameters.items()}
+    torch.save({"step": 9, "pipeline": state, "optimizers": {}, "rate": np.float64(0.5)}, folder / "made.ckpt")
+    return (folder / "made.ckpt").read_bytes()
+
+
+def _read_checkpoint(path: Path) -> None:
+    from gseg_ns.models.trained_geometry import load_geometry
+
+    splats = load_geometry(path.parents[1], "nerfstudio", {})
+    assert splats.means.shape == (len(splats), 3)
+    assert splats.means.dtype == torch.float32
+
+
+def _dataparser_transforms(_: Path) -> bytes:
+    return json.dumps({"transform": [[1.0, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 3]], "scale": 0.25}).encode()
+
+
+def _read_dataparser_transforms(path: Path) -> None:
+    from gseg_ns.models.trained_geometry import _run_frame
+
+    frame = _run_frame(path.parent)
+    assert frame is not None
+    assert frame[0].shape in ((3, 4), (4, 4))
+    _finite(frame[0], frame[1])
+    assert frame[1] > 0
+
+
+def _config(folder: Path) -> bytes:
+    import yaml
+
+    from gseg_ns.method_configs.gaga import gaga
+
+    config = copy.deepcopy(gaga.config)
+    config.data, config.output_dir = folder / "scene", folder
+    return yaml.dump(config).encode()
+
+
+def _read_config(path: Path) -> None:
+    from nerfstudio.engine.trainer import TrainerConfig
+
+    from gseg_ns.runs.safe_config import read_config
+
+    config = read_config(path)
+    assert isinstance(config, TrainerConfig)
+    assert isinstance(config.experiment_name, str | None)
+    assert isinstance(config.data, Path | None)
+    assert callable(config.pipeline.model.setup)
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+
+
+def _masks() -> Any:
+    from gseg_ns.masks import MaskSet
+
+    masks = torch.zeros(4, 30, 40, dtype=torch.bool)
+    masks[0, 2:20, 3:30] = masks[1, 10:28, 8:38] = masks[2, 5:9, 5:9] = masks[3, :, :2] = True
+    return MaskSet.from_arrays(masks, [0.9, 0.8, 0.7, 0.95], [{"id": i, "point": [1.5, 2]} for i in range(4)])
+
+
+def _sa1b(folder: Path) -> bytes:
+    from gseg_ns.masks.io import write_mask_set
+
+    write_mask_set(folder / "made.json", _masks())
+    return (folder / "made.json").read_bytes()
+
+
+def _sa1b_lists(_: Path) -> bytes:
+    from gseg_ns.masks.mask_set import rle_counts
+
+    masks = _masks()
+    records = [
+        {"segmentation": {"size": [30, 40], "counts": rle_counts(rle).tolist()}, "score": 0.5} for rle in masks.rles
+    ]
+    return json.dumps({"image": {"height": 30, "width": 40}, "annotations": records}).encode()
+
+
+def _read_masks(path: Path) -> None:
+    from gseg_ns.masks.io import load_labels, read_mask_set
+
+    masks = read_mask_set(path)
+    _finite(masks.scores)
+    assert len(masks.scores) == len(masks.rles) == len(masks.extra)
+    assert all(0 <= area <= masks.height * masks.width for area in masks.areas.tolist())
+    labels = load_labels(path)
+    assert labels.shape == (masks.height, masks.width)
+    assert int(labels.min()) >= 0
+    assert int(labels.max()) <= len(masks)
+
+
+def _scores(_: Path) -> bytes:
+    segments = [{"id": 1, "score": 0.5}, {"id": 300, "score": 1}, {"id": 4}]
+    return json.dumps({"annotations": [{"file_name": "a.png", "segments_info": segments}]}).encode()
+
+
+def _read_scores(path: Path) -> None:
+    from gseg_ns.masks.sources.entity import read_scores
+
+    for name, segments in read_scores(path).items():
+        assert isinstance(name, str)
+        for number, score in segments.items():
+            assert number >= 0
+            _finite(score)
+
+
+def _settings(_: Path) -> bytes:
+    return json.dumps(_job(Path()).settings()).encode()
+
+
+def _job(folder: Path) -> Any:
+    from gseg_ns.masks.generate import Job
+    from gseg_ns.masks.sources.classical import ClassicalConfig
+
+    return Job(ClassicalConfig(), folder)
+
+
+def _read_settings(path: Path) -> None:
+    from gseg_ns.masks.generate import prepare
+
+    before = path.read_bytes()
+    prepare(_job(path.parent), [], overwrite=False)
+    assert path.read_bytes() == before
+
+
+def _picture(form: str, mode: str) -> Callable[[Path], bytes]:
+    def make(_: Path) -> bytes:
+        y, x = np.mgrid[:30, :40]
+        colours = np.stack([x * 6, y * 8, x + y, 255 - x], axis=-1).astype(np.uint8)
+        if mode == "I;16":
+            image = Image.fromarray((x * 1000).astype(np.uint16))
+        elif mode == "P":
+            image = Image.fromarray((x // 8).astype(np.uint8), "P")
+            image.putpalette([i % 256 for i in range(768)])
+        else:
+            image = Image.fromarray(colours, "RGBA").convert(mode)
+        out = io.BytesIO()
+        image.save(out, format=form, **({"compression": "tiff_lzw"} if form == "TIFF" else {}))
+        return out.getvalue()
+
+    return make
+
+
+def _read_label_map(path: Path) -> None:
+    from gseg_ns.evaluation.folders import read_ids
+    from gseg_ns.masks.io import load_masks, read_label_map
+
+    labels = read_label_map(path)
+    assert labels.dtype == torch.int32
+    assert labels.ndim == 2
+    assert 0 <= int(labels.min()) <= int(labels.max()) < 2**24
+    assert read_ids(path).shape == labels.shape
+    if labels.numel() < 10_000:
+        assert (load_masks(path).areas > 0).all()
+
+
+def _read_photograph(path: Path) -> None:
+    from gseg_ns.captures.photographs import image_size
+    from gseg_ns.evaluation.protocols.base import read_rgb
+    from gseg_ns.masks.images import read_image
+
+    size = image_size(path)
+    pixels = read_image(path)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (*size, 3)
+    if path.suffix in (".png", ".jpg"):
+        assert read_rgb(path).shape == pixels.shape
+
+
+def _npy(_: Path) -> bytes:
+    out = io.BytesIO()
+    np.save(out, np.arange(24, dtype=np.int32).reshape(4, 6))
+    return out.getvalue()
+
+
+def _damage_npy(data: bytes, rng: random.Random) -> bytes:
+    return damage.damage_text(data, rng) if rng.random() < 0.3 else damage.damage_bytes(data, rng)
+
+
+def _read_npy(path: Path) -> None:
+    from gseg_ns.evaluation.folders import read_ids
+
+    ids = read_ids(path)
+    assert ids.dtype == torch.int64
+    assert ids.ndim == 2
+
+
+def _embedding(_: Path) -> bytes:
+    out = io.BytesIO()
+    grid = np.random.default_rng(0).random((8, 16, 16)).astype(np.float16)
+    np.savez(out, embedding=grid, input_size=np.array([768, 1024]), original_size=np.array([30, 40]), square=1024)
+    return out.getvalue()
+
+
+def _read_embedding(path: Path) -> None:
+    from gseg_ns.lifting.sam_guidance import read_embedding
+
+    grid = read_embedding(path)
+    assert grid.ndim == 3
+    assert 0 not in grid.shape
+    assert grid.dtype == torch.float32
+    _finite(grid)
+
+
+# --------------------------------------------------------------------------------------------------- results and scenes
+
+
+def _objects(_: Path) -> bytes:
+    listed = [{"group": i, "name": f"n{i}", "file": f"objects/group_{i:04d}.ply", "gaussians": 30} for i in (1, 2)]
+    return json.dumps({"frame": "original", "objects": listed}).encode()
+
+
+def _read_objects(path: Path) -> None:
+    from gseg_ns.splats.objects import _listed_files
+
+    for file in _listed_files(path.parent):
+        assert file.suffix in (".ply", ".spz", ".glb") or file == path
+        assert file.parent in (path.parent, path.parent / "objects")
+        assert not file.is_dir()
+
+
+_KEY = {"kind": "quality", "name": "room", "seed": 1}
+
+
+def _cell(folder: Path) -> bytes:
+    from gseg_ns.benchmarking.cells import CellStore
+
+    CellStore(folder).put(_KEY, {"iou": 50.0, "psnr": float("nan")})
+    return CellStore(folder).path(_KEY).read_bytes()
+
+
+def _read_cell(path: Path) -> None:
+    from gseg_ns.benchmarking.cells import CellStore
+
+    told: list[str] = []
+    store = CellStore(path.parent, warn=told.append)
+    path.replace(store.path(_KEY))
+    result = store.get(_KEY)
+    assert isinstance(result, dict) or str(path.parent) in told[0]
+
+
+def _background(_: Path) -> bytes:
+    return json.dumps({"parts": [{"part_id": i, "object_id": i // 2} for i in range(6)]}).encode()
+
+
+def _read_background(path: Path) -> None:
+    from gseg_ns.benchmarking.clicks import background_ids
+
+    assert all(part >= 0 for part in background_ids(path.parent / "part"))
+
+
+def _scene(file: str, damaged: str = "") -> Callable[[Path], bytes]:
+    """A scene in the folder `fuzzed`, of which one file is damaged."""
+
+    def make(folder: Path) -> bytes:
+        root, names = folder / "fuzzed", [f"{i}.png" for i in range(4)]
+        if file == "transforms.json":
+            support.write_json(
+                root, names, applied_scale=0.5, ply_file_path="cloud.ply", train_filenames=["images/1.png"]
+            )
+        else:
+            support.write_photographs(root / "images", names)
+            model = "OPENCV"
+            lens = (60.0, 60.0, 32.0, 24.0, 0.01, 0.0, 0.0, 0.001)
+            support.write_model(root / "sparse" / "0", names, model, lens, text=file.endswith(".txt"))
+        cloud = np.zeros(20, [(name, "f4") for name in "xyz"] + [(name, "u1") for name in ("red", "green", "blue")])
+        PlyData([PlyElement.describe(cloud, "vertex")]).write(root / "cloud.ply")
+        return (root / (damaged or file)).read_bytes()
+
+    return make
+
+
+def _read_scene(path: Path) -> None:
+    from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
+    from gseg_ns.evaluation.protocols.base import registered_images
+    from gseg_ns.masks.images import scene_images
+
+    root = next(folder for folder in path.parents if folder.name == "fuzzed")
+    for split in ("train", "test"):
+        outputs = GsegDataParserConfig(data=root).setup().get_dataparser_outputs(split)
+        cameras = outputs.cameras
+        assert len(outputs.image_filenames) == len(cameras) > 0
+        assert all(file.is_file() for file in outputs.image_filenames)
+        _finite(cameras.camera_to_worlds, cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.distortion_params)
+        _finite(outputs.dataparser_transform, outputs.dataparser_scale)
+        assert bool((cameras.fx > 0).all() and (cameras.fy > 0).all())
+        assert bool((cameras.width == 64).all() and (cameras.height == 48).all())  # those of the photographs
+        _finite(outputs.metadata.get("points3D_xyz", torch.zeros(0)))
+    assert all(image.path.is_file() and ".." not in image.key for image in scene_images(root))
+    if path.name.startswith("images."):
+        assert registered_images(root)
+
+
+TARGETS: dict[str, tuple[str, Callable[[Path], bytes], damage.Mutate, Callable[[Path], Any]]] = {
+    "ply": ("a.ply", _ply, damage.damage_ply, _read_ply),
+    "ply-text": ("a.ply", lambda folder: _ply(folder, text=True), damage.damage_text, _read_ply),
+    "swap": ("a.ply", _ply, damage.damage_ply, _swap),
+    "edits": ("edits.json", _edits, damage.damage_json, _read_edits),
+    "selections": ("selections.npz", _selections, damage.damage_npz, _read_selections),
+    "group-names": ("group_names.json", _names, damage.damage_json, _read_names),
+    "vote-graph": ("text_0.npz", _vote_graph, damage.damage_npz, _read_vote_graph),
+    "checkpoint": ("nerfstudio_models/step-000000009.ckpt", _checkpoint, damage.damage_zip, _read_checkpoint),
+    "dataparser-transforms": (
+        "dataparser_transforms.json",
+        _dataparser_transforms,
+        damage.damage_json,
+        _read_dataparser_transforms,
+    ),
+    "config": ("config.yml", _config, damage.damage_text, _read_config),
+    "sa1b": ("a.json", _sa1b, damage.damage_json, _read_masks),
+    "sa1b-lists": ("a.json", _sa1b_lists, damage.damage_json, _read_masks),
+    "scores": ("a.json", _scores, damage.damage_json, _read_scores),
+    "settings": (".settings.json", _settings, damage.damage_json, _read_settings),
+    "labels-16-bit": ("a.png", _picture("PNG", "I;16"), damage.damage_png, _read_label_map),
+    "labels-palette": ("a.png", _picture("PNG", "P"), damage.damage_png, _read_label_map),
+    "labels-panoptic": ("a.png", _picture("PNG", "RGB"), damage.damage_png, _read_label_map),
+    "labels-alpha": ("a.png", _picture("PNG", "RGBA"), damage.damage_png, _read_label_map),
+    "photograph-jpeg": ("a.jpg", _picture("JPEG", "RGB"), damage.damage_bytes, _read_photograph),
+    "photograph-png": ("a.png", _picture("PNG", "RGBA"), damage.damage_png, _read_photograph),
+    "photograph-16-bit": ("a.png", _picture("PNG", "I;16"), damage.damage_png, _read_photograph),
+    "photograph-tiff": ("a.tif", _picture("TIFF", "RGB"), damage.damage_bytes, _read_photograph),
+    "photograph-webp": ("a.webp", _picture("WEBP", "RGB"), damage.damage_bytes, _read_photograph),
+    "photograph-bmp": ("a.bmp", _picture("BMP", "RGB"), damage.damage_bytes, _read_photograph),
+    "npy": ("a.npy", _npy, _damage_npy, _read_npy),
+    "embedding": ("a.npz", _embedding, damage.damage_npz, _read_embedding),
+    "objects": ("objects.json", _objects, damage.damage_json, _read_objects),
+    "cell": ("a.json", _cell, damage.damage_json, _read_cell),
+    "transforms": ("transforms.json", _scene("transforms.json"), damage.damage_json, _read_scene),
+    **{
+        f"colmap-{name}": (f"sparse/0/{name}", _scene(f"sparse/0/{name}"), mutate, _read_scene)
+        for kind, mutate in (("bin", damage.damage_bytes), ("txt", damage.damage_text))
+        for name in (f"cameras.{kind}", f"images.{kind}", f"points3D.{kind}")
+    },
+    "cloud": ("cloud.ply", _scene("transforms.json", "cloud.ply"), damage.damage_ply, _read_scene),
+    "parts": ("scene.json", _background, damage.damage_json, _read_background),
+}
+
+
+TOLERANT = ("objects", "cell")
+"""Readers that make do with nothing where a file is damaged."""
+
+
+@contextmanager
+def bounded(what: str) -> Iterator[None]:
+    """Fail where more than `MOST_MEMORY` is taken, or more than `MOST_SECONDS`."""
+    page = resource.getpagesize()
+    resident = (
+        int(Path("/proc/self/statm").read_text().split()[1]) * page if Path("/proc/self/statm").exists() else None
+    )
+    peak, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.monotonic()
+    yield
+    seconds, new_peak = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert seconds < MOST_SECONDS, f"{what} took {seconds:.1f} s"
+    if resident is not None and new_peak > peak:
+        assert new_peak - resident < MOST_MEMORY, f"{what} took {(new_peak - resident) / 2**20:.0f} MiB"
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged_files_are_refused_or_make_sense(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    file, make, mutate, read = TARGETS[name]
+    inputs = max(1, round(request.config.getoption("fuzz_inputs") / len(TARGETS)))
+    seed = request.config.getoption("fuzz_seed")
+    whole = make(tmp_path)
+    path = tmp_path / "fuzzed" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(whole)
+    read(path)
+    refused = 0
+    for number in range(inputs):
+        data = mutate(whole, random.Random(f"{seed} {name} {number}"))
+        path.write_bytes(data)
+        what = f"input {number} of {name} with seed {seed} ({len(data)} bytes)"
+        try:
+            with bounded(what):
+                read(path)
+        except GsegError as error:
+            refused += 1
+            text = str(error)
+            assert str(tmp_path) in text, f"{what}: the message does not name the file: {text}"
+            assert len(text) < 2000, f"{what}: a message of {len(text)} letters"
+            text.encode()
+        except Exception as error:
+            kept = tmp_path / f"failed-{number}{path.suffix}"
+            kept.write_bytes(data)
+            raise AssertionError(f"{what}: {type(error).__name__}: {error}; kept as {kept}") from error
+    assert refused or inputs < 20 or name in TOLERANT
