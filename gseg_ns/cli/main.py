@@ -9,8 +9,9 @@ from typing import Annotated, Union
 import tyro
 from rich.markup import escape
 
+from gseg_ns import __version__
 from gseg_ns.cli.bench import Bench
-from gseg_ns.cli.console import ERRORS
+from gseg_ns.cli.console import CONSOLE, ERRORS
 from gseg_ns.cli.demo import Demo
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.evaluate import Eval
@@ -41,6 +42,9 @@ def entrypoint() -> None:
     # Upstream's deprecations are not the user's concern.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    if sys.argv[1:] == ["--version"]:
+        CONSOLE.print(f"gseg-ns {__version__}", highlight=False)
+        return
     command = tyro.cli(Command, prog="gseg", description="Objects in 3D Gaussian splats.")
     try:
         command.main()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import GsegError, missing_extra
 
 DETECTOR = "IDEA-Research/grounding-dino-base"
 """The detector of the published rows, by its name for `transformers`."""
@@ -69,7 +69,7 @@ class TextGrounder:
         try:
             from transformers import pipeline
         except ImportError as error:
-            raise GsegError("Grounding a text needs a detector: pip install 'gseg-ns[text]'") from error
+            raise missing_extra("Grounding a text needs a detector", "text") from error
         try:
             detector = pipeline("zero-shot-object-detection", model=model, device=torch.device(device))
         except (OSError, ValueError, KeyError) as error:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import GsegError, missing_extra
 from gseg_ns.files import atomic_path
 from gseg_ns.lifting.affinity import gated
 from gseg_ns.lifting.similarity import similarity
@@ -77,7 +77,7 @@ class ClipEncoder:
         try:
             from transformers import AutoTokenizer, CLIPModel
         except ImportError as error:
-            raise GsegError("Text prompts need CLIP: pip install 'gseg-ns[text]'") from error
+            raise missing_extra("Text prompts need CLIP", "text") from error
         try:
             return ClipEncoder(CLIPModel.from_pretrained(name), AutoTokenizer.from_pretrained(name), device)
         except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import GsegError, missing_extra
 from gseg_ns.files import atomic_path
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.transform import transform
@@ -37,7 +37,7 @@ def write_spz(path: Path, splats: Splats) -> None:
         from gsply import GSData
         from gsply import write_spz as write
     except ImportError as error:
-        raise GsegError("SPZ needs the package gsply: pip install 'gseg-ns[spz]'.") from error
+        raise missing_extra("SPZ needs the package gsply", "spz") from error
 
     splats = splats.to("cpu")
     splats = splats.subset(splats.exportable())

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from gseg_ns.errors import GsegError
+from gseg_ns.errors import GsegError, missing_extra
 from gseg_ns.masks.mask_set import MaskSet
 from gseg_ns.masks.sources.amg import AmgOptions, AmgSettings
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
@@ -51,7 +51,7 @@ class Sam2Config(AmgOptions):
         try:
             from transformers import pipeline
         except ImportError as error:
-            raise GsegError("The source sam2 needs transformers: pip install 'gseg-ns[sam2]'.") from error
+            raise missing_extra("The source sam2 needs transformers", "sam2") from error
         try:
             generator = pipeline(
                 "mask-generation",
