@@ -24,7 +24,7 @@ import tyro
 
 from gseg_ns.benchmarking.closed_form import ClosedForm
 from gseg_ns.benchmarking.scoring import score_labels
-from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.data.ground_truth import ground_truth as read_truth
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.splats.ply import write_ply
 
@@ -104,11 +104,10 @@ def train(method: str, scene: Path, masks: str, steps: int, seed: int, options: 
 @torch.no_grad()
 def score(run: Run, ground_truth: Path) -> dict[str, float]:
     """Scores of the test views (see `score_labels`) against a folder of label maps."""
-    files = id_files(ground_truth)
-    dataset = run.datamanager.eval_dataset
-    truth = [read_ids(files[path.stem]) for path in dataset.image_filenames]
-    predicted = [run.model.label_image(dataset.cameras[view : view + 1]).cpu() for view in range(len(truth))]
-    scores = score_labels(predicted, truth)
+    cameras = run.datamanager.eval_dataset.cameras
+    truth = read_truth(run.datamanager, ground_truth, "test")
+    predicted = [run.model.label_image(cameras[view : view + 1]).cpu() for view in truth]
+    scores = score_labels(predicted, list(truth.values()))
     return {"IoU": scores["iou"], "precision": scores["precision"], "recall": scores["recall"]}
 
 

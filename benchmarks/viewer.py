@@ -24,7 +24,6 @@ import tyro
 from gseg_ns.editing.operations import Recolour, Remove, Transform, apply
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
-from gseg_ns.masks import read_label_map
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.runs.edited_run import EditedRun
@@ -113,8 +112,9 @@ def removal(load_config: Path, truth_dir: Path) -> tuple[list[float], int]:
     """
     run = load_run(load_config)
     groups = run.model.gaussian_groups()
-    views = {stem: camera for stem, camera, _ in run.views("test")}
-    truth = {stem: read_label_map(truth_dir / f"{stem}.png").long() for stem in views}
+    scored = run.truth(truth_dir, "test")
+    views = {view.name: view.camera for view, _ in scored}
+    truth = {view.name: labels for view, labels in scored}
     plain = {stem: run.model.get_outputs_for_camera(camera)["rgb"] for stem, camera in views.items()}
     labels = {stem: run.model.label_image(camera).cpu() for stem, camera in views.items()}
     quality, unchanged = [], 0

@@ -26,8 +26,8 @@ def main(config: Path, output: Path, group: int = 5) -> None:
     print(f"{len(groups.unique())} groups in {len(splats)} Gaussians; {len(thing)} in group {group}")
     print(f"around {thing.means.mean(dim=0).tolist()}")
     write_ply(output / "object.ply", thing)
-    name, camera, _ = next(run.views("test"))
-    write_png(output / f"{name}.png", run.model.picture(camera))
+    view = next(run.views("test"))
+    write_png(output / f"{view.name}.png", run.model.picture(view.camera))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(
         scale: granularity in [0, 1], for methods that have scales.
     """
     run = load_run(config)
-    _, camera, _ = next(run.views("test"))
+    camera = next(run.views("test")).camera
     pixel = [int(camera.width) / 2 if x is None else x, int(camera.height) / 2 if y is None else y]
     chosen = Prompter(run.model).select(camera, Prompt(positive=torch.tensor([pixel])), scale)  # bool [N]
     print(f"{int(chosen.sum())} of {len(chosen)} Gaussians")

@@ -37,7 +37,7 @@ def main(config: Path, output: Path, recolour: int = 2, copy: int = 3, remove: i
         Remove(gone),
     ]
     edited = EditedRun(run, operations)
-    _, camera, _ = next(run.views("test"))
+    camera = next(run.views("test")).camera
     write_png(output / "edited.png", edited.model().picture(camera))
 
     kept = ~edited.scene.removed

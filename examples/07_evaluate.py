@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from gseg_ns.evaluation import evaluate_instances, id_files, read_ids
+from gseg_ns.evaluation import evaluate_instances
 from gseg_ns.runs import load_run
 
 
@@ -20,10 +20,10 @@ def main(config: Path, ground_truth: Path) -> float:
     Returns:
         IoU in percent.
     """
-    run, files = load_run(config), id_files(ground_truth)
-    views = [(name, camera) for name, camera, _ in run.views("test") if name in files]
-    predicted = [run.model.label_image(camera).cpu() for _, camera in views]  # int64 [H, W] each
-    truth = [read_ids(files[name]) for name, _ in views]
+    run = load_run(config)
+    # Undistorted as the photographs are, where a lens distorts.
+    views, truth = zip(*run.truth(ground_truth, "test"), strict=True)  # int64 [H, W] each
+    predicted = [run.model.label_image(view.camera).cpu() for view in views]
     scores = evaluate_instances(predicted, truth)
     print(f"IoU {scores.iou:.1f}, precision {scores.precision:.1f}, recall {scores.recall:.1f} on {len(views)} views")
     for label, iou in scores.gt_iou.items():

@@ -20,7 +20,7 @@ from torch import Tensor
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
-from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.evaluation.folders import id_files
 from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.lifting.votes import lift_truth
@@ -139,14 +139,11 @@ class _Clicks:
         self.prompter = Prompter(run.model)
         self.protocol = protocol
         self.splats = run.model.splats()
-        files = id_files(ground_truth)
 
         def views(split: Any) -> list[tuple[Camera, Tensor]]:
-            return [
-                (camera, resize_nearest(read_ids(files[stem]), camera.height, camera.width))
-                for stem, camera in ((stem, to_camera(camera)) for stem, camera, _ in run.views(split))
-                if stem in files
-            ]
+            given = run.truth(ground_truth, split, required=False)
+            found = [(to_camera(view.camera), labels) for view, labels in given]
+            return [(camera, resize_nearest(labels, camera.height, camera.width)) for camera, labels in found]
 
         self.train, self.test = views("train"), views("test")
         background = background_ids(ground_truth)

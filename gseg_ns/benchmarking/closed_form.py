@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 
 from gseg_ns.benchmarking.scoring import score_labels
-from gseg_ns.errors import GsegError
-from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.lifting.association import Associated, AssociationOptions, associate
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.votes import VoteStore, lift, view_votes
@@ -87,6 +85,7 @@ class ClosedForm:
         """
         from gseg_ns.data.cameras import to_camera
         from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
+        from gseg_ns.data.ground_truth import ground_truth as read_truth
         from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
         from gseg_ns.models.trained_geometry import load_geometry
 
@@ -100,29 +99,27 @@ class ClosedForm:
         datamanager.require_masks()
         dataset = datamanager.train_dataset
         splats = load_geometry(geometry, frame, dataset.metadata).to(device)
-        files = id_files(scene / ground_truth)
+        trained_truth = read_truth(datamanager, scene / ground_truth, "train", required=False)
+        tested_truth = read_truth(datamanager, scene / ground_truth, "test")
+        names = datamanager.names("train")
 
         views, votes, truth = [], VoteStore(), VoteStore()
         for view in sorted(range(len(dataset)), key=lambda index: dataset.image_filenames[index].as_posix()):
             labels = datamanager.labels(view)
             if labels is None:
                 continue
-            stem = dataset.image_filenames[view].stem
             camera = to_camera(datamanager.camera(view)).to(device)
             meta = project_splats(splats, camera)
-            views.append(View(stem, camera, labels))
+            views.append(View(names[view], camera, labels))
             votes.append(view_votes(meta, labels))
-            if stem in files:
-                truth.append(view_votes(meta, resize_labels(read_ids(files[stem]), *labels.shape).clamp_min(0)))
+            if view in trained_truth:
+                truth.append(view_votes(meta, resize_labels(trained_truth[view], *labels.shape).clamp_min(0)))
 
         datamanager.cached_eval  # noqa: B018  undistorts the cameras on first access
         test = []
-        for view, path in enumerate(datamanager.eval_dataset.image_filenames):
-            if path.stem in files:
-                camera = to_camera(datamanager.eval_dataset.cameras[view : view + 1]).to(device)
-                test.append((project_splats(splats, camera), read_ids(files[path.stem])))
-        if not test:
-            raise GsegError(f"{scene / ground_truth} has no label map for any test view: names must match the images")
+        for view, labels in tested_truth.items():
+            camera = to_camera(datamanager.eval_dataset.cameras[view : view + 1]).to(device)
+            test.append((project_splats(splats, camera), labels))
         return cls(splats, views, votes, truth, test)
 
     # ---------------------------------------------------------------------------------------------- association

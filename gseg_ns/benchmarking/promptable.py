@@ -12,7 +12,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from gseg_ns.benchmarking.settings import PromptableSettings
 from gseg_ns.benchmarking.training import TrainSettings, check_scale
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
-from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.evaluation.folders import read_ids
 from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.evaluation.promptable import evaluate_masks
 from gseg_ns.files import atomic_path
@@ -109,20 +109,22 @@ def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, An
         raise GsegError(f"--threshold is {settings.threshold}: a cosine lies between -1 and 1")
     check_scale([settings.method], settings.scale)
     scene, truth = settings.scene, settings.scene / settings.ground_truth
-    files = id_files(truth)
-    stems, positions = _views(scene, "train")
-    if not files.keys() & set(_views(scene, "test")[0]):
-        raise GsegError(f"{truth} has no label map for any test view: names must match the images")
-    known = [index for index, stem in enumerate(stems) if stem in files]
-    shown = {index: int(_mask(files[stems[index]], settings.object_id).sum()) for index in known}
+    names, files, positions = _views(scene, truth)
+    known = [index for index, file in enumerate(files) if file is not None]
+    drawn = {index: _mask(read_ids(file), settings.object_id) for index, file in enumerate(files) if file is not None}
+    shown = {index: int(mask.sum()) for index, mask in drawn.items()}
     known = [index for index in known if shown[index]]
     if not known:
         raise GsegError(f"{truth} shows the object in no training view: names must match the images, and --object-id")
     given = known
     if settings.masks is None:
         given = [known[index] for index in spread_views(positions[known], settings.views)]
-    prompted = stems[max(given, key=shown.__getitem__)] if settings.view is None else Path(settings.view).stem
-    if prompted not in [stems[index] for index in known]:
+    prompted = names[max(given, key=shown.__getitem__)]
+    if settings.view is not None:
+        wanted = Path(settings.view).with_suffix("").as_posix()
+        called = [names[index] for index in known if f"/{names[index]}".endswith((f"/{wanted}", f"/{settings.view}"))]
+        prompted = called[0] if len(called) == 1 else ""
+    if not prompted:
         raise GsegError(
             f"{settings.view} is not a training view of {scene} with ground truth that shows the object: give another"
         )
@@ -131,13 +133,13 @@ def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, An
         options = ("--pipeline.model.geometry", str(settings.geometry.resolve()), *options)
     if settings.masks is None:
         options = ("--pipeline.datamanager.masks-are-consistent", "True", *options)
-        drawn = {stems[index]: _mask(files[stems[index]], settings.object_id) for index in given}
+        given_masks = {names[index]: drawn[index] for index in given}
         # Configs of runs name the folder: other masks never take its place.
-        decides = repr((digest_files(truth), settings.object_id, sorted(drawn)))
+        decides = repr((digest_files(truth), settings.object_id, sorted(given_masks)))
         named = f"{scene.resolve().name}-{hashlib.sha256(decides.encode()).hexdigest()[:16]}"
         masks = runner.output.parent / "prompt-masks" / named
-        for stem, mask in drawn.items():
-            write_label_map(masks / f"{stem}.png", torch.where(mask, OBJECT, BACKGROUND))
+        for name, mask in given_masks.items():
+            write_label_map(masks / f"{name}.png", torch.where(mask, OBJECT, BACKGROUND))
     else:
         masks = scene / settings.masks
     train = TrainSettings(
@@ -181,7 +183,7 @@ def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, An
         return {
             **score_prompts(load_run(Path(run["config"])), truth, prompted, settings, picture),
             **run,
-            "trained_on": [stems[index] for index in given] if settings.masks is None else settings.masks,
+            "trained_on": [names[index] for index in given] if settings.masks is None else settings.masks,
             "picture": str(picture),
         }
 
@@ -195,18 +197,18 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
     Args:
         run: the run.
         truth: folder of label maps named as the images.
-        prompted: stem of the training view.
+        prompted: name of the training view.
         settings: `object_id`, `scale` and `threshold` are used.
         picture: PNG to write.
     """
     from gseg_ns.evaluation.quality import psnr
     from gseg_ns.runs.prompting import Prompter
 
-    model, files = run.model, id_files(truth)
-    named = {stem: camera for stem, camera, _ in run.views("train")}
-    camera = named[prompted]
+    model = run.model
+    trained = {view.name: (view.camera, labels) for view, labels in run.truth(truth, "train")}
+    camera, labels = trained[prompted]
     height, width = int(camera.height.item()), int(camera.width.item())
-    here = resize_nearest(_mask(files[prompted], settings.object_id).long(), height, width) != 0
+    here = resize_nearest(_mask(labels, settings.object_id).long(), height, width) != 0
     click = deepest_pixel(here)
     prompts = {"click": Prompt(positive=torch.tensor([click])), "mask": Prompt(mask=here)}
     prompter = Prompter(model)
@@ -220,24 +222,20 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
             splats.means, selections[name], middle_extents(splats.scales)
         )
 
-    shown = [(to_camera(view), _mask(files[stem], settings.object_id)) for stem, view in named.items() if stem in files]
+    shown = [(to_camera(view), _mask(labels, settings.object_id)) for view, labels in trained.values()]
     sized = [(view, resize_nearest(mask.long(), view.height, view.width) != 0) for view, mask in shown]
     selections[CEILING] = lift_truth(splats, sized) != 0
 
     seen: dict[str, list[Tensor]] = {name: [] for name in selections}
     masks, photographs, ratios = [], [], []
-    for stem, view, image in run.views("test"):
-        if stem not in files:
-            continue
-        masks.append(_mask(files[stem], settings.object_id))
-        rgb = model.get_outputs_for_camera(view)["rgb"].cpu()
-        ratios.append(psnr(rgb, image[..., :3].cpu()))
+    for view, labels in run.truth(truth, "test"):
+        masks.append(_mask(labels, settings.object_id))
+        rgb = model.get_outputs_for_camera(view.camera)["rgb"].cpu()
+        ratios.append(psnr(rgb, view.image[..., :3].cpu()))
         covered = model.composite(torch.stack(list(selections.values()), dim=1).float()).cpu() > 0.5
         for channel, name in enumerate(selections):
             seen[name].append(covered[..., channel])
-        photographs.append(image[..., :3].cpu().float() / 255)
-    if not masks:
-        raise GsegError(f"{truth} has no label map for any test view of {run.config_path}: names must match")
+        photographs.append(view.image[..., :3].cpu().float() / 255)
     rows = {}
     for name, predicted in seen.items():
         scores = evaluate_masks(predicted, masks)
@@ -268,17 +266,30 @@ def promptable_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _views(scene: Path, split: Literal["train", "test"]) -> tuple[list[str], Tensor]:
-    """Names without suffix, and positions [V, 3], of the views of a split."""
+def _views(scene: Path, truth: Path) -> tuple[list[str], list[Path | None], Tensor]:
+    """Names, files of ground truth and positions [V, 3] of the training views.
+
+    Raises:
+        GsegError: the ground truth is missing, or no test view has one.
+    """
+    from gseg_ns.data.ground_truth import ground_truth_files
+    from gseg_ns.data.photographs import view_names
     from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 
-    outputs = GsegDataParserConfig(data=scene).setup().get_dataparser_outputs(split)
-    return [path.stem for path in outputs.image_filenames], outputs.cameras.camera_to_worlds[:, :3, 3]
+    parser = GsegDataParserConfig(data=scene).setup()
+    outputs = {split: parser.get_dataparser_outputs(split) for split in ("train", "test")}
+    images = {split: outputs[split].image_filenames for split in outputs}
+    files = ground_truth_files(truth, [*images["train"], *images["test"]])
+    if not any(files[path] for path in images["test"]):
+        raise GsegError(f"{truth} has no label map for any test view: names must match the images")
+    names = view_names(scene, list(files))
+    trained = images["train"]
+    positions = outputs["train"].cameras.camera_to_worlds[:, :3, 3]
+    return [names[path] for path in trained], [files[path] for path in trained], positions
 
 
-def _mask(path: Path, object_id: int | None) -> Tensor:
+def _mask(ids: Tensor, object_id: int | None) -> Tensor:
     """The object in a ground-truth label map: bool [H, W]."""
-    ids = read_ids(path)
     return ids != 0 if object_id is None else ids == object_id
 
 

@@ -18,7 +18,6 @@ from gseg_ns.benchmarking.closed_form import Association, ClosedForm
 from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.benchmarking.training import Trainer, TrainSettings, check_scale
 from gseg_ns.errors import GsegError
-from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.models.registry import feature_steps, takes_geometry
 
 CEILING = "ceiling"
@@ -319,18 +318,13 @@ def score_run(
     from gseg_ns.evaluation.quality import psnr
     from gseg_ns.runs.run import load_run
 
-    files = id_files(ground_truth)
     run = load_run(config_path)
     predicted, truth, ratios = [], [], []
-    for stem, camera, image in run.views("test"):
-        if stem not in files:
-            continue
-        predicted.append(run.model.label_image(camera, scale).cpu())
-        truth.append(read_ids(files[stem]))
-        rgb = run.model.get_outputs_for_camera(camera)["rgb"].cpu()
-        ratios.append(psnr(rgb, image[..., :3].cpu()))
-    if not predicted:
-        raise GsegError(f"{ground_truth} has no label map for any test view of {config_path}: names must match")
+    for view, labels in run.truth(ground_truth, "test"):
+        predicted.append(run.model.label_image(view.camera, scale).cpu())
+        truth.append(labels)
+        rgb = run.model.get_outputs_for_camera(view.camera)["rgb"].cpu()
+        ratios.append(psnr(rgb, view.image[..., :3].cpu()))
     ratio = math.fsum(ratios) / len(ratios)
     clicked = click_scores(run, clicks, protocol)
     return {**score_labels(predicted, truth), **clicked, "psnr": ratio, "num_gaussians": run.model.num_points}

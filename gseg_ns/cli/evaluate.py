@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from gseg_ns.errors import GsegError
-
 
 @dataclass
 class Eval:
@@ -17,7 +15,8 @@ class Eval:
     load_config: Path
     """config.yml of the run"""
     ground_truth: Path
-    """Folder of label maps (PNG or npy) named after the images, with ids that agree over the views; 0 is not scored"""
+    """Folder of label maps (PNG or npy) of the photographs, named as they are and in the same subfolders, with ids that
+    agree over the views; 0 is not scored. They are undistorted as the photographs are"""
     split: Literal["test", "train"] = "test"
     """Which views"""
     variant: Literal["paper", "official"] = "paper"
@@ -38,7 +37,6 @@ class Eval:
         from gseg_ns.cli.options import check_scale
         from gseg_ns.evaluation.boundary import mean_boundary_iou
         from gseg_ns.evaluation.comparison import comparison
-        from gseg_ns.evaluation.folders import id_files, read_ids
         from gseg_ns.evaluation.matching import evaluate_instances
         from gseg_ns.evaluation.overlap import resize_nearest
         from gseg_ns.evaluation.quality import psnr
@@ -46,24 +44,16 @@ class Eval:
         from gseg_ns.pictures import contact_sheet, resized, write_png
         from gseg_ns.runs.run import load_run
 
-        files = id_files(self.ground_truth)
         run = load_run(self.load_config)
         check_scale(run, self.scale)
-        views = [view for view in run.views(self.split) if view[0] in files]
-        if not views:
-            stems = ", ".join(view[0] for view in list(run.views(self.split))[:3])
-            raise GsegError(
-                f"{self.ground_truth} has no label map for any {self.split} view of the run ({stems}, ...): "
-                "files are matched by name without suffix"
-            )
+        views = run.truth(self.ground_truth, self.split)
         predicted, truth, ratios, photos = [], [], [], []
-        for stem, camera, image in track(views, description="Evaluating", console=CONSOLE):
-            gt = read_ids(files[stem])
-            labels = run.model.label_image(camera, self.scale).cpu()
+        for view, gt in track(views, description="Evaluating", console=CONSOLE):
+            labels = run.model.label_image(view.camera, self.scale).cpu()
             predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
             truth.append(gt)
-            rgb = run.model.get_outputs_for_camera(camera)["rgb"].cpu()
-            photo = image[..., :3].cpu().float() / 255
+            rgb = run.model.get_outputs_for_camera(view.camera)["rgb"].cpu()
+            photo = view.image[..., :3].cpu().float() / 255
             ratios.append(psnr(rgb, photo))
             if self.pictures is not None:
                 photos.append(photo)
@@ -86,10 +76,10 @@ class Eval:
             matched = {pred: gt for gt, pred, _ in scores.pairs}
             beyond = max(int(gt.max()) for gt in truth) + 1
             rows = []
-            for (stem, _, _), photo, gt, labels in zip(views, photos, truth, predicted, strict=True):
+            for (view, _), photo, gt, labels in zip(views, photos, truth, predicted, strict=True):
                 photo = resized(photo, gt.shape[0], gt.shape[1])
                 rows.append(comparison(photo, gt, labels, matched, beyond))
-                write_png(self.pictures / f"{stem}.png", contact_sheet(rows[-1:]))
+                write_png(self.pictures / f"{view.name}.png", contact_sheet(rows[-1:]))
             write_png(self.pictures / "comparison.png", contact_sheet(rows))
         CONSOLE.print(
             f"IoU {scores.iou:.1f}  precision {scores.precision:.1f}  recall {scores.recall:.1f}  "

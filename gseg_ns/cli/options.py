@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from gseg_ns.runs.run import Run
+
+Frame = Literal["photograph", "view"]
+"""Whose pixels an image has: the photograph's as it is stored, or those of the undistorted view trained on."""
 
 
 def check_scale(run: Run, scale: float | None) -> None:

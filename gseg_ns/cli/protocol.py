@@ -127,31 +127,37 @@ class ProtocolCommand:
             raise GsegError(
                 f"{protocol.name} scores answers to prompts: write them with gseg select, then give --predictions"
             )
-        wanted = {Path(image).stem: name for name, image in protocol.renderings(scene).items()}
         run = load_run(self.load_config)
         check_scale(run, self.scale)
-        splits: tuple[Literal["train", "test"], ...] = ("train", "test")
-        cameras = {stem: camera for split in splits for stem, camera, _ in run.views(split) if stem in wanted}
-        lost = sorted(set(wanted) - set(cameras))
+        wanted, lost = {}, []
+        for name, image in protocol.renderings(scene).items():
+            try:
+                wanted[name] = run.view(image)
+            except GsegError:
+                lost.append(image)
         if lost:
             raise GsegError(
-                f"The run of {self.load_config} has no camera for {', '.join(lost[:3])} ({len(lost)} of {len(wanted)} "
-                f"test views). Train it on {scene.root} after gseg protocol {protocol.name} --data ... --prepare"
+                f"The run of {self.load_config} has no camera for {', '.join(sorted(lost)[:3])} ({len(lost)} of "
+                f"{len(lost) + len(wanted)} test views). Train it on {scene.root} after gseg protocol {protocol.name} "
+                "--data ... --prepare"
             )
         folder = predictions / scene.name
         for name, target in scene.targets.items():
             if target.prompt is not None:  # answers of another run, or of other texts, would be scored with this one
                 (folder / name).unlink(missing_ok=True)
-        for stem, name in track(wanted.items(), description="Rendering", console=CONSOLE):
+        for name, view in track(wanted.items(), description="Rendering", console=CONSOLE):
+            photograph, camera = view.photograph.whole(view.camera)
             if protocol.renders == "labels":
-                write_label_map(folder / name, run.model.label_image(cameras[stem], self.scale).cpu())
+                labels = run.model.label_image(camera, self.scale)
+                write_label_map(folder / name, photograph.to_photo(labels).cpu())
                 continue
-            rgb = run.model.get_outputs_for_camera(cameras[stem])["rgb"]
+            rgb = photograph.to_photo(run.model.get_outputs_for_camera(camera)["rgb"])
             with atomic_path(folder / name) as temporary:
                 Image.fromarray(to_bytes(rgb)).save(temporary)
         if self.ground is not None:
-            first, name = next(iter(wanted.items()))
-            rgb = run.model.get_outputs_for_camera(cameras[first])["rgb"]
+            name, view = next(iter(wanted.items()))
+            photograph, camera = view.photograph.whole(view.camera)
+            rgb = photograph.to_photo(run.model.get_outputs_for_camera(camera)["rgb"])
             self._answer_texts(scene, folder, to_bytes(rgb), Path(name).stem, run.model.device)
 
     def _answer_texts(

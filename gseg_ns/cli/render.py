@@ -8,10 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gseg_ns.cli.options import Frame
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gseg_ns.models.base import SegmentationModel
     from gseg_ns.runs.edited_run import EditedRun
+    from gseg_ns.runs.run import View
+
+_OVERLAYS = ("overlay", "photo-overlay")
 
 
 @dataclass
@@ -24,13 +31,16 @@ class Render:
     load_config: Path
     """config.yml of the run"""
     output_dir: Path
-    """Folder to write to: ids/, and one folder for each of the outputs, with files named after the images; sheet.png;
-    turntable/OBJECT/000.png, ... and turntable/OBJECT.mp4"""
+    """Folder to write to: ids/, and one folder for each of the outputs, with files named after the images, in their
+    subfolders; sheet.png; turntable/OBJECT/000.png, ... and turntable/OBJECT.mp4"""
     split: Literal["test", "train"] = "test"
     """Which views"""
     outputs: tuple[str, ...] = ("groups", "rgb", "features")
-    """Pictures to write beside the ids: groups, rgb, features, depth, accumulation, overlay, or what else the method
-    renders"""
+    """Pictures to write beside the ids: groups, rgb, features, depth, accumulation, overlay, photo-overlay (the groups
+    over the photograph itself), or what else the method renders"""
+    frame: Frame = "photograph"
+    """Whose pixels are written: the photographs' own, so that ids lie on them, or those of the undistorted views that
+    the run trains on; the same where lenses do not distort"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
     edits: Path | None = None
@@ -70,26 +80,44 @@ class Render:
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.folders import atomic_folder
         from gseg_ns.masks import write_label_map
-        from gseg_ns.pictures import overlay, write_png
+        from gseg_ns.pictures import write_png
 
         model = edited.model()
         views = list(edited.run.views(self.split))
         with atomic_folder(self.output_dir, durable=False) as folder:
-            for stem, camera, _ in track(views, description="Rendering", console=CONSOLE):
-                labels = model.label_image(camera, self.scale)
-                write_label_map(folder / "ids" / f"{stem}.png", labels)
-                pictures = model.get_outputs_for_camera(camera) if self.outputs else {}
-                for name in self.outputs:
-                    if name == "overlay":
-                        picture = overlay(pictures["rgb"], labels)
-                    elif name in pictures:
-                        picture = pictures[name]
-                    else:
-                        raise GsegError(f"There is no output {name!r}: choose from {', '.join(pictures)}, overlay")
-                    if picture.shape[-1] == 1:
-                        picture = (picture / picture.max().clamp_min(1e-8)).expand(-1, -1, 3)
-                    write_png(folder / name / f"{stem}.png", picture)
+            for view in track(views, description="Rendering", console=CONSOLE):
+                labels, pictures = self._view(model, view)
+                write_label_map(folder / "ids" / f"{view.name}.png", labels)
+                for name, picture in pictures.items():
+                    write_png(folder / name / f"{view.name}.png", picture)
         CONSOLE.print(f"Wrote ids, {', '.join(self.outputs)} of {len(views)} views to {self.output_dir}")
+
+    def _view(self, model: SegmentationModel, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """Group ids [H, W] and the pictures [H, W, 3] of a view, in the frame that is asked for."""
+        from gseg_ns.pictures import overlay
+
+        photograph, camera = view.photograph, view.camera
+        if self.frame == "view":
+            photograph = photograph.of_view()
+        else:
+            photograph, camera = photograph.whole(camera)
+        labels = photograph.to_photo(model.label_image(camera, self.scale))
+        rendered = model.get_outputs_for_camera(camera) if self.outputs else {}
+        pictures = {}
+        for name in self.outputs:
+            if name not in (*rendered, *_OVERLAYS):
+                raise GsegError(f"There is no output {name!r}: choose from {', '.join((*rendered, *_OVERLAYS))}")
+            if name == "photo-overlay":
+                pixels = view.image[..., :3] if self.frame == "view" else photograph.read()
+                picture = pixels.to(labels.device) / 255
+            else:
+                picture = photograph.to_photo(rendered["rgb" if name in _OVERLAYS else name])
+            if name in _OVERLAYS:
+                picture = overlay(picture, labels)
+            if picture.shape[-1] == 1:
+                picture = (picture / picture.max().clamp_min(1e-8)).expand(-1, -1, 3)
+            pictures[name] = picture
+        return labels, pictures
 
     def _sheet(self, edited: EditedRun) -> None:
         import torch
@@ -102,7 +130,7 @@ class Render:
 
         drawn = edited.scene.drawn
         ids, counts = edited.groups[drawn].unique(return_counts=True)
-        cameras = [camera for _, camera, _ in edited.run.views("train")]
+        cameras = [view.camera for view in edited.run.views("train")]
         cameras = cameras[:: math.ceil(len(cameras) / 24)]
         best = best_views(edited.scene.splats.subset(drawn), edited.groups[drawn], cameras)
         sizes = {
@@ -143,7 +171,7 @@ class Render:
         for name, rows in objects.items():
             if not bool(rows.any()):
                 raise GsegError(f"Edits hide all of {name!r}, so there is nothing to turn around")
-        up = upwards(torch.cat([camera.camera_to_worlds for _, camera, _ in edited.run.views("train")]))
+        up = upwards(torch.cat([view.camera.camera_to_worlds for view in edited.run.views("train")]))
         folders = unique_slugs(objects, "object")
         for name, rows in objects.items():
             model = edited.model(rows)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from gseg_ns.cli.options import Frame
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP, VoteOptions
 from gseg_ns.lifting.thresholds import SAME_THING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from torch import Tensor
 
+    from gseg_ns.data.photographs import Photograph
     from gseg_ns.runs.run import Run
     from gseg_ns.selection.prompts import Prompt
 
@@ -37,9 +39,12 @@ class Select:
     negative: Points = ()
     """A pixel x y of what is not; may be given several times"""
     scribble: Path | None = None
-    """PNG of the view's size: 1 where it is wanted, 2 where not, 0 elsewhere"""
+    """PNG drawn on the photograph: 1 where it is wanted, 2 where not, 0 elsewhere"""
     mask: Path | None = None
-    """PNG of the view's size, not 0 where the object is"""
+    """PNG drawn on the photograph, not 0 where the object is"""
+    frame: Frame = "photograph"
+    """Whose pixels marks and a .png have: the photograph's, or those of the undistorted view that the run trains on;
+    the same where the lens does not distort"""
     sam: Path | None = None
     """SAM checkpoint: the points are given to SAM, and its mask is the prompt"""
     text: str | None = None
@@ -79,42 +84,60 @@ class Select:
             raise GsegError("--sam needs at least one --point")
         run = load_run(self.load_config)
         check_scale(run, self.scale)
-        camera = None if self.view is None else find_view(run, self.view)
+        view = None if self.view is None else self._view(run, self.view)
         if self.text is not None:
             chosen = self._by_text(run)
         else:
-            assert camera is not None
-            chosen = self._by_marks(run, camera)
+            assert view is not None
+            chosen = self._by_marks(run, *view)
         if self.largest:
             chosen = largest_component(run.model.means, chosen, middle_extents(run.model.scales))
         if self.clean:
             chosen = clean_up(run.model.means, chosen)
         if not bool(chosen.any()):
             CONSOLE.print("[yellow]The prompt selects nothing: lower --threshold, or try another --scale.")
-        self._write(run, camera, chosen)
+        self._write(run, view, chosen)
         CONSOLE.print(f"Selected {int(chosen.sum())} of {len(chosen)} Gaussians: {self.output}")
 
-    def _prompt(self) -> Prompt:
+    def _view(self, run: Run, name: str) -> tuple[Photograph, Cameras]:
+        """The photograph of `--view`, and the camera [1] that is prompted: of all of it, or of the view trained on."""
+        view = run.view(name)
+        if self.frame == "view":
+            return view.photograph.of_view(), view.camera
+        return view.photograph.whole(view.camera)
+
+    def _prompt(self, photograph: Photograph) -> Prompt:
         import torch
 
         from gseg_ns.masks import read_label_map
         from gseg_ns.selection.prompts import Prompt
 
+        def points(given: Points) -> Tensor:
+            found = photograph.points_to_view(torch.tensor(given, dtype=torch.float32).reshape(-1, 2))
+            for point, place in zip(given, found, strict=True):
+                if not bool(place.isfinite().all()):
+                    raise GsegError(f"The point {point[0]:g} {point[1]:g} lies outside of what the view shows")
+            return found
+
+        def drawn(path: Path | None) -> Tensor | None:
+            return None if path is None else photograph.to_view(read_label_map(path), path)
+
+        mask = drawn(self.mask)
         return Prompt(
-            positive=torch.tensor(self.point, dtype=torch.float32).reshape(-1, 2),
-            negative=torch.tensor(self.negative, dtype=torch.float32).reshape(-1, 2),
-            scribble=None if self.scribble is None else read_label_map(self.scribble),
-            mask=None if self.mask is None else read_label_map(self.mask) != 0,
+            positive=points(self.point),
+            negative=points(self.negative),
+            scribble=drawn(self.scribble),
+            mask=None if mask is None else mask != 0,
         )
 
-    def _by_marks(self, run: Run, camera: Cameras) -> Tensor:
+    def _by_marks(self, run: Run, photograph: Photograph, camera: Cameras) -> Tensor:
         import torch
 
         from gseg_ns.runs.prompting import Prompter
         from gseg_ns.selection.prompts import Prompt
         from gseg_ns.selection.prompts_sam import load_predictor, sam_mask
 
-        model, prompt = run.model, self._prompt()
+        model, prompt = run.model, self._prompt(photograph)
         if self.sam is not None:
             picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
             prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
@@ -127,7 +150,7 @@ class Select:
         search = TextSearch(run.model, run.datamanager, self.load_config.parent, options=self.votes)
         return search.find(self.text, self.clip or CLIP)
 
-    def _write(self, run: Run, camera: Cameras | None, chosen: Tensor) -> None:
+    def _write(self, run: Run, view: tuple[Photograph, Cameras] | None, chosen: Tensor) -> None:
         import torch
         from PIL import Image
 
@@ -140,39 +163,10 @@ class Select:
         elif self.output.suffix == ".ply":
             write_ply(self.output, run.model.splats().subset(chosen).to("cpu"))
         else:
-            assert camera is not None
+            assert view is not None
+            photograph, camera = view
             with torch.no_grad():
                 run.model.get_outputs_for_camera(camera)
-                seen = run.model.composite(chosen.float()[:, None])[..., 0] > 0.5
+                seen = photograph.to_photo(run.model.composite(chosen.float()[:, None])[..., 0] > 0.5)
             with atomic_path(self.output) as temporary:
                 Image.fromarray((seen.cpu().numpy() * 255).astype("uint8")).save(temporary, format="PNG")
-
-
-def find_view(run: Run, name: str) -> Cameras:
-    """The camera [1] of an image of the run, training or test.
-
-    Args:
-        run: the run.
-        name: file name or path, with or without suffix.
-
-    Raises:
-        GsegError: no image is called that, or several are.
-    """
-    wanted = Path(name)
-    found = []
-    known = []
-    for train, dataset in ((True, run.datamanager.train_dataset), (False, run.datamanager.eval_dataset)):
-        for view, path in enumerate(dataset.image_filenames):
-            known.append(path.stem)
-            tail = Path(*path.parts[-len(wanted.parts) :])
-            if wanted in (tail, tail.with_suffix("")):
-                found.append((train, view))
-    if not found:
-        raise GsegError(f"The run has no view {name}: it has {', '.join(known[:3])}, ... ({len(known)} in all)")
-    if len(found) > 1:
-        raise GsegError(f"{len(found)} images of the run are called {name}: give the folder too")
-    [(train, view)] = found
-    if train:
-        return run.datamanager.camera(view).to(run.model.device)
-    run.datamanager.cached_eval  # noqa: B018  undistorts the cameras on first access
-    return run.datamanager.eval_dataset.cameras[view : view + 1].to(run.model.device)

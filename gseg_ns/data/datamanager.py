@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.data.datamanagers import full_images_datamanager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from gseg_ns.data.photograph_dataset import PhotographDataset
+from gseg_ns.data.photographs import Photograph, photograph_of, upright_masks, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.errors import GsegError
-from gseg_ns.masks import MaskFolder, MaskSet, PaintOrder, load_labels, load_masks, resize_labels
+from gseg_ns.masks import MaskFolder, MaskSet, PaintOrder, load_labels, load_masks
+
+Split = Literal["train", "test"]
 
 
 @dataclass
@@ -69,9 +70,14 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         self._labels: dict[int, Tensor] = {}
         self._fitted: set[int] = set()
         """Views whose label map has been resized and undistorted."""
+        self._upright = False
+        """The masks lie on upright copies of the photographs."""
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
-        # Undistortion overwrites the dataset's cameras; the masks need them as they were.
-        self._distorted_cameras: Cameras = deepcopy(self.train_dataset.cameras)
+        # Undistortion overwrites the datasets' cameras; what lies on the photographs needs them as they were.
+        self._distorted_cameras = {
+            "train": deepcopy(self.train_dataset.cameras),
+            "test": deepcopy(self.eval_dataset.cameras),
+        }
 
     @property
     def dataset_type(self) -> type[InputDataset]:  # type: ignore[override]
@@ -81,8 +87,12 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
     @property
     def masks_path(self) -> Path:
         """The mask folder."""
+        return self._scene / self.config.masks_dir
+
+    @property
+    def _scene(self) -> Path:
         data = self.get_datapath()
-        return (data if data.is_dir() else data.parent) / self.config.masks_dir
+        return data if data.is_dir() else data.parent
 
     def require_masks(self) -> None:
         """Find and read the masks of the training images, before any time is spent on training.
@@ -105,7 +115,6 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
                 "they train colours only."
             )
         self._labels = {}
-        resized = 0
         for view, path in enumerate(files):
             if path is None:
                 continue
@@ -115,13 +124,26 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
                 min_score=self.config.mask_min_score,
                 min_visible=self.config.mask_min_visible,
             )
-            resized += tuple(labels.shape) != self._raw_size(view)
             self._labels[view] = labels
-        if resized:
-            CONSOLE.log(f"[yellow]{resized} masks differ in size from their image and are resized (nearest).")
+        self._place_masks()
         if not any(bool(labels.any()) for labels in self._labels.values()):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
         self._compress_labels()
+
+    def _place_masks(self) -> None:
+        """See that every mask can be of its photograph, and on which pixels of it."""
+        photographs = {view: self.photograph(view) for view in self._labels}
+        sizes = {view: (labels.shape[0], labels.shape[1]) for view, labels in self._labels.items() if labels.any()}
+        self._upright = upright_masks((size, photographs[view]) for view, size in sizes.items())
+        for view, size in sizes.items():
+            photographs[view].check_mask(size, self._mask_name(view), self._upright)
+        if self._upright:
+            CONSOLE.log("The masks lie on upright copies of the photographs, and are turned back by their EXIF tags.")
+        resized = sum(
+            size not in (photographs[view].size, photographs[view].size[::-1]) for view, size in sizes.items()
+        )
+        if resized:
+            CONSOLE.log(f"[yellow]{resized} masks differ in size from their image and are resized (nearest).")
 
     def _compress_labels(self) -> None:
         """Number the labels 1..n: over all views where they are consistent, else in each view."""
@@ -136,34 +158,18 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
             values, inverse = torch.unique(labels.clamp_min(0), return_inverse=True)
             self._labels[view] = (inverse + int(values[0] > 0)).int()
 
-    def _raw_size(self, view: int) -> tuple[int, int]:
-        """Height and width of a training image before undistortion."""
-        camera = self._distorted_cameras[view]
-        return int(camera.height.item()), int(camera.width.item())
+    def photograph(self, view: int, split: Split = "train") -> Photograph:
+        """The photograph of a view, and which of its pixels the view shows."""
+        dataset = self._dataset(split)
+        return photograph_of(dataset.image_filenames[view], self._distorted_cameras[split][view])
 
-    def _source_pixels(self, view: int) -> Tensor | None:
-        """Where each pixel of the undistorted image comes from.
+    def names(self, split: Split) -> list[str]:
+        """What the views of a split are called: as their masks, by the path below the folder of photographs."""
+        named = view_names(self._scene, [*self.train_dataset.image_filenames, *self.eval_dataset.image_filenames])
+        return [named[path] for path in self._dataset(split).image_filenames]
 
-        Nerfstudio's own undistortion is run on an image of coordinates, so that masks follow the image exactly,
-        whatever the camera model.
-
-        Returns:
-            flat index into the distorted image [H', W'] int64, -1 outside of it; None for undistorted cameras.
-        """
-        camera = self._distorted_cameras[view].reshape(())
-        distortion = camera.distortion_params
-        if distortion is None or bool(torch.all(distortion == 0)):
-            return None
-        height, width = self._raw_size(view)
-        y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-        coordinates = np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float32)
-        intrinsics = camera.get_intrinsics_matrices().numpy()
-        _, source, _ = full_images_datamanager._undistort_image(camera, distortion.numpy(), {}, coordinates, intrinsics)
-        # The third channel is below one where the border was blended in, which spoils the coordinates.
-        inside = source[..., 2] > 0.999
-        column = np.clip(np.rint(source[..., 0]), 0, width - 1).astype(np.int64)
-        row = np.clip(np.rint(source[..., 1]), 0, height - 1).astype(np.int64)
-        return torch.from_numpy(np.where(inside, row * width + column, -1))
+    def _dataset(self, split: Split) -> InputDataset:
+        return self.train_dataset if split == "train" else self.eval_dataset
 
     def labels(self, view: int) -> Tensor | None:
         """The label map of a training image as it is trained on: [H, W] int32 on the CPU, or None.
@@ -175,24 +181,36 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         labels = self._labels.get(view)
         if labels is None or view in self._fitted:
             return labels
-        labels = resize_labels(labels, *self._raw_size(view))
-        source = self._source_pixels(view)
-        if source is not None:
-            labels = torch.where(source < 0, 0, labels.flatten()[source.clamp_min(0)])
+        labels = self.photograph(view).to_view(labels, self._mask_name(view), self._upright)
         self._labels[view] = labels
         self._fitted.add(view)
         return labels
 
     def mask_set(self, view: int) -> MaskSet | None:
         """All overlapping masks of a training image as it is trained on, or None. Read anew at each call."""
+        masks = self._read_masks(view)
+        if masks is None:
+            return None
+        return self.photograph(view).masks_to_view(masks, self._mask_name(view), self._upright)
+
+    def photograph_masks(self, view: int) -> MaskSet | None:
+        """The same masks on the photograph's own pixels, which may be distorted."""
+        masks = self._read_masks(view)
+        if masks is None:
+            return None
+        return self.photograph(view).stored_masks(masks, self._mask_name(view), self._upright)
+
+    def _read_masks(self, view: int) -> MaskSet | None:
         self.require_masks()
         assert self._mask_files is not None
         path = self._mask_files[view]
-        if path is None:
-            return None
-        masks = load_masks(path, self._raw_size(view))
-        source = self._source_pixels(view)
-        return masks if source is None else masks.remap(source)
+        return None if path is None else load_masks(path)
+
+    def _mask_name(self, view: int) -> Path:
+        assert self._mask_files is not None
+        path = self._mask_files[view]
+        assert path is not None
+        return path
 
     def camera(self, view: int) -> Cameras:
         """The camera [1] of a training image as it is trained on (undistorted)."""

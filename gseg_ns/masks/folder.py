@@ -78,11 +78,11 @@ class MaskFolder:
                     return found
         return None
 
-    def match(self, images: Sequence[PurePath]) -> list[Path | None]:
+    def assign(self, images: Sequence[PurePath]) -> list[Path | None]:
         """The mask file of each image; None for an image that has none.
 
         Raises:
-            GsegError: no image has a mask, or two images share a mask file.
+            GsegError: two images share a mask file.
         """
         matched = [self.find(image) for image in images]
         owners: dict[Path, PurePath] = {}
@@ -95,7 +95,16 @@ class MaskFolder:
                     f"subfolders as the images, or name them after the whole file name ({image.name}{mask.suffix})."
                 )
             owners[mask] = image
-        if not owners:
+        return matched
+
+    def match(self, images: Sequence[PurePath]) -> list[Path | None]:
+        """As `assign`, of a folder that has masks for some of the images.
+
+        Raises:
+            GsegError: no image has a mask, or two images share a mask file.
+        """
+        matched = self.assign(images)
+        if not any(matched):
             example = images[0] if images else "the scene, which has no images"
             raise GsegError(
                 f"None of the {len(self.files)} masks in {self.folder} (such as {next(iter(self.files))}) "

@@ -15,12 +15,14 @@ from gseg_ns.files import atomic_path
 from gseg_ns.masks.images import row_bands
 from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet, rle_counts
 from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
-from gseg_ns.reading import check_memory, integer, number, read_json, reading
+from gseg_ns.reading import check_memory, integer, number, read_json, read_npy, reading
 
 MAX_PNG_LABEL = 65535
 _LARGEST_JSON = 2**28
 _LARGEST_SCORE = 1e6
 """Scores are probabilities by right, but nothing here depends on it."""
+LABEL_SUFFIXES = (".png", ".npy")
+"""Of files that hold a label a pixel."""
 _WRITTEN_KEYS = ("segmentation", "area", "bbox", "predicted_iou")
 
 
@@ -148,6 +150,28 @@ def read_label_map(path: Path) -> Tensor:
 def _packed(values: np.ndarray) -> np.ndarray:
     """Labels [h, W] of grey values [h, W], or of colours [h, W, 3 or 4]: R + 256 G + 65536 B."""
     return values if values.ndim == 2 else values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
+
+
+def read_labels(path: Path) -> Tensor:
+    """Read one label map: a PNG (see `read_label_map`) or an integer `.npy`.
+
+    Returns:
+        integer [H, W].
+
+    Raises:
+        GsegError: not readable, not 2-D, or of floats.
+    """
+    if path.suffix.lower() != ".npy":
+        return read_label_map(path)
+    array = read_npy(path, "a label map")
+    if array.dtype.kind not in "iub":
+        raise GsegError(f"{path} holds {array.dtype}. A label map holds integer ids: round and save it as such.")
+    if array.ndim != 2:
+        raise GsegError(f"{path} has shape {array.shape}. A label map has two dimensions.")
+    check_memory(path, array.size * 8, f"{array.shape[1]}x{array.shape[0]} pixels")
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise GsegError(f"{path} holds ids beyond 64 bits with a sign. Number the objects from 1.")
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def write_label_map(path: Path, labels: Tensor) -> None:

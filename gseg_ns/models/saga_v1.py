@@ -108,7 +108,8 @@ class SagaV1Model(AffinityModel):
         """
         if view not in self._guides:
             embedding = read_embedding(self._embedding_files[view])
-            masks = self.masks().mask_set(view)
+            # SAM saw the photograph, which may be distorted.
+            masks = self.masks().photograph_masks(view)
             assert masks is not None
             small = masks.resize(*embedding.shape[:2]).decode()
             kept = small.flatten(1).any(dim=1).nonzero().squeeze(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
@@ -15,8 +15,25 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from torch import Tensor
 
-    from gseg_ns.data.datamanager import MaskDatamanager
+    from gseg_ns.data.datamanager import MaskDatamanager, Split
+    from gseg_ns.data.photographs import Photograph
     from gseg_ns.models.base import SegmentationModel
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class View:
+    """A view of a run: the undistorted picture that it trains on or is tested with."""
+
+    name: str
+    """Path of the image below the folder of photographs, without suffix: what files of this view are called."""
+    camera: Cameras
+    """[1]"""
+    image: Tensor
+    """[H, W, 3 or 4] uint8"""
+    photograph: Photograph
+    """What the view was made of."""
 
 
 @dataclass
@@ -30,13 +47,46 @@ class Run:
     datamanager: MaskDatamanager
     step: int
 
-    def views(self, split: Literal["train", "test"]) -> Iterator[tuple[str, Cameras, Tensor]]:
-        """Yield the images of a split in order: name without suffix, camera [1], image [H, W, 3 or 4] uint8."""
-        train = split == "train"
-        cached = self.datamanager.cached_train if train else self.datamanager.cached_eval
-        dataset = self.datamanager.train_dataset if train else self.datamanager.eval_dataset
-        for view, path in enumerate(dataset.image_filenames):
-            yield path.stem, dataset.cameras[view : view + 1].to(self.model.device), cached[view]["image"]
+    def views(self, split: Split) -> Iterator[View]:
+        """The views of a split in order."""
+        data = self.datamanager
+        cached = data.cached_train if split == "train" else data.cached_eval
+        dataset = data.train_dataset if split == "train" else data.eval_dataset
+        for view, name in enumerate(data.names(split)):
+            camera = dataset.cameras[view : view + 1].to(self.model.device)
+            yield View(name, camera, cached[view]["image"], data.photograph(view, split))
+
+    def view(self, name: str) -> View:
+        """The view of an image of the run, training or test.
+
+        Args:
+            name: file name or path of the image, or the last parts of it, with or without suffix.
+
+        Raises:
+            GsegError: no image is called that, or several are.
+        """
+        wanted = Path(name)
+        views = [view for split in SPLITS for view in self.views(split)]
+        paths = {view.photograph.path: view for view in views}
+        found = []
+        for path, view in paths.items():
+            tail = Path(*path.parts[-len(wanted.parts) :])
+            if wanted in (tail, tail.with_suffix("")):
+                found.append(view)
+        if not found:
+            known = ", ".join(view.name for view in views[:3])
+            raise GsegError(f"The run has no view {name}: it has {known}, ... ({len(paths)} in all)")
+        if len(found) > 1:
+            names = ", ".join(view.name for view in found[:3])
+            raise GsegError(f"{len(found)} images of the run are called {name} ({names}): give the folder too")
+        return found[0]
+
+    def truth(self, folder: Path, split: Split, required: bool = True) -> list[tuple[View, Tensor]]:
+        """The views of a split that have ground truth, in order, with it: see `gseg_ns.data.ground_truth`."""
+        from gseg_ns.data.ground_truth import ground_truth
+
+        maps = ground_truth(self.datamanager, folder, split, required)
+        return [(view, maps[number]) for number, view in enumerate(self.views(split)) if number in maps]
 
 
 def load_run(config_path: Path) -> Run:

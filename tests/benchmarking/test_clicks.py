@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from gseg_ns.benchmarking.published import TABLES
 from gseg_ns.benchmarking.quality import SceneData
 from gseg_ns.benchmarking.tables import clicks_table, metric_name
 from gseg_ns.errors import GsegError
+from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.lifting.votes import lift_truth
 from gseg_ns.masks import MaskFolder
 from gseg_ns.splats import Splats
@@ -69,9 +70,10 @@ class Run:
     def __init__(self) -> None:
         self.model = Model()
 
-    def views(self, split: str) -> Iterator[tuple[str, Any, None]]:
-        for name in ("a", "b") if split == "train" else ("c",):
-            yield name, name, None
+    def truth(self, folder: Path, split: str, required: bool = True) -> list[tuple[Any, torch.Tensor]]:
+        files = id_files(folder)
+        names = ("a", "b") if split == "train" else ("c",)
+        return [(SimpleNamespace(camera=name), read_ids(files[name])) for name in names if name in files]
 
 
 @pytest.fixture
@@ -110,9 +112,8 @@ def test_clicks_choose_the_scale_that_fits(run: Any, tmp_path: Path) -> None:
 def test_what_is_no_object_wins_gaussians_too(run: Any, tmp_path: Path) -> None:
     labels = np.zeros((HEIGHT, WIDTH), int)
     labels[8:24, 12:36] = 7
-    [(_, camera, _)] = run.views("test")
     splats = run.model.splats()
-    own = lift_truth(splats, [(clicks.to_camera(camera), torch.from_numpy(labels))])
+    own = lift_truth(splats, [(clicks.to_camera(None), torch.from_numpy(labels))])
     x, y = (splats.means[:, :2] / 3 * 48 + torch.tensor([WIDTH / 2, HEIGHT / 2])).T
     outside = torch.maximum((x - 24).abs() - 12, (y - 16).abs() - 8)
     assert (own[outside < -1] == 7).all()

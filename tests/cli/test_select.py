@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gseg_ns.cli.select import Select, find_view
+from gseg_ns.cli.select import Select
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.method_configs.gaga import gaga
@@ -132,7 +132,7 @@ def test_methods_with_groups_answer_by_them(open_run: Callable[[Any], Run], tmp_
     view = run.datamanager.train_dataset.image_filenames[0].stem
     Select(load_config=run.config_path, output=tmp_path / "a.npz", view=view, point=(CENTRE,)).main()
     mask = load_selections(tmp_path / "a.npz", Fingerprint.of(run.model.means))["selection"].unpack()
-    labels = run.model.label_image(find_view(run, view))
+    labels = run.model.label_image(run.view(view).camera)
     group = int(labels[36, 48])
     assert torch.equal(mask, (run.model.gaussian_groups() == group) & (group > 0))
     with pytest.raises(GsegError, match="no scales"):

@@ -23,7 +23,7 @@ def test_common_views_are_loaded_and_the_rest_reported(tmp_path: Path) -> None:
     save(tmp_path / "pred" / "c.png", np.kron(ids, np.ones((2, 2), np.uint16)))
     save(tmp_path / "pred" / "z.png", ids)
     maps = load_id_maps(tmp_path / "pred", tmp_path / "gt")
-    assert maps.stems == ("b", "c")
+    assert maps.names == ("b", "c")
     assert maps.missing == ("a",)
     assert maps.resized == ("c",)
     assert maps.gt[0].max() == 3300
@@ -66,7 +66,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match="no label map"):
         load_id_maps(tmp_path / "empty", tmp_path / "gt")
     np.save(tmp_path / "gt" / "y.npy", np.zeros((2, 2), int))
-    with pytest.raises(GsegError, match="both label maps"):
+    with pytest.raises(GsegError, match="two masks for y"):
         load_id_maps(tmp_path / "gt", tmp_path / "gt")
 
 

@@ -42,7 +42,6 @@ def test_old_runs_load_and_answer(old_run: Path, tmp_path: Path) -> None:
     run = load_run(old_run)
     assert run.step == 39
     assert run.model.num_points == len(run.model.gaussian_groups()) > 50
-    [(_, camera, _)] = list(run.views("test"))[:1]
-    assert torch.isfinite(run.model.picture(camera)).all()
+    assert torch.isfinite(run.model.picture(next(run.views("test")).camera)).all()
     Export(old_run, tmp_path / "objects", min_gaussians=1).main()
     assert (tmp_path / "objects" / "scene.ply").is_file()

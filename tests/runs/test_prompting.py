@@ -11,7 +11,7 @@ from torch import Tensor
 
 from constructed_run import build_run
 from gseg_ns.benchmarking.clicks import ClickProtocol, score_clicks
-from gseg_ns.cli.select import Select, find_view
+from gseg_ns.cli.select import Select
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
@@ -35,7 +35,7 @@ def run(request: pytest.FixtureRequest, ball_room: Path, tmp_path_factory: pytes
 def clicked(run: Run, ball_room: Path) -> list[tuple[str, ObjectClicks]]:
     """Names of training views, and clicks in them."""
     files = id_files(ball_room / "gt" / "object")
-    names = [name for name, _, _ in run.views("train") if name in files]
+    names = [view.name for view in run.views("train") if view.name in files]
     return [(names[entry.view], entry) for entry in draw_clicks([read_ids(files[n]) for n in names], clicks=1, seed=3)]
 
 
@@ -51,7 +51,7 @@ def by_viewer(run: Run, view: str, point: tuple[float, float], scale: float | No
     controller = SegmentController(run.model)
     if scale is not None:
         controller.reprompt(scale=scale)
-    controller.click(to_camera(find_view(run, view)), *point, positive=True)
+    controller.click(to_camera(run.view(view).camera), *point, positive=True)
     return controller
 
 
@@ -104,7 +104,7 @@ def test_a_click_is_what_the_picture_of_groups_shows(run: Run, clicked: list[tup
         pytest.skip("methods of features show clusters")
     prompter = Prompter(run.model)
     for name, entry in clicked:
-        camera = find_view(run, name)
+        camera = run.view(name).camera
         shown = run.model.label_image(camera)
         [(x, y)] = entry.points.tolist()
         assert prompter.point(to_camera(camera), x, y).group == int(shown[int(y), int(x)])
@@ -114,7 +114,7 @@ def test_points_and_scribbles_add_up(run: Run, clicked: list[tuple[str, ObjectCl
     prompter = Prompter(run.model)
     (name, first), *rest = clicked
     others = [entry for view, entry in rest if view == name]
-    camera = find_view(run, name)
+    camera = run.view(name).camera
     image = run.model.label_image(camera)
     one = prompter.select(camera, Prompt(positive=first.points))
     assert torch.equal(one, prompter.select(camera, Prompt(positive=first.points)))  # what is kept does not change it
@@ -133,7 +133,7 @@ def test_points_and_scribbles_add_up(run: Run, clicked: list[tuple[str, ObjectCl
 
 def test_empty_space_and_the_outside_are_told(run: Run, clicked: list[tuple[str, ObjectClicks]]) -> None:
     prompter = Prompter(run.model)
-    camera = to_camera(find_view(run, clicked[0][0]))
+    camera = to_camera(run.view(clicked[0][0]).camera)
     with pytest.raises(GsegError, match="outside the image"):
         prompter.point(camera, -1, 0)
     if run.model.prompts_by_feature:

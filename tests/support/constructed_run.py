@@ -49,7 +49,7 @@ def build_run(scene: Path, folder: Path, method: str = "gaga", antialiased: bool
         scales.copy_((scales - 0.7).clamp_max(float(scales.median()) - 0.6))
     config.save_config()
     checkpoints = config.get_checkpoint_dir()
-    checkpoints.mkdir(parents=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
     torch.save({"step": 0, "pipeline": pipeline.state_dict()}, checkpoints / "step-000000000.ckpt")
     return config.get_base_dir() / "config.yml"
 

@@ -1,0 +1,300 @@
+"""The one place where pixels of a photograph and of the view that is trained on meet.
+
+Nerfstudio trains on undistorted, cropped copies of the photographs. Whatever else a user has (masks, ground truth,
+marks, overlays) lies on the photographs themselves, and is carried over here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.datamanagers import full_images_datamanager
+from torch import Tensor
+
+from gseg_ns.data.lenses import BrownLens, FisheyeLens, Lens, Pinhole, SampledLens
+from gseg_ns.errors import GsegError
+from gseg_ns.masks import MaskSet
+from gseg_ns.masks.images import mask_keys, read_image
+from gseg_ns.masks.orientation import Size, exif_orientation, fits_upright_alone, mask_index, same_proportions
+
+_WIDEST = 2.0
+"""A view that shows all of a photograph is at most this many times as wide and as high as the one trained on."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph of a scene and the view that is made of it."""
+
+    path: Path
+    size: Size
+    """Height and width as training reads it, before undistortion."""
+    view_size: Size
+    """Height and width of the view."""
+    lens: Lens | None = None
+    """None: photograph and view are the same pixels."""
+
+    @cached_property
+    def orientation(self) -> int:
+        """EXIF's, see `gseg_ns.masks.orientation`."""
+        return exif_orientation(self.path)
+
+    # ------------------------------------------------------------------------------- from the photograph to the view
+
+    def to_view(self, labels: Tensor, source: Path | str = "the label map", upright: bool = False) -> Tensor:
+        """A label map of the photograph as one of the view.
+
+        Args:
+            labels: [h, w] of the photograph's proportions, or of those of its upright copy; any size.
+            source: what to call it in a message.
+            upright: see `gseg_ns.masks.orientation.mask_index`.
+
+        Returns:
+            [H, W] of the view's size; 0 where the photograph has no such pixel.
+
+        Raises:
+            GsegError: it cannot be of this photograph.
+        """
+        if not bool(labels.any()):  # such as the single pixel that stands for a list of no masks
+            return labels.new_zeros(self.view_size)
+        index = self._index((labels.shape[0], labels.shape[1]), source, upright)
+        if index is None:
+            return labels
+        index = index.to(labels.device)
+        return torch.where(index < 0, labels.new_zeros(()), labels.flatten()[index.clamp_min(0)])
+
+    def truth(self, labels: Tensor, source: Path | str = "the ground truth", upright: bool = False) -> Tensor:
+        """As `to_view`; but at its own size, which may be finer than the view, where the lens does not distort."""
+        if self.lens is not None:
+            return self.to_view(labels, source, upright)
+        same = replace(self, size=_largest_copy(labels, self.size, self.orientation))
+        return replace(same, view_size=same.size).to_view(labels, source, upright)
+
+    def masks_to_view(self, masks: MaskSet, source: Path | str = "the masks", upright: bool = False) -> MaskSet:
+        """Overlapping masks of the photograph as masks of the view, see `to_view`."""
+        if len(masks) == 0:
+            return MaskSet(*self.view_size)
+        index = self._index((masks.height, masks.width), source, upright)
+        return masks if index is None else masks.remap(index)
+
+    def stored_masks(self, masks: MaskSet, source: Path | str = "the masks", upright: bool = False) -> MaskSet:
+        """Overlapping masks on the photograph's own pixels, see `to_view`."""
+        return replace(self, view_size=self.size, lens=None).masks_to_view(masks, source, upright)
+
+    def check_mask(self, size: Size, source: Path | str, upright: bool = False) -> None:
+        """Refuse a mask of a size that cannot be of this photograph.
+
+        Raises:
+            GsegError: it cannot.
+        """
+        mask_index(source, size, self.size, self.orientation, upright)
+
+    def points_to_view(self, points: Tensor) -> Tensor:
+        """Points [P, 2] of the photograph, pixels x, y, as points of the view; NaN where no view shows them."""
+        if self.lens is None:
+            return points
+        return torch.from_numpy(self.lens.undistort(points.double().numpy())).to(points.dtype)
+
+    def _index(self, size: Size, source: Path | str, upright: bool) -> Tensor | None:
+        """The pixel of a mask of a size for each pixel of the view, -1 for none; None where they are the same."""
+        on_photo = mask_index(source, size, self.size, self.orientation, upright)
+        if self.lens is None:
+            return on_photo
+        on_view = _photo_pixels(self.lens, self.size, self.view_size)
+        if on_photo is None:
+            return on_view
+        return torch.where(on_view < 0, -1, on_photo.flatten()[on_view.clamp_min(0)])
+
+    # ------------------------------------------------------------------------------- from the view to the photograph
+
+    def to_photo(self, picture: Tensor) -> Tensor:
+        """A label map [H, W] or a picture [H, W, C] of the view as one of the photograph: [h, w] or [h, w, C].
+
+        The nearest pixel is taken; 0 where the view does not show it.
+        """
+        if self.lens is None:
+            return picture
+        index = _view_pixels(self.lens, self.size, self.view_size).to(picture.device)
+        found = picture.reshape(-1, *picture.shape[2:])[index.clamp_min(0)]
+        return torch.where((index < 0).reshape(*index.shape, *[1] * (picture.ndim - 2)), picture.new_zeros(()), found)
+
+    def of_view(self) -> Photograph:
+        """As if the view were the photograph: for what has the view's pixels already."""
+        return replace(self, size=self.view_size, lens=None)
+
+    def whole(self, camera: Cameras) -> tuple[Photograph, Cameras]:
+        """A view that shows all of the photograph, of which undistortion cuts off the borders.
+
+        Args:
+            camera: [1] of the view.
+
+        Returns:
+            the photograph with that view, and its camera [1]: the same pixels and more around them.
+        """
+        if self.lens is None:
+            return self, camera
+        left, top, right, bottom = self._extent(self.lens)
+        wider = replace(self, view_size=(bottom - top, right - left), lens=self.lens.shifted(left, top))
+        moved = camera[:]
+        moved.cx, moved.cy = camera.cx - left, camera.cy - top
+        moved.width = torch.full_like(camera.width, right - left)
+        moved.height = torch.full_like(camera.height, bottom - top)
+        return wider, moved
+
+    def _extent(self, lens: Lens) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the photograph in pixels of the view."""
+        (height, width), (view_height, view_width) = self.size, self.view_size
+        x, y = np.linspace(0, width, 65), np.linspace(0, height, 65)
+        border = np.concatenate(
+            [np.stack([x, np.full_like(x, edge)], axis=1) for edge in (0, height)]
+            + [np.stack([np.full_like(y, edge), y], axis=1) for edge in (0, width)]
+        )
+        found = lens.undistort(border)
+        known = np.isfinite(found).all(axis=1)
+        low, high = np.zeros(2), np.array([view_width, view_height], dtype=float)
+        if known.any():
+            low, high = np.minimum(low, found[known].min(axis=0)), np.maximum(high, found[known].max(axis=0))
+        beyond = (_WIDEST - 1) / 2 * np.array([view_width, view_height])
+        if not known.all() and not isinstance(lens, SampledLens):  # the border is farther than any pinhole sees
+            low, high = -beyond, np.array([view_width, view_height]) + beyond
+        low = np.maximum(np.floor(low), np.floor(-beyond))
+        high = np.minimum(np.ceil(high), np.ceil(np.array([view_width, view_height]) + beyond))
+        return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+    def read(self) -> Tensor:
+        """The photograph itself, uint8 [h, w, 3] of `size`.
+
+        Raises:
+            GsegError: it is missing or damaged.
+        """
+        from PIL import Image
+
+        pixels = read_image(self.path)
+        if pixels.shape[:2] != self.size:
+            pixels = np.asarray(Image.fromarray(pixels).resize(self.size[::-1], Image.Resampling.BOX))
+        return torch.from_numpy(np.array(pixels))
+
+
+def photograph_of(path: Path, camera: Cameras) -> Photograph:
+    """A photograph and the view that Nerfstudio's datamanager makes of it.
+
+    Args:
+        path: of the photograph.
+        camera: [] or [1], as the dataparser gave it, before the datamanager has undistorted it.
+    """
+    single = camera.reshape(())
+    size = int(single.height.item()), int(single.width.item())
+    parameters = single.distortion_params
+    if parameters is None or bool(torch.all(parameters == 0)):
+        return Photograph(path, size, size)
+    intrinsics = single.get_intrinsics_matrices().double().numpy()
+    kind, values = int(single.camera_type.item()), tuple(float(value) for value in parameters)
+    crop = (single.metadata or {}).get("fisheye_crop_radius")
+    lens, view_size = _lens(kind, values, tuple(intrinsics[(0, 1, 0, 1), (0, 1, 2, 2)].tolist()), size, crop)
+    return Photograph(path, size, view_size, lens)
+
+
+def view_names(scene: Path, images: Iterable[Path]) -> dict[Path, str]:
+    """What the views of photographs are called: as their masks, by the path below the folder of photographs.
+
+    Args:
+        scene: folder of the scene.
+        images: all photographs of it, training and test.
+    """
+    distinct = sorted(set(images))
+    keys = mask_keys([PurePosixPath(Path(os.path.relpath(path, scene)).as_posix()) for path in distinct])
+    return dict(zip(distinct, keys, strict=True))
+
+
+def upright_masks(sizes: Iterable[tuple[Size, Photograph]]) -> bool:
+    """Whether some of a folder's masks, given by their sizes, show that they lie on upright copies."""
+    return any(
+        fits_upright_alone(size, photo.size, photo.orientation)
+        for size, photo in sizes
+        if size != photo.size  # most are, and their photographs need not be opened
+    )
+
+
+@lru_cache(maxsize=16)
+def _lens(
+    kind: int, distortion: tuple[float, ...], pinhole: Pinhole, size: Size, crop_radius: float | None
+) -> tuple[Lens, Size]:
+    """The lens of a camera and the size of the view that Nerfstudio's own undistortion makes with it."""
+    height, width = size
+    fx, fy, cx, cy = pinhole
+    camera = Cameras(
+        torch.eye(4)[:3],
+        fx,
+        fy,
+        cx,
+        cy,
+        width,
+        height,
+        torch.tensor(distortion),
+        CameraType(kind),
+        metadata=None if crop_radius is None else {"fisheye_crop_radius": crop_radius},
+    ).reshape(())
+    # Nerfstudio changes the matrix in place.
+    intrinsics = camera.get_intrinsics_matrices().numpy()
+    modelled = kind in (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)
+    if modelled:
+        image = np.zeros((height, width, 1), np.uint8)
+    else:
+        y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+        image = np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float32)
+    try:
+        new, made, _ = full_images_datamanager._undistort_image(
+            camera, np.array(distortion, np.float32), {}, image, intrinsics
+        )
+    except (AssertionError, NotImplementedError) as error:
+        raise GsegError(f"Nerfstudio cannot undistort photographs of this camera: {error}") from error
+    view_size = made.shape[0], made.shape[1]
+    if not modelled:
+        # The third channel is below one where the border was blended in, which spoils the coordinates.
+        return SampledLens(np.where(made[..., 2:] > 0.999, made[..., :2] + 0.5, np.nan)), view_size
+    view = tuple(float(value) for value in new[(0, 1, 0, 1), (0, 1, 2, 2)])
+    assert len(view) == 4
+    if kind == CameraType.FISHEYE.value:
+        k1, k2, k3, k4 = distortion[:4]
+        return FisheyeLens(pinhole, view, (k1, k2, k3, k4)), view_size
+    k1, k2, k3, _, p1, p2 = distortion[:6]
+    return BrownLens(pinhole, view, (k1, k2, k3), (p1, p2)), view_size
+
+
+@lru_cache(maxsize=4)
+def _photo_pixels(lens: Lens, size: Size, view_size: Size) -> Tensor:
+    """The photograph's pixel of each pixel of the view: int64 [H', W'] flat, -1 outside."""
+    return _pixels_at(lens.distort(_centres(view_size)), size, view_size)
+
+
+@lru_cache(maxsize=4)
+def _view_pixels(lens: Lens, size: Size, view_size: Size) -> Tensor:
+    """The view's pixel of each pixel of the photograph: int64 [H, W] flat, -1 outside."""
+    return _pixels_at(lens.undistort(_centres(size)), view_size, size)
+
+
+def _centres(size: Size) -> np.ndarray:
+    y, x = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def _pixels_at(points: np.ndarray, size: Size, shape: Size) -> Tensor:
+    """Flat indices into an image of `size` of points [P, 2], -1 outside, in the shape of the image they come from."""
+    height, width = size
+    inside = (points >= 0).all(axis=1) & (points[:, 0] < width) & (points[:, 1] < height)
+    known = np.where(inside[:, None], points, 0).astype(np.int64)
+    return torch.from_numpy(np.where(inside, known[:, 1] * width + known[:, 0], -1).reshape(shape))
+
+
+def _largest_copy(labels: Tensor, size: Size, orientation: int) -> Size:
+    """The size of a photograph at the scale of a label map of it."""
+    height, width = labels.shape
+    if fits_upright_alone((height, width), size, orientation):
+        return width, height
+    return (height, width) if same_proportions((height, width), size) else size

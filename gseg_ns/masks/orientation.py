@@ -1,0 +1,126 @@
+"""Whether a mask can belong to a photograph, by its size, and photographs that are stored lying on their side.
+
+Cameras store the sensor's pixels and note in EXIF how to turn them. Nerfstudio and COLMAP take the pixels as stored;
+OpenCV and most viewers turn them, so that masks made with those lie on an upright copy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.masks.mask_set import nearest_index
+
+Size = tuple[int, int]
+"""Height and width."""
+
+AS_STORED = 1
+_ORIENTATION_TAG = 0x0112
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_MEANING = {
+    2: "mirrored",
+    3: "upside down",
+    4: "mirrored upside down",
+    5: "on its side, mirrored",
+    6: "on its left side",
+    7: "on its side, mirrored",
+    8: "on its right side",
+}
+
+
+def exif_orientation(path: Path) -> int:
+    """How a photograph has to be turned to be upright: EXIF's 1 (it is upright) to 8; 1 where nothing is said."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            value = image.getexif().get(_ORIENTATION_TAG, AS_STORED)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return AS_STORED
+    return value if value in _MEANING else AS_STORED
+
+
+def upright_index(size: Size, orientation: int) -> Tensor:
+    """Where each stored pixel of a photograph lies in its upright copy.
+
+    Args:
+        size: of the upright copy.
+        orientation: EXIF's.
+
+    Returns:
+        int64 of the stored size, flat indices into the upright copy.
+    """
+    upright = np.arange(size[0] * size[1]).reshape(size)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: np.rot90(upright.T, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    return torch.from_numpy(np.ascontiguousarray(stored))
+
+
+def same_proportions(mask: Size, image: Size) -> bool:
+    """Whether one is a smaller or larger copy of the other, but for a pixel of rounding."""
+    return abs(mask[0] * image[1] - mask[1] * image[0]) <= max(*mask, *image)
+
+
+def fits_upright_alone(mask: Size, image: Size, orientation: int) -> bool:
+    """Whether a mask has the proportions of the upright photograph and not those of the stored one.
+
+    One such mask in a folder shows that whatever made them turned the photographs.
+    """
+    return (
+        orientation in _ON_ITS_SIDE
+        and not same_proportions(mask, image)
+        and same_proportions(mask, (image[1], image[0]))
+    )
+
+
+def mask_index(source: Path | str, mask: Size, image: Size, orientation: int, upright: bool = False) -> Tensor | None:
+    """Which pixel of a mask each pixel of its photograph is.
+
+    Args:
+        source: what to call the mask in a message.
+        mask: its size.
+        image: the photograph's size as stored.
+        orientation: the photograph's, see `exif_orientation`.
+        upright: other masks of its folder lie on upright copies (`fits_upright_alone`), so that this one does, too,
+            where its size does not tell.
+
+    Returns:
+        int64 [H, W] of the photograph, flat indices into the mask; None where they are the same pixels.
+
+    Raises:
+        GsegError: the mask has other proportions than the photograph, however that is turned.
+    """
+    fits = same_proportions(mask, image)
+    turned = fits_upright_alone(mask, image, orientation)
+    if upright and orientation != AS_STORED and same_proportions(mask, _turned(image, orientation)):
+        turned = True
+    if not fits and not turned:
+        hint = ": it belongs to another picture, or is cropped"
+        if same_proportions(mask, (image[1], image[0])):
+            hint = ": it is turned, and the photograph has no EXIF tag that says which way"
+        raise GsegError(
+            f"{source} is {mask[1]}x{mask[0]}, but its photograph {image[1]}x{image[0]}{hint}. "
+            "Make it again from the photograph as it is stored."
+        )
+    if not turned:
+        return None if mask == image else nearest_index(*mask, *image)
+    index = upright_index(mask, orientation)
+    if tuple(index.shape) != image:
+        index = index.flatten()[nearest_index(index.shape[0], index.shape[1], *image)]
+    return index
+
+
+def _turned(image: Size, orientation: int) -> Size:
+    return (image[1], image[0]) if orientation in _ON_ITS_SIDE else image

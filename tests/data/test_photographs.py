@@ -1,0 +1,218 @@
+"""Between photographs and views: on a scene bent by OpenCV, and on photographs stored on their side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distorted import distort_scene
+from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
+from gseg_ns.data.ground_truth import ground_truth
+from gseg_ns.data.photographs import view_names
+from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
+from gseg_ns.errors import GsegError
+from gseg_ns.masks import MaskSet, read_label_map, write_label_map
+
+LENSES = {
+    "barrel": {"k1": -0.2, "k2": 0.03, "p1": 0.002, "p2": -0.003},
+    "pincushion": {"k1": 0.25},
+    "fisheye": {"camera_model": "OPENCV_FISHEYE", "k1": 0.05, "k2": -0.01},
+}
+
+
+def manager(scene: Path) -> MaskDatamanager:
+    config = MaskDatamanagerConfig(data=scene, dataparser=GsegDataParserConfig(), cache_images_type="uint8")
+    data = config.setup(device="cpu")
+    assert isinstance(data, MaskDatamanager)
+    return data
+
+
+@pytest.fixture(scope="module", params=LENSES)
+def bent(request: pytest.FixtureRequest, ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bent") / "scene"
+    return distort_scene(ball_room, folder, LENSES[request.param], ("masks", "gt/object"))
+
+
+def test_labels_go_to_the_view_and_back(bent: Path) -> None:
+    data = manager(bent)
+    photo = data.photograph(2)
+    labels = read_label_map(bent / "masks" / f"{data.names('train')[2]}.png")
+    view = photo.to_view(labels)
+    assert tuple(view.shape) == photo.view_size == tuple(data.cached_train[2]["image"].shape[:2])
+    there = photo.to_photo(view + 1)
+    seen = there > 0
+    assert seen.float().mean() > 0.5
+    assert (there[seen] - 1 == labels[seen]).float().mean() > 0.98
+    assert photo.to_photo(torch.rand(*photo.view_size, 3)).shape == (*photo.size, 3)
+
+
+def test_the_whole_photograph_is_in_the_wide_view(bent: Path) -> None:
+    data = manager(bent)
+    data.cached_train  # noqa: B018  undistorts the cameras
+    photo, camera = data.photograph(1), data.camera(1)
+    wide, moved = photo.whole(camera)
+    assert (int(moved.height), int(moved.width)) == wide.view_size
+    assert bool((wide.to_photo(torch.ones(wide.view_size)) == 1).all())
+    point = torch.tensor([[40.5, 30.5], [128.0, 96.0]])
+    offset = torch.tensor([float(moved.cx - camera.cx), float(moved.cy - camera.cy)])
+    torch.testing.assert_close(wide.points_to_view(point), photo.points_to_view(point) + offset, atol=1e-3, rtol=0)
+
+
+def test_points_land_where_labels_do(bent: Path) -> None:
+    photo = manager(bent).photograph(0)
+    labels = torch.zeros(photo.size, dtype=torch.int32)
+    labels[80:83, 120:123] = 5
+    y, x = torch.nonzero(photo.to_view(labels) == 5).float().mean(dim=0) + 0.5
+    found = photo.points_to_view(torch.tensor([[121.5, 81.5]]))[0]
+    assert abs(found[0] - x) < 0.7
+    assert abs(found[1] - y) < 0.7
+
+
+def test_ground_truth_is_undistorted_as_masks_are(bent: Path) -> None:
+    data = manager(bent)
+    truth = ground_truth(data, bent / "masks", "train")
+    assert len(truth) == len(data.train_dataset)
+    for view in (0, 5):
+        labels = read_label_map(bent / "masks" / f"{data.names('train')[view]}.png")
+        assert torch.equal(truth[view], data.photograph(view).to_view(labels).long())
+
+
+def test_overlapping_masks_on_both(bent: Path) -> None:
+    data = manager(bent)
+    on_view, on_photo = data.mask_set(1), data.photograph_masks(1)
+    assert on_view is not None
+    assert on_photo is not None
+    assert (on_photo.height, on_photo.width) == data.photograph(1).size
+    assert (on_view.height, on_view.width) == data.photograph(1).view_size
+    assert len(on_view) == len(on_photo)
+
+
+def test_fine_ground_truth_keeps_its_size_where_nothing_is_distorted(ball_room: Path, tmp_path: Path) -> None:
+    data = manager(ball_room)
+    name = data.names("test")[0]
+    fine = read_label_map(ball_room / "gt/object" / f"{name}.png").repeat_interleave(2, 0).repeat_interleave(2, 1)
+    write_label_map(tmp_path / f"{name}.png", fine)
+    assert torch.equal(ground_truth(data, tmp_path, "test")[0], fine.long())
+    write_label_map(tmp_path / f"{name}.png", fine[:, :300])
+    with pytest.raises(GsegError, match="300x384"):
+        ground_truth(data, tmp_path, "test")
+
+
+# ------------------------------------------------------------------------------------------- on their side
+
+
+def on_their_side(scene: Path, orientation: int, upright: bool = True) -> Path:
+    """Note an orientation in the photographs, and make the masks as one would who heeds it."""
+    for path in (scene / "images").iterdir():
+        image = Image.open(path)
+        image.load()
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        image.save(path, exif=exif)
+        mask = scene / "masks" / path.name
+        ids = np.asarray(Image.open(mask)).astype(np.uint16)
+        if upright:
+            ids = {6: lambda a: np.rot90(a, -1), 8: np.rot90, 3: lambda a: a[::-1, ::-1]}[orientation](ids)
+        Image.fromarray(np.ascontiguousarray(ids)).save(mask)
+    return scene
+
+
+@pytest.mark.parametrize(("orientation", "upright"), [(6, True), (8, True), (6, False)])
+def test_masks_of_turned_photographs_lie_on_the_stored_pixels(
+    ball_room: Path, tmp_path: Path, orientation: int, upright: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = on_their_side(Path(shutil.copytree(ball_room, tmp_path / "s")), orientation, upright)
+    turned, plain = manager(scene), manager(ball_room)
+    for view in (0, 7):
+        assert torch.equal(turned.labels(view), plain.labels(view))
+        here, there = turned.mask_set(view), plain.mask_set(view)
+        assert isinstance(here, MaskSet)
+        assert isinstance(there, MaskSet)
+        assert torch.equal(here.decode(), there.decode())
+    assert ("turned back" in " ".join(capsys.readouterr().out.split())) == upright
+
+
+def test_one_turned_mask_tells_of_those_whose_size_does_not(ball_room: Path, tmp_path: Path) -> None:
+    scene = Path(shutil.copytree(ball_room, tmp_path / "s"))
+    names = sorted(path.name for path in (scene / "images").iterdir())
+    for name in names[:8]:  # upside down: the same proportions
+        single(scene, name, 3, lambda a: a[::-1, ::-1])
+    for name in names[8:]:
+        single(scene, name, 6, lambda a: np.rot90(a, -1))
+    data, plain = manager(scene), manager(ball_room)
+    assert all(torch.equal(data.labels(view), plain.labels(view)) for view in range(len(names) - 4))
+
+
+def single(scene: Path, name: str, orientation: int, turn) -> None:
+    image = Image.open(scene / "images" / name)
+    image.load()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(scene / "images" / name, exif=exif)
+    ids = np.asarray(Image.open(scene / "masks" / name)).astype(np.uint16)
+    Image.fromarray(np.ascontiguousarray(turn(ids))).save(scene / "masks" / name)
+
+
+def test_turned_masks_without_a_tag_are_refused(ball_room: Path, tmp_path: Path) -> None:
+    scene = Path(shutil.copytree(ball_room, tmp_path / "s"))
+    for path in (scene / "masks").iterdir():
+        write_label_map(path, read_label_map(path).T.contiguous())
+    with pytest.raises(GsegError, match="no EXIF tag"):
+        manager(scene).require_masks()
+
+
+# --------------------------------------------------------------------------------------------------- names
+
+
+def two_cameras(ball_room: Path, folder: Path) -> Path:
+    """The scene with its photographs in `left` and `right`, of the same names."""
+    scene = Path(shutil.copytree(ball_room, folder))
+    meta = json.loads((scene / "transforms.json").read_text())
+    renamed = {}
+    for view, frame in enumerate(meta["frames"]):
+        old = Path(frame["file_path"]).name
+        new = f"{('left', 'right')[view % 2]}/{view // 2:04d}.png"
+        for kind in ("images", "masks", "gt/object"):
+            (scene / kind / new).parent.mkdir(exist_ok=True)
+            (scene / kind / old).rename(scene / kind / new)
+        renamed[frame["file_path"]] = frame["file_path"] = f"images/{new}"
+    for key in ("train_filenames", "test_filenames"):
+        meta[key] = [renamed[name] for name in meta[key]]
+    (scene / "transforms.json").write_text(json.dumps(meta))
+    return scene
+
+
+def test_views_of_one_name_in_two_folders_are_two_views(ball_room: Path, tmp_path: Path) -> None:
+    scene = two_cameras(ball_room, tmp_path / "s")
+    data, plain = manager(scene), manager(ball_room)
+    names = data.names("train")
+    assert len(set(names)) == len(names)
+    assert {name.split("/")[0] for name in names} == {"left", "right"}
+    mirrored, single_folder = (
+        ground_truth(data, scene / "gt/object", "train"),
+        ground_truth(plain, ball_room / "gt/object", "train"),
+    )
+    assert sorted(int(t.sum()) for t in mirrored.values()) == sorted(int(t.sum()) for t in single_folder.values())
+
+
+def test_ground_truth_that_could_be_of_two_views_is_refused(ball_room: Path, tmp_path: Path) -> None:
+    scene = two_cameras(ball_room, tmp_path / "s")
+    shutil.copytree(scene / "gt/object/left", tmp_path / "flat")
+    with pytest.raises(GsegError, match=r"both .*subfolders as the images"):
+        ground_truth(manager(scene), tmp_path / "flat", "train")
+
+
+def test_names_are_those_of_the_masks(tmp_path: Path) -> None:
+    def names(*paths: str) -> list[str]:
+        return list(view_names(tmp_path, [tmp_path / path for path in paths]).values())
+
+    assert names("images/a.jpg", "images/b.jpg") == ["a", "b"]
+    assert names("images/left/1.jpg", "images/right/1.jpg") == ["left/1", "right/1"]
+    assert names("test/r_0.png", "train/r_0.png") == ["test/r_0", "train/r_0"]
+    assert names("images_4/1.jpg", "images_4/1.png") == ["1.jpg", "1.png"]
