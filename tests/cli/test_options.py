@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
 from gseg_ns.cli.isolate import Isolate
+from gseg_ns.cli.main import entrypoint
 from gseg_ns.cli.options import check_scale
 from gseg_ns.cli.render import Render
 from gseg_ns.errors import GsegError
@@ -35,3 +37,9 @@ def test_a_scale_is_refused_by_methods_without(kind: Any, tmp_path: Path, monkey
     check_scale(run, None)
     run.model.has_scales = True
     check_scale(run, 0.5)
+
+
+def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["gseg", "--version"])
+    entrypoint()
+    assert capsys.readouterr().out.split() == ["gseg-ns", version("gseg-ns")]
