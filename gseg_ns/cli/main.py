@@ -17,6 +17,7 @@ from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
 from gseg_ns.cli.isolate import Isolate
+from gseg_ns.cli.lift import Lift
 from gseg_ns.cli.masks import Masks
 from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.cli.render import Render
@@ -26,6 +27,7 @@ from gseg_ns.errors import GsegError
 Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Demo, tyro.conf.subcommand("demo")],
     Annotated[Masks, tyro.conf.subcommand("masks")],
+    Annotated[Lift, tyro.conf.subcommand("lift")],
     Annotated[Render, tyro.conf.subcommand("render")],
     Annotated[Select, tyro.conf.subcommand("select")],
     Annotated[Edit, tyro.conf.subcommand("edit")],

@@ -214,7 +214,9 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
 
     def camera(self, view: int) -> Cameras:
         """The camera [1] of a training image as it is trained on (undistorted)."""
-        self.cached_train  # noqa: B018  undistorts the cameras on first access
+        distortion = self._distorted_cameras["train"].distortion_params
+        if distortion is not None and bool((distortion != 0).any()):
+            self.cached_train  # noqa: B018  reads the photographs and undistorts the cameras, on first access
         return self.train_dataset.cameras[view : view + 1]
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:

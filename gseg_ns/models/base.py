@@ -77,6 +77,8 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     geometry_frame: Literal["nerfstudio", "original"] = "nerfstudio"
     """Coordinates of a PLY given as `geometry`: Nerfstudio's normalised frame of this scene (what ns-export writes), or
     the frame of the capture's own poses (what other 3DGS trainers write)."""
+    geometry_in_checkpoint: tyro.conf.Suppress[bool] = False
+    """`geometry` is not read, since a checkpoint that holds it is loaded next: it may be large, and may have moved."""
     max_gaussians: int = AUTO
     """Densification stops at this many Gaussians; 0: no limit; -1: 60000 on the CPU, and what the free memory of a GPU
     has room for in training."""
@@ -165,7 +167,7 @@ class SegmentationModel(ResumableModel):
         """Build the parameters: Splatfacto's own, from points or from `geometry`, and the features."""
         self.config = resolve(self.config, self.geometry_steps, self.num_train_data)
         trained = None
-        if self.config.geometry is not None:
+        if self.config.geometry is not None and not self.config.geometry_in_checkpoint:
             trained = load_geometry(self.config.geometry, self.config.geometry_frame, self.kwargs["metadata"])
         colour = None
         seed = self.seed_points
@@ -253,15 +255,23 @@ class SegmentationModel(ResumableModel):
         datamanager = pipeline.datamanager
         if not isinstance(datamanager, MaskDatamanager):
             raise GsegError("This method needs masks: its datamanager cannot be replaced")
-        datamanager.require_masks()
-        # Not as a submodule: the pipeline already holds the datamanager.
-        object.__setattr__(self, "_datamanager", datamanager)
+        self.use_masks(datamanager)
         return [
             *super().get_training_callbacks(training_callback_attributes),
             TrainingCallback(
                 [TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._refresh_projection, update_every_num_iters=100
             ),
         ]
+
+    def use_masks(self, datamanager: MaskDatamanager) -> None:
+        """Take the masks of the training views from here.
+
+        Raises:
+            GsegError: they are missing or damaged.
+        """
+        datamanager.require_masks()
+        # Not as a submodule: the pipeline already holds the datamanager.
+        object.__setattr__(self, "_datamanager", datamanager)
 
     def step_cb(self, optimizers: Optimizers, step: int) -> None:
         """Note the step; start the feature phase when its time has come."""
@@ -414,9 +424,18 @@ class SegmentationModel(ResumableModel):
             return {"groups": torch.zeros_like(rgb), "features": torch.zeros_like(rgb)}
         values = self.gauss_params[self.main_feature]
         image = self.composite(values if rows is None else values[rows])
-        labels = self.decode(image)
+        labels = self.shown_labels(image, rows)
         projected = (image - self.feature_mean * outputs["accumulation"]) @ self.feature_basis + 0.5
         return {"groups": colours(labels).to(rgb) / 255, "features": projected.clamp(0, 1)}
+
+    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
+        """The labels of the view that was rendered last: [H, W] int64, 0 = none.
+
+        Args:
+            image: the composited main feature [H, W, D].
+            rows: bool [N], the Gaussians in that view; None: all.
+        """
+        return self.decode(image)
 
     def _cropped_rows(self) -> Tensor | None:
         """Which Gaussians the viewer's crop box leaves, [N] bool, or None without a crop."""

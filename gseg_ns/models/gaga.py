@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from gseg_ns.lifting.identity import identity_loss
+from gseg_ns.lifting.identity import SILENT, identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
-from gseg_ns.rendering import PixelWeights, pixel_weights
+from gseg_ns.rendering import PixelWeights, dominant_labels, pixel_weights
 from gseg_ns.transfer import upload
 
 
@@ -20,6 +21,9 @@ class GagaModelConfig(IdentityModelConfig):
     """Gaga: geometry first, then masks associated by a 3D-aware memory bank, then identity encodings."""
 
     _target: type = field(default_factory=lambda: GagaModel)
+    labels: Literal["encodings", "vote"] = "encodings"
+    """What says which group a Gaussian is in: its trained encoding, or the vote that it started from. By the vote,
+    label images are exact for any number of groups: the label of the largest summed weight at each pixel"""
     identity_pixels: int = 8192
     """Pixels of each view that supervise the encodings, drawn once; 0: all of them. The paper renders all in every
     step; with frozen geometry a fixed sample gives the same gradients in the mean, at a fraction of the time."""
@@ -39,6 +43,10 @@ class GagaModel(IdentityModel):
     """Geometry phase, association, identity phase on frozen geometry."""
 
     config: GagaModelConfig
+    gaussian_buffers = ("voted_labels", "voted_confidence")
+
+    voted_labels: Tensor
+    voted_confidence: Tensor
 
     def populate_modules(self) -> None:
         """Build the model and its 3D loss."""
@@ -47,12 +55,17 @@ class GagaModel(IdentityModel):
             num_samples=self.config.neighbour_samples, k=self.config.neighbour_count, include_self=True
         )
         self._samples: dict[int, tuple[PixelWeights, Tensor]] = {}
+        # [N] each, the closed-form label and its part of all that masks gave, known when the feature phase has begun.
+        self.register_buffer("voted_labels", torch.zeros(0, dtype=torch.int32))
+        self.register_buffer("voted_confidence", torch.zeros(0))
 
     def start_feature_phase(self) -> None:
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
         self._samples = {}
         if not self.lookups:
-            self.lift_masks()
+            lifted = self.lift_masks()
+            self.voted_labels = lifted.labels.int().to(self.device)
+            self.voted_confidence = lifted.confidence.to(self.device)
             self._refresh_projection(self.step)
 
     @torch.no_grad()
@@ -89,6 +102,48 @@ class GagaModel(IdentityModel):
             neighbours = self._neighbours(self.means.detach(), encodings, self.classifier)
             losses["identity_3d"] = self.config.neighbour_weight * neighbours
         return losses
+
+    # ------------------------------------------------------------------------------------------------- inference
+
+    @property
+    def _by_vote(self) -> bool:
+        return self.config.labels == "vote" and len(self.voted_labels) == self.num_points
+
+    @torch.no_grad()
+    def gaussian_groups(self, scale: float | None = None) -> Tensor:
+        """The group of each Gaussian: [N] int64, 0 = none."""
+        return self.voted_labels.long() if self._by_vote else super().gaussian_groups(scale)
+
+    @torch.no_grad()
+    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
+        """Segment a view: [H, W] int64 group ids, 0 = none."""
+        if not self._by_vote:
+            return super().label_image(camera, scale)
+        with self._evaluating():
+            self.render(camera.to(self.device))
+            return self._heaviest(None)
+
+    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
+        """As in the base; by the vote, what weighs most."""
+        return self._heaviest(rows) if self._by_vote else super().shown_labels(image, rows)
+
+    def _heaviest(self, rows: Tensor | None) -> Tensor:
+        """The voted label of the largest summed weight at each pixel of the last `render`, of some rows: [H, W]."""
+        labels, weights = dominant_labels(self.info, self.voted_labels if rows is None else self.voted_labels[rows])
+        return torch.where(weights < SILENT, 0, labels)
+
+    # ----------------------------------------------------------------------------------------------- checkpoints
+
+    def resize_for(self, state: dict[str, Tensor]) -> None:
+        """As many votes as the checkpoint has."""
+        super().resize_for(state)
+        for name in self.gaussian_buffers:
+            setattr(self, name, getattr(self, name).new_zeros(state[name].shape))
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
+        """Load a checkpoint; older ones have no votes."""
+        none = {name: getattr(self, name).new_zeros(0) for name in self.gaussian_buffers}
+        super().load_state_dict({**none, **dict}, **kwargs)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """Splatfacto's metrics, and the number of groups once there are any."""

@@ -18,7 +18,7 @@ from gseg_ns.lifting.consensus import ConsensusOptions
 from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels
 from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
-from gseg_ns.lifting.votes import VoteStore, lift, view_votes
+from gseg_ns.lifting.votes import Lift, VoteStore, lift, view_votes
 from gseg_ns.masks import resize_labels
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.rendering import Camera
@@ -70,10 +70,13 @@ class IdentityModel(SegmentationModel):
     # ----------------------------------------------------------------------------------------------- association
 
     @torch.no_grad()
-    def lift_masks(self) -> None:
+    def lift_masks(self) -> Lift:
         """Give the masks of all training views group ids that agree, and start encodings and classifier at their lift.
 
         The views are rendered once: what they say decides both which masks are one object and what each Gaussian is.
+
+        Returns:
+            The label of each Gaussian that encodings and classifier now say, and how sure it is.
         """
         masks = self.masks()
         names = [path.as_posix() for path in masks.train_dataset.image_filenames]
@@ -88,8 +91,9 @@ class IdentityModel(SegmentationModel):
         found = associate(options, self.means, views, votes, order)
         self.num_groups = found.num_groups
         self.lookups = {names[view.index]: lookup for view, lookup in zip(views, found.lookups, strict=True)}
-        labels = lift(votes, found.lookups, found.num_groups, self.num_points).labels
-        encodings = initialise_from_labels(labels.to(self.device), found.num_groups + 1, IDENTITY_DIM, self.classifier)
+        lifted = lift(votes, found.lookups, found.num_groups, self.num_points)
+        labels = lifted.labels.to(self.device)
+        encodings = initialise_from_labels(labels, found.num_groups + 1, IDENTITY_DIM, self.classifier)
         self.gauss_params["identity"].data.copy_(encodings)
         seconds = time.perf_counter() - started
         self._targets = {}
@@ -97,6 +101,7 @@ class IdentityModel(SegmentationModel):
             f"Associated the masks of {len(views)} views with {self.num_groups} groups, and lifted them "
             f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
         )
+        return lifted
 
     def group_map(self, view: int) -> Tensor | None:
         """The associated label map of a training view: [H, W] int64 on the CPU, or None for a view without masks."""

@@ -43,7 +43,13 @@ class SegmentationTrainerConfig(TrainerConfig):
             _hold(self.get_checkpoint_dir())
             CONSOLE.log(f"Saving config to: {path}")
             with atomic_path(path, durable=True) as temporary:
-                temporary.write_text(yaml.dump(self), encoding="utf8")
+                temporary.write_text(yaml.dump(self._as_trained()), encoding="utf8")
+
+    def _as_trained(self) -> SegmentationTrainerConfig:
+        """As commands on the run want it: they load a checkpoint, which holds the geometry."""
+        trained = copy.deepcopy(self)
+        cast(SegmentationModelConfig, trained.pipeline.model).geometry_in_checkpoint = True
+        return trained
 
     def set_run_length(self) -> None:
         """Copy `max_num_iterations` to the model's config."""
@@ -112,6 +118,8 @@ class SegmentationTrainer(Trainer):
         """Build everything; the model is told how long the run is."""
         with user_errors():
             self.config.set_run_length()
+            resumed = self.config.load_dir is not None or self.config.load_checkpoint is not None
+            cast(SegmentationModelConfig, self.config.pipeline.model).geometry_in_checkpoint = resumed
             super().setup(test_mode)
             model = self.pipeline.model
             assert isinstance(model, SegmentationModel)

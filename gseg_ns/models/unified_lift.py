@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.blocks import decide
 from gseg_ns.lifting.codebook import (
     PRESETS,
     assign,
@@ -272,9 +273,13 @@ class UnifiedLiftModel(SegmentationModel):
 
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         """Pick the code with the highest similarity, counted from 1: ids [...] int64; 0 where there is no feature."""
-        logits = associate(features, self.codebook).masked_fill(~self.named_codes, -torch.inf)
-        answers = self.code_answers()[logits.argmax(dim=-1)]
-        return torch.where(features.norm(dim=-1) < SILENT, 0, answers + 1)
+        answers = self.code_answers()
+
+        def choose(rows: Tensor) -> Tensor:
+            logits = associate(rows, self.codebook).masked_fill(~self.named_codes, -torch.inf)
+            return torch.where(rows.norm(dim=-1) < SILENT, 0, answers[logits.argmax(dim=-1)] + 1)
+
+        return decide(choose, features, len(self.codebook))
 
     @torch.no_grad()
     def gaussian_groups(self, scale: float | None = None) -> Tensor:

@@ -37,7 +37,9 @@ def with_gaussians(model: Model, splats: Splats, source: Tensor) -> Model:
     other = copy.copy(model)
     other._modules = dict(model._modules)
     other._buffers = {
-        name: _taken(buffer, source) if buffer is not None and name in model.gaussian_buffers else buffer
+        name: _taken(buffer, source)
+        if name in model.gaussian_buffers and buffer is not None and len(buffer)
+        else buffer
         for name, buffer in model._buffers.items()
     }
     other.gauss_params = ParameterDict({name: Parameter(v, requires_grad=False) for name, v in values.items()})

@@ -111,6 +111,7 @@ def load_run(config_path: Path) -> Run:
     # As Nerfstudio's `eval_setup`, which would read both files once more, unchecked, and look for the checkpoint where
     # the run was written; the run may have moved.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config.pipeline.model.geometry_in_checkpoint = True
     with reading(config_path, "the config.yml of a run that can be loaded"):
         pipeline = config.pipeline.setup(device=device, test_mode="test")
         pipeline.eval()

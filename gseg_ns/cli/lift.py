@@ -1,0 +1,73 @@
+"""`gseg lift`: the labels of a trained splat from masks, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gseg_ns.errors import GsegError
+
+
+@dataclass
+class Lift:
+    """Label a trained splat from the masks of its photographs, without training.
+
+    Each view with masks is rendered once; what it says of the Gaussians decides which masks show one object, and which
+    object each Gaussian is. The result is a run of gaga on which ns-viewer, gseg export, render and eval work.
+    """
+
+    data: Path
+    """The scene: a Nerfstudio or COLMAP folder"""
+    geometry: Path
+    """The splat: a 3DGS PLY, or a Nerfstudio run of this scene (its folder or config.yml)"""
+    geometry_frame: Literal["nerfstudio", "original"] = "nerfstudio"
+    """Coordinates of a PLY: Nerfstudio's normalised ones (as ns-export writes), or those of the capture's own poses"""
+    masks_dir: Path = Path("masks")
+    """Folder of masks, relative to the scene"""
+    association: Literal["consensus", "memory-bank", "none"] = "consensus"
+    """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, or not at all
+    since their ids agree already"""
+    output_dir: Path = Path("outputs")
+    """Where runs are written"""
+    experiment_name: str | None = None
+    """Folder of the run below that; the scene's name unless given"""
+    ply: Path | None = None
+    """Labelled PLY to write; beside config.yml unless given"""
+
+    def main(self) -> None:
+        """Lift, and print the commands that work on the run."""
+        import copy
+        from time import perf_counter
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.method_configs.gaga import gaga
+        from gseg_ns.runs.lifted import lift_run
+        from gseg_ns.splats.ply import write_ply
+
+        started = perf_counter()
+        if not self.data.exists():
+            raise GsegError(f"The scene {self.data} does not exist.")
+        config = copy.deepcopy(gaga.config)
+        config.data, config.output_dir, config.experiment_name = self.data, self.output_dir, self.experiment_name
+        datamanager, model = config.pipeline.datamanager, config.pipeline.model
+        datamanager.masks_dir = self.masks_dir  # type: ignore[attr-defined]
+        datamanager.masks_are_consistent = self.association == "none"  # type: ignore[attr-defined]
+        model.geometry, model.geometry_frame = self.geometry, self.geometry_frame  # type: ignore[attr-defined]
+        if self.association != "none":
+            model.association = self.association  # type: ignore[attr-defined]
+        lifted = lift_run(config)  # type: ignore[arg-type]
+        ply = self.ply or lifted.config_path.parent / "labelled.ply"
+        keep = lifted.splats.exportable()
+        write_ply(
+            ply,
+            lifted.splats.subset(keep).to("cpu"),
+            {"label": lifted.labels[keep].int().cpu(), "confidence": lifted.confidence[keep].cpu()},
+        )
+        labelled = int((lifted.labels > 0).sum())
+        CONSOLE.print(
+            f"{lifted.num_groups} groups; {labelled} of {len(lifted.labels)} Gaussians have one. One pass over "
+            f"{lifted.num_views} views: {lifted.seconds:.1f} s, {perf_counter() - started:.1f} s with reading and "
+            f"writing.\n  {ply}\n  ns-viewer --load-config {lifted.config_path}\n"
+            f"  gseg export --load-config {lifted.config_path} --output-dir objects"
+        )

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData
+
+from gseg_ns.cli.lift import Lift
+from gseg_ns.errors import GsegError
+from gseg_ns.neighbours import PointTree
+from gseg_ns.rendering import dominant_labels
+from gseg_ns.runs.edited_model import with_gaussians
+from gseg_ns.runs.run import Run, load_run
+from gseg_ns.splats import Splats
+from gseg_ns.splats.ply import write_ply
+
+
+@pytest.fixture(scope="module")
+def lifted(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """The scene's points as opaque balls, labelled; their PLY is gone."""
+    folder = tmp_path_factory.mktemp("lift")
+    vertices = PlyData.read(str(small_scene / "points3D.ply"))["vertex"]
+    means = torch.from_numpy(np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32))
+    count = len(means)
+    radius = PointTree(means).others(1)[0].median()
+    splats = Splats(
+        means=means,
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        scales=radius.log().expand(count, 3).contiguous(),
+        opacities=torch.full((count,), 3.0),
+        sh=torch.zeros(count, 1, 3),
+    )
+    write_ply(folder / "cloud.ply", splats)
+    Lift(small_scene, folder / "cloud.ply", "original", output_dir=folder, experiment_name="room").main()
+    (folder / "cloud.ply").unlink()
+    (config,) = folder.glob("room/gaga/*/config.yml")
+    return load_run(config), config.parent
+
+
+def test_a_run_and_a_labelled_ply_come_out(lifted: tuple[Run, Path]) -> None:
+    run, folder = lifted
+    model = run.model
+    groups = model.gaussian_groups()
+    assert int(groups.max()) == model.num_groups > 3
+    assert (groups > 0).float().mean() > 0.5
+    vertices = PlyData.read(str(folder / "labelled.ply"))["vertex"]
+    assert np.array_equal(vertices["label"], groups.numpy())
+    sure = torch.from_numpy(np.asarray(vertices["confidence"]))
+    assert torch.equal(sure > 0, groups > 0)
+    assert 0.5 < sure[groups > 0].mean() <= 1
+    # The encodings say the same: training may go on from them.
+    assert torch.equal(model.decode(model.gauss_params["identity"]), groups)
+
+
+def test_label_images_are_the_exact_ones(lifted: tuple[Run, Path]) -> None:
+    model = lifted[0].model
+    camera = lifted[0].datamanager.eval_dataset.cameras[0:1]
+    image = model.label_image(camera)
+    expected, weight = dominant_labels(model.info, model.gaussian_groups())
+    assert torch.equal(image, torch.where(weight < 0.05, 0, expected))
+    assert len(image.unique()) > 3
+    shown = model.get_outputs_for_camera(camera)["groups"]
+    assert len(shown.flatten(0, 1).unique(dim=0)) >= len(image.unique())
+
+
+def test_labels_go_with_the_gaussians(lifted: tuple[Run, Path]) -> None:
+    model = lifted[0].model
+    source = torch.tensor([5, 2, -1, 9])
+    part = with_gaussians(model, model.splats().subset(torch.tensor([5, 2, 3, 9])), source)
+    groups = model.gaussian_groups()
+    assert part.gaussian_groups().tolist() == [groups[5], groups[2], 0, groups[9]]
+
+
+def test_what_is_missing_is_told(small_scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="does not exist"):
+        Lift(tmp_path / "none", tmp_path / "none.ply").main()
+    with pytest.raises(GsegError, match=r"none\.ply does not exist"):
+        Lift(small_scene, tmp_path / "none.ply", output_dir=tmp_path).main()
+    assert not list(tmp_path.iterdir())
