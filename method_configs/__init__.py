@@ -7,8 +7,10 @@ switched on here, for the methods of others too.
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.runs.upstream_loading import guard_config_loading
 from gseg_ns.viewer.door import guard_viewers
+from gseg_ns.viewer.inputs import guard_inputs
 from gseg_ns.viewer.panel import SegmentPanel
 
 SegmentationModel.make_panel = SegmentPanel
 guard_config_loading()
 guard_viewers()
+guard_inputs()

@@ -18,7 +18,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
-from gseg_ns.editing.operations import Edited, Operation
+from gseg_ns.editing.operations import Edited, Operation, Swap
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.thresholds import SAME_THING
@@ -82,6 +82,7 @@ class SegmentController:
         self._before_prompt: PackedMask | None = None
         self._marked: Marked | None = None
         self._marking = threading.Lock()
+        self._writing = threading.Lock()
         self._neighbourhood: tuple[Any, Neighbourhood] | None = None
         self._drawing = Drawing(model)
         self.notice = ""
@@ -113,6 +114,12 @@ class SegmentController:
                 f"{session.selection.count:,} of {len(session.scene):,} Gaussians selected, "
                 f"{edits} edit{'' if edits == 1 else 's'}"
             )
+
+    def take_notice(self) -> str:
+        """What happened by itself since this was asked last, or the empty string."""
+        with self._held():
+            notice, self.notice = self.notice, ""
+        return notice
 
     @property
     def selected(self) -> Tensor:
@@ -183,14 +190,15 @@ class SegmentController:
 
     def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
         """Change the scale or the threshold; the present prompt is answered anew."""
-        self.scale = self.scale if scale is None else scale
-        self.threshold = self.threshold if threshold is None else threshold
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
+            self.scale = self.scale if scale is None else scale
+            self.threshold = self.threshold if threshold is None else threshold
             if not self.model.prompts_by_feature or not (self._points or self._marked):
                 return ""
             count = self._resolve(session) if self._marked is None else self._select_marked(session, self._marked)
-        return f"Scale {self.scale:.2f}: {count:,} Gaussians ({1000 * (time.perf_counter() - started):.0f} ms)"
+            at = self.scale
+        return f"Scale {at:.2f}: {count:,} Gaussians ({1000 * (time.perf_counter() - started):.0f} ms)"
 
     def mark(
         self,
@@ -394,8 +402,8 @@ class SegmentController:
 
     def select_group(self, group: int, mode: Mode = "set") -> str:
         """Select the Gaussians of a group."""
-        mask = self.group_mask(group)
-        with self._held() as session:
+        with self._held() as session, torch.no_grad():
+            mask = self._row_groups(session.scene) == group
             return f"Group {group}: {self._select(session, mask, mode):,} Gaussians selected."
 
     def label(self, group: int, name: str) -> str:
@@ -413,10 +421,7 @@ class SegmentController:
             GsegError: nothing is in it.
         """
         with self._held() as session:
-            chosen = session.selection.mask if mask is None else mask
-            if not bool(chosen.any()):
-                raise GsegError("Nothing is selected. Click on an object first.")
-            return PackedMask.pack(chosen)
+            return _packed(session.selection.mask if mask is None else mask)
 
     def named_mask(self, name: str) -> PackedMask:
         """A named selection.
@@ -425,16 +430,48 @@ class SegmentController:
             GsegError: there is none of that name.
         """
         with self._held() as session:
-            if name not in session.named:
-                raise GsegError(f"There is no selection {name!r}. Name one first, under “Selection”.")
-            return session.named[name]
+            return _named(session, name)
 
     def edit(self, operation: Operation) -> str:
         """Do something to Gaussians."""
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
-            self._end_prompt()
-            session.edit(operation)
+            return self._edit(session, operation, started)
+
+    def edit_selection(self, make: Callable[[PackedMask], Operation], group: int | None = None) -> str:
+        """Do something to the selection, or to a group.
+
+        Args:
+            make: gives the operation on a mask. Called with the lock held, so that what it is made for is what is
+                selected when it is done: it must not ask the controller anything.
+            group: in place of the selection.
+
+        Raises:
+            GsegError: nothing is selected, or the operation cannot be applied.
+        """
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            mask = session.selection.mask if group is None else self._row_groups(session.scene) == group
+            return self._edit(session, make(_packed(mask)), started)
+
+    def swap(self, newcomer: str | Path) -> str:
+        """Put another object in the place of the selection.
+
+        Args:
+            newcomer: the name of a saved selection, or a PLY.
+
+        Raises:
+            GsegError: nothing is selected, there is no selection of that name, or the PLY cannot be read.
+        """
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            mask = _packed(session.selection.mask)
+            other = _named(session, newcomer) if isinstance(newcomer, str) else str(newcomer)
+            return self._edit(session, Swap(mask, other), started)
+
+    def _edit(self, session: Session, operation: Operation, started: float) -> str:
+        self._end_prompt()
+        session.edit(operation)
         return f"{type(operation).__name__} done ({1000 * (time.perf_counter() - started):.0f} ms)"
 
     # ------------------------------------------------------------------------------------------------ output
@@ -469,11 +506,12 @@ class SegmentController:
             GsegError: nothing is selected, the file is there already, or it cannot be written.
         """
         started = time.perf_counter()
-        if path.exists() and not overwrite:
-            raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
         with self._held() as session, torch.no_grad():
             splats = session.scene.splats.subset(_selected(session)).to("cpu")
-        write_ply(path, splats)
+        with self._writing:  # two that write one file: the second finds that of the first
+            if path.exists() and not overwrite:
+                raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
+            write_ply(path, splats)
         return f"Wrote {len(splats):,} Gaussians to {path} ({time.perf_counter() - started:.1f} s)."
 
     def isolate_run(self, config: Path, name: str, output_dir: Path | None = None) -> Path:
@@ -504,6 +542,20 @@ class SegmentController:
 def _drawn_rows(scene: Edited, found: Tensor) -> Tensor:
     """What is drawn of some of the model's Gaussians (bool [N]) and of their copies, bool [M]."""
     return found[scene.source.clamp_min(0)] & (scene.source >= 0) & scene.drawn
+
+
+def _packed(mask: Tensor) -> PackedMask:
+    """A mask for an operation; a GsegError when nothing is in it."""
+    if not bool(mask.any()):
+        raise GsegError("Nothing is selected. Click on an object first.")
+    return PackedMask.pack(mask)
+
+
+def _named(session: Session, name: str) -> PackedMask:
+    """A named selection; a GsegError when there is none of that name."""
+    if name not in session.named:
+        raise GsegError(f"There is no selection {name!r}. Name one first, under “Selection”.")
+    return session.named[name]
 
 
 def _selected(session: Session) -> Tensor:

@@ -7,7 +7,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -28,12 +28,11 @@ from gseg_ns.editing.operations import (
     Remove,
     SetOpacity,
     ShowAll,
-    Swap,
     Transform,
 )
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
-from gseg_ns.runs.edited_run import is_run, take_object
+from gseg_ns.runs.edited_run import SWAPPED, is_run, take_object
 from gseg_ns.runs.text_search import TextSearch, can_search
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import warm_up
@@ -41,6 +40,8 @@ from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.prompts_sam import SamPrompts
 from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer.controller import Change, Group, SegmentController
+from gseg_ns.viewer.markdown import breakable, plain
+from gseg_ns.viewer.reach import Reach
 
 if TYPE_CHECKING:
     import viser
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 _CLICK_HEIGHT = 720  # pixels in which the position of a click is expressed
 _LISTED = 60  # groups in the dropdown
+_LIMIT = 1e6  # of shifts, in units of the scene
+_MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:|\+|−)\*\*")
+"""What the tab itself says in bold."""
 _NO_NAME, _NO_GROUP = "(none)", "(press “Segment everything”)"
 
 
@@ -147,10 +151,10 @@ class SegmentPanel(ViewerControl):
         masks = cast(MaskDatamanager, self.viewer.pipeline.datamanager)
         search = TextSearch(self._model, masks, self._config.parent, self.viewer.train_lock)
         text = gui.add_text("Text", "", hint="What is wanted, in words. The first time, all masks are encoded")
-        clip = gui.add_text("CLIP", CLIP, hint="CLIP model: a name of the Hugging Face hub, or a folder")
+        clip = gui.add_text("CLIP", CLIP, hint="CLIP model: a name of the Hugging Face hub, or a folder of the run")
 
         def find(words: str) -> Tensor:
-            return search.find(words, clip.value.strip(), self._say)
+            return search.find(words, self._reach.model(clip.value), self._say)
 
         gui.add_button("Find by text").on_click(
             lambda _: self._do(lambda: self._controller.find(text.value.strip(), find, self._chosen_mode()))
@@ -190,59 +194,68 @@ class SegmentPanel(ViewerControl):
 
     def _build_edits(self, gui: viser.GuiApi) -> None:
         controller = self._controller
-        operations: dict[str, Callable[[], Operation]] = {
-            "Hide": lambda: Hide(controller.packed()),
-            "Isolate": lambda: Isolate(controller.packed()),
-            "Remove": lambda: Remove(controller.packed()),
-            "Show all": ShowAll,
-        }
+        operations: dict[str, Callable[[PackedMask], Operation]] = {"Hide": Hide, "Isolate": Isolate, "Remove": Remove}
+
+        def act(what: str) -> None:
+            if what == "Show all":
+                self._do(lambda: controller.edit(ShowAll()))
+            else:
+                self._edit(operations[what])
+
         for label, acts in (("Object", ("Hide", "Remove")), ("Scene", ("Isolate", "Show all"))):
-            _buttons(gui, label, acts, lambda what: self._edit(operations[what]))
+            _buttons(gui, label, acts, act)
         colour = gui.add_rgb("Colour", (230, 60, 60))
         gui.add_button("Recolour").on_click(
             lambda _: self._edit(
-                lambda: Recolour(controller.packed(), tuple(float(c) / 255 for c in colour.value))  # type: ignore[arg-type]
+                lambda mask: Recolour(mask, tuple(float(c) / 255 for c in colour.value))  # type: ignore[arg-type]
             )
         )
         opacity = gui.add_slider("Opacity x", 0.0, 2.0, 0.05, 0.5)
         gui.add_button("Set opacity").on_click(
-            lambda _: self._edit(lambda: SetOpacity(controller.packed(), float(opacity.value)))
+            lambda _: self._edit(lambda mask: SetOpacity(mask, float(opacity.value)))
         )
-        move = gui.add_vector3("Shift", (0.0, 0.0, 0.0), step=0.01, hint="Scene units")
+        far = (_LIMIT, _LIMIT, _LIMIT)
+        near = (-_LIMIT, -_LIMIT, -_LIMIT)
+        move = gui.add_vector3("Shift", (0.0, 0.0, 0.0), min=near, max=far, step=0.01, hint="Scene units")
         turn = gui.add_vector3("Turn", (0.0, 0.0, 0.0), step=1.0, hint="Degrees about x, y, z, about its own centre")
-        size = gui.add_number("Size x", 1.0, min=0.01, step=0.05)
+        size = gui.add_number("Size x", 1.0, min=0.01, max=1000.0, step=0.05)
 
-        def placed(kind: type[Transform] | type[Duplicate]) -> Operation:
+        def placed(kind: type[Transform] | type[Duplicate], mask: PackedMask) -> Operation:
             return kind(
-                mask=controller.packed(),
+                mask=mask,
                 translation=tuple(map(float, move.value)),  # type: ignore[arg-type]
                 rotation=_quaternion(turn.value),
                 scale=float(size.value),
             )
 
         kinds: dict[str, Any] = {"Move": Transform, "Copy": Duplicate}
-        _buttons(gui, "Place", tuple(kinds), lambda what: self._edit(lambda: placed(kinds[what])))
+        _buttons(gui, "Place", tuple(kinds), lambda what: self._edit(lambda mask: placed(kinds[what], mask)))
         source = gui.add_text("Swap with", "", hint="Saved selection, PLY, or …/config.yml#3 of another run")
-        gui.add_button("Swap").on_click(lambda _: self._edit(lambda: self._swap(source.value.strip())))
+        gui.add_button("Swap").on_click(lambda _: self._do(lambda: self._swap(source.value.strip())))
 
     def _build_export(self, gui: viser.GuiApi) -> None:
         controller = self._controller
-        default = self._config.parent / "selection.ply"
+        default = self._reach.run / "selection.ply"
         path = gui.add_text("PLY", str(default))
         overwrite = gui.add_checkbox("Overwrite", False)
         gui.add_button("Export PLY", hint="The selected Gaussians, with edits").on_click(
-            lambda _: self._do(lambda: controller.export_ply(Path(path.value).expanduser(), overwrite.value))
+            lambda _: self._do(lambda: controller.export_ply(self._reach.path(path.value, ".ply"), overwrite.value))
         )
         name = gui.add_text("Run name", "object")
-        gui.add_button("Isolate to new run", hint="Write the selected Gaussians as a Nerfstudio run").on_click(
-            lambda _: self._do(lambda: self._isolate_run(name.value))
-        )
+        gui.add_button(
+            "Isolate to new run", hint="Write the selected Gaussians as a Nerfstudio run, below this one"
+        ).on_click(lambda _: self._do(lambda: self._isolate_run(name.value)))
         self._command = gui.add_text("As PLY", "", hint="The command that exports the new run with plain Nerfstudio")
         gui.add_button("Save session", hint="Selections and edits, beside config.yml").on_click(
             lambda _: self._do(lambda: controller.save(self._config.parent))
         )
 
     # ------------------------------------------------------------------------------------------------ actions
+
+    @cached_property
+    def _reach(self) -> Reach:
+        """What the fields for paths reach."""
+        return Reach(self._config.parent)
 
     @property
     def _controller(self) -> SegmentController:
@@ -258,25 +271,23 @@ class SegmentPanel(ViewerControl):
         self._refresh()
         self.viewer._trigger_rerender()
 
-    def _edit(self, operation: Callable[[], Operation]) -> None:
-        self._do(lambda: self._controller.edit(operation()))
+    def _edit(self, make: Callable[[PackedMask], Operation]) -> None:
+        self._do(lambda: self._controller.edit_selection(make))
 
     def _say(self, text: str) -> None:
         if text:
-            bold = "**".join(_plain(part) for part in text.split("**"))
-            # A long path would widen the tab: let it break behind slashes.
-            self._status.content = bold.replace("/", "/\u200b")
+            said = _MARKS.split(text)
+            parts = [f"**{part}**" if index % 2 else breakable(plain(part)) for index, part in enumerate(said)]
+            self._status.content = " ".join(filter(None, parts))
 
     def _refresh(self) -> None:
         """Bring what the tab shows up to date."""
         controller = self._controller
-        self._summary.content = controller.summary()
+        self._summary.content = plain(controller.summary())
         names = tuple(controller.names) or (_NO_NAME,)
         if self._named.options != names:
             self._named.options = names
-        if controller.notice:
-            self._say(controller.notice)
-            controller.notice = ""
+        self._say(controller.take_notice())
 
     def _choose_tool(self, tool: str) -> None:
         """Register for the pointer. While registered, dragging does not move the camera, so one click unregisters."""
@@ -308,7 +319,7 @@ class SegmentPanel(ViewerControl):
             return self._controller.drag(camera, points[0], points[1], self._chosen_mode(), bool(self._visible.value))
         positive = tool == "Click +"
         if checkpoint := self._sam.value.strip():
-            path = Path(checkpoint).expanduser()
+            path = self._reach.path(checkpoint)
 
             def answer(picture: Tensor, prompt: Prompt) -> Tensor:
                 self._say(f"Asking SAM ({path}) …")
@@ -379,27 +390,29 @@ class SegmentPanel(ViewerControl):
         group = self._chosen_group().id
         if action == "Pick":
             return self._controller.select_group(group, self._chosen_mode())
-        mask = self._controller.packed(self._controller.group_mask(group))
-        return self._controller.edit(Hide(mask) if action == "Hide" else Isolate(mask))
+        return self._controller.edit_selection(Hide if action == "Hide" else Isolate, group)
 
-    def _swap(self, source: str) -> Operation:
+    def _swap(self, source: str) -> str:
         controller = self._controller
         if not source:
             raise GsegError("Name a saved selection, a PLY, or …/config.yml#3 for group 3 of another run.")
         controller.packed()  # before a run is loaded for nothing
-        newcomer: PackedMask | str = str(Path(source).expanduser().absolute())
         if source in controller.names:
-            newcomer = controller.named_mask(source)
-        elif is_run(source):
-            self._say(f"Loading {source} …")
-            newcomer = str(take_object(source, self._config.parent))
-        # After the seconds that loading takes: meanwhile others may have selected, edited, or trained on.
-        return Swap(controller.packed(), newcomer)
+            return controller.swap(source)
+        if not is_run(source):
+            return controller.swap(self._reach.path(source, ".ply"))
+        config, _, name = source.partition("#")
+        run = self._reach.path(config)
+        self._reach.check(self._config.parent / SWAPPED)
+        self._say(f"Loading {source} …")
+        taken = take_object(f"{run}#{name}", self._config.parent)
+        # What is selected after the seconds that loading takes: meanwhile others may have edited, or trained on.
+        return controller.swap(taken)
 
     def _isolate_run(self, name: str) -> str:
         from gseg_ns.runs.isolated import export_command
 
-        config = self._controller.isolate_run(self._config, name)
+        config = self._controller.isolate_run(self._config, name, self._reach.home_of_runs)
         self._command.value = export_command(config)
         return f"Wrote {config}. The command that exports it stands under “As PLY”."
 
@@ -412,12 +425,7 @@ def _line(group: Group) -> str:
 def _swatch(group: Group) -> str:
     hidden = ", hidden" if group.hidden else ""
     colour = "#{:02x}{:02x}{:02x}".format(*group.colour)
-    return f"<span style={{{{color: '{colour}'}}}}>■</span> {_plain(_line(group))}{hidden}"
-
-
-def _plain(text: str) -> str:
-    """Text as it is, for viser, which takes what it shows for MDX: a lone `{` or `<` in it is an error."""
-    return re.sub(r"([\\`*_{}\[\]<>&~])", r"\\\1", text)
+    return f"<span style={{{{color: '{colour}'}}}}>■</span> {plain(_line(group))}{hidden}"
 
 
 def _quaternion(degrees: Any) -> tuple[float, float, float, float]:

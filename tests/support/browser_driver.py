@@ -154,8 +154,8 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def browsing(config_path: Path, browser: Any = None) -> Iterator[Running]:
-    """Open a run in Nerfstudio's viewer and a page on it, of a browser of its own unless one is given."""
+def viewing(config_path: Path) -> Iterator[Any]:
+    """Open a run in Nerfstudio's viewer."""
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.utils import writer
     from nerfstudio.utils.eval_utils import eval_setup
@@ -178,26 +178,32 @@ def browsing(config_path: Path, browser: Any = None) -> Iterator[Running]:
     writer.setup_local_writer(config.logging, max_iter=config.max_num_iterations)
     viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
     viewer.update_scene(step)
+    try:
+        yield viewer
+    finally:
+        viewer.viser_server.stop()
+
+
+@contextmanager
+def browsing(config_path: Path, browser: Any = None) -> Iterator[Running]:
+    """Open a run in Nerfstudio's viewer and a page on it, of a browser of its own unless one is given."""
     frames: list[tuple[float, int]] = []
 
     def listen(connection: Any) -> None:
         connection.on("framereceived", lambda data: frames.append((time.perf_counter(), len(data))))
 
-    try:
-        with chromium() if browser is None else nullcontext(browser) as browser:
-            page = browser.new_page(viewport=WINDOW)
-            page.set_default_timeout(90_000)
-            page.on("websocket", listen)
-            page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
-            running = Running(viewer, page, config_path, frames)
-            running.wait(lambda: bool(viewer.viser_server.get_clients()), "the browser", 60)
-            page.get_by_role("tab", name="Segment").click(timeout=60_000)
-            running.press("Hide Train Cams")
-            running.settle()
-            yield running
-            page.close()
-    finally:
-        viewer.viser_server.stop()
+    with viewing(config_path) as viewer, chromium() if browser is None else nullcontext(browser) as browser:
+        page = browser.new_page(viewport=WINDOW)
+        page.set_default_timeout(90_000)
+        page.on("websocket", listen)
+        page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}", wait_until="domcontentloaded")
+        running = Running(viewer, page, config_path, frames)
+        running.wait(lambda: bool(viewer.viser_server.get_clients()), "the browser", 60)
+        page.get_by_role("tab", name="Segment").click(timeout=60_000)
+        running.press("Hide Train Cams")
+        running.settle()
+        yield running
+        page.close()
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -27,6 +27,7 @@ from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.runs.run import load_run
 from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
+from gseg_ns.viewer.reach import FOLDERS
 
 pytestmark = [
     pytest.mark.browser,
@@ -157,7 +158,7 @@ def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room:
     assert torch.equal(running.controller.selected, both)
 
 
-def test_isolate_export_and_reload(running: Running, ball_room: Path, tmp_path: Path) -> None:
+def test_isolate_export_and_reload(running: Running, ball_room: Path) -> None:
     from plyfile import PlyData
 
     camera, truth = find_view(running, ball_room)
@@ -175,7 +176,7 @@ def test_isolate_export_and_reload(running: Running, ball_room: Path, tmp_path: 
 
     # export writes the selected Gaussians
     running.unfold("Export")
-    path = tmp_path / "object.ply"
+    path = running.config.parent / "object.ply"
     running.retype(str(running.config.parent / "selection.ply"), str(path))
     running.page.wait_for_timeout(300)
     running.press("Export PLY")
@@ -224,6 +225,7 @@ def test_scale_threshold_and_text(
 
     loaded: list[str] = []
     monkeypatch.setattr(ClipEncoder, "load", lambda name, device: (loaded.append(name), tiny_clip)[1])
+    monkeypatch.setenv(FOLDERS, str(constructed_run.parent))  # an object of it is taken below
     with browsing(constructed_saga_run, browser) as running:
         camera, truth = find_view(running, ball_room)
         first, second = two_objects(truth)

@@ -12,6 +12,7 @@ import torch
 from gseg_ns.editing.operations import Duplicate, Swap
 from gseg_ns.errors import GsegError
 from gseg_ns.models.gaga import GagaModelConfig
+from gseg_ns.splats.ply import write_ply
 from gseg_ns.viewer import panel as panel_module
 from gseg_ns.viewer.controller import Group, SegmentController
 from gseg_ns.viewer.panel import SegmentPanel
@@ -39,22 +40,27 @@ def test_names_stand_as_they_are(panel: Any) -> None:
 
 
 def test_a_swap_means_what_is_selected_when_the_other_run_is_loaded(
-    panel: Any, monkeypatch: pytest.MonkeyPatch
+    panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller = panel.controller
+    selected: list[torch.Tensor] = []
 
     def take(source: str, folder: Path) -> Path:
         """Loads for seconds, in which another browser copies an object."""
         controller._session.edit(Duplicate(controller.packed(), (0.0, 1.0, 0.0)))
+        selected.append(controller.selected)
+        write_ply(folder / "object.ply", controller._session.splats.subset(rows(0)))
         return folder / "object.ply"
 
     monkeypatch.setattr(panel_module, "take_object", take)
     with pytest.raises(GsegError, match="Nothing is selected"):
         panel._swap("config.yml#3")
     controller._session.select(rows(1))
-    swap = panel._swap("config.yml#3")
+    panel._swap("config.yml#3")
+    swap = controller._session.state.operations[-1]
     assert isinstance(swap, Swap)
-    assert torch.equal(swap.mask.unpack(), controller.selected)
+    assert swap.other == str(tmp_path / "object.ply")
+    assert torch.equal(swap.mask.unpack(), selected[0])
     assert swap.mask.length == len(rows(1)) + int(rows(1).sum())
 
 
@@ -71,7 +77,7 @@ def test_clicks_go_to_sam_where_a_checkpoint_is_named(panel: Any) -> None:
     panel._sam_prompts = SimpleNamespace(mask=lambda *arguments: asked.append(arguments) or "mask")
     event = SimpleNamespace(client=None, screen_pos=((0.5, 0.25),))
     assert panel._picked(event, "Click +") == "plain"
-    panel._sam.value = "~/sam.pth "
+    panel._sam.value = "sam.pth "
     assert panel._picked(event, "Click -") == "48 16 False mask add"
-    assert asked == [(Path.home() / "sam.pth", "picture", "points")]
+    assert asked == [(panel._config.parent / "sam.pth", "picture", "points")]
     assert "Asking SAM" in panel._status.content

@@ -1,0 +1,358 @@
+"""A real viewer and someone who speaks to it without a page: what is refused."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import websockets.sync.client
+from websockets.exceptions import InvalidStatus
+
+from browser_driver import CHROMIUM, Running, browsing, viewing
+from gseg_ns.editing.edit_list import EDITS_FILE
+from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
+from gseg_ns.viewer.reach import FOLDERS
+from viewer_client import ViewerClient
+
+
+@pytest.fixture(scope="module")
+def config(constructed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one's own, whose folder is written to."""
+    folder = tmp_path_factory.mktemp("entry") / "outputs"
+    run = shutil.copytree(constructed_run.parent, folder / "viewer/gaga/run")
+    text = (run / "config.yml").read_text()
+    old = constructed_run.parents[3]
+    parts = "".join(f"- {part}\n" for part in old.parts)
+    assert parts in text
+    (run / "config.yml").write_text(text.replace(parts, "".join(f"- {part}\n" for part in folder.parts)))
+    return run / "config.yml"
+
+
+@pytest.fixture(scope="module")
+def viewer(config: Path) -> Iterator[Any]:
+    with viewing(config) as viewer:
+        yield viewer
+
+
+@pytest.fixture(scope="module")
+def client(viewer: Any) -> Iterator[ViewerClient]:
+    with ViewerClient(viewer) as client:
+        yield client
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_no_files_and_no_foreign_pages(viewer: Any, tmp_path: Path) -> None:
+    port = viewer.viser_server.get_port()
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.putrequest("GET", "/.." * 30 + str(secret))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, b"secret" in answer.read()) == (404, False)
+    connection.close()
+    address = f"ws://127.0.0.1:{port}"
+    for origin in ("http://evil.example", f"http://evil.example:{port}", "null"):
+        with pytest.raises(InvalidStatus) as refused:
+            websockets.sync.client.connect(address, origin=websockets.Origin(origin))
+        assert refused.value.response.status_code == 403
+    websockets.sync.client.connect(address, origin=websockets.Origin(f"http://127.0.0.1:{port}")).close()
+
+
+def test_writes_stay_below_the_run(client: ViewerClient, config: Path, tmp_path: Path) -> None:
+    run = config.parent
+    victim = tmp_path / "victim.ply"
+    victim.write_text("precious")
+    (run / "way-out").symlink_to(tmp_path)
+    (run / "victim.ply").symlink_to(victim)
+    before = files(run)
+    client.press("Select", "All")
+    client.fill("Overwrite", True)
+    relative = os.path.relpath(victim, run)
+    outside = [victim, tmp_path / "new.ply", relative, "../new.ply", "~/new.ply", "~nobody/new.ply", "way-out/new.ply"]
+    outside += ["victim.ply", "/proc/self/x.ply", "a/../../x.ply", "/", "~", "x" * 3000 + ".ply", "/" + "x" * 300]
+    said = set()
+    for path in outside:
+        client.fill("PLY", str(path))
+        said.add(client.press("Export PLY"))
+    # nothing of what was asked for, and whether it is there, is in the answer
+    assert len(said) == 1, said
+    assert "reaches only files below" in said.pop()
+    for path in ("config.yml", "nerfstudio_models/step-000000000.ckpt", "x", "x.txt"):
+        client.fill("PLY", path)
+        assert "must end in .ply" in client.press("Export PLY")
+    assert victim.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["victim.ply"]
+    assert files(run) == before
+    (run / "victim.ply").unlink()
+    (run / "way-out").unlink()
+    # and what lies below is written
+    client.fill("PLY", "parts/all.ply")
+    assert "Wrote" in client.press("Export PLY")
+    assert (run / "parts/all.ply").is_file()
+    client.fill("Run name", "../../x")
+    assert "cannot name" in client.press("Isolate to new run")
+    client.fill("Run name", "all")
+    assert "Wrote" in client.press("Isolate to new run")
+    assert [path.parts[len(run.parts) :][:3] for path in run.rglob("config.yml") if path != config] == [
+        ("isolated", "viewer-all", "gaga")
+    ]
+    assert sorted(path.name for path in run.parents[2].iterdir()) == ["viewer"]
+    for name in ("../x", "/x", "..", ".x", "a/b", "a\\b"):
+        client.fill("Name", name)
+        assert "cannot name" in client.press("Save selection")
+
+
+def test_folders_that_are_given(
+    client: ViewerClient, viewer: Any, config: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv(FOLDERS, str(tmp_path))
+    panel = viewer.pipeline.model.panel
+    monkeypatch.delitem(vars(panel), "_reach", raising=False)
+    try:
+        client.press("Select", "All")
+        client.fill("PLY", str(tmp_path / "a/all.ply"))
+        assert "Wrote" in client.press("Export PLY")
+        assert (tmp_path / "a/all.ply").is_file()
+        client.fill("Run name", "given")
+        client.press("Isolate to new run")
+        assert len(list((tmp_path / "viewer-given/gaga").glob("*/config.yml"))) == 1
+    finally:
+        vars(panel).pop("_reach", None)
+
+
+def test_fields_for_paths_say_nothing_of_what_lies_outside(client: ViewerClient, tmp_path: Path) -> None:
+    """Whether it is a file, a folder, or nothing."""
+    there = tmp_path / "there.ply"
+    there.write_text("ply\n")
+    (tmp_path / "there.yml").write_text("a: 1")
+    client.press("Select", "All")
+    said = set()
+    for source in ("there.ply", "missing.ply", "there.yml#1", "missing.yml#1", "folder/x.ply"):
+        client.fill("Swap with", str(tmp_path / source))
+        said.add(client.press("Swap"))
+    panel = client.viewer.pipeline.model.panel
+    for checkpoint in (there, tmp_path / "missing.pth", Path("~nobody/x.pth"), Path("/dev/zero")):
+        client.fill("SAM", str(checkpoint))
+        client.press("Click", "Click +")
+        panel._status.content = "waiting"
+        client.send(
+            "ScenePointerMessage",
+            event_type="click",
+            ray_origin=[0.0, 0.0, 0.0],
+            ray_direction=[0.0, 0.0, 1.0],
+            screen_pos=[[0.5, 0.5]],
+        )
+        client.wait(lambda: panel._status.content != "waiting", "the click")
+        said.add(panel._status.content.replace("\u200b", ""))
+    client.fill("SAM", "")
+    assert len(said) == 1, said
+    assert "reaches only files below" in said.pop()
+
+
+def test_numbers_are_clamped(client: ViewerClient, viewer: Any) -> None:
+    panel = viewer.pipeline.model.panel
+    fields = {
+        "Opacity x": [(1e9, 2.0), (-3, 0.0), (1, 1.0)],
+        "Size x": [(0, 0.01), (1e30, 1000.0), (-1e300, 0.01)],
+        "Shift": [([1e30, 0, -1e30], (1e6, 0.0, -1e6))],
+        "Colour": [([-5, 300, 7], (0, 255, 7))],
+        "Max res": [(10**9, 2048), (-1, 64)],
+    }
+    for label, cases in fields.items():
+        for sent, kept in cases:
+            client.update(client.handle(label), value=sent)
+            client.wait(lambda label=label, kept=kept: client.handle(label).value == kept, f"{label} {kept}")
+    client.wait(
+        lambda: any(
+            message["type"] == "GuiUpdateMessage" and message["updates"].get("value") == [0, 255, 7]
+            for message in client.received
+        ),
+        "the page to be told",
+    )
+
+    # what is no value of the field is passed over, and so is what is no value at all
+    def values() -> list[Any]:
+        return [handle.value for handle in client.handles()] + [handle._impl.update_cb for handle in client.handles()]
+
+    before = values()
+    for label in fields:
+        for wrong in (math.nan, math.inf, "1", None, True, [1, 2], [math.nan] * 3, {"a": 1}, [], b"x", ["a", "b", "c"]):
+            client.update(client.handle(label), value=wrong)
+    for label in ("Mode", "Group", "Saved", "Output type", "Select", "History"):
+        client.update(client.handle(label), value="no such option")
+    for label in ("Overwrite", "Keep picking"):
+        client.update(client.handle(label), value="yes")
+    for name in ("update_cb", "is_button", "gui_api", "disabled", "label", "_gseg_made_by", "__class__"):
+        client.update(client.handle("PLY"), **{name: []})
+        client.update(client.handle("PLY"), **{name: [], "value": "x"})
+    for label in ("PLY", "Overwrite"):
+        parts = {"source_component_id": client.handle(label)._impl.id, "transfer_uuid": "u"}
+        client.send("FileTransferStart", **parts, filename="x", mime_type="x", part_count=1, size_bytes=1)
+        client.send("FileTransferPart", **parts, part=0, content=b"x")
+    camera = next(iter(viewer.viser_server.get_clients().values())).camera
+    for wrong in (
+        {"aspect": math.nan},
+        {"fov": math.inf},
+        {"position": [math.nan, 0.0, 0.0]},
+        {"wxyz": [0.0, 0.0, 0.0, 0.0]},
+        {"wxyz": [1.0]},
+    ):
+        client.look(**wrong)
+    client.look(aspect=1e9, fov=-3.0, position=[1.0, 2.0, 1e300])
+    client.wait(lambda: camera.aspect == 20.0, "the last of the cameras")
+    assert camera.fov == pytest.approx(1e-3)
+    assert camera.position.tolist() == [1.0, 2.0, 1e9]
+    client.look()
+    client.wait(lambda: camera.aspect == 1.5, "the camera")
+    assert values() == before
+    assert panel.controller.summary()
+
+
+def test_the_name_of_a_render_is_a_name(client: ViewerClient, viewer: Any) -> None:
+    field = client.handle("Render name")
+    before = field.value
+    for name in ("../../x", "/tmp/x", "a/../../x", "..\\x"):
+        client.update(field, value=name)
+    client.fill("Render name", "walk")
+    assert before != field.value == "walk"
+
+
+PAYLOADS = (
+    "{window.pwned = 1}",
+    "<img src=x onerror='window.pwned = 1'/>",
+    "<script>window.pwned = 1</script>",
+    "a\nexport const x = (window.pwned = 1)\n\nb",
+    "export const x = (window.pwned = 1)",
+    "import x from 'data:text/javascript,window.pwned=1'",
+    "a\u2028{window.pwned = 1}",
+    "a\r\n\r\n```js\n{window.pwned = 1}\n```\n{window.pwned = 1}",
+    "```\n\n{window.pwned = 1}\n",
+    "\\{window.pwned = 1}",
+    "[a](javascript:window.pwned=1)",
+    "**Not done:** {window.pwned = 1}",
+    "$&{window.pwned = 1}&#123;window.pwned = 1}",
+)
+
+
+def texts(client: ViewerClient) -> list[Any]:
+    """Every field of the viewer that takes a text."""
+    found = [handle for handle in client.handles() if isinstance(handle.value, str)]
+    return [handle for handle in found if type(handle).__name__ == "GuiInputHandle"]
+
+
+def markdown(client: ViewerClient) -> list[str]:
+    """Every Markdown that a page has been sent."""
+    found = []
+    for message in client.received:
+        if "markdown" in message:
+            found.append(message["markdown"])
+        found.append(message.get("updates", {}).get("markdown"))
+    return [text for text in found if text]
+
+
+def check_is_text(content: str) -> None:
+    """Nothing in a Markdown is code but the squares before the groups; what stands in a fence stays there."""
+    content = re.sub(r"<span style=\{\{color: '#[0-9a-f]{6}'\}\}>■</span>", "", content)
+    content = content.replace("<small>", "").replace("</small>", "")
+    fences = content.split("\n```\n") if "\n```\n" in content or content.endswith("\n```") else [content]
+    if content.endswith("\n```"):
+        before, inside = content.removesuffix("\n```").split("\n```\n", 1)
+        assert "\n" not in inside, content
+        fences = [before]
+    for part in fences:
+        assert not re.search(r"(?<!\\)[{<]", part), content
+        assert not re.search(r"(?m)^(import|export)\b", part), content
+        assert not re.search(r"(?<!\\)\]\(", part), content
+
+
+def test_script_in_every_text_field(client: ViewerClient, viewer: Any, config: Path) -> None:
+    client.press("Select", "All")
+    fields = texts(client)
+    labels = {handle._impl.label for handle in fields}
+    assert {"SAM", "Name", "Group name", "Swap with", "PLY", "Run name", "Render name", "Output Directory"} <= labels
+    client.press("Segment everything")
+    for payload in PAYLOADS:
+        for field in fields:
+            client.update(field, value=payload)
+        client.wait(lambda payload=payload: client.handle("Run name").value.split() == payload.split(), "the text")
+        for button in ("Save selection", "Rename group", "Swap", "Export PLY", "Isolate to new run"):
+            client.press(button)
+        count = len(markdown(client))
+        for nth in (0,):  # Nerfstudio's own: they show commands with what was typed
+            client.update(client.handle("Generate Command", nth), value=True)
+        client.wait(lambda count=count: len(markdown(client)) > count, "the command")
+        client.fill("SAM", "")
+    said = markdown(client)
+    assert any("pwned" in content for content in said)
+    for content in said:
+        check_is_text(content)
+    viewer.pipeline.model.panel.controller._session.history.reset(viewer.pipeline.model.panel.controller._session.state)
+
+
+def hostile_session(run: Path, payload: str) -> None:
+    """The files of a session with a text wherever they have one."""
+    count = {"count": 1, "digest": payload}
+    np.savez(run / SELECTIONS_FILE, format=payload, count=1, digest=payload, names=[payload], masks=np.zeros((1, 1)))
+    edits = {"format": "gseg-edits-1", "gaussians": count, "edits": [{"kind": payload, payload: payload}]}
+    edits["operations"] = edits["edits"]
+    (run / EDITS_FILE).write_text(json.dumps(edits))
+    (run / GROUP_NAMES_FILE).write_text(json.dumps({"format": payload, "gaussians": count, "names": [payload]}))
+
+
+def test_script_in_the_files_of_a_run(client: ViewerClient, viewer: Any, config: Path) -> None:
+    panel, run = viewer.pipeline.model.panel, config.parent
+    before = len(markdown(client))
+    for payload in PAYLOADS:
+        hostile_session(run, payload)
+        panel._do(lambda: panel.controller.load(run))
+        assert "Not loaded:" in panel._status.content
+    client.wait(lambda: len(markdown(client)) > before, "what was said")
+    for content in markdown(client):
+        check_is_text(content)
+    for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE):
+        (run / name).unlink()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine")
+def test_script_in_a_real_browser(config: Path) -> None:
+    """What a page makes of it: nothing runs, and the text stands there."""
+    hostile_session(config.parent, PAYLOADS[3])
+    try:
+        with browsing(config) as running:
+            _look_at_hostile_texts(running)
+    finally:
+        for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE):
+            (config.parent / name).unlink(missing_ok=True)
+
+
+def _look_at_hostile_texts(running: Running) -> None:
+    page, panel = running.page, running.panel
+    page.get_by_text("Not loaded:").first.wait_for()
+    for number, payload in enumerate(PAYLOADS):
+        panel._say(f"{payload} said {number}")
+        page.get_by_text(f"said {number}").first.wait_for()
+        panel._say(f"**Not done:** {payload} refused {number}")
+        page.get_by_text(f"refused {number}").first.wait_for()
+    with ViewerClient(running.viewer) as other:
+        other.fill("Output Directory", "x", 0)
+        other.update(other.handle("Output Directory", 0), value=PAYLOADS[7])
+        other.wait(lambda: "pwned" in other.handle("Output Directory", 0).value, "the text")
+    page.get_by_role("tab", name="Export").click()
+    running.press("Generate Command")
+    page.get_by_text("run the following").first.wait_for()
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.pwned") is None
