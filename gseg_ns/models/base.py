@@ -30,7 +30,7 @@ from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
 from gseg_ns.models.schedule import AUTO, resolve
 from gseg_ns.models.strategy import BudgetedStrategy
-from gseg_ns.models.trained_geometry import load_geometry
+from gseg_ns.models.trained_geometry import load_geometry, run_setting
 from gseg_ns.palette import colours
 from gseg_ns.rendering import composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
@@ -169,6 +169,7 @@ class SegmentationModel(ResumableModel):
         trained = None
         if self.config.geometry is not None and not self.config.geometry_in_checkpoint:
             trained = load_geometry(self.config.geometry, self.config.geometry_frame, self.kwargs["metadata"])
+            self._take_over(self.config.geometry, trained)
         colour = None
         seed = self.seed_points
         if trained is not None:
@@ -213,6 +214,26 @@ class SegmentationModel(ResumableModel):
         self._get_loss_dict = compat.with_globals(
             SplatfactoModel.get_loss_dict, torch=compat.ScalarsOn(lambda: self.device)
         )
+
+    def _take_over(self, geometry: Path, trained: Splats) -> None:
+        """Draw a trained splat as it was trained to be drawn, and say what changes by it."""
+        if trained.rasterize_mode == "antialiased" and self.config.rasterize_mode == "classic":
+            CONSOLE.log(f"{geometry} was trained with --rasterize-mode antialiased: it is drawn that way here, too.")
+            self.config.rasterize_mode = "antialiased"
+        if trained.sh_degree > self.config.sh_degree:
+            CONSOLE.log(
+                f"[yellow]{geometry} has colours of SH degree {trained.sh_degree}, which are cut to --sh-degree "
+                f"{self.config.sh_degree}: what depends on the direction of view looks different."
+            )
+        if geometry.suffix == ".ply":
+            return
+        run = geometry if geometry.is_dir() else geometry.parent
+        if run_setting(run, "rasterize_mode") == "classic" and self.config.rasterize_mode == "antialiased":
+            CONSOLE.log(f"[yellow]{geometry} was trained without antialiasing: with it, splats look too thick.")
+        background = run_setting(run, "background_color")
+        if background in ("white", "black") and self.config.background_color == "random":
+            CONSOLE.log(f"{geometry} was trained on {background}: that is the background here, too.")
+            self.config.background_color = cast(Literal["white", "black"], background)
 
     @property
     def _budget(self) -> int:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
@@ -13,8 +15,12 @@ from gseg_ns.models.checkpoints import read_latest
 from gseg_ns.models.parameters import GEOMETRY, from_parameters
 from gseg_ns.reading import number, read_json, reading
 from gseg_ns.splats import Splats
+from gseg_ns.splats.container import MIN_OPACITY_LOGIT
+from gseg_ns.splats.degenerate import mend
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.splats.transform import to_original_frame, transform
+
+_LARGEST_LOG_SCALE = 40.0
 
 Similarity = tuple[Tensor, float]
 """A dataparser's map from original coordinates p to scale * (matrix [3, 4] @ [p, 1])."""
@@ -34,10 +40,10 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
     if not path.exists():
         raise GsegError(f"{path} does not exist: give a 3DGS PLY or a Nerfstudio run with --pipeline.model.geometry")
     if path.is_file() and path.suffix == ".ply":
-        splats = read_ply(path, drop_invalid=True)
+        splats = _drawable(read_ply(path), path)
         return splats if frame == "nerfstudio" else _from_original(splats, _scene_frame(metadata))
     run = path if path.is_dir() else path.parent
-    splats = _load_run(run)
+    splats = _drawable(mend(_load_run(run)), run)
     theirs = _run_frame(run)
     if theirs is None or "dataparser_transform" not in metadata:
         return splats
@@ -80,4 +86,46 @@ def _load_run(run: Path) -> Splats:
         if missing:
             raise GsegError(f"{checkpoint} is not a checkpoint of Splatfacto: it has no {', '.join(missing)}")
         parameters = {name: state[prefix + name].float() for name in GEOMETRY}
-        return from_parameters(parameters)
+        mode = run_setting(run, "rasterize_mode")
+        return from_parameters(parameters, "antialiased" if mode == "antialiased" else "classic")
+
+
+def _drawable(splats: Splats, path: Path) -> Splats:
+    """Leave out what cannot be drawn, and say so.
+
+    Raises:
+        GsegError: nothing is left.
+    """
+    kept = splats.exportable()
+    # Beyond, a variance does not fit single precision.
+    kept &= splats.scales.amax(dim=1).nan_to_num(nan=torch.inf) < _LARGEST_LOG_SCALE
+    faint = splats.opacities < MIN_OPACITY_LOGIT
+    broken = int((~kept & ~faint).sum())
+    if not bool(kept.any()):
+        raise GsegError(
+            f"{path} has no splat that can be drawn: of {len(splats)}, {int(faint.sum())} are fainter than 1/255 and "
+            f"{broken} have numbers that are not finite"
+        )
+    if not bool(kept.all()):
+        CONSOLE.log(
+            f"[yellow]{path.name}: {int((~kept).sum())} of {len(splats)} splats are left out: {broken} with numbers "
+            f"that are not finite, {int((~kept).sum()) - broken} fainter than 1/255."
+        )
+    return splats.subset(kept)
+
+
+def run_setting(run: Path, name: str) -> str | None:
+    """A setting of a run's model as its config.yml says it, without making a configuration of it.
+
+    Returns:
+        the text, or None where there is no config.yml or no such setting.
+    """
+    path = run / "config.yml"
+    if not path.is_file():
+        return None
+    with reading(path, "a config.yml of Nerfstudio"):
+        node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        for key in ("pipeline", "model", name):
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            node = next((value for known, value in pairs if known.value == key), None)
+        return node.value if isinstance(node, yaml.ScalarNode) else None

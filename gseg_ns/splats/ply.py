@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.reading import check_ply_counts, reading
 from gseg_ns.splats.container import SH_SIZES, Splats
+from gseg_ns.splats.degenerate import FLAT_LOG_SCALE, bake_filter, mend
 
 if TYPE_CHECKING:
     from plyfile import PlyData
@@ -34,11 +37,17 @@ _CORE = (
 )
 _NORMALS = ("nx", "ny", "nz")
 _RGB = ("red", "green", "blue")
+_MODE_COMMENT = "rasterize_mode: antialiased"
+_ANTIALIASED = r"(rasterize_mode|SplatRenderMode)\s*[:=]?\s*(antialiased|mip)"
+"""Header comments, ours and Brush's, of splats that are to be drawn antialiased."""
 _PLY_TYPES = {np.dtype(t) for t in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
 
 
 def read_ply(path: Path, drop_invalid: bool = False) -> Splats:
     """Read a 3DGS PLY: ASCII or binary of either byte order, SH degree 0 to 3.
+
+    Valid infinities are written as large finite numbers, surfels of two scales are flat Gaussians, Mip-Splatting's
+    `filter_3D` is applied, and comments that ask for antialiasing set `rasterize_mode`.
 
     Args:
         path: the file.
@@ -56,7 +65,7 @@ def read_ply(path: Path, drop_invalid: bool = False) -> Splats:
     with reading(path, "a PLY file", "It may be damaged or truncated."):
         check_ply_counts(path)
         ply = PlyData.read(path)
-        splats = _splats(path, ply)
+        splats = _meant(_splats(path, ply), ply)
     return splats.subset(splats.exportable()) if drop_invalid else splats
 
 
@@ -68,7 +77,8 @@ def _splats(path: Path, ply: PlyData) -> Splats:
     data = ply["vertex"].data
     names = data.dtype.names or ()
     missing = [name for name in _CORE if name not in names]
-    if missing:
+    flat = missing == ["scale_2"]  # the surfels of 2D Gaussian splatting have no thickness
+    if missing and not flat:
         raise GsegError(f"{path} is not a 3DGS PLY: it lacks the properties {', '.join(missing)}.")
     lists = [name for name in names if data.dtype[name].kind == "O"]
     if lists:
@@ -88,11 +98,25 @@ def _splats(path: Path, ply: PlyData) -> Splats:
     return Splats(
         means=_columns(data, ["x", "y", "z"]),
         quats=_columns(data, [f"rot_{i}" for i in range(4)]),
-        scales=_columns(data, [f"scale_{i}" for i in range(3)]),
+        scales=F.pad(_columns(data, ["scale_0", "scale_1"]), (0, 1), value=FLAT_LOG_SCALE)
+        if flat
+        else _columns(data, [f"scale_{i}" for i in range(3)]),
         opacities=_columns(data, ["opacity"])[:, 0],
         sh=sh,
         extra=_read_extra(data, [name for name in names if name not in {*_CORE, *_NORMALS, *rest_names}]),
     )
+
+
+def _meant(splats: Splats, ply: PlyData) -> Splats:
+    """What the file means beyond its numbers: see `gseg_ns.splats.degenerate`, and how it says it is to be drawn."""
+    splats = mend(splats)
+    if "filter_3D" in splats.extra:
+        size = splats.extra["filter_3D"]
+        rest = {name: column for name, column in splats.extra.items() if name != "filter_3D"}
+        splats = replace(bake_filter(splats, size), extra=rest)
+    if any(re.fullmatch(_ANTIALIASED, comment.strip(), re.IGNORECASE) for comment in ply.comments):
+        splats = replace(splats, rasterize_mode="antialiased")
+    return splats
 
 
 def write_ply(
@@ -146,8 +170,9 @@ def write_ply(
     for part_names, array in parts:
         for i, name in enumerate(part_names):
             table[name] = array[:, i]
+    comments = [*comments, *([_MODE_COMMENT] if splats.rasterize_mode == "antialiased" else [])]
     with atomic_path(Path(path)) as temporary:
-        PlyData([PlyElement.describe(table, "vertex")], byte_order="<", comments=list(comments)).write(temporary)
+        PlyData([PlyElement.describe(table, "vertex")], byte_order="<", comments=comments).write(temporary)
 
 
 def _columns(data: np.ndarray[Any, Any], names: list[str]) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.models.trained_geometry import load_geometry
+from gseg_ns.models.trained_geometry import load_geometry, run_setting
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.transform import to_original_frame
@@ -102,3 +102,55 @@ def test_a_checkpoint_cut_in_half_and_one_of_another_model_are_named(tmp_path: P
     torch.save({"pipeline": {"_model.field.weight": torch.ones(1)}}, checkpoint)
     with pytest.raises(GsegError, match="not a checkpoint"):
         load_geometry(run, "nerfstudio", {})
+
+
+CONFIG = """!!python/object:nerfstudio.engine.trainer.TrainerConfig
+pipeline: !!python/object:nerfstudio.pipelines.base_pipeline.VanillaPipelineConfig
+  model: !!python/object:nerfstudio.models.splatfacto.SplatfactoModelConfig
+    background_color: white
+    rasterize_mode: {mode}
+"""
+
+
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
+def test_a_run_says_how_it_is_drawn(tmp_path: Path, mode: str) -> None:
+    run = write_run(tmp_path / "run", splats(), frame())
+    assert run_setting(run, "rasterize_mode") is None
+    (run / "config.yml").write_text(CONFIG.format(mode=mode))
+    assert run_setting(run, "background_color") == "white"
+    assert load_geometry(run, "nerfstudio", {}).rasterize_mode == mode
+    assert load_geometry(run / "config.yml", "nerfstudio", frame(0.9)).rasterize_mode == mode
+
+
+def test_what_cannot_be_drawn_is_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = splats()
+    content.opacities[:3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    content.scales[3, 1] = -torch.inf
+    content.scales[4, 1] = 60.0
+    for path in (tmp_path / "a.ply", tmp_path / "run"):
+        write_ply(path, content) if path.suffix else write_run(path, content)
+        loaded = load_geometry(path, "nerfstudio", {})
+        assert len(loaded) == 4
+        assert bool(loaded.opacities.isfinite().all() & loaded.scales.isfinite().all())
+        assert "3 of 7 splats are left out: 2 with numbers" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("spoil", ["opacities", "means", "scales"])
+def test_a_file_with_nothing_left_is_one_message(tmp_path: Path, spoil: str) -> None:
+    content = splats()
+    getattr(content, spoil).fill_(torch.nan)
+    write_ply(tmp_path / "a.ply", content)
+    with pytest.raises(GsegError, match=r"a\.ply has no splat that can be drawn"):
+        load_geometry(tmp_path / "a.ply", "nerfstudio", {})
+
+
+def test_a_model_draws_its_geometry_as_it_was_trained(
+    ball_room: Path, tmp_path: Path, make_trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gseg_ns.method_configs.gaga import gaga
+
+    run = write_run(tmp_path / "run", splats(30))
+    (run / "config.yml").write_text(CONFIG.format(mode="antialiased"))
+    model = make_trainer(gaga, ball_room, geometry=run, sh_degree=1).pipeline.model
+    assert model.config.rasterize_mode == model.splats().rasterize_mode == "antialiased"
+    assert "colours of SH" in " ".join(capsys.readouterr().out.split())

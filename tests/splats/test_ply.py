@@ -144,7 +144,7 @@ def test_invalid_rows_are_dropped_on_request(tmp_path: Path) -> None:
     splats = make(6)
     splats.opacities[:] = 1.0
     splats.opacities[0] = -9.0
-    splats.scales[3, 0] = float("-inf")
+    splats.scales[3, 0] = float("inf")
     splats.quats[4, 2] = float("nan")
     write_ply(tmp_path / "a.ply", splats)
     assert len(read_ply(tmp_path / "a.ply")) == 6
