@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
+from gseg_ns import gpu
 from gseg_ns.compat import allow_checkpoint_scalars
 from gseg_ns.data.datamanager import MaskDatamanagerConfig
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
@@ -72,7 +72,7 @@ def trainer_config(
         steps_per_eval_all_images=5000,
         max_num_iterations=max_num_iterations,
         mixed_precision=False,
-        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
+        machine=MachineConfig(device_type=gpu.best_device()),
         pipeline=VanillaPipelineConfig(
             datamanager=MaskDatamanagerConfig(
                 dataparser=dataparser or GsegDataParserConfig(), cache_images_type="uint8"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gseg_ns import gpu
 from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.lifting.association import Associated, AssociationOptions, associate
 from gseg_ns.lifting.identity import SILENT
@@ -89,7 +90,7 @@ class ClosedForm:
         from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
         from gseg_ns.models.trained_geometry import load_geometry
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = gpu.best_device()
         config = MaskDatamanagerConfig(
             dataparser=GsegDataParserConfig(data=scene), cache_images_type="uint8", masks_dir=Path(masks)
         )

@@ -13,6 +13,7 @@ from gseg_ns import __version__
 from gseg_ns.cli.bench import Bench
 from gseg_ns.cli.console import CONSOLE, ERRORS
 from gseg_ns.cli.demo import Demo
+from gseg_ns.cli.doctor import Doctor
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
@@ -36,6 +37,7 @@ Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Eval, tyro.conf.subcommand("eval")],
     Annotated[ProtocolCommand, tyro.conf.subcommand("protocol")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
+    Annotated[Doctor, tyro.conf.subcommand("doctor")],
 ]
 
 

@@ -21,7 +21,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from gseg_ns import compat
+from gseg_ns import compat, gpu
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
@@ -169,6 +169,8 @@ class SegmentationModel(ResumableModel):
         trained = None
         if self.config.geometry is not None and not self.config.geometry_in_checkpoint:
             trained = load_geometry(self.config.geometry, self.config.geometry_frame, self.kwargs["metadata"])
+            if self._on_cpu:
+                gpu.refuse_on_cpu(len(trained.means))
             self._take_over(self.config.geometry, trained)
         colour = None
         seed = self.seed_points

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import gsplat
 import torch
 from gsplat.strategy import DefaultStrategy
+from gsplat.strategy.ops import reset_opa
 
 from gseg_ns.rendering import visible
+
+_NEVER_RESETS = gsplat.__version__.startswith("1.5.")
+"""gsplat 1.5 asks `step % reset_every == 0 & step > 0`, which Python reads as `... == (0 & step) > 0`."""
 
 
 @dataclass
@@ -22,6 +27,15 @@ class BudgetedStrategy(DefaultStrategy):
 
     max_gaussians: int = 0
     """0 = no limit."""
+
+    @torch.no_grad()
+    def step_post_backward(
+        self, params: Any, optimizers: Any, state: dict[str, Any], step: int, info: dict[str, Any], packed: bool = False
+    ) -> None:
+        """As upstream; opacities are reset with gsplat 1.5.3 too, whose own condition for it is never true."""
+        super().step_post_backward(params, optimizers, state, step, info, packed)
+        if _NEVER_RESETS and step < self.refine_stop_iter and step > 0 and step % self.reset_every == 0:
+            reset_opa(params=params, optimizers=optimizers, state=state, value=self.prune_opa * 2.0)
 
     def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
         """As upstream, but over all Gaussians instead of picking out those in view, which a GPU is waited for."""

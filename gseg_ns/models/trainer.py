@@ -18,6 +18,7 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
+from gseg_ns import gpu
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
@@ -120,6 +121,10 @@ class SegmentationTrainer(Trainer):
             self.config.set_run_length()
             resumed = self.config.load_dir is not None or self.config.load_checkpoint is not None
             cast(SegmentationModelConfig, self.config.pipeline.model).geometry_in_checkpoint = resumed
+            if str(self.device).startswith("cuda") and gpu.fault() is not None:
+                self.device = self.config.machine.device_type = "cpu"
+            if (told := gpu.unused()) is not None:
+                CONSOLE.log(f"[yellow]{escape(told)}")
             super().setup(test_mode)
             model = self.pipeline.model
             assert isinstance(model, SegmentationModel)

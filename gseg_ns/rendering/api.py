@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import gsplat
 import torch
 from torch import Tensor
 
@@ -13,6 +14,12 @@ from gseg_ns.rendering.projection import project_gaussians, sh_colors
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 CameraModel = Literal["pinhole", "ortho", "fisheye"]
+
+_ONE_RADIUS = gsplat.__version__.startswith("1.4.")
+"""Whether the installed gsplat has one radius a Gaussian and view in its `meta`; later ones have one an axis."""
+
+_ONE_PASS = 64
+"""Channels that gsplat's backward kernel takes at once in the shared memory that every card has."""
 
 
 def _check(condition: bool, what: str) -> None:
@@ -49,7 +56,9 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render Gaussians, with gradients: `gsplat.rasterization` on CUDA tensors, the same on CPU tensors.
 
-    Arguments, defaults and results are those of gsplat 1.4.0. On the CPU:
+    Arguments, defaults and results are those of gsplat 1.4.0; 1.5 does on CUDA what it does, of which `radii` in the
+    meta dictionary is one along each axis (see `visible`). A Gaussian whose opacity is NaN or infinite is left out,
+    which gsplat alone does not do. On the CPU:
 
     - `packed`, `sparse_grad` and `distributed` must be False (pass `packed=False`: gsplat's default is True).
     - `channel_chunk` has no effect: any number of channels is one pass.
@@ -66,12 +75,13 @@ def rasterization(
         ValueError: wrong shape, or an option that the CPU does not have.
     """
     if means.is_cuda:
-        import gsplat
-
+        # By name: gsplat 1.5 has further arguments between these.
         return gsplat.rasterization(
-            means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane, radius_clip,
-            eps2d, sh_degree, packed, tile_size, backgrounds, render_mode, sparse_grad, absgrad, rasterize_mode,
-            channel_chunk, distributed, camera_model, covars,
+            means=means, quats=quats, scales=scales, opacities=_finite(opacities), colors=colors, viewmats=viewmats,
+            Ks=Ks, width=width, height=height, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip,
+            eps2d=eps2d, sh_degree=sh_degree, packed=packed, tile_size=tile_size, backgrounds=backgrounds,
+            render_mode=render_mode, sparse_grad=sparse_grad, absgrad=absgrad, rasterize_mode=rasterize_mode,
+            channel_chunk=channel_chunk, distributed=distributed, camera_model=camera_model, covars=covars,
         )  # fmt: skip
     _check(
         not (packed or sparse_grad or distributed),
@@ -102,7 +112,7 @@ def rasterization(
         values = colors.expand(cameras, -1, -1) if colors.dim() == 2 else colors
     else:
         centres = torch.inverse(viewmats)[:, :3, 3]
-        values = sh_colors(sh_degree, means[None] - centres[:, None], colors, meta["radii"])
+        values = sh_colors(sh_degree, means[None] - centres[:, None], colors, visible(meta).int())
     depths = meta["depths"][..., None]
     if render_mode in ("D", "ED"):
         values = depths
@@ -164,6 +174,11 @@ def rasterization_with_features(
     values = torch.cat([values, features.expand(cameras, -1, -1)], dim=-1)
     if backgrounds is not None:
         backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, shape[1])], dim=-1)
+    channels = values.shape[-1] + int(render_mode != "RGB")
+    if means.is_cuda and options.get("absgrad") and channels > options.get("channel_chunk", 32):
+        # gsplat composites chunk by chunk, and each chunk's gradient would overwrite the `absgrad` of the one before.
+        _check(channels <= _ONE_PASS, f"rasterization: absgrad has {channels} channels to see; it can {_ONE_PASS}")
+        options = {**options, "channel_chunk": channels}
     image, alphas, meta = rasterization(
         means=means, colors=values, viewmats=viewmats, backgrounds=backgrounds, render_mode=render_mode, **options
     )
@@ -172,6 +187,11 @@ def rasterization_with_features(
     meta["features"] = image[..., begin:end]
     image = image[..., :begin] if render_mode == "RGB" else torch.cat([image[..., :begin], image[..., end:]], dim=-1)
     return image, alphas, meta
+
+
+def _finite(opacities: Tensor) -> Tensor:
+    """The opacities, 0 where they are NaN or infinite."""
+    return opacities.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _harmonics(degree: int, dirs: Tensor, coefficients: Tensor) -> Tensor:
@@ -222,7 +242,7 @@ def project(
         width, height, eps2d=eps2d, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip, packed=False,
         calc_compensations=rasterize_mode == "antialiased", camera_model=camera_model,
     )  # fmt: skip
-    opacities = opacities.repeat(cameras, 1)
+    opacities = _finite(opacities).repeat(cameras, 1)
     if compensations is not None:
         opacities = opacities * compensations
     tile_width, tile_height = -(-width // tile_size), -(-height // tile_size)
@@ -263,12 +283,15 @@ def rasterize_to_pixels(
         ValueError: wrong shape, or packed input on the CPU.
     """
     if means2d.is_cuda:
-        import gsplat
-
-        return gsplat.rasterize_to_pixels(
+        image, alphas = gsplat.rasterize_to_pixels(
             means2d, conics, colors, opacities, image_width, image_height, tile_size, isect_offsets, flatten_ids,
             backgrounds=backgrounds, masks=masks, packed=packed, absgrad=absgrad,
         )  # fmt: skip
+        if masks is not None:
+            # gsplat leaves the alphas of masked tiles as the memory was.
+            shown = masks.repeat_interleave(tile_size, dim=1).repeat_interleave(tile_size, dim=2)
+            alphas = torch.where(shown[:, :image_height, :image_width, None], alphas, 0.0)
+        return image, alphas
     _check(not packed, "rasterize_to_pixels: packed input needs CUDA tensors; pass packed=False")
     cameras, count = means2d.shape[:2]
     expected = {
@@ -366,6 +389,8 @@ def _project_cpu(
     if compensations is not None:
         opacities = opacities * compensations
     lists = tile_lists(means2d, conics, opacities, radii, depths, width, height, tile_size)
+    if not _ONE_RADIUS:
+        radii = radii[..., None].expand(-1, -1, 2)
     return _meta(radii, means2d, depths, conics, opacities, *lists, width, height, tile_size)
 
 

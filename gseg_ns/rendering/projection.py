@@ -110,6 +110,8 @@ def project_gaussians(
     radii, means2d, depths, conics, compensations = gsplat_torch._fully_fused_projection(
         means, covars, viewmats, Ks, width, height, eps2d, near_plane, far_plane, calc_compensations, camera_model
     )
+    if radii.dim() == 3:  # gsplat 1.5: one along each axis
+        radii = torch.where((radii > 0).all(dim=-1), radii.amax(dim=-1), 0)
     finite = torch.isfinite(means2d).all(-1) & torch.isfinite(conics).all(-1)
     radii = torch.where((radii > radius_clip) & finite, radii, torch.zeros_like(radii))
     shown = radii > 0

@@ -11,7 +11,7 @@ def dense_weights(
     conics: Tensor,  # [N, 3]
     opacities: Tensor,  # [N]
     depths: Tensor,  # [N]
-    radii: Tensor,  # [N] int
+    radii: Tensor,  # [N] or [N, 2] int
     width: int,
     height: int,
     tile_size: int | None = 16,
@@ -24,7 +24,7 @@ def dense_weights(
     """
     ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([xs, ys], dim=-1).reshape(-1, 2).to(means2d) + 0.5
-    visible = radii > 0
+    visible = radii > 0 if radii.dim() == 1 else (radii > 0).all(dim=-1)
     order = torch.sort(torch.where(visible, depths, depths.new_tensor(torch.inf)), stable=True).indices
     kept = order[: int(visible.sum())]
     mean, conic, opacity = means2d[kept], conics[kept], opacities[kept]
@@ -33,7 +33,7 @@ def dense_weights(
     alpha = (opacity * torch.exp(-sigma)).clamp_max(0.999)
     drawn = (sigma >= 0) & (alpha >= 1.0 / 255.0)
     if tile_size is not None:
-        radius = radii[kept, None].to(mean)
+        radius = radii.reshape(len(radii), -1)[kept].to(mean)
         low, high = ((mean - radius) / tile_size).floor(), ((mean + radius) / tile_size).ceil()
         tile = ((pixels - 0.5) / tile_size).floor()[:, None]
         drawn = drawn & ((tile >= low) & (tile < high)).all(dim=-1)
@@ -51,7 +51,7 @@ def rasterize_to_pixels(
     colors: Tensor,  # [C, N, D]
     opacities: Tensor,  # [C, N]
     depths: Tensor,  # [C, N]
-    radii: Tensor,  # [C, N] int
+    radii: Tensor,  # [C, N] or [C, N, 2] int
     width: int,
     height: int,
     backgrounds: Tensor | None = None,  # [C, D]

@@ -7,10 +7,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import torch
 import yaml
 from torch import Tensor
 
+from gseg_ns import gpu
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import atomic_folder
 from gseg_ns.models.checkpoints import write_checkpoint
@@ -65,7 +65,7 @@ def lift_run(config: SegmentationTrainerConfig) -> Lifted:
     folder = config.get_base_dir()
     if folder.exists():
         raise GsegError(f"{folder} is there already. Wait a second, or choose another --experiment-name.")
-    pipeline = config.pipeline.setup(device="cuda" if torch.cuda.is_available() else "cpu", test_mode="val")
+    pipeline = config.pipeline.setup(device=gpu.best_device(), test_mode="val")
     model, masks = pipeline.model, pipeline.datamanager
     assert isinstance(model, GagaModel)
     assert isinstance(masks, MaskDatamanager)

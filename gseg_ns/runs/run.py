@@ -97,7 +97,10 @@ def load_run(config_path: Path) -> Run:
     """
     config = read_config(config_path)
     import torch
+    from nerfstudio.utils.rich_utils import CONSOLE
+    from rich.markup import escape
 
+    from gseg_ns import gpu
     from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
     from gseg_ns.models.checkpoints import read_latest
@@ -110,12 +113,15 @@ def load_run(config_path: Path) -> Run:
     checkpoint_path, checkpoint = read_latest(config_path.parent)
     # As Nerfstudio's `eval_setup`, which would read both files once more, unchecked, and look for the checkpoint where
     # the run was written; the run may have moved.
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config.pipeline.model.geometry_in_checkpoint = True
+    device = torch.device("cpu" if gpu.best_device() == "cpu" or gpu.fault() else "cuda")
+    if (told := gpu.unused()) is not None:
+        CONSOLE.log(f"[yellow]{escape(told)}")
     with reading(config_path, "the config.yml of a run that can be loaded"):
         pipeline = config.pipeline.setup(device=device, test_mode="test")
         pipeline.eval()
     with reading(checkpoint_path, f"a checkpoint of this run of {config.method_name}"):
+        gpu.refuse_on_cpu(len(checkpoint["pipeline"]["_model.gauss_params.means"]))
         step = int(checkpoint["step"])
         pipeline.load_pipeline(checkpoint["pipeline"], step)
     assert isinstance(pipeline.model, SegmentationModel)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gsplat
 import pytest
 import torch
 from gsplat.strategy import DefaultStrategy
@@ -47,14 +48,30 @@ def test_the_monitor_is_upstreams() -> None:
     info["gaussian_ids"], info["means2d"] = None, torch.zeros(2, 30, 2, requires_grad=True)
     info["means2d"].grad = torch.randn(2, 30, 2)
     params = {"means": torch.zeros(30, 3)}
+    visible_by_one_radius = gsplat.__version__.startswith("1.4.")
     states = []
     for kind in (DefaultStrategy, BudgetedStrategy):
         strategy = kind(refine_scale2d_stop_iter=100)
         state = strategy.initialize_state(scene_scale=1.0)
-        strategy._update_state(params, state, {**info, "n_cameras": 2})
+        # gsplat 1.5 wants a radius along each axis; ours takes either.
+        radii = info["radii"] if visible_by_one_radius or kind is BudgetedStrategy else info["radii"][..., None]
+        strategy._update_state(params, state, {**info, "radii": radii})
         states.append(state)
     seen = info["radii"] > 0
     for name in ("grad2d", "count"):
         torch.testing.assert_close(states[1][name], states[0][name])
     # Upstream keeps the size of whichever camera came last.
     torch.testing.assert_close(states[1]["radii"], torch.where(seen, info["radii"], 0).amax(0) / 64)
+
+
+def test_opacities_are_reset_whatever_the_version_of_gsplat() -> None:
+    params, optimizers, state = make(20)
+    params["opacities"].data.fill_(5.0)
+    strategy = BudgetedStrategy(reset_every=10, refine_stop_iter=100, refine_start_iter=1000)
+    info = {"width": 8, "height": 8, "n_cameras": 1, "radii": torch.ones(1, 20).int(), "gaussian_ids": None}
+    info["means2d"] = torch.zeros(1, 20, 2, requires_grad=True)
+    info["means2d"].grad = torch.zeros(1, 20, 2)
+    state = strategy.initialize_state(scene_scale=1.0)
+    for step in (9, 10):
+        strategy.step_post_backward(params, optimizers, state, step, info)
+        assert bool((params["opacities"].sigmoid() > 0.5).all()) == (step == 9)

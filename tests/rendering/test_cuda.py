@@ -108,3 +108,53 @@ def test_contributions(scene):
     expected_ids, expected = top_contributors(cpu)
     torch.testing.assert_close(best.cpu(), expected, rtol=1e-3, atol=1e-2)
     assert (ids.cpu() == expected_ids).float().mean() > 0.98
+
+
+def test_absgrad_of_more_channels_than_a_chunk(scene):
+    features = torch.rand(300, 40)
+    results = []
+    for s, device in ((scene, "cpu"), (to_cuda(scene), "cuda")):
+        means = s.means.clone().requires_grad_()
+        image, _, meta = rasterization_with_features(
+            features.to(device), means=means, quats=s.quats, scales=s.scales, opacities=s.opacities,
+            colors=torch.ones(300, 3, device=device), viewmats=s.viewmats, Ks=s.Ks, width=75, height=53, packed=False,
+            absgrad=True,
+        )  # fmt: skip
+        (image.sum() + meta["features"].square().sum()).backward()
+        results.append(meta["means2d"].absgrad.cpu())
+    assert (results[0] - results[1]).abs().max() <= 2e-3 * results[0].abs().max()
+
+
+def test_a_gaussian_without_an_opacity_is_left_out(scene):
+    s = to_cuda(scene)
+    broken, without = s.opacities.clone(), s.opacities.clone()
+    broken[[3, 50]] = torch.tensor([torch.nan, torch.inf], device="cuda")
+    without[[3, 50]] = 0.0
+    images = []
+    for opacities in (broken, without):
+        leaf = opacities.requires_grad_()
+        image, _, _ = rasterization(
+            s.means, s.quats, s.scales, leaf, torch.rand_like(s.means.detach()) * 0 + 0.5, s.viewmats, s.Ks, 75, 53,
+            packed=False,
+        )  # fmt: skip
+        image.sum().backward()
+        images.append(image.detach())
+        assert leaf.grad.isfinite().all()
+    torch.testing.assert_close(*images)
+    assert project(s.means, s.quats, s.scales, broken.detach(), *s[4:])["opacities"].isfinite().all()
+
+
+def test_masked_tiles_are_empty(scene):
+    colors = torch.rand(1, 300, 3)
+    masks = torch.arange(20).reshape(1, 4, 5) % 2 == 0
+    results = []
+    for s, device in ((scene, "cpu"), (to_cuda(scene), "cuda")):
+        m = project(*s)
+        results.append(
+            rasterize_to_pixels(
+                m["means2d"], m["conics"], colors.to(device), m["opacities"], 75, 53, 16, m["isect_offsets"],
+                m["flatten_ids"], masks=masks.to(device),
+            )
+        )  # fmt: skip
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(b.cpu(), a, rtol=1e-3, atol=1e-3)

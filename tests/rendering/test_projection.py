@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gsplat
 import pytest
 import torch
 from gsplat.cuda import _torch_impl as gsplat_torch
@@ -18,6 +19,14 @@ def ours(scene, means, quats, scales, viewmats, **changes):
     )
 
 
+ONE_RADIUS = gsplat.__version__.startswith("1.4.")
+"""gsplat 1.5 has a radius along each axis, of 3.33 standard deviations and not 3."""
+
+
+def shown(radii):
+    return radii > 0 if radii.dim() == 2 else (radii > 0).all(dim=-1)
+
+
 def theirs(scene, means, quats, scales, viewmats, camera_model="pinhole"):
     covars, _ = gsplat_torch._quat_scale_to_covar_preci(quats, scales, compute_preci=False)
     return gsplat_torch._fully_fused_projection(
@@ -32,13 +41,13 @@ def test_values_and_gradients_match_gsplat(make_scene, dtype):
     mine = [getattr(scene, n).clone().requires_grad_() for n in names]
     other = [getattr(scene, n).clone().requires_grad_() for n in names]
     a, b = ours(scene, *mine), theirs(scene, *other)
-    assert torch.equal(a[0], b[0])
-    seen = a[0] > 0
+    assert ONE_RADIUS is False or torch.equal(a[0], b[0])
+    seen = (a[0] > 0) & shown(b[0])
     assert 0 < seen.sum() < seen.numel(), "the scene should have culled and visible Gaussians"
     exact = dtype == torch.float64
     for x, y in zip(a[1:], b[1:], strict=True):
         torch.testing.assert_close(x[seen], y[seen], rtol=1e-9 if exact else 1e-4, atol=1e-9 if exact else 1e-4)
-        assert (x[~seen] == 0).all()
+        assert (x[a[0] <= 0] == 0).all()
     weights = [torch.randn_like(x[seen]) for x in a[1:]]
     for outputs in (a, b):
         sum((x[seen] * w).sum() for x, w in zip(outputs[1:], weights, strict=True)).backward()
@@ -103,7 +112,7 @@ def test_other_cameras_and_covariances_go_through_the_reference(make_scene, came
     args = (scene.means, scene.quats, scene.scales, scene.viewmats)
     a, b = ours(scene, *args, camera_model=camera_model), theirs(scene, *args, camera_model)
     seen = a[0] > 0
-    assert torch.equal(a[0], b[0])
+    assert torch.equal(seen, shown(b[0]))
     torch.testing.assert_close(a[1][seen], b[1][seen])
     covars, _ = gsplat_torch._quat_scale_to_covar_preci(scene.quats, scene.scales, compute_preci=False)
     c = project_gaussians(

@@ -1,0 +1,118 @@
+"""Every method and the main commands on a GPU: on a real one where there is one, else on the phantom of `support`."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gseg_ns.cli.main import entrypoint
+
+pytestmark = pytest.mark.cuda
+
+LIMITS = {
+    (row[0], row[1]): float(row[2])
+    for row in re.findall(
+        r"^\| `([\w-]+)` \| (\w+) \| [\d.]+ \| ([\d.]+) \|$",
+        (Path(__file__).parents[1] / "docs/cuda.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+}
+"""(method, phase) -> waits a step at most, from the table in the documentation."""
+
+
+def waits() -> int | None:
+    """How often this process has waited for the phantom GPU; None on a real one."""
+    phantom = sys.modules.get("phantom_cuda")
+    return None if phantom is None else sum(phantom.waits().values())
+
+
+def check_waits(name: str, phase: str, step: Callable[[int], Any], steps: range) -> None:
+    """Run steps, and hold their waits against the table."""
+    before = waits()
+    for number in steps:
+        step(number)
+    if before is not None:
+        each = (waits() - before) / len(steps)  # type: ignore[operator]
+        places = sys.modules["phantom_cuda"].waits().most_common(12)
+        assert each <= LIMITS[name, phase], f"{name}, {phase}: {each} waits a step; of all so far: {places}"
+
+
+def method(name: str) -> Any:
+    """The specification of a method of `ns-train`."""
+    module = name.replace("-", "_")
+    return getattr(importlib.import_module(f"gseg_ns.method_configs.{module}"), module)
+
+
+@pytest.mark.parametrize("name", ["gaga", "saga", "saga-v1"])
+def test_two_phases(name: str, ball_room: Path, make_trainer: Any, step: Any) -> None:
+    options = {"guidance_weight": 0.0} if name == "saga-v1" else {}
+    trainer = make_trainer(method(name), ball_room, steps=40, max_gaussians=1500, **options)
+    model = trainer.pipeline.model
+    assert model.device.type == "cuda"
+    for number in range(4):
+        step(trainer, number)
+    check_waits(name, "geometry", lambda number: step(trainer, number), range(4, 8))
+    step(trainer, 30)
+    for view in range(len(trainer.pipeline.datamanager.train_dataset)):
+        model.feature_losses(view)  # what is computed once a view
+    check_waits(name, "features", lambda number: step(trainer, number), range(31, 40))
+    model.eval()
+    assert model.gaussian_groups().is_cuda
+    assert all(value.is_cuda for value in model.state_dict().values() if isinstance(value, torch.Tensor))
+    trainer.save_checkpoint(39)
+    resumed = make_trainer(
+        method(name), ball_room, load=trainer.checkpoint_dir, steps=44, max_gaussians=1500, **options
+    )
+    step(resumed, 40)
+
+
+@pytest.mark.parametrize("name", ["unified-lift", "gradiseg"])
+def test_joint_training(name: str, ball_room: Path, make_trainer: Any, step: Any) -> None:
+    trainer = make_trainer(method(name), ball_room, steps=30, max_gaussians=1500, refine_every=6, warmup_length=0)
+    for number in range(20):  # with the association, densification and splitting of borders
+        step(trainer, number)
+    for view in range(len(trainer.pipeline.datamanager.train_dataset)):
+        if name == "gradiseg":
+            trainer.pipeline.model.targets(view, 192, 256)
+    check_waits(name, "joint", lambda number: step(trainer, number), range(20, 24))
+    for number in range(24, 30):
+        step(trainer, number)
+    trainer.pipeline.model.eval()
+    assert trainer.pipeline.model.gaussian_groups().is_cuda
+
+
+@pytest.fixture(scope="module")
+def run_here(constructed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the run of `gaga` on the balls."""
+    folder = tmp_path_factory.mktemp("on_cuda") / "run"
+    shutil.copytree(constructed_run.parent, folder)
+    return folder / "config.yml"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval --load-config RUN --ground-truth SCENE/gt/object --output OUT/scores.json",
+        "render --load-config RUN --output-dir OUT/views --outputs groups rgb overlay features",
+        "export --load-config RUN --output-dir OUT/objects",
+        "isolate --load-config RUN --groups 1 --output-dir OUT/one",
+    ],
+)
+def test_commands(
+    command: str, run_here: Path, ball_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        word.replace("RUN", str(run_here)).replace("SCENE", str(ball_room)).replace("OUT", str(tmp_path))
+        for word in command.split()
+    ]
+    monkeypatch.setattr(sys, "argv", ["gseg", *words])
+    entrypoint()
+    assert any(tmp_path.rglob("*.*"))
