@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.selection.postprocess import (
+    ENOUGH,
     ball_query,
     clean_up,
     grow_region,
@@ -114,3 +115,19 @@ def test_clean_up_fills_the_object_and_leaves_the_floor(device: str) -> None:
     assert ball_query(means, object_.to(device))[len(box) : -1].any()  # the query alone takes the floor
     assert not clean_up(means, torch.zeros_like(selected).to(device)).any()
     assert clean_up(means, torch.ones_like(selected).to(device)).float().mean() > 0.9
+
+
+def test_outliers_of_a_large_selection_are_those_of_all_its_neighbours() -> None:
+    """Beyond some hundred Gaussians a part of them is asked: the same go."""
+    generator = torch.Generator().manual_seed(0)
+    body = torch.rand((9000, 3), generator=generator)
+    strays = torch.rand((30, 3), generator=generator) + torch.tensor([2.0, 0, 0])
+    means = torch.cat([body, strays])
+    everything = torch.ones(len(means), dtype=torch.bool)
+    count = int(len(means) ** 0.5)
+    assert count > 3 * ENOUGH
+    apart = torch.cdist(means, means).topk(count + 1, largest=False).values[:, 1:].mean(dim=1)
+    expected = apart <= apart.mean() + 3 * apart.std(unbiased=False)
+    found = statistical_filter(means, everything, deviations=3.0)
+    assert (found == expected).float().mean() > 0.998
+    assert not found[9000:].any()
