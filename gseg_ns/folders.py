@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gseg_ns.errors import GsegError
-from gseg_ns.files import flush, temporary_beside
+from gseg_ns.files import flush, sweep, temporary_beside
 
 try:
     import fcntl
@@ -68,6 +68,7 @@ def atomic_folder(
     whole = _is_exchangeable(folder, former())
     if not whole:
         settle(folder)
+    sweep(folder.parent if whole else folder)
     with temporary_beside(folder if whole else folder / PENDING) as staging:
         try:
             staging.mkdir()
@@ -102,35 +103,61 @@ def sole_use(folder: Path, doing: str) -> Iterator[None]:
     Raises:
         GsegError: another process holds it, or it cannot be written.
     """
+    lock = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock_file(lock)
+    except BlockingIOError as error:
+        raise GsegError(f"Another process {doing} {folder}: wait for it, end it, or name another folder.") from error
     except OSError as error:
         raise GsegError(f"Cannot write into {folder}: {error.strerror or error}.") from error
     try:
-        with _locked(folder, wait=False):
-            yield
-    except BlockingIOError as error:
-        raise GsegError(f"Another process {doing} {folder}: wait for it, end it, or name another folder.") from error
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock_file(path: Path) -> int:
+    """Make a file and hold it. Returns its descriptor.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            _lock(descriptor, wait=False)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # who held it has removed it meanwhile
+
+
+def _lock(descriptor: int, wait: bool) -> None:
+    """Lock what is open. Where the system has no such locks (Windows, some network file systems): nothing."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
 
 
 @contextmanager
-def _locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a folder's lock. Where the system has no locks for folders (Windows, some network file systems): nothing.
-
-    Raises:
-        BlockingIOError: another holds it, and `wait` is False.
-    """
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for a folder's own lock and hold it."""
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass
+        _lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)

@@ -175,5 +175,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=1, help="how often each writer is killed (1; 10 in a long run)")
     parser.addoption("--fuzz-inputs", type=int, default=2500, help="damaged files that readers are given, in all")
     parser.addoption("--fuzz-seed", type=int, default=0, help="other damage with another number")

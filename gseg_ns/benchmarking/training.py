@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gseg_ns.children import dependent
 from gseg_ns.errors import GsegError
+from gseg_ns.folders import sole_use
 from gseg_ns.models.registry import model_class
 
 NEVER = str(10**9)
@@ -86,23 +88,29 @@ Trainer = Callable[[TrainSettings, Path, str], TrainedRun]
 def ns_train(settings: TrainSettings, output: Path, experiment: str) -> TrainedRun:
     """Run `ns-train` with its output in a log file beside the run. What an earlier, unfinished run left is removed.
 
+    The training ends with this process, even where that is killed.
+
     Args:
         settings: of the run.
         output: folder of all runs.
         experiment: name of the run in it.
 
     Raises:
-        GsegError: it fails; the message names the log and gives its last lines.
+        GsegError: it fails, and the message names the log and gives its last lines; or another process trains into
+            the folder of the run.
     """
     config_path = settings.config_path(output, experiment)
-    shutil.rmtree(config_path.parent, ignore_errors=True)
+    with sole_use(config_path.parent, "trains into"):
+        shutil.rmtree(config_path.parent, ignore_errors=True)
     log = output / f"{experiment}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(sys.executable).parent / "ns-train"
     command = [str(beside) if beside.exists() else "ns-train", *settings.arguments(output, experiment)]
     started = time.perf_counter()
-    with log.open("wb") as stream:
-        status, peak = _run(command, stream.fileno())
+    try:
+        with log.open("wb") as stream:
+            status, peak = _run(command, stream.fileno())
+    except OSError as error:
+        raise GsegError(f"Cannot run {command[0]} with its messages in {log}: {error.strerror or error}.") from error
     seconds = time.perf_counter() - started
     if status != 0 or not config_path.is_file():
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -113,7 +121,7 @@ def ns_train(settings: TrainSettings, output: Path, experiment: str) -> TrainedR
 
 def _run(command: Sequence[str], log: int) -> tuple[int, float]:
     """Run a command: its exit status and its largest resident memory in GiB (0 where the system does not tell)."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(dependent(list(command)), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     try:
         if not hasattr(os, "wait4"):
             return process.wait(), 0.0

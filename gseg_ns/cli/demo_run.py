@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gseg_ns.children import dependent
 from gseg_ns.cli.console import CONSOLE
 from gseg_ns.errors import GsegError
 
@@ -24,7 +25,7 @@ def run_command(name: str, *arguments: str) -> None:
         GsegError: it fails.
     """
     CONSOLE.print(f"[bold cyan]$ {name} {' '.join(arguments)}[/]", markup=True)
-    status = subprocess.run([command_path(name), *arguments], check=False).returncode
+    status = subprocess.run(dependent([command_path(name), *arguments]), check=False).returncode
     if status != 0:
         raise GsegError(f"{name} failed with exit status {status}; its messages are above")
 

@@ -56,10 +56,12 @@ def entrypoint() -> None:
         ERRORS.print(f"[bold red]Error:[/] {escape(str(error))}")
         sys.exit(1)
     except OSError as error:
-        # Of a path that the user gave: no permission, too long a name, a folder where a file should be.
-        if error.filename is None:
+        # Of a path that the user gave: no permission, too long a name, a folder where a file should be. Or of a file
+        # that is being written, which has no name then: the disk is full.
+        if error.errno is None:
             raise
-        ERRORS.print(f"[bold red]Error:[/] {escape(f'Cannot use {error.filename}: {error.strerror}.')}")
+        what = "write" if error.filename is None else f"use {error.filename}"
+        ERRORS.print(f"[bold red]Error:[/] {escape(f'Cannot {what}: {error.strerror}.')} Check space and permissions.")
         sys.exit(1)
     except KeyboardInterrupt:
         ERRORS.print("Stopped.")

@@ -115,8 +115,9 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         GsegError: it cannot be written, e.g. because the disk is full.
     """
-    with checkpoint_errors(path), atomic_path(path, durable=True) as temporary:
-        torch.save(state, temporary)
+    # Given a file's name, torch writes that into it, and the temporary one is of no interest.
+    with checkpoint_errors(path), atomic_path(path, durable=True) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class SegmentationTrainerConfig(TrainerConfig):
         self.set_run_length()
         path = self.get_base_dir() / "config.yml"
         with user_errors():
-            _hold(self.get_checkpoint_dir())
+            _hold(self.get_base_dir())
             CONSOLE.log(f"Saving config to: {path}")
             with atomic_path(path, durable=True) as temporary:
                 temporary.write_text(yaml.dump(self._as_trained()), encoding="utf8")
@@ -199,4 +199,4 @@ class SegmentationTrainer(Trainer):
                 super().train()
         finally:
             self.config.max_num_iterations = total
-            _let_go(self.checkpoint_dir)
+            _let_go(self.base_dir)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +196,7 @@ def test_a_failing_ns_train_names_its_log(small_scene: Path, tmp_path: Path, mon
     stand_in = tmp_path / "ns-train"
     stand_in.write_text("#!/bin/sh\necho the reason\nexit 3\n")
     stand_in.chmod(0o755)
+    (tmp_path / "python").symlink_to(sys.executable)
     monkeypatch.setattr(training.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(GsegError, match=r"(?s)exit status 3.*the reason.*one\.log"):
         training.ns_train(settings, tmp_path / "runs", "one")
