@@ -70,6 +70,11 @@ def run_demo(scene: Path, method: str, iterations: int) -> None:
     run_command("gseg", "export", *load, "--output-dir", str(results / "objects"), "--overwrite")
 
     scores = json.loads(scores_path.read_text(encoding="utf-8"))
+    if scores["num_pred"] == 0:
+        raise GsegError(
+            f"The run found no object. Look at the masks ({scene / 'masks'}) and at the pictures ({views}): masks of "
+            "other photographs, or turned, find nothing, nor does a geometry in another frame"
+        )
     CONSOLE.print(
         f"\n[bold green]Found {scores['num_pred']} objects[/] (the scene has {scores['num_gt']}, floor and walls "
         f"included): IoU {scores['iou']:.1f}, precision {scores['precision']:.1f}, recall {scores['recall']:.1f} on "

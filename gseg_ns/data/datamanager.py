@@ -128,7 +128,28 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         self._place_masks()
         if not any(bool(labels.any()) for labels in self._labels.values()):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
+        self._refuse_regions()
         self._compress_labels()
+
+    def _refuse_regions(self) -> None:
+        """Refuse masks that say which pixels to train on, or nothing at all, and not what the objects are.
+
+        Raises:
+            GsegError: every view has the same single region, or one label over everything.
+        """
+        maps = [labels > 0 for labels in self._labels.values()]
+        single = all(len(labels.unique()) <= 2 for labels in self._labels.values())
+        if len(maps) < 3 or not single or self.config.masks_are_consistent:
+            return
+        one = all(int(labels.unique().numel()) == 1 or bool((labels > 0).all()) for labels in self._labels.values())
+        same = all(found.shape == maps[0].shape and bool((found == maps[0]).all()) for found in maps)
+        if one or same:
+            what = "one label over everything" if one else "the same single region in every view"
+            raise GsegError(
+                f"{self.masks_path} has {what}: such masks say which pixels to train on (`mask_path`), or nothing, and "
+                "not what the objects are. Make masks with `gseg masks`, or name another folder with "
+                "--pipeline.datamanager.masks-dir"
+            )
 
     def _place_masks(self) -> None:
         """See that every mask can be of its photograph, and on which pixels of it."""

@@ -29,8 +29,9 @@ _WRITTEN_KEYS = ("segmentation", "area", "bbox", "predicted_iou")
 def read_mask_set(path: Path) -> MaskSet:
     """Read SA-1B JSON: a list of records as SAM's `amg.py` writes it, or a dict with `annotations`.
 
-    Counts may be COCO's string or a list. The score is `predicted_iou`, else COCO's `score`, else 1. Other keys of a
-    record are kept in `extra`. An empty list is an image in which nothing was found.
+    Counts may be COCO's string or a list; polygons of COCO, LabelMe and X-AnyLabeling are read where the file says the
+    image's size. The score is `predicted_iou`, else COCO's `score` (also as a list of one number), else 1. Other keys
+    of a record are kept in `extra`. An empty list is an image in which nothing was found.
 
     Raises:
         GsegError: the file cannot be read, is no such JSON, or a mask is damaged; or all of its masks are empty.
@@ -42,17 +43,18 @@ def read_mask_set(path: Path) -> MaskSet:
 def _mask_set(path: Path, data: Any) -> MaskSet:
     size = None
     if isinstance(data, dict):
-        image = data.get("image")
-        if isinstance(image, dict) and {"height", "width"} <= image.keys():
-            size = (integer(image["height"], 1), integer(image["width"], 1))
-        data = data.get("annotations")
+        size = _image_size(data)
+        data = data.get("annotations", data.get("shapes"))
     if not isinstance(data, list):
         raise GsegError(f"{path} is not SA-1B JSON: needed a list of masks, or a dict with `annotations`.")
     rles, scores, extra = [], [], []
     for position, record in enumerate(data):
-        if not isinstance(record, dict) or not isinstance(record.get("segmentation"), dict):
-            raise GsegError(f"{path}, mask {position}: no run-length encoded `segmentation`. Make the masks again.")
-        segmentation = record["segmentation"]
+        segmentation = _segmentation(record, size) if isinstance(record, dict) else None
+        if segmentation is None:
+            raise GsegError(
+                f"{path}, mask {position}: no run-length encoded `segmentation` and no polygon of an image "
+                "whose size is known. Make the masks again."
+            )
         try:
             runs = rle_counts(segmentation)
         except GsegError as error:
@@ -63,7 +65,10 @@ def _mask_set(path: Path, data: Any) -> MaskSet:
         if (height, width) != size:
             raise GsegError(f"{path}, mask {position}: size {height}x{width}, but the image has {size[0]}x{size[1]}.")
         rles.append({"size": [height, width], "counts": _compressed(segmentation["counts"], runs, height, width)})
-        score = record.get("predicted_iou", record.get("score", 1.0))
+        score = record.get("predicted_iou", record.get("score"))
+        if isinstance(score, list) and len(score) == 1:  # as Grounded-SAM-2 writes it
+            score = score[0]
+        score = 1.0 if score is None else score
         try:
             scores.append(number(score, -_LARGEST_SCORE, _LARGEST_SCORE))
         except ValueError as error:
@@ -77,6 +82,42 @@ def _mask_set(path: Path, data: Any) -> MaskSet:
     if len(masks) and not bool((masks.areas > 0).any()):
         raise GsegError(f"{path}: all {len(masks)} masks are empty. Make this file again.")
     return masks
+
+
+def _image_size(data: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the image: of SA-1B, of Grounded-SAM-2, of LabelMe and X-AnyLabeling."""
+    image = data.get("image")
+    for holder, height, width in (
+        (image, "height", "width"),
+        (data, "img_height", "img_width"),
+        (data, "imageHeight", "imageWidth"),
+        (data, "height", "width"),
+    ):
+        if isinstance(holder, dict) and {height, width} <= holder.keys():
+            return integer(holder[height], 1), integer(holder[width], 1)
+    return None
+
+
+def _segmentation(record: dict[str, Any], size: tuple[int, int] | None) -> dict[str, Any] | None:
+    """The run lengths of a record: its own, or those of its polygons in an image of a size; None where it has none."""
+    found = record.get("segmentation")
+    if isinstance(found, dict):
+        return found
+    if found is None and isinstance(record.get("points"), list):
+        points = [[number(value, -1e6, 1e6) for value in point] for point in record["points"]]
+        if record.get("shape_type") == "rectangle" and len(points) == 2:
+            (left, top), (right, bottom) = points
+            points = [[left, top], [right, top], [right, bottom], [left, bottom]]
+        found = [[value for point in points for value in point]]
+    if size is None or not isinstance(found, list) or not found:
+        return None
+    polygons = [[number(value, -1e6, 1e6) for value in polygon] for polygon in found]
+    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
+        return None
+    from pycocotools import mask as coco
+
+    rle = coco.merge(coco.frPyObjects(polygons, *size))
+    return {"size": list(size), "counts": rle["counts"].decode("ascii")}
 
 
 def write_mask_set(path: Path, masks: MaskSet) -> None:

@@ -101,6 +101,12 @@ class IdentityModel(SegmentationModel):
             f"Associated the masks of {len(views)} views with {self.num_groups} groups, and lifted them "
             f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
         )
+        if self.num_groups == 0:
+            CONSOLE.log(
+                "[yellow]No group was found: no two views agree on anything. Likely causes: masks of other "
+                "photographs, or turned (look with `gseg masks --check` and `--preview`); a --geometry in another "
+                "frame than the scene's (--geometry-frame); views that share nothing; a geometry hardly trained."
+            )
         return lifted
 
     def group_map(self, view: int) -> Tensor | None:

@@ -190,3 +190,17 @@ def test_cameras_agree_with_nerfstudios_rays(tmp_path: Path) -> None:
         projected = local @ ours.K.T
         pixels = projected[:, :2] / projected[:, 2:]
     torch.testing.assert_close(pixels, expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("static", "single region"), ("everything", "one label over everything")]
+)
+def test_masks_of_what_to_train_on_are_refused(tmp_path: Path, kind: str, message: str) -> None:
+    scene = write_scene(tmp_path / "s")
+    region = torch.full(SIZE, 255, dtype=torch.int32)
+    if kind == "static":
+        region[:10] = 0
+    for path in (scene / "masks").iterdir():
+        write_label_map(path, region)
+    with pytest.raises(GsegError, match=message):
+        manager(scene).require_masks()

@@ -170,3 +170,50 @@ def test_masks_of_a_scene(small_scene: Path) -> None:
     assert len(masks) > 5
     assert masks.areas.tolist() == [record["area"] for record in stated]
     assert masks.bboxes.tolist() == [record["bbox"] for record in stated]
+
+
+SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("content", "scores"),
+    [
+        (  # Grounded-SAM-2
+            {"annotations": [{"segmentation": {"size": [6, 8], "counts": [12, 36]}, "score": [0.5]}], "img_width": 8},
+            [0.5],
+        ),
+        (  # COCO's polygons
+            {"image": {"height": 6, "width": 8}, "annotations": [{"segmentation": [SQUARE], "score": None}]},
+            [1.0],
+        ),
+        (  # X-AnyLabeling and LabelMe
+            {
+                "imageHeight": 6,
+                "imageWidth": 8,
+                "shapes": [
+                    {"points": [[2, 1], [6, 1], [6, 4], [2, 4]], "shape_type": "polygon", "score": 0.75},
+                    {"points": [[2, 1], [6, 4]], "shape_type": "rectangle", "score": None},
+                ],
+            },
+            [0.75, 1.0],
+        ),
+    ],
+    ids=["list of one score", "polygons", "shapes"],
+)
+def test_dialects_of_json(tmp_path: Path, content: dict[str, object], scores: list[float]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    masks = read_mask_set(tmp_path / "a.json")
+    assert (masks.height, masks.width) == (6, 8)
+    assert masks.scores.tolist() == scores
+    if content.get("img_width"):
+        assert masks.areas.tolist() == [36]
+        return
+    for mask in masks.decode():
+        assert mask[1:4, 2:6].all()
+        assert int(mask.sum()) <= 20
+
+
+def test_a_polygon_without_the_images_size_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"segmentation": [SQUARE]}]))
+    with pytest.raises(GsegError, match="image whose size is known"):
+        read_mask_set(tmp_path / "a.json")
