@@ -114,7 +114,7 @@ def _checked(name: str, values: float | Sequence[float], least: float, most: flo
     Raises:
         GsegError: it holds something else.
     """
-    numbers = values if isinstance(values, tuple | list) else (values,)
+    numbers = (values,) if count == 1 else values if isinstance(values, tuple | list) else ()
     fits = all(isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= most for v in numbers)
     if len(numbers) != count or not fits:
         needed = "a number" if count == 1 else f"{count} numbers"

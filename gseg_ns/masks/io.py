@@ -146,12 +146,16 @@ def write_mask_set(path: Path, masks: MaskSet) -> None:
         temporary.write_text(json.dumps(records or empty, separators=(",", ":")), encoding="utf-8")
 
 
-def read_label_map(path: Path) -> Tensor:
+def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
     """Read a PNG of labels.
 
     1, 8 and 16 bits of grey and palette PNGs hold the label itself (the index, not the palette's colour). An RGB PNG
     holds grey saved as RGB where all three channels agree everywhere, else COCO's panoptic id R + 256 G + 65536 B.
     Pixels of zero alpha are 0.
+
+    Args:
+        path: the file.
+        pixel_memory: bytes a pixel that the labels will take with what is made of them, see `check_memory`.
 
     Returns:
         int32 [H, W], 0 = no label.
@@ -171,7 +175,7 @@ def read_label_map(path: Path) -> Tensor:
                 f"{path}: 16-bit colours hold no labels. Save grey 16-bit labels or 8-bit RGB panoptic ids."
             )
         with Image.open(path, formats=("PNG",)) as image:
-            check_memory(path, image.width * image.height * PIXEL_MEMORY, f"{image.width}x{image.height} pixels")
+            check_memory(path, image.width * image.height * pixel_memory, f"{image.width}x{image.height} pixels")
             image.load()
             labels = np.empty((image.height, image.width), dtype=np.int32)
             grey = True
@@ -203,13 +207,13 @@ def read_labels(path: Path) -> Tensor:
         GsegError: not readable, not 2-D, or of floats.
     """
     if path.suffix.lower() != ".npy":
-        return read_label_map(path)
+        return read_label_map(path, pixel_memory=16)  # the ids are read as eight bytes each
     array = read_npy(path, "a label map")
     if array.dtype.kind not in "iub":
         raise GsegError(f"{path} holds {array.dtype}. A label map holds integer ids: round and save it as such.")
     if array.ndim != 2:
         raise GsegError(f"{path} has shape {array.shape}. A label map has two dimensions.")
-    check_memory(path, array.size * 8, f"{array.shape[1]}x{array.shape[0]} pixels")
+    check_memory(path, array.size * (8 + array.itemsize), f"{array.shape[1]}x{array.shape[0]} pixels")
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise GsegError(f"{path} holds ids beyond 64 bits with a sign. Number the objects from 1.")
     return torch.from_numpy(array.astype(np.int64))

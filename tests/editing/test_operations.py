@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -196,6 +197,44 @@ def test_missing_and_foreign_edit_lists(tmp_path: Path) -> None:
     save_edits(path, [Remove(first(9))], Fingerprint.of(make_splats(seed=1).means))
     with pytest.raises(GsegError, match="another run"):
         load_edits(path, Fingerprint.of(make_splats().means))
+
+
+NOT_NUMBERS = (float("nan"), float("inf"), -float("inf"), 1e30, "1", None, True, (1.0,))
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_numbers_of_edits_are_checked_where_they_are_made(value: Any) -> None:
+    for make in (
+        lambda: SetOpacity(first(9), value),
+        lambda: Recolour(first(9), (value, 0.0, 0.0)),
+        lambda: Recolour(first(9), (0.0, 0.0, 0.0), amount=value),
+        lambda: Transform(first(9), translation=(value, 0.0, 0.0)),
+        lambda: Transform(first(9), rotation=(value, 0.0, 0.0, 1.0)),
+        lambda: Transform(first(9), scale=value),
+        lambda: Transform(first(9), pivot=(value, 0.0, 0.0)),
+        lambda: Duplicate(first(9), (0.0, value, 0.0)),
+        lambda: Duplicate(first(9), (0.0, 0.0, 0.0), scale=value),
+    ):
+        with pytest.raises(GsegError, match="of an edit is"):
+            make()
+
+
+def test_edits_that_double_a_scene_again_and_again_end() -> None:
+    everything = [
+        Duplicate(PackedMask.pack(torch.ones(COUNT * 2**k, dtype=torch.bool)), (1.0, 0, 0)) for k in range(16)
+    ]
+    with pytest.raises(GsegError, match="too many"):
+        evaluate(make_splats(), everything)
+
+
+def test_a_ply_with_values_that_are_none_is_swapped_in_without_them(tmp_path: Path) -> None:
+    newcomer = make_splats(seed=2)
+    newcomer.means[3, 1] = float("nan")
+    newcomer.scales[4, 0] = float("inf")
+    write_ply(tmp_path / "a.ply", newcomer)
+    scene = evaluate(make_splats(), [Swap(first(10), str(tmp_path / "a.ply"))])
+    assert len(scene) == 2 * COUNT - 2 - int((newcomer.opacities < -5.5373).sum())
+    assert bool(scene.splats.means.isfinite().all())
 
 
 @pytest.mark.parametrize("values", [{"scale": 0.0}, {"scale": -1.0}, {"rotation": (0.0, 0.0, 0.0, 0.0)}])

@@ -112,7 +112,7 @@ def _damage_value(document: Any, rng: random.Random) -> Any:
         parent[rng.choice(("x", "", "file", "count", *parent))] = parent[key]
     elif what == 6:
         value: Any = parent[key]
-        for _ in range(rng.choice((1, 2, 500))):
+        for _ in range(rng.choice((1, 2, 200))):
             value = [value] if rng.random() < 0.5 else {"a": value}
         parent[key] = value
     elif isinstance(parent[key], str):
@@ -120,7 +120,8 @@ def _damage_value(document: Any, rng: random.Random) -> Any:
     elif isinstance(parent[key], bool) or parent[key] is None:
         parent[key] = str(parent[key])
     elif isinstance(parent[key], int | float):
-        parent[key] = rng.choice((str(parent[key]), -parent[key], parent[key] * 1e9, parent[key] + 0.5, [parent[key]]))
+        value = parent[key] if abs(parent[key]) < 1e300 else 7
+        parent[key] = rng.choice((str(value), -value, value * 1e9, value + 0.5, [value]))
     elif isinstance(parent[key], list):
         parent[key] = parent[key] * rng.choice((2, 0)) if rng.random() < 0.5 else dict(enumerate(map(str, parent[key])))
     else:
