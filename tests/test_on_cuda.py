@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from gseg_ns.cli.main import entrypoint
+from gseg_ns.errors import GsegError
+from gseg_ns.lifting.similarity import similarity
+from gseg_ns.masks.sources.base import torch_device
 
 pytestmark = pytest.mark.cuda
 
@@ -116,3 +119,14 @@ def test_commands(
     monkeypatch.setattr(sys, "argv", ["gseg", *words])
     entrypoint()
     assert any(tmp_path.rglob("*.*"))
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(GsegError, match="not on this machine"):
+        torch_device("cuda:99")
+
+
+def test_likeness_to_a_query_is_that_of_the_cpu() -> None:
+    features, query = torch.randn(5000, 8), torch.randn(2, 8)
+    found = similarity(features.cuda(), query.cuda())
+    torch.testing.assert_close(found.cpu(), similarity(features, query), rtol=1e-4, atol=1e-5)

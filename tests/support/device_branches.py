@@ -1,8 +1,8 @@
 """Which sides of the questions "is this on the GPU?" a test run has seen.
 
-An import hook rewrites the modules of a package as they are imported: each `x.is_cuda`, each comparison of a device's
-type with "cuda" or "cpu", and each `torch.cuda.is_available()` reports its answer. Line coverage would not tell the two
-sides of `a if x.is_cuda else b` apart.
+An import hook rewrites the modules of a package as they are imported: each `x.is_cuda` and each comparison of a
+device's type with "cuda" or "cpu" reports its answer. Line coverage would not tell the two sides of
+`a if x.is_cuda else b` apart.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ seen: set[tuple[str, bool]] = set()
 def _question(node: ast.AST) -> bool | None:
     """Whether a node asks for the device: the answer that means the GPU, or None for other nodes."""
     if isinstance(node, ast.Attribute) and node.attr == "is_cuda":
-        return True
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.cuda.is_available":
         return True
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
         left, right = node.left, node.comparators[0]
