@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gseg_ns.viewer.markdown import LONGEST, plain
@@ -13,6 +13,7 @@ from gseg_ns.viewer.markdown import LONGEST, plain
 NASTY = st.text(st.sampled_from("{}<>[]()`*_~#+-=|\\&!:;@/.1\n\r\t\u2028\u0085\u202e\ud800 eximport'\"$"), max_size=40)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), NASTY))
 @example("export const x = 1")
 @example("import x from 'y'")
@@ -35,6 +36,7 @@ def test_nothing_is_markup(text: str) -> None:
     assert not re.match(r"import|export|[#+\-=]|\d+[.)]|[ \t]", shown)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp", "Zs")), max_size=60))
 def test_the_text_stands_there(text: str) -> None:
     shown = re.sub(r"^&#(\d+);", lambda found: chr(int(found[1])), plain(text)).replace("\u200b", "")
