@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import tyro
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
@@ -58,6 +59,8 @@ class GsegDataParserConfig(DataParserConfig):
     background_points: int = 0
     """Also start from this many grey points around the sparse ones: for captures whose points show an object alone, so
     that the background need not grow out of it."""
+    needs_photographs: tyro.conf.Suppress[bool] = True
+    """Whether the scene must be whole: without it, photographs or all of it may be gone."""
 
 
 class GsegDataParser(DataParser):
@@ -70,23 +73,20 @@ class GsegDataParser(DataParser):
     config: GsegDataParserConfig
     downscale_factor: int | None = None
     """Set to 1 by the datamanager when no images will be read."""
-    needs_photographs: bool = True
-    """Whether photographs must be there; else the cameras, or even the whole scene, may be all there is."""
 
     def __init__(self, config: GsegDataParserConfig) -> None:
         super().__init__(config)
         self._read: tuple[Capture, Cloud | None] | None = None
 
     def _generate_dataparser_outputs(self, split: str = "train", **_: Any) -> DataparserOutputs:
-        if self.needs_photographs:
+        if self.config.needs_photographs:
             return self._outputs(split)
         try:
             return self._outputs(split)
         except GsegError as error:
             if split == "train":
-                CONSOLE.log(f"[yellow]{escape(str(error))}")
-                CONSOLE.log("[yellow]The run is loaded without its scene: it has no photographs and no cameras.")
-            return absent_scene(self.config.data)
+                CONSOLE.log(f"[yellow]The run is loaded without its scene: {escape(str(error))}")
+            return absent_scene(self.config.data, str(error))
 
     def _outputs(self, split: str) -> DataparserOutputs:
         with reading(self.config.data, "a scene"):
@@ -101,7 +101,7 @@ class GsegDataParser(DataParser):
             root = data if data.is_dir() else data.parent
             self._read = with_files(capture, root, self.downscale_factor or self.config.downscale_factor, _tell), cloud
         capture, cloud = self._read
-        if self.needs_photographs:
+        if self.config.needs_photographs:
             missing = [frame.path for frame in capture.frames if not frame.path.is_file()]
             if missing:
                 raise GsegError(f"{missing[0]} does not exist ({len(missing)} images of {data} are missing)")
@@ -229,14 +229,14 @@ def _cameras(frames: list[Frame], poses: torch.Tensor, crop_radius: float | None
     )
 
 
-def absent_scene(data: Path) -> DataparserOutputs:
+def absent_scene(data: Path, why: str) -> DataparserOutputs:
     """What stands in for a scene that is not there: one camera, which looks at the middle of what there was."""
     pose = torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, -1], [0, 1, 0, 0]]])
     return DataparserOutputs(
         image_filenames=[data / "absent"],
         cameras=Cameras(pose, fx=256.0, fy=256.0, cx=160.0, cy=120.0, width=320, height=240),
         scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])),
-        metadata={"absent": True},
+        metadata={"absent": why},
     )
 
 

@@ -1,11 +1,12 @@
 """What Nerfstudio 1.1.5 lacks to run on a machine without CUDA, without network, or with a current torch.
 
-Each function states the fault it works around; nothing here changes the state of torch or Nerfstudio, except
-`allow_checkpoint_scalars`, which widens what torch may read from a checkpoint by four harmless types.
+Each function states the fault it works around; nothing here changes the state of torch or Nerfstudio for longer than a
+block, except `allow_checkpoint_scalars`, which widens what torch may read from a checkpoint by four harmless types.
 """
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gseg_ns.errors import GsegError
 from gseg_ns.transfer import upload
 
 if TYPE_CHECKING:
@@ -157,3 +159,33 @@ def lazy_lpips() -> Iterator[None]:
         yield
     finally:
         lpip.LearnedPerceptualImagePatchSimilarity = original  # type: ignore[misc]
+
+
+@contextmanager
+def no_questions() -> Iterator[None]:
+    """Within this block, a question on the terminal of a process without one is a message, and not a traceback.
+
+    Nerfstudio's parsers ask with rich whether to make smaller photographs, or a point cloud.
+
+    Raises:
+        GsegError: a question was asked.
+    """
+    from rich.prompt import PromptBase
+
+    if sys.stdin is not None and sys.stdin.isatty():
+        yield
+        return
+    original = PromptBase.__call__
+
+    def refuse(self: PromptBase[Any], **_: Any) -> Any:
+        question = " ".join(str(self.prompt).split())
+        raise GsegError(
+            f"Nerfstudio asks {question!r}, and there is no terminal to answer on. Leave the dataparser out of the "
+            "command (gseg-data reads the scene without questions), or answer once on a terminal."
+        )
+
+    PromptBase.__call__ = refuse  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        PromptBase.__call__ = original  # type: ignore[method-assign]

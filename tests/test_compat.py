@@ -67,3 +67,18 @@ def test_lpips_with_weights_is_used_and_left_out_of_checkpoints() -> None:
     lazy = compat.LazyLpips(Metric, normalize=True)
     assert lazy(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)).item() == 1
     assert lazy.state_dict() == {}
+
+
+@pytest.mark.parametrize("kind", ["Confirm", "Prompt", "IntPrompt"])
+def test_a_question_without_a_terminal_is_a_message(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from rich import prompt
+
+    from gseg_ns.errors import GsegError
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(GsegError, match="asks 'Make smaller copies"), compat.no_questions():
+        getattr(prompt, kind).ask("Make smaller copies?")
+    with pytest.raises(EOFError):  # outside of the block nothing has changed
+        getattr(prompt, kind).ask("Make smaller copies?")

@@ -207,9 +207,9 @@ def _dataparser_transforms(_: Path) -> bytes:
 
 
 def _read_dataparser_transforms(path: Path) -> None:
-    from gseg_ns.models.trained_geometry import _run_frame
+    from gseg_ns.models.trained_geometry import run_frame
 
-    frame = _run_frame(path.parent)
+    frame = run_frame(path.parent)
     assert frame is not None
     assert frame[0].shape in ((3, 4), (4, 4))
     _finite(frame[0], frame[1])

@@ -28,7 +28,7 @@ ALLOWED = {
     "data": {"data", "captures", "masks", "rendering"},
     "dataparsers": {"dataparsers", "captures", "evaluation", "data"},
     "models": {"models", "data", "splats", "rendering", "masks", "lifting"},
-    "runs": {"runs", "models", "data", "selection", "editing", "splats", "rendering", "masks", "lifting"},
+    "runs": {"runs", "captures", "models", "data", "selection", "editing", "splats", "rendering", "masks", "lifting"},
     "viewer": {"viewer", "runs", "models", "lifting", "selection", "editing", "splats", "rendering", "masks", "data"},
 }
 """Which packages of ours a layer may import. Modules at the top (errors, files, palette, ...) are open to all."""

@@ -28,6 +28,8 @@ class Eval:
     pictures: Path | None = None
     """Folder for pictures to look at: a row a view of photograph, ground truth, groups in the colours of the ground
     truth that they match, and errors in red; and comparison.png with all of them"""
+    data: Path | None = None
+    """The run's scene. Default: where its config.yml says, or of that name beside the run"""
 
     def main(self) -> None:
         """Evaluate."""
@@ -44,7 +46,7 @@ class Eval:
         from gseg_ns.pictures import contact_sheet, resized, write_png
         from gseg_ns.runs.run import load_run
 
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, self.data)
         check_scale(run, self.scale)
         views = run.truth(self.ground_truth, self.split)
         predicted, truth, ratios, photos = [], [], [], []

@@ -70,8 +70,13 @@ class Export:
             CONSOLE.print(f"[yellow]Groups are written without names: {escape(str(error))}")
             names = {}
         if self.frame == "original":
-            outputs = run.datamanager.train_dataparser_outputs
-            splats = to_original_frame(splats, outputs.dataparser_transform, outputs.dataparser_scale)
+            frame = run.frame()
+            if frame is None:
+                raise GsegError(
+                    f"{self.load_config.parent} has no dataparser_transforms.json and its scene is gone: the frame of "
+                    "the capture is not known. Export with --frame nerfstudio"
+                )
+            splats = to_original_frame(splats, *frame)
         listed = write_objects(
             self.output_dir,
             splats,

@@ -55,6 +55,8 @@ class Render:
     """Width and height of an object's picture in pixels; 160 on a contact sheet and 480 on a turntable unless given"""
     min_gaussians: int = 20
     """Groups with fewer Gaussians are not on the contact sheet"""
+    data: Path | None = None
+    """The run's scene. Default: where its config.yml says, or of that name beside the run"""
 
     def main(self) -> None:
         """Render."""
@@ -64,7 +66,7 @@ class Render:
 
         if self.frames < 1 or (self.size is not None and not 16 <= self.size <= 4096):
             raise GsegError("--frames must be 1 or more, and --size between 16 and 4096 pixels")
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, self.data)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
         if self.sheet:

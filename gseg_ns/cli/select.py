@@ -64,6 +64,8 @@ class Select:
     """Drop outliers of the selection, and take in what lies between its Gaussians"""
     name: str = "selection"
     """Name of the selection in an .npz"""
+    data: Path | None = None
+    """The run's scene. Default: where its config.yml says, or of that name beside the run"""
 
     def main(self) -> None:
         """Select."""
@@ -82,7 +84,7 @@ class Select:
             raise GsegError("Name the view with --view: marks, and a picture of the selection, are of one image")
         if self.sam is not None and not self.point:
             raise GsegError("--sam needs at least one --point")
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, self.data)
         check_scale(run, self.scale)
         view = None if self.view is None else self._view(run, self.view)
         if self.text is not None:

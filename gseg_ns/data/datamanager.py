@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
-from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
@@ -42,7 +41,7 @@ class MaskDatamanagerConfig(FullImageDatamanagerConfig):
     """The ids of the label maps already agree between the views (tracked or ground truth): nothing is associated."""
 
 
-class MaskDatamanager(FullImageDatamanager[InputDataset]):
+class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
     """Nerfstudio's `FullImageDatamanager` that also brings the label map of every training image.
 
     Label maps are in the batch under `labels` ([H, W] int32, 0 = unlabelled), never under `mask`, which Nerfstudio
@@ -51,8 +50,8 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
     """
 
     config: MaskDatamanagerConfig
-    train_dataset: InputDataset
-    eval_dataset: InputDataset
+    train_dataset: PhotographDataset
+    eval_dataset: PhotographDataset
 
     def __init__(
         self,
@@ -66,6 +65,9 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         if config.cache_images == "cpu" and not torch.cuda.is_available():
             # Nerfstudio pins "cpu" images, which needs a CUDA driver; "gpu" means the device in use, here the CPU.
             config.cache_images = "gpu"
+        if test_mode != "val" and hasattr(config.dataparser, "needs_photographs"):
+            # What is trained can be looked at, edited and exported without what it was trained on.
+            config.dataparser = replace(config.dataparser, needs_photographs=False)  # type: ignore[call-arg]
         self._mask_files: list[Path | None] | None = None
         self._labels: dict[int, Tensor] = {}
         self._fitted: set[int] = set()
@@ -80,9 +82,14 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         }
 
     @property
-    def dataset_type(self) -> type[InputDataset]:  # type: ignore[override]
+    def dataset_type(self) -> type[PhotographDataset]:  # type: ignore[override]
         """Upstream's is a cached property that looks at the type arguments."""
         return PhotographDataset
+
+    @property
+    def absent(self) -> str | None:
+        """Why the scene is not there; None where it is."""
+        return self.train_dataset.metadata.get("absent")
 
     @property
     def masks_path(self) -> Path:
@@ -189,7 +196,7 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         named = view_names(self._scene, [*self.train_dataset.image_filenames, *self.eval_dataset.image_filenames])
         return [named[path] for path in self._dataset(split).image_filenames]
 
-    def _dataset(self, split: Split) -> InputDataset:
+    def _dataset(self, split: Split) -> PhotographDataset:
         return self.train_dataset if split == "train" else self.eval_dataset
 
     def labels(self, view: int) -> Tensor | None:
@@ -234,11 +241,13 @@ class MaskDatamanager(FullImageDatamanager[InputDataset]):
         return path
 
     def camera(self, view: int) -> Cameras:
-        """The camera [1] of a training image as it is trained on (undistorted)."""
+        """The camera [1] of a training image, undistorted; it names its view, by which a model corrects its pose."""
         distortion = self._distorted_cameras["train"].distortion_params
         if distortion is not None and bool((distortion != 0).any()):
             self.cached_train  # noqa: B018  reads the photographs and undistorts the cameras, on first access
-        return self.train_dataset.cameras[view : view + 1]
+        camera = self.train_dataset.cameras[view : view + 1]
+        camera.metadata = {**(camera.metadata or {}), "cam_idx": view}
+        return camera
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """Return the next training camera, on the CPU, and batch, with `labels` where the image has a mask."""

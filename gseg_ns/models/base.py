@@ -29,6 +29,7 @@ from gseg_ns.lifting.feature_colors import color_basis
 from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
 from gseg_ns.models.schedule import AUTO, resolve
+from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
 from gseg_ns.models.trained_geometry import load_geometry, run_setting
 from gseg_ns.palette import colours
@@ -178,6 +179,8 @@ class SegmentationModel(ResumableModel):
             self.seed_points = (trained.means, torch.empty((0, 3)))
             self.config.random_init = False
         elif seed is not None and not self.config.random_init:
+            wanted = min(self.config.num_random, self._budget) if self._budget else self.config.num_random
+            seed = starting_points(*seed, wanted, self.config.random_scale)
             chosen = self._within_budget(seed[0].shape[0])
             colour = seed[1][chosen] if seed[1].shape[0] else None
             # Splatfacto moves the colours of seed points to CUDA; without colours it does not, and we set them below.
@@ -336,6 +339,8 @@ class SegmentationModel(ResumableModel):
 
     def render(self, camera: Cameras) -> dict[str, Tensor | list[Any]]:
         """Splatfacto's own outputs, on any device; leaves the projection in `self.info`."""
+        if not self.training:  # in training Splatfacto does it
+            camera = self.corrected(camera)
         # On the CPU, where its size can be read without waiting for a GPU.
         return self._get_outputs(self, compat.intrinsics_on(camera.to("cpu"), self.device))
 
@@ -482,9 +487,20 @@ class SegmentationModel(ResumableModel):
             self.train(training)
             self.crop_box = crop
 
+    def corrected(self, camera: Cameras) -> Cameras:
+        """A camera [1] as the camera optimizer has moved it, if it is a training view's (`cam_idx`); else itself."""
+        view = (camera.metadata or {}).get("cam_idx")
+        if view is None or self.config.camera_optimizer.mode == "off":
+            return camera
+        moved = camera.to(camera.device)
+        with torch.no_grad():
+            moved.camera_to_worlds = self.camera_optimizer.apply_to_camera(moved)
+        moved.metadata = None  # what is moved is not moved again
+        return moved
+
     def view_camera(self, view: int) -> Camera:
-        """The camera of a training image as it is trained on."""
-        return to_camera(self.masks().camera(view)).to(self.device)
+        """The camera of a training image as it is trained on, its lens undistorted and its pose corrected."""
+        return to_camera(self.corrected(self.masks().camera(view))).to(self.device)
 
     @torch.no_grad()
     def project_view(self, view: int) -> dict[str, Any]:

@@ -170,7 +170,16 @@ class ResumableModel(SplatfactoModel):
         self._saved_chance = None
 
     def resize_for(self, state: dict[str, Tensor]) -> None:
-        """Give parameters and buffers of variable size the shapes that they have in `state`."""
+        """Give parameters and buffers of variable size the shapes that they have in `state`.
+
+        Corrections of cameras are as many as there were photographs in training; since then some may have gone.
+        """
+        name = "camera_optimizer.pose_adjustment"
+        if name in state and hasattr(self.camera_optimizer, "pose_adjustment"):
+            adjustment = self.camera_optimizer.pose_adjustment
+            if adjustment.shape != state[name].shape:
+                adjustment.data = adjustment.new_zeros(state[name].shape)
+                self.camera_optimizer.num_cameras = len(adjustment)
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
         """Load a checkpoint of this method, whatever its number of Gaussians.

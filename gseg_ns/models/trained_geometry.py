@@ -44,7 +44,7 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
         return splats if frame == "nerfstudio" else _from_original(splats, _scene_frame(metadata))
     run = path if path.is_dir() else path.parent
     splats = _drawable(mend(_load_run(run)), run)
-    theirs = _run_frame(run)
+    theirs = run_frame(run)
     if theirs is None or "dataparser_transform" not in metadata:
         return splats
     ours = _scene_frame(metadata)
@@ -64,7 +64,12 @@ def _from_original(splats: Splats, frame: Similarity) -> Splats:
     return transform(splats, matrix[:3, :3], matrix[:3, 3] * scale, scale)
 
 
-def _run_frame(run: Path) -> Similarity | None:
+def run_frame(run: Path) -> Similarity | None:
+    """The frame that a run was trained in, as ns-train wrote it; None where it did not.
+
+    Raises:
+        GsegError: the file is damaged.
+    """
     path = run / "dataparser_transforms.json"
     if not path.exists():
         return None

@@ -18,12 +18,13 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
-from gseg_ns import gpu
+from gseg_ns import compat, gpu
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newest
+from gseg_ns.models.options import check_options, notes
 from gseg_ns.models.schedule import PAPER_GEOMETRY_STEPS
 
 
@@ -117,7 +118,10 @@ class SegmentationTrainer(Trainer):
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; the model is told how long the run is."""
-        with user_errors():
+        with user_errors(), compat.no_questions():
+            check_options(self.config)
+            for note in notes(self.config):
+                CONSOLE.log(f"[yellow]{note}")
             self.config.set_run_length()
             resumed = self.config.load_dir is not None or self.config.load_checkpoint is not None
             cast(SegmentationModelConfig, self.config.pipeline.model).geometry_in_checkpoint = resumed

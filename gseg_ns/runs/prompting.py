@@ -184,7 +184,7 @@ class Prompter:
         Raises:
             GsegError: a mark does not fit the view, or lies on empty space.
         """
-        model, view = self.model, to_camera(camera).to(self.model.device)
+        model, view = self.model, to_camera(self.model.corrected(camera)).to(self.model.device)
         marks = [(x, y, sign) for sign in (True, False) for x, y in prompt.points(sign)]
         points = [self.point(view, x, y, sign, scale) for x, y, sign in marks]
         if prompt.scribble is None and prompt.mask is None:

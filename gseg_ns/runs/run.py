@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
 from gseg_ns.runs.safe_config import read_config
+from gseg_ns.runs.scene import find_scene, where_it_was_looked_for
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gseg_ns.data.datamanager import MaskDatamanager, Split
     from gseg_ns.data.photographs import Photograph
     from gseg_ns.models.base import SegmentationModel
+    from gseg_ns.models.trained_geometry import Similarity
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -47,14 +49,35 @@ class Run:
     datamanager: MaskDatamanager
     step: int
 
+    def require_scene(self) -> None:
+        """Refuse what needs photographs or cameras where there are none.
+
+        Raises:
+            GsegError: the scene is gone.
+        """
+        if self.datamanager.absent is not None:
+            said = self.config.pipeline.datamanager.data or self.config.data
+            raise GsegError(where_it_was_looked_for(self.config_path, said))
+
+    def frame(self) -> Similarity | None:
+        """From the coordinates of the capture to the run's, as it was trained."""
+        from gseg_ns.models.trained_geometry import run_frame
+
+        saved = run_frame(self.config_path.parent)
+        if saved is not None or self.datamanager.absent is not None:
+            return saved
+        outputs = self.datamanager.train_dataparser_outputs
+        return outputs.dataparser_transform, outputs.dataparser_scale
+
     def views(self, split: Split) -> Iterator[View]:
         """The views of a split in order."""
+        self.require_scene()
         data = self.datamanager
         cached = data.cached_train if split == "train" else data.cached_eval
         dataset = data.train_dataset if split == "train" else data.eval_dataset
         for view, name in enumerate(data.names(split)):
-            camera = dataset.cameras[view : view + 1].to(self.model.device)
-            yield View(name, camera, cached[view]["image"], data.photograph(view, split))
+            camera = data.camera(view) if split == "train" else dataset.cameras[view : view + 1]
+            yield View(name, camera.to(self.model.device), cached[view]["image"], data.photograph(view, split))
 
     def view(self, name: str) -> View:
         """The view of an image of the run, training or test.
@@ -65,6 +88,7 @@ class Run:
         Raises:
             GsegError: no image is called that, or several are.
         """
+        self.require_scene()
         wanted = Path(name)
         views = [view for split in SPLITS for view in self.views(split)]
         paths = {view.photograph.path: view for view in views}
@@ -85,15 +109,22 @@ class Run:
         """The views of a split that have ground truth, in order, with it: see `gseg_ns.data.ground_truth`."""
         from gseg_ns.data.ground_truth import ground_truth
 
+        self.require_scene()
         maps = ground_truth(self.datamanager, folder, split, required)
         return [(view, maps[number]) for number, view in enumerate(self.views(split)) if number in maps]
 
 
-def load_run(config_path: Path) -> Run:
+def load_run(config_path: Path, data: Path | None = None) -> Run:
     """Load a run of one of our methods.
 
+    Its scene may be gone: see `Run.require_scene`.
+
+    Args:
+        config_path: the run's config.yml.
+        data: its scene; None: where config.yml says, or beside the run.
+
     Raises:
-        GsegError: no such run, a run of another method, its data is gone, or its checkpoint is damaged.
+        GsegError: no such run, a run of another method, or its checkpoint is damaged; or `data` is no scene.
     """
     config = read_config(config_path)
     import torch
@@ -110,6 +141,11 @@ def load_run(config_path: Path) -> Run:
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "
             f"ns-train gaga --data {config.data} --pipeline.model.geometry {config_path}"
         )
+    said = config.pipeline.datamanager.data or config.data or Path()
+    scene = find_scene(config_path, said, data)
+    if scene is not None and scene != said:
+        CONSOLE.log(f"The scene is read from {scene}; {config_path.name} says {said}.")
+        config.data = config.pipeline.datamanager.data = scene
     checkpoint_path, checkpoint = read_latest(config_path.parent)
     # As Nerfstudio's `eval_setup`, which would read both files once more, unchecked, and look for the checkpoint where
     # the run was written; the run may have moved.

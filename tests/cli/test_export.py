@@ -41,11 +41,10 @@ def splats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
     )
     splats.opacities[6] = -9
     frame = torch.tensor([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
-    outputs = SimpleNamespace(dataparser_transform=frame, dataparser_scale=0.5)
     run = SimpleNamespace(
         config_path=folder / "config.yml",
         model=SimpleNamespace(gaussian_groups=lambda scale: torch.arange(N) % 4, splats=splats.clone, has_scales=False),
-        datamanager=SimpleNamespace(train_dataparser_outputs=outputs),
+        frame=lambda: (frame, 0.5),
     )
     monkeypatch.setattr(runs, "load_run", lambda path: run)
     return splats

@@ -19,7 +19,7 @@ def test_turntables_of_names_that_look_alike(tmp_path: Path, monkeypatch: pytest
     run = SimpleNamespace(
         model=model, config_path=tmp_path / "config.yml", views=lambda split: iter([("0", view(), None)])
     )
-    monkeypatch.setattr(runs, "load_run", lambda path: run)
+    monkeypatch.setattr(runs, "load_run", lambda *_: run)
     names = {(1, None): "a b", (2, None): "a-b", (3, None): "!!"}
     save_group_names(tmp_path / GROUP_NAMES_FILE, names, Fingerprint.of(model.means))
 
