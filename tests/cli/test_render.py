@@ -17,7 +17,9 @@ def test_turntables_of_names_that_look_alike(tmp_path: Path, monkeypatch: pytest
     model = build_model(GagaModelConfig())
     model.gaussian_groups = lambda scale=None: BALL + 1
     run = SimpleNamespace(
-        model=model, config_path=tmp_path / "config.yml", views=lambda split: iter([("0", view(), None)])
+        model=model,
+        config_path=tmp_path / "config.yml",
+        views=lambda split: iter([SimpleNamespace(name="0", camera=view())]),
     )
     monkeypatch.setattr(runs, "load_run", lambda *_: run)
     names = {(1, None): "a b", (2, None): "a-b", (3, None): "!!"}
