@@ -69,7 +69,7 @@ def test_commands_show_what_their_parsers_take(hooks: Any, capsys: pytest.Captur
             tyro.cli(command, prog=f"gseg {name}", args=["--help"])
         taken = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", _options_of_help(capsys.readouterr().out)))
         # Switches are listed by what turns them on; a text speaks of an option of ns-train.
-        taken = {option for option in taken if not re.match(r"--no-|.*\.no-|--pipeline\.", option)}
+        taken = {option for option in taken if not re.match(r"--no-|.*\.no-|--pipeline\.|--viewer\.", option)}
         listed = {f"--{option.name}" for option in hooks.options(command) if not option.name.isupper()}
         if "bench" != name:
             assert listed == taken - {"--help"}, name

@@ -20,7 +20,7 @@ from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.render import Render
-from gseg_ns.cli.select import Select, find_view
+from gseg_ns.cli.select import Select
 from gseg_ns.data import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import read_label_map
@@ -122,7 +122,7 @@ def test_a_sixth_method_works_everywhere(
         y, x = (labels == group).nonzero()[0].tolist()
     Select(config, tmp_path / "clicked.ply", view=ids[0].stem, point=((x + 0.5, y + 0.5),)).main()
     controller = SegmentController(run.model)
-    controller.click(to_camera(find_view(run, ids[0].stem)), x + 0.5, y + 0.5, positive=True)
+    controller.click(to_camera(run.view(ids[0].stem).camera), x + 0.5, y + 0.5, positive=True)
     assert int(controller.selected.sum()) == len(read_ply(tmp_path / "clicked.ply")) > 0
     assert torch.equal(controller.selected, run.model.gaussian_groups() == group)
 
