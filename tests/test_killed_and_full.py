@@ -163,8 +163,9 @@ def work(request: pytest.FixtureRequest, loaded: Run, ball_room: Path, tmp_path:
     command = COMMANDS[request.param]
     edits = tmp_path / "edits.json"
     names = {"run": loaded.config_path, "scene": ball_room, "edits": edits}
-    names["view"], camera, _ = next(iter(loaded.views("train")))
-    pixels = (loaded.model.label_image(camera) == 1).nonzero()
+    view = next(iter(loaded.views("train")))
+    names["view"] = view.name
+    pixels = (loaded.model.label_image(view.camera) == 1).nonzero()
     names["y"], names["x"] = pixels[len(pixels) // 2].tolist()
     save_edits(edits, [], Fingerprint.of(loaded.model.means))
     made = Work(command, tmp_path / "out", names, loaded)
