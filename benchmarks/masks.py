@@ -73,7 +73,7 @@ class Memory:
 
 
 def _photograph(seed: int) -> Image.Image:
-    """1920x1080 of overlapping coloured ellipses with noise."""
+    """1920x1080 of overlapping colored ellipses with noise."""
     from PIL import ImageDraw
 
     rng = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from gseg_ns.editing.operations import Recolour, Remove, Transform, apply
+from gseg_ns.editing.operations import Recolor, Remove, Transform, apply
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering import threads
@@ -189,7 +189,7 @@ class Benchmark:
         report("1 M: what is under a pixel", measure(lambda: pick(large, camera, 500, 380)))
         turn = Transform(part, (1.0, 0.2, 0.0, 0.0), (0.1, 0.0, 0.0), 1.1)
         for name, operation in {
-            "recolour": Recolour(part, (1.0, 0.0, 0.0)),
+            "recolor": Recolor(part, (1.0, 0.0, 0.0)),
             "move": turn,
             "remove": Remove(part),
         }.items():

@@ -264,8 +264,8 @@ def _add_background(outputs: DataparserOutputs, count: int) -> None:
     direction = torch.nn.functional.normalize(torch.randn((count, 3), generator=generator), dim=1)
     distance = inner * (outer / inner) ** torch.rand((count, 1), generator=generator)
     outputs.metadata["points3D_xyz"] = torch.cat([points, (centre + direction * distance).to(points)])
-    colours = outputs.metadata["points3D_rgb"]
-    outputs.metadata["points3D_rgb"] = torch.cat([colours, torch.full_like(colours[:1], 128).expand(count, 3)])
+    colors = outputs.metadata["points3D_rgb"]
+    outputs.metadata["points3D_rgb"] = torch.cat([colors, torch.full_like(colors[:1], 128).expand(count, 3)])
 
 
 gseg_data = DataParserSpecification(

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import tyro
 
-from gseg_ns.editing import Duplicate, Operation, Recolour, Remove
+from gseg_ns.editing import Duplicate, Operation, Recolor, Remove
 from gseg_ns.pictures import write_png
 from gseg_ns.runs import EditedRun, load_run, write_run
 from gseg_ns.selection import PackedMask
 
 
-def main(config: Path, output: Path, recolour: int = 2, copy: int = 3, remove: int = 4) -> Path:
-    """Recolour a group, copy one and remove one; write `edited.png` and a run that ns-viewer opens.
+def main(config: Path, output: Path, recolor: int = 2, copy: int = 3, remove: int = 4) -> Path:
+    """Recolor a group, copy one and remove one; write `edited.png` and a run that ns-viewer opens.
 
     Args:
         config: `config.yml` of a run.
         output: folder for the picture and the run.
-        recolour: group that turns red.
+        recolor: group that turns red.
         copy: group that is put elsewhere once more.
         remove: group that goes.
 
@@ -30,9 +30,9 @@ def main(config: Path, output: Path, recolour: int = 2, copy: int = 3, remove: i
     """
     run = load_run(config)
     whole = EditedRun(run)
-    red, twice, gone = (PackedMask.pack(whole.rows(groups=[group])) for group in (recolour, copy, remove))
+    red, twice, gone = (PackedMask.pack(whole.rows(groups=[group])) for group in (recolor, copy, remove))
     operations: list[Operation] = [
-        Recolour(red, (0.9, 0.1, 0.1)),
+        Recolor(red, (0.9, 0.1, 0.1)),
         Duplicate(twice, translation=(0.0, 0.0, 0.2)),
         Remove(gone),
     ]

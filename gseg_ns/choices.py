@@ -8,5 +8,5 @@ SplatFormat = Literal["ply", "spz", "glb"]
 """`ply`: 3DGS PLY, exact, with an integer `label` and the group's color a splat. `spz`: a tenth of the size, lossy.
 `glb`: glTF with KHR_gaussian_splatting, exact."""
 
-EditKind = Literal["recolour", "opacity", "transform", "duplicate", "swap", "remove", "hide", "isolate", "show-all"]
+EditKind = Literal["recolor", "opacity", "transform", "duplicate", "swap", "remove", "hide", "isolate", "show-all"]
 """What an edit does to Gaussians."""

@@ -1,4 +1,4 @@
-"""Colours for integer ids: the same id has the same colour in every picture, whatever else is in it."""
+"""Colors for integer ids: the same id has the same color in every picture, whatever else is in it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _SATURATION = 0xBB67AE8584CAA73B - 2**64
 
 
 @overload
-def colours(ids: Tensor) -> Tensor: ...
+def colors(ids: Tensor) -> Tensor: ...
 
 
 @overload
-def colours(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+def colors(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
 
 
-def colours(ids: Tensor | np.ndarray[Any, Any]) -> Tensor | np.ndarray[Any, Any]:
-    """One colour for each id.
+def colors(ids: Tensor | np.ndarray[Any, Any]) -> Tensor | np.ndarray[Any, Any]:
+    """One color for each id.
 
     Args:
         ids: integers [...], any shape and any size; 0 and negative ids mean unlabelled.
@@ -42,7 +42,7 @@ def colours(ids: Tensor | np.ndarray[Any, Any]) -> Tensor | np.ndarray[Any, Any]
     if isinstance(ids, np.ndarray):
         if not np.issubdtype(ids.dtype, np.integer) and ids.dtype != np.bool_:
             raise TypeError(f"ids must be integers, got {ids.dtype}")
-        return colours(torch.from_numpy(ids.astype(np.int64))).numpy()
+        return colors(torch.from_numpy(ids.astype(np.int64))).numpy()
     if ids.is_floating_point() or ids.is_complex():
         raise TypeError(f"ids must be integers, got {ids.dtype}")
     ids = ids.to(torch.int64)

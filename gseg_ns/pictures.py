@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 
 
 def outlines(labels: Tensor) -> Tensor:
@@ -27,28 +27,28 @@ def outlines(labels: Tensor) -> Tensor:
 
 
 def overlay(rgb: Tensor, labels: Tensor, tint: float = 0.45) -> Tensor:
-    """Tint a picture with its groups' colours and draw their outlines in white.
+    """Tint a picture with its groups' colors and draw their outlines in white.
 
     Args:
         rgb: [H, W, 3] in [0, 1].
         labels: [H, W] integer; 0 stays untinted.
-        tint: share of the group's colour.
+        tint: share of the group's color.
 
     Returns:
         [H, W, 3] in [0, 1].
     """
-    colour = colours(labels).to(rgb) / 255
-    tinted = torch.where((labels > 0)[..., None], rgb * (1 - tint) + colour * tint, rgb)
+    color = colors(labels).to(rgb) / 255
+    tinted = torch.where((labels > 0)[..., None], rgb * (1 - tint) + color * tint, rgb)
     return torch.where(outlines(labels)[..., None], torch.ones_like(rgb), tinted)
 
 
-def captioned(picture: Tensor, text: str, colour: Sequence[int], size: int = 14) -> Tensor:
-    """A picture with a line of text under it, behind a swatch of a colour.
+def captioned(picture: Tensor, text: str, color: Sequence[int], size: int = 14) -> Tensor:
+    """A picture with a line of text under it, behind a swatch of a color.
 
     Args:
         picture: [H, W, 3] in [0, 1].
         text: cut where it does not fit.
-        colour: red, green, blue in 0..255.
+        color: red, green, blue in 0..255.
         size: of the letters, in pixels.
 
     Returns:
@@ -59,7 +59,7 @@ def captioned(picture: Tensor, text: str, colour: Sequence[int], size: int = 14)
     image = Image.new("RGB", (width, height + bar), "white")
     image.paste(Image.fromarray(to_bytes(picture)), (0, 0))
     draw = ImageDraw.Draw(image)
-    draw.rectangle((0, height + 2, bar - 5, height + bar - 2), fill=tuple(colour))
+    draw.rectangle((0, height + 2, bar - 5, height + bar - 2), fill=tuple(color))
     font = ImageFont.load_default(size)
     if draw.textlength(text, font) > width - bar:
         while text and draw.textlength(text + "…", font) > width - bar:

@@ -18,5 +18,5 @@ unified_lift = MethodSpecification(
         },
         max_num_iterations=30_000,
     ),
-    description="Unified-Lift: a codebook of objects learned with the colours, from masks that need no association",
+    description="Unified-Lift: a codebook of objects learned with the colors, from masks that need no association",
 )

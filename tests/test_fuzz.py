@@ -97,7 +97,7 @@ def _edits(folder: Path) -> bytes:
 
     mask, other = PackedMask.pack(torch.arange(40) < 9), PackedMask.pack(torch.arange(40) > 30)
     operations: list[kinds.Operation] = [
-        kinds.Recolour(mask, (0.1, 0.5, 1.0), amount=0.5),
+        kinds.Recolor(mask, (0.1, 0.5, 1.0), amount=0.5),
         kinds.SetOpacity(mask, 0.5),
         kinds.Transform(mask, (1.0, 1.0, 0.0, 0.0), (1.0, 2.0, 3.0), 2.0, (0.0, 0.0, 1.0)),
         kinds.Duplicate(mask, (1.0, 0.0, 0.0)),
@@ -316,14 +316,14 @@ def _read_settings(path: Path) -> None:
 def _picture(form: str, mode: str) -> Callable[[Path], bytes]:
     def make(_: Path) -> bytes:
         y, x = np.mgrid[:30, :40]
-        colours = np.stack([x * 6, y * 8, x + y, 255 - x], axis=-1).astype(np.uint8)
+        colors = np.stack([x * 6, y * 8, x + y, 255 - x], axis=-1).astype(np.uint8)
         if mode == "I;16":
             image = Image.fromarray((x * 1000).astype(np.uint16))
         elif mode == "P":
             image = Image.fromarray((x // 8).astype(np.uint8), "P")
             image.putpalette([i % 256 for i in range(768)])
         else:
-            image = Image.fromarray(colours, "RGBA").convert(mode)
+            image = Image.fromarray(colors, "RGBA").convert(mode)
         out = io.BytesIO()
         image.save(out, format=form, **({"compression": "tiff_lzw"} if form == "TIFF" else {}))
         return out.getvalue()

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from gseg_ns.benchmarking import training
 from gseg_ns.editing.edit_list import save_edits
-from gseg_ns.editing.operations import Recolour
+from gseg_ns.editing.operations import Recolor
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import settle, sole_use
@@ -241,7 +241,7 @@ def session_of(number: int) -> Session:
     mask = torch.arange(60) < number
     session.select(mask)
     session.keep(f"selection {number}")
-    session.edit(Recolour(PackedMask.pack(mask), (number / 60, 0.0, 0.0)))
+    session.edit(Recolor(PackedMask.pack(mask), (number / 60, 0.0, 0.0)))
     session.label(1, f"name {number}")
     return session
 
@@ -253,9 +253,9 @@ def numbers_in(folder: Path) -> set[int]:
     assert loaded is not None
     assert not loaded.problems
     assert len(loaded.parts) == 3
-    colours = {round(operation.colour[0] * 60) for operation in session.state.operations}
+    colors = {round(operation.color[0] * 60) for operation in session.state.operations}
     words = [*session.named, *session.labels().values()]
-    return colours | {int(word.split()[1]) for word in words} | {session.selection.count}
+    return colors | {int(word.split()[1]) for word in words} | {session.selection.count}
 
 
 def test_a_killed_saving_of_a_session(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -294,7 +294,7 @@ def _mask(ids: Tensor, object_id: int | None) -> Tensor:
 
 
 def _write_picture(path: Path, photographs: Sequence[Tensor], seen: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
-    """Draw hits, spill and misses, each in a colour of its own, over the test views."""
+    """Draw hits, spill and misses, each in a color of its own, over the test views."""
     from PIL import Image
 
     pictures = []

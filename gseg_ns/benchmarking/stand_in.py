@@ -20,7 +20,7 @@ GRID = 64
 """Cells of the embedding on the image's longer side; both are those of SAM."""
 
 _SPREAD = 4.0
-"""Frequencies: colours or places that differ by about 1 / 4 of the range have unlike features."""
+"""Frequencies: colors or places that differ by about 1 / 4 of the range have unlike features."""
 
 
 def embedding_options(scene: Path, masks: str, output: Path) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def embedding_options(scene: Path, masks: str, output: Path) -> tuple[str, ...]:
 
 
 def stand_in(pixels: np.ndarray) -> np.ndarray:
-    """Random Fourier features of colour and place.
+    """Random Fourier features of color and place.
 
     Args:
         pixels: uint8 [H, W, 3].

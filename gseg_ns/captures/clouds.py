@@ -12,13 +12,13 @@ CLOUD_FILES = ("sparse_pc.ply", "points3D.ply", "points3d.ply", "point_cloud.ply
 """What tools call a scene's points, where nothing names them."""
 
 _SH_C0 = 0.28209479177387814
-_COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+_COLORS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
 
 
 def read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Points of a PLY: xyz [N, 3] float64, and rgb [N, 3] uint8, or None without colours.
+    """Points of a PLY: xyz [N, 3] float64, and rgb [N, 3] uint8, or None without colors.
 
-    Colours are bytes, 16-bit integers, fractions, or the first spherical harmonic of Gaussians.
+    Colors are bytes, 16-bit integers, fractions, or the first spherical harmonic of Gaussians.
 
     Raises:
         GsegError: not a PLY, a damaged one, or one without points.
@@ -36,7 +36,7 @@ def _columns(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     if missing:
         raise ValueError(f"it has no {', '.join(missing)}")
     xyz = np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
-    for names in _COLOURS:
+    for names in _COLORS:
         if all(name in fields for name in names):
             return xyz, _bytes(np.stack([vertices[name] for name in names], axis=1))
     if all(f"f_dc_{i}" in fields for i in range(3)):
@@ -45,14 +45,14 @@ def _columns(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return xyz, None
 
 
-def _bytes(colours: np.ndarray) -> np.ndarray:
-    if colours.dtype == np.uint8:
-        return colours
-    if np.issubdtype(colours.dtype, np.integer):
-        return (colours // 257 if colours.max(initial=0) > 255 else colours).clip(0, 255).astype(np.uint8)
-    finite = colours[np.isfinite(colours)]
-    return _fractions(colours if finite.max(initial=0) <= 1 else colours / 255)
+def _bytes(colors: np.ndarray) -> np.ndarray:
+    if colors.dtype == np.uint8:
+        return colors
+    if np.issubdtype(colors.dtype, np.integer):
+        return (colors // 257 if colors.max(initial=0) > 255 else colors).clip(0, 255).astype(np.uint8)
+    finite = colors[np.isfinite(colors)]
+    return _fractions(colors if finite.max(initial=0) <= 1 else colors / 255)
 
 
-def _fractions(colours: np.ndarray) -> np.ndarray:
-    return (np.nan_to_num(colours, nan=0.5, posinf=1, neginf=0).clip(0, 1) * 255).round().astype(np.uint8)
+def _fractions(colors: np.ndarray) -> np.ndarray:
+    return (np.nan_to_num(colors, nan=0.5, posinf=1, neginf=0).clip(0, 1) * 255).round().astype(np.uint8)

@@ -224,7 +224,7 @@ class Promptable(PromptableSettings):
     """Segment one object of a real capture from one click and from one mask, and score it on the test views.
 
     Features are trained on masks of few views, by default the ground truth of three; the other training views train
-    colours only. The ceiling lifts the ground truth of all training views.
+    colors only. The ceiling lifts the ground truth of all training views.
     """
 
     output: Path = Path("outputs/bench")

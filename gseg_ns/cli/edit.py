@@ -33,8 +33,8 @@ class Edit:
     """Name of a selection saved in the viewer"""
     scale: float | None = None
     """Granularity in [0, 1] at which the groups are meant, for methods that have scales"""
-    colour: tuple[float, float, float] = (0.9, 0.2, 0.2)
-    """For recolour: red, green, blue in 0..1"""
+    color: tuple[float, float, float] = (0.9, 0.2, 0.2)
+    """For recolor: red, green, blue in 0..1"""
     factor: float = 0.5
     """For opacity: multiplies it"""
     move: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -102,8 +102,8 @@ class Edit:
         if not bool(rows.any()):
             raise GsegError("There is nothing to edit: name Gaussians with --groups or --selection")
         mask = PackedMask.pack(rows)
-        if self.do == "recolour":
-            return kinds.Recolour(mask, self.colour)
+        if self.do == "recolor":
+            return kinds.Recolor(mask, self.color)
         if self.do == "opacity":
             return kinds.SetOpacity(mask, self.factor)
         if self.do == "transform":

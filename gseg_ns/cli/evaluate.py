@@ -26,7 +26,7 @@ class Eval:
     output: Path | None = None
     """JSON file for the scores. Default: eval_<split>.json beside the config.yml"""
     pictures: Path | None = None
-    """Folder for pictures to look at: a row a view of photograph, ground truth, groups in the colours of the ground
+    """Folder for pictures to look at: a row a view of photograph, ground truth, groups in the colors of the ground
     truth that they match, and errors in red; and comparison.png with all of them"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""

@@ -126,7 +126,7 @@ class Render:
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.palette import colours
+        from gseg_ns.palette import colors
         from gseg_ns.pictures import captioned, contact_sheet, write_png
         from gseg_ns.runs.object_pictures import best_views, camera_towards, object_picture, upwards
 
@@ -150,7 +150,7 @@ class Render:
             view = camera_towards(edited.scene.splats.subset(rows), cameras[best[group]], up, self.size or 160)
             text = " ".join(filter(None, [str(group), edited.names.get(group), f"({sizes[group]:,})"]))
             tiles.append(
-                captioned(object_picture(edited.model(rows), view), text, colours(torch.tensor(group)).tolist())
+                captioned(object_picture(edited.model(rows), view), text, colors(torch.tensor(group)).tolist())
             )
         columns = math.ceil(math.sqrt(1.4 * len(tiles)))
         path = self.output_dir / "sheet.png"

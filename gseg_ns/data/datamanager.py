@@ -46,7 +46,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
 
     Label maps are in the batch under `labels` ([H, W] int32, 0 = unlabelled), never under `mask`, which Nerfstudio
     takes for a photometric mask. They follow the image through resizing and undistortion with nearest neighbours.
-    Images without a mask file train colours only.
+    Images without a mask file train colors only.
     """
 
     config: MaskDatamanagerConfig
@@ -119,7 +119,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         if without:
             CONSOLE.log(
                 f"[yellow]{without} of {len(images)} training images have no mask in {self.masks_path}: "
-                "they train colours only."
+                "they train colors only."
             )
         self._labels = {}
         for view, path in enumerate(files):

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 """float32 in fact; numpy's own stubs widen it in most expressions."""
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Kind = Literal["plain", "checker", "stripes", "bands", "dots", "wood", "marble", "planks", "wall"]
 
-# Muted colours, sRGB in 0..1, far enough from the floor's oak and from each other to be told apart.
-PALETTE: dict[str, Colour] = {
+# Muted colors, sRGB in 0..1, far enough from the floor's oak and from each other to be told apart.
+PALETTE: dict[str, Color] = {
     "terracotta": (0.73, 0.36, 0.26),
     "mustard": (0.84, 0.64, 0.22),
     "sage": (0.45, 0.57, 0.42),
@@ -42,7 +42,7 @@ class Material:
 
     Attributes:
         kind: the pattern.
-        colours: sRGB colours in 0..1, at least two unless `kind` is "plain".
+        colors: sRGB colors in 0..1, at least two unless `kind` is "plain".
         scale: size in metres of the pattern's period.
         axis: the pattern's axis (0, 1, 2), for those that have one.
         shine: strength of the specular highlight, 0 = matt.
@@ -50,15 +50,15 @@ class Material:
     """
 
     kind: Kind
-    colours: tuple[Colour, ...]
+    colors: tuple[Color, ...]
     scale: float = 0.1
     axis: int = 2
     shine: float = 0.15
     seed: int = 0
 
     def mean_albedo(self) -> Floats:
-        """The mean of the colours as linear albedo [3], for light bounced off the material."""
-        return to_linear(np.asarray(self.colours, dtype=np.float32)).mean(axis=0)
+        """The mean of the colors as linear albedo [3], for light bounced off the material."""
+        return to_linear(np.asarray(self.colors, dtype=np.float32)).mean(axis=0)
 
 
 def to_linear(srgb: Floats) -> Floats:
@@ -127,8 +127,8 @@ def _cell_hash(*cells: Floats) -> Floats:
 
 
 def _blend(material: Material, amount: Floats) -> Floats:
-    """Linear albedo [n, 3] between the first two colours."""
-    first, second = to_linear(np.asarray(material.colours[:2], dtype=np.float32))
+    """Linear albedo [n, 3] between the first two colors."""
+    first, second = to_linear(np.asarray(material.colors[:2], dtype=np.float32))
     return first + (second - first) * amount[:, None]
 
 
@@ -154,9 +154,9 @@ def _planks(material: Material, points: Floats) -> Floats:
 def _wall(material: Material, points: Floats) -> Floats:
     """Plaster above, panelling below and a skirting board; x runs along the wall and z up.
 
-    Colours: plaster, motif, panelling, skirting.
+    Colors: plaster, motif, panelling, skirting.
     """
-    plaster, motif, panel, skirting = to_linear(np.asarray(material.colours[:4], dtype=np.float32))
+    plaster, motif, panel, skirting = to_linear(np.asarray(material.colors[:4], dtype=np.float32))
     along, up = points[:, 0], points[:, 2]
     mottle = fractal_noise(points * np.float32(5.0), 3, material.seed)
     paper = plaster * (0.80 + 0.40 * mottle)[:, None]
@@ -183,10 +183,10 @@ def albedo(material: Material, points: Floats) -> Floats:
     if material.kind == "wall":
         return _wall(material, points)
     scale = np.float32(1 / material.scale)
-    # Every pattern gets some mottling: flat colour gives a reconstruction nothing to hold on to.
+    # Every pattern gets some mottling: flat color gives a reconstruction nothing to hold on to.
     mottle = (0.86 + 0.28 * fractal_noise(points * np.float32(28.0), 2, material.seed))[:, None]
     if material.kind == "plain":
-        return to_linear(np.asarray(material.colours[0], dtype=np.float32)) * mottle
+        return to_linear(np.asarray(material.colors[0], dtype=np.float32)) * mottle
     if material.kind == "checker":
         # The small offset keeps faces that lie on a multiple of the period off the pattern's jump.
         cells = np.floor(points * scale + np.float32(0.37)).sum(axis=1)

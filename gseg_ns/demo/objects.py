@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gseg_ns.demo.materials import PALETTE, Colour, Kind, Material
+from gseg_ns.demo.materials import PALETTE, Color, Kind, Material
 from gseg_ns.demo.meshes import Mesh, cylinder, prism, revolved, rod, rounded_box, sphere, torus
 
 
@@ -40,25 +40,25 @@ class Model:
 
 
 class Paint:
-    """Draws colours and patterns for models: deterministic for a generator, without near repeats."""
+    """Draws colors and patterns for models: deterministic for a generator, without near repeats."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._bag: list[str] = []
 
-    def colour(self, *without: str) -> str:
-        """The next colour's name out of a shuffled bag of the palette, none of `without`."""
+    def color(self, *without: str) -> str:
+        """The next color's name out of a shuffled bag of the palette, none of `without`."""
         for _ in range(2):
             for index, name in enumerate(self._bag):
                 if name not in without:
                     return self._bag.pop(index)
             self._bag = [str(name) for name in self._rng.permutation(sorted(PALETTE))]
-        raise AssertionError("the palette has more colours than are ever excluded")
+        raise AssertionError("the palette has more colors than are ever excluded")
 
     def material(self, kind: Kind, names: Sequence[str], scale: float, axis: int = 2, shine: float = 0.15) -> Material:
-        """A material of named colours with its own noise."""
-        colours: tuple[Colour, ...] = tuple(PALETTE[name] for name in names)
-        return Material(kind, colours, scale, axis, shine, int(self._rng.integers(1000)))
+        """A material of named colors with its own noise."""
+        colors: tuple[Color, ...] = tuple(PALETTE[name] for name in names)
+        return Material(kind, colors, scale, axis, shine, int(self._rng.integers(1000)))
 
     def size(self, spread: float = 0.12) -> float:
         """A factor about 1, for sizes."""
@@ -70,7 +70,7 @@ def _wood(paint: Paint, axis: int = 2) -> Material:
 
 
 def _lamp(paint: Paint) -> Model:
-    s, shade, metal = paint.size(0.06), paint.colour("charcoal", "cream"), paint.material("plain", ["charcoal"], 0.1)
+    s, shade, metal = paint.size(0.06), paint.color("charcoal", "cream"), paint.material("plain", ["charcoal"], 0.1)
     profile = [(0.17, 0.70), (0.172, 0.702), (0.115, 0.93), (0.11, 0.93), (0.165, 0.705)]
     cover = revolved([(r * s, z * s) for r, z in [*profile, profile[0]]])
     return Model(
@@ -84,7 +84,7 @@ def _lamp(paint: Paint) -> Model:
 
 
 def _stool(paint: Paint) -> Model:
-    s, colour, height = paint.size(0.06), paint.colour("cream"), 0.40 * paint.size(0.06)
+    s, color, height = paint.size(0.06), paint.color("cream"), 0.40 * paint.size(0.06)
     wood = _wood(paint)
     legs = tuple(
         Part(
@@ -102,13 +102,13 @@ def _stool(paint: Paint) -> Model:
     seat = cylinder(0.175 * s, 0.045, bevel=0.014).moved((0, 0, height - 0.005))
     return Model(
         "stool",
-        (Part("seat", seat, paint.material("dots", [colour, "cream"], 0.075)), *legs, Part("ring", ring, wood)),
+        (Part("seat", seat, paint.material("dots", [color, "cream"], 0.075)), *legs, Part("ring", ring, wood)),
         top=(height + 0.04, 0.155 * s),
     )
 
 
 def _crate(paint: Paint) -> Model:
-    s, lid = paint.size(), paint.colour("walnut", "mustard", "cream")
+    s, lid = paint.size(), paint.color("walnut", "mustard", "cream")
     x, y, z = 0.36 * s, 0.30 * s, 0.25 * s
     return Model(
         "crate",
@@ -126,25 +126,25 @@ def _crate(paint: Paint) -> Model:
 
 
 def _mug(paint: Paint) -> Model:
-    s, colour = paint.size(0.06), paint.colour("cream", "charcoal", "walnut")
+    s, color = paint.size(0.06), paint.color("cream", "charcoal", "walnut")
     r, h, wall = 0.085 * s, 0.19 * s, 0.011
     profile = [(0, 0), (r - 0.01, 0), (r - 0.003, 0.003), (r, 0.01), (r, h - 0.004), (r - 0.004, h)]
     profile += [(r - wall + 0.003, h), (r - wall, h - 0.004), (r - wall, 0.02), (0, 0.018)]
     upright = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
     handle = torus(0.058 * s, 0.013, -0.5 * np.pi - 0.1, 0.5 * np.pi + 0.1).moved((r - 0.004, 0, h * 0.52), upright)
-    body = paint.material("bands", [colour, "cream"], h / 1.6, shine=0.5)
+    body = paint.material("bands", [color, "cream"], h / 1.6, shine=0.5)
     return Model(
         "mug",
         (
             Part("body", revolved(profile), body),
-            Part("handle", handle, paint.material("plain", [colour], 0.1, shine=0.5)),
+            Part("handle", handle, paint.material("plain", [color], 0.1, shine=0.5)),
         ),
         can_lie=True,
     )
 
 
 def _book(paint: Paint) -> Model:
-    s, cover = paint.size(), paint.colour("cream")
+    s, cover = paint.size(), paint.color("cream")
     x, y, z = 0.29 * s, 0.21 * s, 0.085 * s
     leather = paint.material("marble", [cover, "charcoal"], 0.12, shine=0.2)
     pages = Material("stripes", ((0.88, 0.84, 0.74), (0.70, 0.65, 0.55)), 0.012, 2, 0.0, 1)
@@ -162,62 +162,62 @@ def _book(paint: Paint) -> Model:
 
 
 def _ball(paint: Paint) -> Model:
-    r, colour = 0.15 * paint.size(), paint.colour("cream")
+    r, color = 0.15 * paint.size(), paint.color("cream")
     tilt = np.radians(35)
     rotation = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1.0, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
-    material = paint.material("stripes", [colour, "cream"], r * 0.62, axis=int(paint.size() * 100) % 3, shine=0.45)
+    material = paint.material("stripes", [color, "cream"], r * 0.62, axis=int(paint.size() * 100) % 3, shine=0.45)
     return Model("ball", (Part("ball", sphere(r).moved((0, 0, r), rotation), material),))
 
 
 def _cone(paint: Paint) -> Model:
-    s, colour = paint.size(), paint.colour("cream")
+    s, color = paint.size(), paint.color("cream")
     body = revolved([(0, 0), (0.115 * s, 0), (0.022 * s, 0.36 * s), (0.012 * s, 0.37 * s), (0, 0.372 * s)])
-    plain = paint.material("plain", [colour], 0.1)
+    plain = paint.material("plain", [color], 0.1)
     return Model(
         "cone",
         (
             Part("base", rounded_box((0.30 * s, 0.30 * s, 0.03)), plain),
-            Part("body", body.moved((0, 0, 0.025)), paint.material("stripes", [colour, "cream"], 0.15 * s)),
+            Part("body", body.moved((0, 0, 0.025)), paint.material("stripes", [color, "cream"], 0.15 * s)),
         ),
     )
 
 
 def _ring(paint: Paint) -> Model:
-    s, colour = paint.size(), paint.colour("cream")
+    s, color = paint.size(), paint.color("cream")
     tube = 0.055 * s
-    material = paint.material("checker", [colour, "cream"], 0.085, shine=0.4)
+    material = paint.material("checker", [color, "cream"], 0.085, shine=0.4)
     return Model("ring", (Part("ring", torus(0.155 * s, tube).moved((0, 0, tube)), material),))
 
 
 def _corner(paint: Paint) -> Model:
-    s, colour = paint.size(), paint.colour("walnut")
+    s, color = paint.size(), paint.color("walnut")
     a, b = 0.17 * s, 0.05 * s
     outline = [(-a, -a), (a, -a), (a, -b), (-b, -b), (-b, a), (-a, a)]
-    other = paint.colour(colour, "walnut")
+    other = paint.color(color, "walnut")
     return Model(
         "corner",
-        (Part("block", prism(outline, 0.22 * s), paint.material("checker", [colour, other], 0.11 * s)),),
+        (Part("block", prism(outline, 0.22 * s), paint.material("checker", [color, other], 0.11 * s)),),
         boxy=True,
     )
 
 
 def _vase(paint: Paint) -> Model:
-    s, colour = paint.size(), paint.colour("charcoal")
+    s, color = paint.size(), paint.color("charcoal")
     z = np.linspace(0, 1, 22)
     radius = 0.075 + 0.06 * np.sin(np.pi * np.minimum(z * 1.25, 1.0)) - 0.035 * np.clip((z - 0.62) / 0.2, 0, 1)
     radius += 0.025 * np.clip((z - 0.88) / 0.12, 0, 1)
     outer = [(float(r), float(h * 0.38)) for r, h in zip(radius, z, strict=True)]
     inner = [(r - 0.01, h) for r, h in reversed(outer[2:])]
     profile = [(0.0, 0.0), *outer, *inner, (0.0, inner[-1][1])]
-    material = paint.material("marble", ["cream", colour], 0.3, shine=0.6)
+    material = paint.material("marble", ["cream", color], 0.3, shine=0.6)
     return Model("vase", (Part("vase", revolved([(r * s, h * s) for r, h in profile]), material),))
 
 
 def _tin(paint: Paint) -> Model:
-    s, colour = paint.size(), paint.colour("cream", "charcoal")
+    s, color = paint.size(), paint.color("cream", "charcoal")
     r, h = 0.10 * s, 0.26 * s
     metal = Material("plain", ((0.62, 0.63, 0.65),), 0.1, 2, 0.8, 3)
-    label = paint.material("dots", [colour, "cream"], 0.07, shine=0.25)
+    label = paint.material("dots", [color, "cream"], 0.07, shine=0.25)
     return Model(
         "tin",
         (
@@ -229,7 +229,7 @@ def _tin(paint: Paint) -> Model:
 
 
 def _bowl(paint: Paint) -> Model:
-    s, outside, inside = paint.size(), paint.colour("cream"), paint.colour("walnut")
+    s, outside, inside = paint.size(), paint.color("cream"), paint.color("walnut")
     angle = np.linspace(0.25, 0.5 * np.pi, 12)
     outer = [(0.17 * np.sin(a), 0.17 * (1 - np.cos(a)) * 0.75) for a in angle]
     inner = [(r - 0.012, z + 0.006) for r, z in reversed(outer)]
@@ -240,36 +240,34 @@ def _bowl(paint: Paint) -> Model:
 
 
 def _arch(paint: Paint) -> Model:
-    s, colour = paint.size(), paint.colour("walnut", "cream")
+    s, color = paint.size(), paint.color("walnut", "cream")
     angle = np.linspace(0, np.pi, 13)
     hole = [(0.09 * np.cos(a), 0.10 + 0.09 * np.sin(a)) for a in angle]
     outline = [(-0.17, 0.0), (-0.09, 0.0), *reversed(hole), (0.09, 0.0), (0.17, 0.0), (0.17, 0.26), (-0.17, 0.26)]
     upright = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
     block = prism([(x * s, z * s) for x, z in outline], 0.13 * s).moved((0, 0.065 * s, 0), upright)
-    material = paint.material("stripes", [colour, "cream"], 0.11 * s, axis=0)
+    material = paint.material("stripes", [color, "cream"], 0.11 * s, axis=0)
     return Model("arch", (Part("arch", block, material),), top=(0.26 * s, 0.06 * s), boxy=True)
 
 
 def _pawn(paint: Paint) -> Model:
-    s, colour = paint.size(), paint.colour("cream")
+    s, color = paint.size(), paint.color("cream")
     profile = [(0, 0), (0.10, 0), (0.11, 0.01), (0.11, 0.035), (0.09, 0.05), (0.055, 0.10), (0.04, 0.20), (0.07, 0.225)]
     profile += [(0.07, 0.24), (0, 0.245)]
-    material = paint.material("plain", [colour], 0.1, shine=0.4)
+    material = paint.material("plain", [color], 0.1, shine=0.4)
     return Model(
         "pawn",
         (
             Part("body", revolved([(r * s, z * s) for r, z in profile]), material),
-            Part(
-                "head", sphere(0.07 * s).moved((0, 0, 0.295 * s)), paint.material("dots", [colour, "cream"], 0.07 * s)
-            ),
+            Part("head", sphere(0.07 * s).moved((0, 0, 0.295 * s)), paint.material("dots", [color, "cream"], 0.07 * s)),
         ),
     )
 
 
 def _chair(paint: Paint) -> Model:
-    s, colour = paint.size(0.06), paint.colour("walnut", "cream")
+    s, color = paint.size(0.06), paint.color("walnut", "cream")
     w, seat = 0.17 * s, 0.27 * s
-    wood, cloth = _wood(paint), paint.material("checker", [colour, "cream"], 0.09)
+    wood, cloth = _wood(paint), paint.material("checker", [color, "cream"], 0.09)
     legs = tuple(
         Part("leg", rod((x * 0.9 * w, y * 0.9 * w, 0), (x * 0.9 * w, y * 0.9 * w, top), 0.017), wood)
         for x, y, top in ((1, 1, seat), (1, -1, seat), (-1, 1, 0.62 * s), (-1, -1, 0.62 * s))
@@ -283,13 +281,13 @@ def _chair(paint: Paint) -> Model:
 
 def _rack(paint: Paint) -> Model:
     s, metal = paint.size(0.06), paint.material("plain", ["charcoal"], 0.1, shine=0.6)
-    colour = paint.colour("charcoal", "cream")
+    color = paint.color("charcoal", "cream")
     bars = [((x, 0.0, 0.01), (x, 0.0, 0.55)) for x in (-0.2, 0.2)]
     bars += [((-0.2, 0.0, z), (0.2, 0.0, z)) for z in (0.12, 0.54)]
     bars += [((x, -0.12, 0.012), (x, 0.12, 0.012)) for x in (-0.2, 0.2)]
     parts = tuple(Part("bar", rod([v * s for v in a], [v * s for v in b], 0.012), metal) for a, b in bars)
     towel = rounded_box((0.24 * s, 0.04, 0.27 * s), 0.01).moved((0.02 * s, 0, 0.29 * s))
-    return Model("rack", (*parts, Part("towel", towel, paint.material("stripes", [colour, "cream"], 0.09, shine=0.0))))
+    return Model("rack", (*parts, Part("towel", towel, paint.material("stripes", [color, "cream"], 0.09, shine=0.0))))
 
 
 BUILDERS: dict[str, Callable[[Paint], Model]] = {

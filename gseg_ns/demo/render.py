@@ -1,7 +1,7 @@
 """Ray tracing the demo room: what each pixel sees, and how it is lit.
 
 Light is a rectangle above the room (soft shadows from sampled shadow rays, Lambert and Blinn-Phong) and one bounce:
-hemisphere rays that escape bring sky, those that hit bring the hit part's mean colour, darker the closer the hit is.
+hemisphere rays that escape bring sky, those that hit bring the hit part's mean color, darker the closer the hit is.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ class Renderer:
         """Linear light [n, 3] arriving at `origin` [3] along -`directions` [n, 3]."""
         distance, triangle, uv = self._cast(np.broadcast_to(origin, directions.shape), directions)
         hit = np.isfinite(distance)
-        colour = np.empty_like(directions)
-        colour[~hit] = _SKY
+        color = np.empty_like(directions)
+        color[~hit] = _SKY
         directions, triangle, uv = directions[hit], triangle[hit], uv[hit]
         points = origin + distance[hit, None] * directions
         weights = np.stack([1 - uv.sum(axis=1), uv[:, 0], uv[:, 1]], axis=1)
@@ -172,8 +172,8 @@ class Renderer:
         owner = self._owners[triangle]
         diffuse, specular = self._direct(points, normals, to_eye, self._shine[owner], jitter[hit])
         received = diffuse[:, None] * _LIGHT + self._bounced(points, normals, (jitter[hit] + np.float32(0.37)) % 1)
-        colour[hit] = self._albedo(points, owner) * received + specular[:, None] * _LIGHT
-        return colour
+        color[hit] = self._albedo(points, owner) * received + specular[:, None] * _LIGHT
+        return color
 
     def render(self, cameras: Cameras, index: int, seed: int = 0) -> View:
         """One view of the room.

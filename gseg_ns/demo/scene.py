@@ -84,7 +84,7 @@ def _transforms(cameras: Cameras) -> dict[str, Any]:
 def _sample_points(
     view: View, cameras: Cameras, index: int, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """World positions [n, 3] and colours [n, 3] of random pixels of a view."""
+    """World positions [n, 3] and colors [n, 3] of random pixels of a view."""
     pixels = rng.choice(view.depth.size, min(count, view.depth.size), replace=False)
     y, x = np.divmod(pixels, cameras.width)
     depth = view.depth.reshape(-1)[pixels].astype(np.float64)
@@ -100,7 +100,7 @@ def _sample_points(
     return local @ pose[:3, :3].T + pose[:3, 3], view.image.reshape(-1, 3)[pixels]
 
 
-def _write_points(path: Path, points: NDArray[np.float64], colours: NDArray[np.uint8]) -> None:
+def _write_points(path: Path, points: NDArray[np.float64], colors: NDArray[np.uint8]) -> None:
     from plyfile import PlyData, PlyElement
 
     fields = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
@@ -108,7 +108,7 @@ def _write_points(path: Path, points: NDArray[np.float64], colours: NDArray[np.u
     for k, axis in enumerate("xyz"):
         vertices[axis] = points[:, k]
     for k, channel in enumerate(("red", "green", "blue")):
-        vertices[channel] = colours[:, k]
+        vertices[channel] = colors[:, k]
     PlyData([PlyElement.describe(vertices, "vertex")]).write(str(path))
 
 
@@ -126,7 +126,7 @@ def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, ma
     rng = np.random.default_rng([seed, 2])
     num_train = sum(not cameras.is_test(index) for index in range(num_views))
     wanted = max(_POINTS, _POINTS_PER_OBJECT * num_objects)
-    points, colours = [], []
+    points, colors = [], []
     num_masks = 0
     visible = np.zeros(num_objects + 1, dtype=np.int64)
     console = Console(stderr=True)
@@ -144,15 +144,15 @@ def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, ma
         write_mask_set(folder / "masks" / f"{_name(index)}.json", masks)
         num_masks += len(masks)
         if not cameras.is_test(index):
-            position, colour = _sample_points(view, cameras, index, -(-wanted // num_train), rng)
+            position, color = _sample_points(view, cameras, index, -(-wanted // num_train), rng)
             points.append(position)
-            colours.append(colour)
-    cloud, colour = np.concatenate(points), np.concatenate(colours)
+            colors.append(color)
+    cloud, color = np.concatenate(points), np.concatenate(colors)
     cloud += _POINT_NOISE * rng.standard_normal(cloud.shape)
     outliers = rng.random(len(cloud)) < _OUTLIERS
     half = layout.half_size
     cloud[outliers] = rng.uniform([-half, -half, 0.0], [half, half, 2.0], (int(outliers.sum()), 3))
-    _write_points(folder / "points3D.ply", cloud, colour)
+    _write_points(folder / "points3D.ply", cloud, color)
     (folder / "transforms.json").write_text(json.dumps(_transforms(cameras), indent=1), encoding="utf-8")
     info = {
         "seed": seed,

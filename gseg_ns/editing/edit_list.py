@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gseg_ns.choices import EditKind
 from gseg_ns.editing.operations import (
@@ -16,7 +16,7 @@ from gseg_ns.editing.operations import (
     Hide,
     Isolate,
     Operation,
-    Recolour,
+    Recolor,
     Remove,
     SetOpacity,
     ShowAll,
@@ -35,7 +35,7 @@ EDITS_FILE = "edits.json"
 _FORMAT = "gseg-edits-1"
 _ABOUT = ("a list of edits", "Save it again.")
 _KINDS: dict[EditKind, Any] = {
-    "recolour": Recolour,
+    "recolor": Recolor,
     "opacity": SetOpacity,
     "transform": Transform,
     "duplicate": Duplicate,
@@ -45,6 +45,8 @@ _KINDS: dict[EditKind, Any] = {
     "isolate": Isolate,
     "show-all": ShowAll,
 }
+_FORMER = {"recolour": "recolor", "colour": "color"}
+"""Words of lists that were saved before they were spelled as gsplat spells them."""
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -133,7 +135,9 @@ def _mask_to_json(mask: PackedMask) -> dict[str, Any]:
 
 
 def _operation(entry: dict[str, Any], folder: Path) -> Operation:
-    kind = _KINDS[entry.pop("kind")]
+    entry = {_FORMER.get(name, name): value for name, value in entry.items()}
+    named = text(entry.pop("kind"))
+    kind = _KINDS[cast(EditKind, _FORMER.get(named, named))]
     values: dict[str, Any] = {}
     for f in fields(kind):
         if not f.init or f.name not in entry:

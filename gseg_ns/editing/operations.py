@@ -178,21 +178,21 @@ def _about(
 
 
 @dataclass(frozen=True)
-class Recolour:
-    """Give an object a colour."""
+class Recolor:
+    """Give an object a color."""
 
     mask: PackedMask
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     """Red, green, blue in 0..1."""
     amount: float = 1.0
-    """0 leaves the object as it is, 1 replaces its colour."""
+    """0 leaves the object as it is, 1 replaces its color."""
     keep_shading: bool = True
     """Keep light and dark (and how they change with the view) as they are and replace the hue only; otherwise the
     object becomes flat."""
 
     def __post_init__(self) -> None:
         _check_masks(self.mask)
-        _checked("colour", self.colour, 0, 1, 3)
+        _checked("color", self.color, 0, 1, 3)
         _checked("amount", self.amount, 0, 1)
         _check_flag("keep_shading", self.keep_shading)
 
@@ -202,17 +202,17 @@ class Recolour:
         sh = scene.splats.sh[rows]  # [M, K, 3]
         if not len(sh):
             return scene
-        colour = sh.new_tensor(self.colour)
+        color = sh.new_tensor(self.color)
         target = torch.zeros_like(sh)
         if self.keep_shading:
             # Luminance is linear in the coefficients, so shading can be moved from the old hue to the new one exactly.
             luminance = sh @ sh.new_tensor(_LUMINANCE)  # [M, K]
             brightness = 0.5 + SH_C0 * luminance[:, 0]
-            gain = colour / brightness.mean().clamp_min(1e-3)
+            gain = color / brightness.mean().clamp_min(1e-3)
             target[:, 1:] = luminance[:, 1:, None] * gain
             target[:, 0] = (brightness[:, None] * gain - 0.5) / SH_C0
         else:
-            target[:, 0] = (colour - 0.5) / SH_C0
+            target[:, 0] = (color - 0.5) / SH_C0
         return _with(scene, rows, sh=torch.lerp(sh, target, self.amount))
 
     @property
@@ -266,7 +266,7 @@ class Transform:
             _checked("pivot", self.pivot, -_FARTHEST, _FARTHEST, 3)
 
     def __call__(self, scene: Edited) -> Edited:
-        """Change centres, covariances and view-dependent colour."""
+        """Change centres, covariances and view-dependent color."""
         rows = _rows(self.mask, scene)
         if not bool(rows.any()):
             return scene

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 from gseg_ns.pictures import outlines
 
 WRONG = (0.9, 0.1, 0.1)
@@ -15,9 +15,9 @@ WRONG = (0.9, 0.1, 0.1)
 
 
 def comparison(rgb: Tensor, truth: Tensor, predicted: Tensor, matched: Mapping[int, int], beyond: int) -> list[Tensor]:
-    """The photograph, the ground truth, the prediction in the ground truth's colours, and what is wrong.
+    """The photograph, the ground truth, the prediction in the ground truth's colors, and what is wrong.
 
-    A prediction that is matched with a ground-truth label has that label's colour; all others keep one of their own,
+    A prediction that is matched with a ground-truth label has that label's color; all others keep one of their own,
     so that fragments and spill show. Void pixels of the ground truth (0) are neither right nor wrong.
 
     Args:
@@ -26,7 +26,7 @@ def comparison(rgb: Tensor, truth: Tensor, predicted: Tensor, matched: Mapping[i
         predicted: [H, W] integer, of the same size.
         matched: predicted label -> ground-truth label.
         beyond: more than any ground-truth label of all views, and the same for all of them: a prediction that is not
-            matched has the colour of its id this much higher, in every view, which is no ground-truth label's.
+            matched has the color of its id this much higher, in every view, which is no ground-truth label's.
 
     Returns:
         four pictures [H, W, 3] in [0, 1].
@@ -39,6 +39,6 @@ def comparison(rgb: Tensor, truth: Tensor, predicted: Tensor, matched: Mapping[i
     errors = torch.where(wrong[..., None], rgb.new_tensor(WRONG), grey)
     pictures = [rgb]
     for labels in (truth.long(), renamed):
-        picture = colours(labels).to(rgb) / 255
+        picture = colors(labels).to(rgb) / 255
         pictures.append(torch.where(outlines(labels)[..., None], torch.ones_like(rgb), picture))
     return [*pictures, errors]

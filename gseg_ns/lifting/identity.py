@@ -1,6 +1,6 @@
 """Identity encodings and their classifier (Gaussian Grouping; Gaga Eq. 2; GradiSeg section 3).
 
-An encoding e_i of D numbers a Gaussian is composited like a colour; a linear layer turns the composited encoding of a
+An encoding e_i of D numbers a Gaussian is composited like a color; a linear layer turns the composited encoding of a
 pixel, or the encoding of a single Gaussian, into scores of the groups.
 """
 

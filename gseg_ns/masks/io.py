@@ -149,7 +149,7 @@ def write_mask_set(path: Path, masks: MaskSet) -> None:
 def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
     """Read a PNG of labels.
 
-    1, 8 and 16 bits of grey and palette PNGs hold the label itself (the index, not the palette's colour). An RGB PNG
+    1, 8 and 16 bits of grey and palette PNGs hold the label itself (the index, not the palette's color). An RGB PNG
     holds grey saved as RGB where all three channels agree everywhere, else COCO's panoptic id R + 256 G + 65536 B.
     Pixels of zero alpha are 0.
 
@@ -161,7 +161,7 @@ def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
         int32 [H, W], 0 = no label.
 
     Raises:
-        GsegError: the file cannot be read, is no PNG, or has 16-bit colours.
+        GsegError: the file cannot be read, is no PNG, or has 16-bit colors.
     """
     from PIL import Image
 
@@ -169,11 +169,9 @@ def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
         header = _png_header(path)
         if header is None:
             raise GsegError(f"{path} is not a PNG. Label maps are read from PNG files, since others change labels.")
-        bits, colour_type = header
-        if bits == 16 and colour_type != 0:
-            raise GsegError(
-                f"{path}: 16-bit colours hold no labels. Save grey 16-bit labels or 8-bit RGB panoptic ids."
-            )
+        bits, color_type = header
+        if bits == 16 and color_type != 0:
+            raise GsegError(f"{path}: 16-bit colors hold no labels. Save grey 16-bit labels or 8-bit RGB panoptic ids.")
         with Image.open(path, formats=("PNG",)) as image:
             check_memory(path, image.width * image.height * pixel_memory, f"{image.width}x{image.height} pixels")
             image.load()
@@ -181,7 +179,7 @@ def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
             grey = True
             for rows, part in row_bands(image):
                 values = np.asarray(part).astype(np.int32)
-                # Of colours the id is kept until it is known whether they are all grey: of v that is v * 0x10101.
+                # Of colors the id is kept until it is known whether they are all grey: of v that is v * 0x10101.
                 labels[rows] = values[..., 0] if values.ndim == 3 and values.shape[2] < 3 else _packed(values)
                 if values.ndim == 3 and values.shape[2] >= 3:
                     grey &= bool((values[..., :2] == values[..., 1:3]).all())
@@ -193,7 +191,7 @@ def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
 
 
 def _packed(values: np.ndarray) -> np.ndarray:
-    """Labels [h, W] of grey values [h, W], or of colours [h, W, 3 or 4]: R + 256 G + 65536 B."""
+    """Labels [h, W] of grey values [h, W], or of colors [h, W, 3 or 4]: R + 256 G + 65536 B."""
     return values if values.ndim == 2 else values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
 
 
@@ -287,7 +285,7 @@ def _compressed(counts: Any, runs: np.ndarray, height: int, width: int) -> str:
 
 
 def _png_header(path: Path) -> tuple[int, int] | None:
-    """Bit depth and colour type of a PNG; None for another format."""
+    """Bit depth and color type of a PNG; None for another format."""
     with path.open("rb") as file:
         start = file.read(26)
     if len(start) < 26 or not start.startswith(b"\x89PNG\r\n\x1a\n"):

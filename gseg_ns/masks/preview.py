@@ -15,14 +15,14 @@ from gseg_ns.masks.generate import coverage
 from gseg_ns.masks.images import SceneImage, read_image
 from gseg_ns.masks.io import load_masks
 from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 
 _GAP = 6
 _CAPTION = 18
 
 
 def draw(pixels: np.ndarray, labels: Tensor) -> np.ndarray:
-    """A photograph with the labels over it: half colour, dark outlines; unlabelled pixels stay grey.
+    """A photograph with the labels over it: half color, dark outlines; unlabelled pixels stay grey.
 
     Args:
         pixels: uint8 [H, W, 3].
@@ -33,7 +33,7 @@ def draw(pixels: np.ndarray, labels: Tensor) -> np.ndarray:
     """
     ids = labels.numpy()
     grey = pixels.astype(np.float32).mean(axis=2, keepdims=True)
-    tinted = 0.45 * grey + 0.55 * colours(labels).numpy().astype(np.float32)
+    tinted = 0.45 * grey + 0.55 * colors(labels).numpy().astype(np.float32)
     drawn = np.where(ids[..., None] > 0, tinted, grey * 0.6)
     edge = np.zeros(ids.shape, dtype=bool)
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]

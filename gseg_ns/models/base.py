@@ -32,7 +32,7 @@ from gseg_ns.models.schedule import AUTO, resolve
 from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
 from gseg_ns.models.trained_geometry import load_geometry, run_setting
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 from gseg_ns.rendering import composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.splats import Splats
@@ -173,7 +173,7 @@ class SegmentationModel(ResumableModel):
             if self._on_cpu:
                 gpu.refuse_on_cpu(len(trained.means))
             self._take_over(self.config.geometry, trained)
-        colour = None
+        color = None
         seed = self.seed_points
         if trained is not None:
             self.seed_points = (trained.means, torch.empty((0, 3)))
@@ -182,8 +182,8 @@ class SegmentationModel(ResumableModel):
             wanted = min(self.config.num_random, self._budget) if self._budget else self.config.num_random
             seed = starting_points(*seed, wanted, self.config.random_scale)
             chosen = self._within_budget(seed[0].shape[0])
-            colour = seed[1][chosen] if seed[1].shape[0] else None
-            # Splatfacto moves the colours of seed points to CUDA; without colours it does not, and we set them below.
+            color = seed[1][chosen] if seed[1].shape[0] else None
+            # Splatfacto moves the colors of seed points to CUDA; without colors it does not, and we set them below.
             self.seed_points = (seed[0][chosen], torch.empty((0, 3)))
         elif self._budget:
             self.config.num_random = min(self.config.num_random, self._budget)
@@ -191,8 +191,8 @@ class SegmentationModel(ResumableModel):
             super().populate_modules()
         self.seed_points = seed
 
-        if colour is not None:
-            fraction = colour.float() / 255
+        if color is not None:
+            fraction = color.float() / 255
             dc = RGB2SH(fraction) if self.config.sh_degree > 0 else torch.logit(fraction, eps=1e-10)
             self.gauss_params["features_dc"] = Parameter(dc)
         if trained is not None:
@@ -227,7 +227,7 @@ class SegmentationModel(ResumableModel):
             self.config.rasterize_mode = "antialiased"
         if trained.sh_degree > self.config.sh_degree:
             CONSOLE.log(
-                f"[yellow]{geometry} has colours of SH degree {trained.sh_degree}, which are cut to --sh-degree "
+                f"[yellow]{geometry} has colors of SH degree {trained.sh_degree}, which are cut to --sh-degree "
                 f"{self.config.sh_degree}: what depends on the direction of view looks different."
             )
         if geometry.suffix == ".ply":
@@ -345,7 +345,7 @@ class SegmentationModel(ResumableModel):
         return self._get_outputs(self, compat.intrinsics_on(camera.to("cpu"), self.device))
 
     def rendered_features(self) -> Tensor | None:
-        """Values [N, D] to render in one pass with the colours, into `self.info["features"]` [1, H, W, D], or None."""
+        """Values [N, D] to render in one pass with the colors, into `self.info["features"]` [1, H, W, D], or None."""
         return None
 
     def _viewmat(self, pose: Tensor) -> Tensor:
@@ -427,7 +427,7 @@ class SegmentationModel(ResumableModel):
 
     @torch.no_grad()
     def picture(self, camera: Cameras) -> Tensor:
-        """The colours of a view as evaluation shows them: [H, W, 3] in [0, 1]."""
+        """The colors of a view as evaluation shows them: [H, W, 3] in [0, 1]."""
         with self._evaluating():
             return cast(Tensor, self.render(camera.to(self.device))["rgb"])
 
@@ -445,7 +445,7 @@ class SegmentationModel(ResumableModel):
 
     @torch.no_grad()
     def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:
-        """Pictures beside Splatfacto's: `groups` in palette colours and `features` by a stored projection."""
+        """Pictures beside Splatfacto's: `groups` in palette colors and `features` by a stored projection."""
         rgb = outputs["rgb"]
         rows = self._cropped_rows()
         if not self.main_feature or (rows is not None and not bool(rows.any())):
@@ -454,7 +454,7 @@ class SegmentationModel(ResumableModel):
         image = self.composite(values if rows is None else values[rows])
         labels = self.shown_labels(image, rows)
         projected = (image - self.feature_mean * outputs["accumulation"]) @ self.feature_basis + 0.5
-        return {"groups": colours(labels).to(rgb) / 255, "features": projected.clamp(0, 1)}
+        return {"groups": colors(labels).to(rgb) / 255, "features": projected.clamp(0, 1)}
 
     def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
         """The labels of the view that was rendered last: [H, W] int64, 0 = none.

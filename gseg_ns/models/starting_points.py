@@ -11,22 +11,22 @@ LEAST_POINTS = 50
 """A scene with fewer points starts from random ones too: nothing grows where nothing is."""
 
 
-def starting_points(points: Tensor, colours: Tensor, num_random: int, random_scale: float) -> tuple[Tensor, Tensor]:
+def starting_points(points: Tensor, colors: Tensor, num_random: int, random_scale: float) -> tuple[Tensor, Tensor]:
     """Leave out what no Gaussian can start from, and fill up what is too little.
 
     A Gaussian starts as large as its nearest neighbours are far: of points in one place it would be nothing.
 
     Args:
         points: [N, 3].
-        colours: [N, 3] 0..255, or [0, 3] without any.
+        colors: [N, 3] 0..255, or [0, 3] without any.
         num_random: how many there are after filling up.
         random_scale: side of the cube around the origin in which random points lie.
 
     Returns:
-        points [M, 3] and colours [M, 3] uint8.
+        points [M, 3] and colors [M, 3] uint8.
     """
-    if not len(colours):
-        colours = torch.full_like(points, 128)
+    if not len(colors):
+        colors = torch.full_like(points, 128)
     finite = torch.isfinite(points).all(dim=1) & (points.abs() < 1e6).all(dim=1)
     kept = torch.nonzero(finite)[:, 0]
     _, first = np.unique(points[kept].cpu().numpy(), axis=0, return_index=True)
@@ -37,12 +37,12 @@ def starting_points(points: Tensor, colours: Tensor, num_random: int, random_sca
             f"[yellow]{broken + double} of {len(points)} points are left out: {broken} are not finite, {double} are "
             "there more than once."
         )
-    points, colours = points[kept], colours[kept].to(torch.uint8)
+    points, colors = points[kept], colors[kept].to(torch.uint8)
     if len(points) >= LEAST_POINTS:
-        return points, colours
+        return points, colors
     missing = max(num_random - len(points), LEAST_POINTS)
     CONSOLE.log(f"[yellow]The scene has {len(points)} points to start from: {missing} random ones are added.")
     generator = torch.Generator().manual_seed(0)
     random = (torch.rand((missing, 3), generator=generator) - 0.5) * random_scale
     shades = torch.randint(0, 256, (missing, 3), generator=generator, dtype=torch.uint8)
-    return torch.cat([points, random.to(points)]), torch.cat([colours, shades.to(colours.device)])
+    return torch.cat([points, random.to(points)]), torch.cat([colors, shades.to(colors.device)])

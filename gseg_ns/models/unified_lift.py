@@ -42,7 +42,7 @@ SH_C0 = 0.28209479177387814
 
 @dataclass
 class UnifiedLiftModelConfig(SegmentationModelConfig):
-    """Unified-Lift: contrastive features and a codebook of objects, trained with the colours on inconsistent masks.
+    """Unified-Lift: contrastive features and a codebook of objects, trained with the colors on inconsistent masks.
 
     The codebook baseline of the paper's Table 4: `--pipeline.model.concentration False --pipeline.model.area-aware
     False --pipeline.model.filter-noise False --pipeline.model.least-won 0 --pipeline.model.join-codes None`; its other
@@ -64,7 +64,7 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     min_pixels: int = 20
     """Masks with no more of the drawn pixels than this take no part in the contrast (official code: 20)"""
     feature_init: float = 0.03
-    """Size of the random features at the start, 1 being that of random colours in SH, +-1.77 (official code). Features
+    """Size of the random features at the start, 1 being that of random colors in SH, +-1.77 (official code). Features
     have to grow out of their start before they mean anything: 500 steps from 0.03 get further than 3000 from 1."""
     feature_start: float = 0.25
     """Part of the run after which features train. Official code: 0; on geometry that has settled a little, features
@@ -135,7 +135,7 @@ class UnifiedLiftModel(SegmentationModel):
         """Those in all views that have both, fading."""
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
-        """Start features like random colours in SH, as Gaussian Grouping's code does, `feature_init` times the size."""
+        """Start features like random colors in SH, as Gaussian Grouping's code does, `feature_init` times the size."""
         return self.config.feature_init * (torch.rand(count, dim) - 0.5) / SH_C0
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:

@@ -64,10 +64,10 @@ def rasterization(
     - `channel_chunk` has no effect: any number of channels is one pass.
     - `meta["flatten_ids"]` lists fewer tiles a Gaussian than gsplat's, with the same image.
     - A Gaussian with a NaN or infinite position, rotation, scale or opacity is left out and gets zero gradients;
-      a NaN colour stays within the pixels that show it.
+      a NaN color stays within the pixels that show it.
 
     Returns:
-        Colours [C, H, W, X] (X = D, 1 for "D" and "ED", D + 1 for "RGB+D" and "RGB+ED"), alphas [C, H, W, 1], and
+        Colors [C, H, W, X] (X = D, 1 for "D" and "ED", D + 1 for "RGB+D" and "RGB+ED"), alphas [C, H, W, 1], and
         gsplat's meta dictionary. `meta["means2d"]` is in the graph; after backward it carries `.absgrad` [C, N, 2]
         if asked for.
 
@@ -141,9 +141,9 @@ def rasterization_with_features(
     render_mode: RenderMode = "RGB",
     **options: Any,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Render further per-Gaussian values in the same pass as the colours: weights are computed once, not twice.
+    """Render further per-Gaussian values in the same pass as the colors: weights are computed once, not twice.
 
-    Gradients of the features reach the geometry, and `absgrad`, like those of the colours.
+    Gradients of the features reach the geometry, and `absgrad`, like those of the colors.
 
     Args:
         features: the values.
@@ -195,7 +195,7 @@ def _finite(opacities: Tensor) -> Tensor:
 
 
 def _harmonics(degree: int, dirs: Tensor, coefficients: Tensor) -> Tensor:
-    """Colours [C, N, 3] of SH coefficients [N, K, 3] along dirs [C, N, 3], of every Gaussian."""
+    """Colors [C, N, 3] of SH coefficients [N, K, 3] along dirs [C, N, 3], of every Gaussian."""
     if dirs.is_cuda:
         from gsplat.cuda._wrapper import spherical_harmonics
 
@@ -277,7 +277,7 @@ def rasterize_to_pixels(
     The tile lists that `rasterization` and `project` make on the CPU hold for `meta["opacities"]` or smaller ones.
 
     Returns:
-        Colours [C, H, W, D] and alphas [C, H, W, 1].
+        Colors [C, H, W, D] and alphas [C, H, W, 1].
 
     Raises:
         ValueError: wrong shape, or packed input on the CPU.

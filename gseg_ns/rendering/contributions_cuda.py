@@ -17,7 +17,7 @@ _PIXELS = 1 << 18
 
 
 def vote(meta: dict[str, Any], labels: Tensor, num_labels: int, out: Tensor) -> Tensor:
-    """Label sums as the gradient of a rendered image in its colours: d (image . onehot) / d colour = sum of w."""
+    """Label sums as the gradient of a rendered image in its colors: d (image . onehot) / d color = sum of w."""
     valid = labels[(labels >= 0) & (labels < num_labels)]
     for chunk in torch.unique(valid).long().split(_CHANNELS):
         out.index_add_(1, chunk, _label_sums(meta, labels, chunk))

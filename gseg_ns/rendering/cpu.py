@@ -35,7 +35,7 @@ def pack(means2d: Tensor, conics: Tensor, opacities: Tensor) -> np.ndarray:
 
 
 class _Composite(torch.autograd.Function):
-    """Forward and backward compositing without background; alpha is returned beside the colours."""
+    """Forward and backward compositing without background; alpha is returned beside the colors."""
 
     @staticmethod
     def forward(

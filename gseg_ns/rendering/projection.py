@@ -1,4 +1,4 @@
-"""Projection of 3D Gaussians to the image plane on the CPU, and their colours from spherical harmonics."""
+"""Projection of 3D Gaussians to the image plane on the CPU, and their colors from spherical harmonics."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class _Harmonics(torch.autograd.Function):
 
 
 def sh_colors(degree: int, dirs: Tensor, coeffs: Tensor, radii: Tensor) -> Tensor:
-    """Colours max(SH + 0.5, 0) [C, N, 3] of coefficients [(C,) N, K, 3] along `dirs` [C, N, 3]; 0 where radii is 0.
+    """Colors max(SH + 0.5, 0) [C, N, 3] of coefficients [(C,) N, K, 3] along `dirs` [C, N, 3]; 0 where radii is 0.
 
     Raises:
         ValueError: a degree above 4.

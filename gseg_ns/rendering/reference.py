@@ -57,7 +57,7 @@ def rasterize_to_pixels(
     backgrounds: Tensor | None = None,  # [C, D]
     tile_size: int | None = 16,
 ) -> tuple[Tensor, Tensor]:
-    """Colours [C, H, W, D] and alphas [C, H, W, 1] of all cameras, through `dense_weights`."""
+    """Colors [C, H, W, D] and alphas [C, H, W, 1] of all cameras, through `dense_weights`."""
     images, alphas = [], []
     for camera in range(means2d.shape[0]):
         weights = dense_weights(

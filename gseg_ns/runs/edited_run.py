@@ -189,7 +189,7 @@ def take_object(source: str, folder: Path) -> Path:
 
 
 def _digest(splats: Splats) -> str:
-    """Of all there is of some Gaussians: edits move, but also recolour and fade them."""
+    """Of all there is of some Gaussians: edits move, but also recolor and fade them."""
     digest = hashlib.blake2b(digest_size=4)
     for values in (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh, *splats.extra.values()):
         digest.update(values.contiguous().numpy().tobytes())

@@ -6,25 +6,25 @@ import torch
 from torch import Tensor
 
 HIGHLIGHT = (1.0, 0.58, 0.0)
-"""Orange, seldom the colour of a thing."""
+"""Orange, seldom the color of a thing."""
 
 
 def highlight(
-    rgb: Tensor, mask: Tensor, colour: tuple[float, float, float] = HIGHLIGHT, tint: float = 0.4, outline: int = 1
+    rgb: Tensor, mask: Tensor, color: tuple[float, float, float] = HIGHLIGHT, tint: float = 0.4, outline: int = 1
 ) -> Tensor:
     """Tint what is selected and draw its outline.
 
     Args:
         rgb: [H, W, 3] in 0..1.
         mask: [H, W] share of each pixel that shows selected Gaussians, 0..1.
-        colour: of tint and outline.
+        color: of tint and outline.
         tint: strength of the tint, 0..1.
         outline: width in pixels, 0 for none.
 
     Returns:
         [H, W, 3], a new tensor.
     """
-    paint = rgb.new_tensor(colour)
+    paint = rgb.new_tensor(color)
     result = torch.lerp(rgb, paint.expand_as(rgb), tint * mask[..., None])
     if outline > 0:
         inside = (mask > 0.5).to(rgb)[None]

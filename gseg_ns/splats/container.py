@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SH_SIZES = {1: 0, 4: 1, 9: 2, 16: 3}
-"""Number of SH coefficients per colour channel -> SH degree."""
+"""Number of SH coefficients per color channel -> SH degree."""
 
 MIN_OPACITY_LOGIT = -5.5373
 """logit(1/255): rasterizers skip a Gaussian below it, and `ns-export gaussian-splat` does not write it."""
@@ -58,7 +58,7 @@ class Splats:
 
     @property
     def sh_degree(self) -> int:
-        """Degree of the view-dependent colour, 0 to 3."""
+        """Degree of the view-dependent color, 0 to 3."""
         return SH_SIZES[self.sh.shape[1]]
 
     @property

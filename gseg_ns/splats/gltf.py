@@ -27,7 +27,7 @@ def write_glb(path: Path, splats: Splats, labels: torch.Tensor | None = None) ->
     """Write a GLB file in which the splats are one primitive of points.
 
     Nothing is rounded: all attributes are 32-bit floats. As the extension demands, scales are linear, opacities are in
-    0..1, quaternions are x, y, z, w of unit length, colours are spherical harmonics in display-referred sRGB. glTF's
+    0..1, quaternions are x, y, z, w of unit length, colors are spherical harmonics in display-referred sRGB. glTF's
     axes are right, up, back; the splats are taken to be right, down, forward, as PLY readers take them (and as in
     `write_spz`).
 

@@ -14,7 +14,7 @@ from gseg_ns.choices import SplatFormat
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
 from gseg_ns.folders import atomic_folder
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 from gseg_ns.reading import file_path, read_json
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.gltf import write_glb
@@ -30,7 +30,7 @@ def write_splats(path: Path, splats: Splats, groups: Tensor | None = None) -> No
     Args:
         path: the file.
         splats: N Gaussians.
-        groups: int [N]; a PLY gets them as `label`, and their colours as `red green blue`; a GLB as `_LABEL`. SPZ has
+        groups: int [N]; a PLY gets them as `label`, and their colors as `red green blue`; a GLB as `_LABEL`. SPZ has
             no room for them.
 
     Raises:
@@ -41,7 +41,7 @@ def write_splats(path: Path, splats: Splats, groups: Tensor | None = None) -> No
     elif path.suffix == ".glb":
         write_glb(path, splats, groups)
     elif path.suffix == ".ply":
-        write_ply(path, splats, {} if groups is None else {"label": groups.int(), "rgb": colours(groups)})
+        write_ply(path, splats, {} if groups is None else {"label": groups.int(), "rgb": colors(groups)})
     else:
         raise GsegError(f"Cannot write {path}: the suffix must be .ply, .spz or .glb.")
 
@@ -72,7 +72,7 @@ def write_objects(
         track: wraps the list of groups while it is worked through, for a progress bar.
 
     Returns:
-        What `objects.json` says of each object: group, name where it has one, file, gaussians, colour, min and max
+        What `objects.json` says of each object: group, name where it has one, file, gaussians, color, min and max
         corner of the centres.
 
     Raises:
@@ -114,7 +114,7 @@ def _write_all(
                 **({"name": called} if called else {}),
                 "file": name,
                 "gaussians": len(part),
-                "colour": colours(torch.tensor(group)).tolist(),
+                "color": colors(torch.tensor(group)).tolist(),
                 "min": part.means.amin(dim=0).tolist(),
                 "max": part.means.amax(dim=0).tolist(),
             }

@@ -20,7 +20,7 @@ _POSITION_LIMIT = 2**23
 def write_spz(path: Path, splats: Splats) -> None:
     """Write an SPZ file of version 3 (gzip, smallest-three quaternions), which all SPZ readers know.
 
-    SPZ holds what is seen and nothing else: columns of `extra` are not written. It is lossy: 8 bits for colour,
+    SPZ holds what is seen and nothing else: columns of `extra` are not written. It is lossy: 8 bits for color,
     opacity, log scale (range -10 to 5.9) and SH (range -1 to 1), 10 bits for rotation; positions get as many fractional
     bits as the extent of the splats leaves. SPZ's axes are right, up, back; the splats are taken to be right, down,
     forward as PLY readers take them, so that a viewer shows the same scene from the same side for either file.

@@ -1,4 +1,4 @@
-"""Similarity transforms of Gaussians: centres, covariances and view-dependent colour together."""
+"""Similarity transforms of Gaussians: centres, covariances and view-dependent color together."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def to_original_frame(splats: Splats, dataparser_transform: Tensor, dataparser_s
 
 
 def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:  # [N, K, 3], [3, 3] -> [N, K, 3]
-    """Coefficients of the same colour function turned: new(d) = old(rotation^T d).
+    """Coefficients of the same color function turned: new(d) = old(rotation^T d).
 
     Each degree turns by a matrix of its own, found from the basis at fixed directions: B(D) M = B(D rotation).
 

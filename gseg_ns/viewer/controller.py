@@ -23,7 +23,7 @@ from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.runs.isolated import write_run
 from gseg_ns.runs.prompting import MarkedView, Point, Prompter
@@ -57,7 +57,7 @@ class Group:
     id: int
     name: str
     count: int
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
     hidden: bool
 
 
@@ -387,7 +387,7 @@ class SegmentController:
             present = ~scene.removed
             ids, counts = groups[present & (groups > 0)].unique(return_counts=True)
             visible = set(groups[scene.drawn].unique().tolist())
-            paint = colours(ids).tolist()
+            paint = colors(ids).tolist()
             labels = session.labels(self._group_scale)
         rows = [
             Group(i, labels.get(i, ""), n, (c[0], c[1], c[2]), i not in visible)

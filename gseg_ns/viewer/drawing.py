@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gseg_ns.editing.session import Session
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.selection.overlay import highlight
 
@@ -66,7 +66,7 @@ class Drawing:
             if bool(selected.any()):
                 mask = composite(selected.to(rgb)[:, None])[..., 0]
             if groups is not None:
-                outputs["groups"] = composite(colours(groups).to(rgb) / 255)
+                outputs["groups"] = composite(colors(groups).to(rgb) / 255)
         for name in ("rgb", "groups"):
             if name in outputs and looked_at(name, wanted):
                 outputs[name] = highlight(outputs[name], mask)
@@ -76,7 +76,7 @@ class Drawing:
     def _complete(
         self, outputs: dict[str, Tensor], model: SegmentationModel, camera: Cameras, wanted: Collection[str] | None
     ) -> None:
-        """Add the method's own pictures. They cost as much as the colours, so only where one is looked at."""
+        """Add the method's own pictures. They cost as much as the colors, so only where one is looked at."""
         if wanted is None or self._channels is None or any(name in self._channels for name in wanted):
             extra = model.view_outputs(camera, outputs)
             self._channels = {name: image.shape[-1] for name, image in extra.items()}

@@ -24,7 +24,7 @@ from gseg_ns.editing.operations import (
     Hide,
     Isolate,
     Operation,
-    Recolour,
+    Recolor,
     Remove,
     SetOpacity,
     ShowAll,
@@ -182,7 +182,7 @@ class SegmentPanel(ViewerControl):
         )
 
     def _build_groups(self, gui: viser.GuiApi) -> None:
-        gui.add_button("Segment everything", hint="List the groups and show them in colour").on_click(
+        gui.add_button("Segment everything", hint="List the groups and show them in color").on_click(
             lambda _: self._do(self._segment_everything)
         )
         self._group_list = gui.add_markdown("")
@@ -204,10 +204,10 @@ class SegmentPanel(ViewerControl):
 
         for label, acts in (("Object", ("Hide", "Remove")), ("Scene", ("Isolate", "Show all"))):
             _buttons(gui, label, acts, act)
-        colour = gui.add_rgb("Colour", (230, 60, 60))
-        gui.add_button("Recolour").on_click(
+        color = gui.add_rgb("Color", (230, 60, 60))
+        gui.add_button("Recolor").on_click(
             lambda _: self._edit(
-                lambda mask: Recolour(mask, tuple(float(c) / 255 for c in colour.value))  # type: ignore[arg-type]
+                lambda mask: Recolor(mask, tuple(float(c) / 255 for c in color.value))  # type: ignore[arg-type]
             )
         )
         opacity = gui.add_slider("Opacity x", 0.0, 2.0, 0.05, 0.5)
@@ -424,8 +424,8 @@ def _line(group: Group) -> str:
 
 def _swatch(group: Group) -> str:
     hidden = ", hidden" if group.hidden else ""
-    colour = "#{:02x}{:02x}{:02x}".format(*group.colour)
-    return f"<span style={{{{color: '{colour}'}}}}>■</span> {plain(_line(group))}{hidden}"
+    color = "#{:02x}{:02x}{:02x}".format(*group.color)
+    return f"<span style={{{{color: '{color}'}}}}>■</span> {plain(_line(group))}{hidden}"
 
 
 def _quaternion(degrees: Any) -> tuple[float, float, float, float]:

@@ -18,7 +18,7 @@ NAMES = ("img.0001.jpg", "with space.png", "größe.png", "img.0001.png")
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """Names with dots, spaces, other letters and equal stems; colours of all kinds; a photograph held upright."""
+    """Names with dots, spaces, other letters and equal stems; colors of all kinds; a photograph held upright."""
     root = tmp_path / "a scene"
     (root / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -81,7 +81,7 @@ def test_masks_follow_the_image_through_undistortion(tmp_path: Path, distortion:
         seen = seen_in(image)
         sure = seen >= 0
         assert sure.float().mean() > 0.8
-        # A pixel of a blurred edge may show a pure colour by chance; away from edges there is no difference.
+        # A pixel of a blurred edge may show a pure color by chance; away from edges there is no difference.
         assert (seen[sure] == labels[sure]).float().mean() > 0.995
 
 
@@ -135,7 +135,7 @@ def test_consistent_ids_are_kept_over_views(tmp_path: Path) -> None:
     assert labels.unique().tolist() == [0, 2]
 
 
-def test_a_view_without_a_mask_trains_colours_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_view_without_a_mask_trains_colors_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = write_scene(tmp_path / "s")
     (scene / "masks/v2.png").unlink()
     data = manager(scene)

@@ -18,20 +18,20 @@ def dataset(scene: Path) -> PhotographDataset:
     return PhotographDataset(GsegDataParserConfig(data=scene, eval_mode="all").setup().get_dataparser_outputs("train"))
 
 
-def colours() -> np.ndarray:
+def colors() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 4, (HEIGHT, WIDTH, 3)).astype(np.uint8) * 60
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "I;16", "1", "LA", "RGBA", "CMYK"])
 def test_pixels_are_what_a_viewer_of_pictures_shows(tmp_path: Path, mode: str) -> None:
     scene = write_json(tmp_path, NAMES)
-    picture = Image.fromarray(colours())
+    picture = Image.fromarray(colors())
     if mode == "CMYK":
         change_json(scene, frames=lambda frame: frame | {"file_path": frame["file_path"].replace("png", "tif")})
         for name in NAMES:
             picture.convert("CMYK").save(scene / f"images/{name}".replace("png", "tif"))
     elif mode == "I;16":
-        Image.fromarray(colours()[..., 0].astype(np.uint16) * 257).save(scene / "images/v0.png")
+        Image.fromarray(colors()[..., 0].astype(np.uint16) * 257).save(scene / "images/v0.png")
     else:
         picture.convert(mode, **({"palette": Image.Palette.ADAPTIVE} if mode == "P" else {})).save(
             scene / "images/v0.png"
@@ -39,7 +39,7 @@ def test_pixels_are_what_a_viewer_of_pictures_shows(tmp_path: Path, mode: str) -
     pixels = dataset(scene).get_numpy_image(0)
     assert pixels.shape == (HEIGHT, WIDTH, 4 if "A" in mode else 3)
     if mode == "I;16":
-        assert np.array_equal(pixels, np.repeat(colours()[..., :1], 3, axis=2))
+        assert np.array_equal(pixels, np.repeat(colors()[..., :1], 3, axis=2))
     else:
         shown = picture if mode == "P" else picture.convert(mode)
         assert np.abs(pixels[..., :3].astype(int) - np.asarray(shown.convert("RGB"))).max() <= 1

@@ -140,10 +140,10 @@ def test_a_background_is_added_around_the_points_of_an_object(tmp_path: Path) ->
     colmap_scene(tmp_path)
     plain = GsegDataParserConfig(data=tmp_path).setup().get_dataparser_outputs("train")
     wider = GsegDataParserConfig(data=tmp_path, background_points=500).setup().get_dataparser_outputs("train")
-    points, colours = wider.metadata["points3D_xyz"], wider.metadata["points3D_rgb"]
+    points, colors = wider.metadata["points3D_xyz"], wider.metadata["points3D_rgb"]
     torch.testing.assert_close(points[:2], plain.metadata["points3D_xyz"])
-    assert points.shape == colours.shape == (502, 3)
-    assert colours.dtype == plain.metadata["points3D_rgb"].dtype
+    assert points.shape == colors.shape == (502, 3)
+    assert colors.dtype == plain.metadata["points3D_rgb"].dtype
 
     centre = points[:2].mean(dim=0)
     distance = (points[2:] - centre).norm(dim=1)

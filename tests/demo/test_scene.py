@@ -128,9 +128,9 @@ def test_points_lie_on_what_is_seen(scene: DemoScene) -> None:
     floor = np.abs(points[:, 2]) < 0.02
     assert floor.mean() > 0.3
     assert 0.002 < points[floor & (np.abs(points[:, :2]).max(axis=1) < 1), 2].std() < 0.02
-    colours = np.stack([vertices[name] for name in ("red", "green", "blue")], 1)
-    assert colours.dtype == np.uint8
-    assert colours.std() > 20
+    colors = np.stack([vertices[name] for name in ("red", "green", "blue")], 1)
+    assert colors.dtype == np.uint8
+    assert colors.std() > 20
 
 
 def test_images_are_lit(scene: DemoScene) -> None:

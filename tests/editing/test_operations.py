@@ -13,7 +13,7 @@ from gseg_ns.editing.operations import (
     Duplicate,
     Hide,
     Isolate,
-    Recolour,
+    Recolor,
     Remove,
     SetOpacity,
     ShowAll,
@@ -92,7 +92,7 @@ def test_the_scene_itself_is_never_written() -> None:
     apply(
         splats,
         [
-            Recolour(first(9), (1, 0, 0)),
+            Recolor(first(9), (1, 0, 0)),
             SetOpacity(first(9), 0.1),
             Transform(first(9), (1, 1, 0, 0), (1, 2, 3), 2.0),
             Duplicate(first(9), (1, 0, 0)),
@@ -116,22 +116,22 @@ def test_hidden_is_exported_and_removed_is_not() -> None:
     assert len(apply(splats, [Isolate(first(9)), ShowAll()])) == COUNT
 
 
-def test_recolour_flat_gives_the_colour_from_every_side() -> None:
-    result = apply(make_splats(), [Recolour(first(9), (0.2, 0.4, 0.6), keep_shading=False)])
+def test_recolor_flat_gives_the_color_from_every_side() -> None:
+    result = apply(make_splats(), [Recolor(first(9), (0.2, 0.4, 0.6), keep_shading=False)])
     rgb = 0.5 + 0.28209479177387814 * result.sh[:9, 0]
     assert torch.allclose(rgb, torch.tensor([0.2, 0.4, 0.6]).expand(9, 3), atol=1e-6)
     assert result.sh[:9, 1:].abs().max() == 0
 
 
-def test_recolour_keeps_shading() -> None:
+def test_recolor_keeps_shading() -> None:
     splats = make_splats()
-    result = apply(splats, [Recolour(first(9), (1.0, 0.0, 0.0))])
+    result = apply(splats, [Recolor(first(9), (1.0, 0.0, 0.0))])
     rgb = 0.5 + 0.28209479177387814 * result.sh[:9, 0]
     assert rgb[:, 1:].abs().max() < 1e-6
     assert torch.isclose(rgb[:, 0].mean(), torch.tensor(1.0), atol=1e-5)
     before = 0.5 + 0.28209479177387814 * (splats.sh[:9, 0] @ torch.tensor([0.2126, 0.7152, 0.0722]))
     assert torch.equal(rgb[:, 0].argsort(), before.argsort())
-    half = apply(splats, [Recolour(first(9), (1.0, 0.0, 0.0), amount=0.0)])
+    half = apply(splats, [Recolor(first(9), (1.0, 0.0, 0.0), amount=0.0)])
     assert torch.allclose(half.sh, splats.sh)
 
 
@@ -159,7 +159,7 @@ def test_swap_puts_the_other_object_in_the_place(tmp_path: Path) -> None:
 def test_edits_survive_the_disk(tmp_path: Path) -> None:
     splats = make_splats()
     operations = [
-        Recolour(first(9), (1.0, 0.5, 0.0), amount=0.5),
+        Recolor(first(9), (1.0, 0.5, 0.0), amount=0.5),
         Transform(first(9), (1.0, 1.0, 0.0, 0.0), (1.0, 2.0, 3.0), 2.0),
         Duplicate(first(9), (1.0, 0.0, 0.0)),
         Swap(first(3), PackedMask.pack(torch.arange(COUNT) > 40)),
@@ -177,7 +177,10 @@ def test_edits_survive_the_disk(tmp_path: Path) -> None:
     a, b = bake(splats, operations), bake(splats, loaded)
     for name in FIELDS:
         assert torch.equal(getattr(a, name), getattr(b, name))
-    assert describe(operations[0]) == "recolour 9 Gaussians"
+    assert describe(operations[0]) == "recolor 9 Gaussians"
+    former = path.read_text().replace('"recolor"', '"recolour"').replace('"color"', '"colour"')
+    path.write_text(former)
+    assert load_edits(path, fingerprint) == operations
 
 
 @pytest.mark.parametrize(
@@ -206,8 +209,8 @@ NOT_NUMBERS = (float("nan"), float("inf"), -float("inf"), 1e30, "1", None, True,
 def test_numbers_of_edits_are_checked_where_they_are_made(value: Any) -> None:
     for make in (
         lambda: SetOpacity(first(9), value),
-        lambda: Recolour(first(9), (value, 0.0, 0.0)),
-        lambda: Recolour(first(9), (0.0, 0.0, 0.0), amount=value),
+        lambda: Recolor(first(9), (value, 0.0, 0.0)),
+        lambda: Recolor(first(9), (0.0, 0.0, 0.0), amount=value),
         lambda: Transform(first(9), translation=(value, 0.0, 0.0)),
         lambda: Transform(first(9), rotation=(value, 0.0, 0.0, 1.0)),
         lambda: Transform(first(9), scale=value),

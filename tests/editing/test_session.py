@@ -14,7 +14,7 @@ from gseg_ns.editing.operations import (
     Hide,
     Isolate,
     Operation,
-    Recolour,
+    Recolor,
     Remove,
     SetOpacity,
     ShowAll,
@@ -52,7 +52,7 @@ def random_action(session: Session, rng: random.Random):
     packed = PackedMask.pack(mask)
     kind = rng.randrange(12)
     edits: list[Operation] = [
-        Recolour(packed, (rng.random(), rng.random(), rng.random()), keep_shading=rng.random() < 0.5),
+        Recolor(packed, (rng.random(), rng.random(), rng.random()), keep_shading=rng.random() < 0.5),
         Remove(packed),
         Hide(packed),
         Isolate(packed),

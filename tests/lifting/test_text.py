@@ -44,8 +44,8 @@ def test_crops_are_black_outside_of_the_mask() -> None:
     assert masked_crops(image, two_masks().select([]), 8).shape == (0, 3, 8, 8)
 
 
-class Colours:
-    """Knows the mean colour of a picture, and the names of three."""
+class Colors:
+    """Knows the mean color of a picture, and the names of three."""
 
     size = 4
     names = ("red", "green", "blue")
@@ -131,14 +131,14 @@ def test_text_selects_the_gaussians_of_a_target(tmp_path: Path) -> None:
         image[..., channel] = 200
         rendered = torch.eye(3)[channel].expand(12, 16, 3)
         for _ in range(8):
-            clip.append(encode_masks(image, two_masks(), Colours()))
+            clip.append(encode_masks(image, two_masks(), Colors()))
             features.append(mask_features(rendered, torch.ones(2, 3), two_masks()))
     table, gates = torch.cat(features), torch.ones(48, 3)
     targets = cluster_masks(selected_anchors(anchors, table, gates, 0.5), options)
     graph = VoteGraph(torch.cat(clip), table, gates, torch.from_numpy(targets))
     graph.save(tmp_path / "graph.npz")
     graph = VoteGraph.read(tmp_path / "graph.npz")
-    encoder = Colours()
+    encoder = Colors()
     negatives = encoder.texts(["object", "stuff"])
     chosen = graph.select(affinity, text_feature(encoder, "green"), negatives, options)
     assert chosen.tolist() == [False] * 40 + [True] * 40 + [False] * 40
@@ -148,7 +148,7 @@ def test_text_selects_the_gaussians_of_a_target(tmp_path: Path) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match="empty"):
-        text_feature(Colours(), "  ")
+        text_feature(Colors(), "  ")
     (tmp_path / "graph.npz").write_bytes(b"nothing")
     with pytest.raises(GsegError, match="vote graph"):
         VoteGraph.read(tmp_path / "graph.npz")

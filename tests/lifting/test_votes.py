@@ -33,14 +33,14 @@ def scene(seed: int = 0) -> tuple[dict[str, object], torch.Tensor]:
 def test_votes_are_the_gradient_of_a_rendered_label() -> None:
     meta, labels = scene()
     votes = accumulate_votes([(meta, labels), (meta, labels)], 40, 4)
-    colours = torch.zeros((1, 40, 4), requires_grad=True)
+    colors = torch.zeros((1, 40, 4), requires_grad=True)
     image, _ = rasterize_to_pixels(
-        meta["means2d"], meta["conics"], colours, meta["opacities"], 24, 20,
+        meta["means2d"], meta["conics"], colors, meta["opacities"], 24, 20,
         meta["tile_size"], meta["isect_offsets"], meta["flatten_ids"],
     )  # fmt: skip
     (image[0] * torch.nn.functional.one_hot(labels, 4)).sum().backward()
-    assert colours.grad is not None
-    torch.testing.assert_close(votes, 2 * colours.grad[0], atol=1e-4, rtol=1e-4)
+    assert colors.grad is not None
+    torch.testing.assert_close(votes, 2 * colors.grad[0], atol=1e-4, rtol=1e-4)
 
 
 def test_the_order_of_the_views_does_not_matter() -> None:

@@ -82,27 +82,27 @@ def test_no_scene(tmp_path: Path) -> None:
 
 def test_kinds_of_images(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    colours = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    Image.fromarray(colours).save(path)
-    assert np.array_equal(read_image(path), colours)
+    colors = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    Image.fromarray(colors).save(path)
+    assert np.array_equal(read_image(path), colors)
 
-    Image.fromarray(colours[..., 0]).save(path)
-    assert np.array_equal(read_image(path), np.repeat(colours[..., :1], 3, axis=2))
+    Image.fromarray(colors[..., 0]).save(path)
+    assert np.array_equal(read_image(path), np.repeat(colors[..., :1], 3, axis=2))
 
-    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(path)
-    assert np.array_equal(read_image(path), np.repeat(colours[..., :1], 3, axis=2))
+    Image.fromarray(colors[..., 0].astype(np.uint16) * 257).save(path)
+    assert np.array_equal(read_image(path), np.repeat(colors[..., :1], 3, axis=2))
 
     alpha = np.full((4, 5, 1), 255, np.uint8)
     alpha[0] = 0
-    Image.fromarray(np.concatenate([colours, alpha], axis=2)).save(path)
-    assert np.array_equal(read_image(path)[1:], colours[1:])
+    Image.fromarray(np.concatenate([colors, alpha], axis=2)).save(path)
+    assert np.array_equal(read_image(path)[1:], colors[1:])
     assert (read_image(path)[0] == 255).all()
 
-    Image.fromarray(colours).convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(path)
+    Image.fromarray(colors).convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(path)
     assert read_image(path).shape == (4, 5, 3)
-    Image.fromarray(colours[..., 0] > 100).save(path)
+    Image.fromarray(colors[..., 0] > 100).save(path)
     assert set(np.unique(read_image(path))) == {0, 255}
-    Image.fromarray(colours).convert("CMYK").save(tmp_path / "a.jpg")
+    Image.fromarray(colors).convert("CMYK").save(tmp_path / "a.jpg")
     assert read_image(tmp_path / "a.jpg").shape == (4, 5, 3)
 
 

@@ -128,9 +128,9 @@ def test_png_kinds(tmp_path: Path) -> None:
     assert read_label_map(path).tolist() == (labels > 1).astype(int).tolist()
     Image.fromarray(np.stack([labels] * 3, axis=-1)).save(path)
     assert read_label_map(path).tolist() == labels.tolist()
-    colours = np.zeros((1, 2, 3), dtype=np.uint8)
-    colours[0, 1] = (1, 2, 3)
-    Image.fromarray(colours).save(path)
+    colors = np.zeros((1, 2, 3), dtype=np.uint8)
+    colors[0, 1] = (1, 2, 3)
+    Image.fromarray(colors).save(path)
     assert read_label_map(path).tolist() == [[0, 1 + 2 * 256 + 3 * 65536]]
     alpha = np.concatenate([np.full((1, 2, 3), 7), [[[0], [255]]]], axis=-1).astype(np.uint8)
     Image.fromarray(alpha).save(path)
@@ -149,7 +149,7 @@ def test_damaged_pngs_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match=r"a\.png is not a PNG"):
         read_label_map(path)
     cv2.imwrite(str(path), np.zeros((3, 3, 3), dtype=np.uint16))
-    with pytest.raises(GsegError, match="16-bit colours"):
+    with pytest.raises(GsegError, match="16-bit colors"):
         read_label_map(path)
 
 

@@ -201,7 +201,7 @@ def test_hdbscan_names_the_objects(make_trainer: MakeTrainer) -> None:
 
 
 @pytest.mark.parametrize("method", ["unified-lift", "gradiseg"])
-def test_views_without_masks_train_colours_only(
+def test_views_without_masks_train_colors_only(
     make_trainer: MakeTrainer, scene: Path, tmp_path: Path, method: str
 ) -> None:
     partial = tmp_path / "partial"

@@ -153,4 +153,4 @@ def test_a_model_draws_its_geometry_as_it_was_trained(
     (run / "config.yml").write_text(CONFIG.format(mode="antialiased"))
     model = make_trainer(gaga, ball_room, geometry=run, sh_degree=1).pipeline.model
     assert model.config.rasterize_mode == model.splats().rasterize_mode == "antialiased"
-    assert "colours of SH" in " ".join(capsys.readouterr().out.split())
+    assert "colors of SH" in " ".join(capsys.readouterr().out.split())

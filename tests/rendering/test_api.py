@@ -103,7 +103,7 @@ def test_render_modes(make_scene, mode, with_background):
     torch.testing.assert_close(alphas, expected_alphas, rtol=0, atol=2e-6)
 
 
-def test_harmonics_and_plain_colours_of_every_shape(make_scene):
+def test_harmonics_and_plain_colors_of_every_shape(make_scene):
     scene = make_scene(cameras=2)
     count = len(scene.means)
     plain = torch.rand(count, 3)
@@ -116,7 +116,7 @@ def test_harmonics_and_plain_colours_of_every_shape(make_scene):
     torch.testing.assert_close(b, a, rtol=0, atol=1e-5)
     assert torch.equal(b, render(scene, coeffs.expand(2, -1, -1, -1), sh_degree=1)[0])
     coeffs[:, 0] = -10.0
-    assert (render(scene, coeffs, sh_degree=1)[0] == 0).all(), "negative colours are clamped to 0"
+    assert (render(scene, coeffs, sh_degree=1)[0] == 0).all(), "negative colors are clamped to 0"
 
 
 def test_antialiased_opacities_are_compensated(make_scene):
@@ -250,7 +250,7 @@ def test_unsupported_options_say_what_to_do(make_scene):
 
 
 @pytest.mark.parametrize("render_mode", ["RGB", "RGB+ED"])
-def test_features_ride_along_with_the_colours(make_scene, render_mode):
+def test_features_ride_along_with_the_colors(make_scene, render_mode):
     scene = make_scene(count=80, width=50, height=35)
     coefficients, features, background = torch.rand(80, 4, 3), torch.rand(80, 5), torch.rand(1, 3)
     weight, feature_weight = torch.randn(1, 35, 50, 3 + (render_mode != "RGB")), torch.randn(1, 35, 50, 5)

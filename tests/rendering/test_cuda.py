@@ -58,7 +58,7 @@ def test_features_over_the_same_lists(scene):
     torch.testing.assert_close(*images, rtol=1e-3, atol=1e-3)
 
 
-def test_features_in_one_pass_with_the_colours(scene):
+def test_features_in_one_pass_with_the_colors(scene):
     values = {"features": torch.rand(300, 5), "colors": torch.rand(300, 16, 3) * 0.3}
     background = torch.tensor([[0.2, 0.5, 0.9]])
     weights = {"image": torch.randn(1, 53, 75, 4), "features": torch.randn(1, 53, 75, 5)}

@@ -94,10 +94,10 @@ def test_edits_from_the_command_line(constructed_run: Path, groups: torch.Tensor
     edits = tmp_path / "edits.json"
     Edit(load_config=constructed_run, do="remove", groups=[1], edits=edits).main()
     Edit(load_config=constructed_run, do="duplicate", groups=[4], move=(0.3, 0.0, 0.0), edits=edits).main()
-    Edit(load_config=constructed_run, do="recolour", groups=[4], edits=edits, output=tmp_path / "scene.ply").main()
+    Edit(load_config=constructed_run, do="recolor", groups=[4], edits=edits, output=tmp_path / "scene.ply").main()
     model = load_run(constructed_run).model
     operations = load_edits(edits, Fingerprint.of(model.means))
-    assert [type(operation).__name__ for operation in operations] == ["Remove", "Duplicate", "Recolour"]
+    assert [type(operation).__name__ for operation in operations] == ["Remove", "Duplicate", "Recolor"]
     ones, fours = int((groups == 1).sum()), int((groups == 4).sum())
     assert len(read_ply(tmp_path / "scene.ply")) == len(groups) - ones + fours
     with pytest.raises(GsegError, match="there already"):
@@ -185,7 +185,7 @@ def test_an_object_that_was_changed_since_is_another_file(constructed_run: Path,
     shutil.copytree(constructed_run.parent, run)
     config = run / "config.yml"
     taken = [take_object(f"{config}#4", tmp_path)]
-    for edit in ({"do": "recolour"}, {"do": "opacity"}):
+    for edit in ({"do": "recolor"}, {"do": "opacity"}):
         Edit(load_config=config, groups=[4], **edit).main()  # type: ignore[arg-type]
         taken.append(take_object(f"{config}#4", tmp_path))
     assert len(set(taken)) == 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.palette import colours
+from gseg_ns.palette import colors
 from gseg_ns.splats import Splats
 from gseg_ns.splats.objects import write_objects, write_splats
 from gseg_ns.splats.ply import read_ply
@@ -32,7 +32,7 @@ def test_scene_objects_and_list(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "objects.json").read_text())["objects"] == listed
     scene = read_ply(tmp_path / "scene.ply")
     assert torch.equal(scene.extra["label"].long(), groups)
-    assert torch.equal(scene.extra["rgb"], colours(groups))
+    assert torch.equal(scene.extra["rgb"], colors(groups))
     seven = read_ply(tmp_path / "objects" / "group_0007.ply")
     assert torch.equal(seven.means, splats.means[groups == 7])
     assert listed[1]["gaussians"] == 40

@@ -39,7 +39,7 @@ def covariances(splats: Splats) -> Tensor:
     return _quat_scale_to_covar_preci(splats.quats, splats.scales.exp(), compute_preci=False)[0]
 
 
-def colours(splats: Splats, camera: Tensor) -> Tensor:
+def colors(splats: Splats, camera: Tensor) -> Tensor:
     from gsplat.cuda._torch_impl import _spherical_harmonics
 
     return _spherical_harmonics(splats.sh_degree, splats.means - camera, splats.sh)
@@ -57,12 +57,12 @@ def test_basis_is_that_of_gsplat(degree: int) -> None:
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("seed", range(3))
-def test_moving_splats_and_camera_together_changes_no_colour(degree: int, seed: int) -> None:
+def test_moving_splats_and_camera_together_changes_no_color(degree: int, seed: int) -> None:
     splats, r = make(degree=degree), rotation(seed)
     t, s = torch.tensor([1.0, -2.0, 0.5]), 1.7
     camera = torch.tensor([0.3, 4.0, -1.0])
     moved = transform(splats, r, t, s)
-    torch.testing.assert_close(colours(moved, s * r @ camera + t), colours(splats, camera), atol=1e-5, rtol=0)
+    torch.testing.assert_close(colors(moved, s * r @ camera + t), colors(splats, camera), atol=1e-5, rtol=0)
 
 
 def test_covariances_turn_and_scale() -> None:

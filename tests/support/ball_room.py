@@ -17,7 +17,7 @@ BALLS = np.array(
 )
 CENTRES = np.stack([BALLS[:, 0], BALLS[:, 1], BALLS[:, 2]], axis=1)
 RADII = BALLS[:, 2]
-COLOURS = np.array([[210, 60, 50], [60, 170, 80], [60, 90, 200], [220, 180, 50], [150, 70, 180], [80, 190, 190]])
+COLORS = np.array([[210, 60, 50], [60, 170, 80], [60, 90, 200], [220, 180, 50], [150, 70, 180], [80, 190, 190]])
 FLOOR = len(BALLS) + 1
 """Id of the floor in the masks."""
 HALF = 1.8
@@ -35,7 +35,7 @@ def write_ball_room(folder: Path) -> Path:
     for view in range(VIEWS):
         pose, name = _pose(2 * np.pi * view / VIEWS), f"frame_{view:05d}.png"
         ids, shade = _render(pose)
-        palette = np.concatenate([[[0, 0, 0]], COLOURS, [[170, 160, 150]]])
+        palette = np.concatenate([[[0, 0, 0]], COLORS, [[170, 160, 150]]])
         Image.fromarray((palette[ids] * shade[..., None]).astype(np.uint8)).save(folder / "images" / name)
         write_label_map(folder / "masks" / name, torch.from_numpy(ids))
         write_label_map(folder / "gt" / "object" / name, torch.from_numpy(np.where(ids == FLOOR, 0, ids)))
@@ -100,7 +100,7 @@ def _write_points(path: Path) -> None:
     labels = np.repeat([*range(1, FLOOR), 0], [len(part) for part in points])
     fields = [(axis, "f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue")]
     vertices = np.empty(len(labels), dtype=[*fields, ("object_id", "i4")])
-    colours = np.concatenate([[[170, 160, 150]], COLOURS])[labels]
-    for name, values in zip(vertices.dtype.names or (), [*np.concatenate(points).T, *colours.T, labels], strict=True):
+    colors = np.concatenate([[[170, 160, 150]], COLORS])[labels]
+    for name, values in zip(vertices.dtype.names or (), [*np.concatenate(points).T, *colors.T, labels], strict=True):
         vertices[name] = values
     PlyData([PlyElement.describe(vertices, "vertex")]).write(str(path))

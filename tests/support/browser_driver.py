@@ -265,7 +265,7 @@ def take_screenshot(load_config: Path, screenshot: Path, scene: Path) -> None:
         running.page.mouse.wheel(0, -5000)
         running.settle()
         screenshot.parent.mkdir(parents=True, exist_ok=True)
-        # Text stays crisp in a JPEG whose colours have the full resolution.
+        # Text stays crisp in a JPEG whose colors have the full resolution.
         running.screenshot().save(screenshot, quality=90, subsampling=0)
 
 

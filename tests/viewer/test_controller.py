@@ -11,7 +11,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 
 from gseg_ns.data.cameras import to_camera
-from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Recolour, Remove, Swap
+from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Recolor, Remove, Swap
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.models.base import SegmentationModel
@@ -202,7 +202,7 @@ def test_groups_are_listed_named_and_hidden(controller: SegmentController) -> No
 
 def test_training_under_the_session(model: GagaModel, controller: SegmentController) -> None:
     controller.click(to_camera(view()), *pixel_of(1), positive=True)
-    controller.edit(Recolour(controller.packed(), (1.0, 0.0, 0.0)))
+    controller.edit(Recolor(controller.packed(), (1.0, 0.0, 0.0)))
     with torch.no_grad():
         model.gauss_params["means"] += 0.01  # a step of the optimizer
     controller.outputs(view(), None)

@@ -156,9 +156,9 @@ def test_outputs(controller: SegmentController) -> None:
     seen = [shown["selection"][32, int(pixel_of(ball)[0]), 0] for ball in range(3)]
     assert min(seen[:2]) > 0.9
     assert seen[2] < 0.01
-    colour = [shown["groups"][32, int(pixel_of(ball)[0])] for ball in range(3)]
-    assert torch.allclose(colour[0], colour[1], atol=0.1)
-    assert not torch.allclose(colour[0], colour[2], atol=0.1)
+    color = [shown["groups"][32, int(pixel_of(ball)[0])] for ball in range(3)]
+    assert torch.allclose(color[0], color[1], atol=0.1)
+    assert not torch.allclose(color[0], color[2], atol=0.1)
     controller.edit(Isolate(controller.packed()))
     assert controller.outputs(view(), None)["accumulation"][32, int(pixel_of(2)[0]), 0] < 0.01
 

@@ -14,7 +14,7 @@ import torch
 
 from constructed_run import set_affinities, set_identities
 from gseg_ns.data.cameras import to_camera
-from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Recolour, Remove, SetOpacity, ShowAll, Transform
+from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Recolor, Remove, SetOpacity, ShowAll, Transform
 from gseg_ns.errors import GsegError
 from gseg_ns.models.gaga import GagaModelConfig
 from gseg_ns.models.saga import SagaModelConfig
@@ -72,7 +72,7 @@ def draw(chance: random.Random) -> tuple[str, Call]:
         "reprompt": lambda c: c.reprompt(scale=value) if positive else c.reprompt(threshold=value),
         "edit": lambda c: c.edit_selection(kind),
         "edit group": lambda c: c.edit_selection(kind, group),
-        "recolour": lambda c: c.edit_selection(lambda mask: Recolour(mask, (0.1, value, 0.9))),
+        "recolor": lambda c: c.edit_selection(lambda mask: Recolor(mask, (0.1, value, 0.9))),
         "opacity": lambda c: c.edit_selection(lambda mask: SetOpacity(mask, value)),
         "move": lambda c: c.edit_selection(lambda mask: Transform(mask, translation=place)),
         "copy": lambda c: c.edit_selection(lambda mask: Duplicate(mask, place)),

@@ -1,6 +1,6 @@
 """Masks without any weights: Felzenszwalb segments, merged over their adjacency graph, cut at several granularities.
 
-No substitute for SAM: it knows colours and textures, not objects.
+No substitute for SAM: it knows colors and textures, not objects.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
 
 # Lightness changes with shading, hue hardly: differences of lightness count less.
 _LAB_WEIGHTS = np.array([0.7, 1.3, 1.3], dtype=np.float32)
-_COLOURS = 24
-# Lab distance at which two entries of the colour book count as e-fold less alike.
-_COLOUR_BLUR = 12.0
-# Radii of the windows whose colours are compared across an edge, as fractions of the image's diagonal.
+_COLORS = 24
+# Lab distance at which two entries of the color book count as e-fold less alike.
+_COLOR_BLUR = 12.0
+# Radii of the windows whose colors are compared across an edge, as fractions of the image's diagonal.
 _RADII = (0.012, 0.03)
 # A region grown by merging into something this much more costly is looked at for its stability.
 _STABILITY_STEP = 1.15
@@ -29,7 +29,7 @@ _STABILITY_STEP = 1.15
 
 @dataclass
 class ClassicalConfig:
-    """Felzenszwalb segments merged by edge strength, colour and shape. Needs no weights; no substitute for SAM."""
+    """Felzenszwalb segments merged by edge strength, color and shape. Needs no weights; no substitute for SAM."""
 
     name: ClassVar[str] = "classical"
     embeds: ClassVar[bool] = False
@@ -128,12 +128,12 @@ class _Segments:
         count = int(self.labels.max()) + 1
         flat = self.labels.ravel()
         lab = color.rgb2lab(smooth).astype(np.float32) * _LAB_WEIGHTS
-        entry, likeness = _colour_book(lab)
+        entry, likeness = _color_book(lab)
         self.area = np.bincount(flat, minlength=count).astype(np.float64)
         self.histogram = np.stack(
-            [np.bincount(flat, likeness[entry, k].ravel(), count) for k in range(_COLOURS)], axis=1
+            [np.bincount(flat, likeness[entry, k].ravel(), count) for k in range(_COLORS)], axis=1
         )
-        """float [S, colours], summed over pixels."""
+        """float [S, colors], summed over pixels."""
         rows, columns = np.divmod(np.arange(flat.size), width)
         self.box = np.zeros((count, 4))
         """float [S, 4]: top, left, bottom, right; the last two exclusive."""
@@ -174,27 +174,27 @@ class _Segments:
         return np.clip(np.sqrt((outline @ self.contrast) * (outline @ self.step)) / length / 0.5, 0, 1)
 
 
-def _colour_book(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reduce an image to a few colours of its own (k-means from farthest points, so without any chance).
+def _color_book(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reduce an image to a few colors of its own (k-means from farthest points, so without any chance).
 
     Returns:
-        entry of each pixel int [H, W]; how much each entry counts as each other one, float32 [colours, colours], rows
+        entry of each pixel int [H, W]; how much each entry counts as each other one, float32 [colors, colors], rows
         sum to 1.
     """
     flat = lab.reshape(-1, 3)
     sample = flat[:: max(1, len(flat) // 4000)].astype(np.float64)
     centres = sample[:1]
     distance = np.full(len(sample), np.inf)
-    for _ in range(_COLOURS - 1):
+    for _ in range(_COLORS - 1):
         distance = np.minimum(distance, ((sample - centres[-1]) ** 2).sum(axis=1))
         centres = np.concatenate([centres, sample[distance.argmax()][None]])
     for _ in range(10):
         nearest = _nearest(sample, centres)
-        size = np.bincount(nearest, minlength=_COLOURS)
-        sums = np.stack([np.bincount(nearest, sample[:, axis], _COLOURS) for axis in range(3)], axis=1)
+        size = np.bincount(nearest, minlength=_COLORS)
+        sums = np.stack([np.bincount(nearest, sample[:, axis], _COLORS) for axis in range(3)], axis=1)
         centres = np.where(size[:, None] > 0, sums / np.maximum(size, 1)[:, None], centres)
     apart = np.sqrt(((centres[:, None] - centres[None]) ** 2).sum(axis=2))
-    likeness = np.exp(-apart / _COLOUR_BLUR)
+    likeness = np.exp(-apart / _COLOR_BLUR)
     likeness /= likeness.sum(axis=1, keepdims=True)
     return _nearest(flat, centres.astype(np.float32)).reshape(lab.shape[:2]), likeness.astype(np.float32)
 
@@ -212,13 +212,13 @@ def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _texture_contrast(soft: np.ndarray, axis: int) -> np.ndarray:
-    """How much the colours of two windows on either side of each pixel boundary differ, 0 to 1.
+    """How much the colors of two windows on either side of each pixel boundary differ, 0 to 1.
 
     Compares distributions, so that the stripes of one surface are no edge but its outline is (the idea of the texture
     gradient of Martin, Fowlkes and Malik 2004, with boxes for half discs).
 
     Args:
-        soft: float32 [H, W, colours], what each pixel counts as.
+        soft: float32 [H, W, colors], what each pixel counts as.
         axis: 0 for boundaries between rows, 1 between columns.
 
     Returns:
@@ -233,8 +233,8 @@ def _texture_contrast(soft: np.ndarray, axis: int) -> np.ndarray:
         radius = max(2, round(fraction * diagonal))
         before = np.clip(np.arange(length - 1) - radius, 0, length - 1)
         after = np.clip(np.arange(length - 1) + 1 + radius, 0, length - 1)
-        for colour in range(soft.shape[2]):
-            box = ndimage.uniform_filter(soft[..., colour], size=2 * radius + 1, mode="nearest")
+        for color in range(soft.shape[2]):
+            box = ndimage.uniform_filter(soft[..., color], size=2 * radius + 1, mode="nearest")
             total += np.abs(box.take(after, axis) - box.take(before, axis))
     return total / (2 * len(_RADII))
 
@@ -242,7 +242,7 @@ def _texture_contrast(soft: np.ndarray, axis: int) -> np.ndarray:
 class _MergeTree:
     """Segments merged two by two, the cheapest merge first, until one is left.
 
-    A merge costs more the stronger the common edge, the more the colours differ, the less the two fill their common
+    A merge costs more the stronger the common edge, the more the colors differ, the less the two fill their common
     box (Selective Search, Uijlings et al. 2013: things that lie inside each other belong together), and the larger the
     smaller of the two.
 
@@ -258,7 +258,7 @@ class _MergeTree:
         """Largest cost of the merges that made a node."""
         self.parent = np.full(total, -1)
         self.children = np.full((total, 2), -1)
-        self._histogram = np.zeros((total, _COLOURS))
+        self._histogram = np.zeros((total, _COLORS))
         self._box = np.zeros((total, 4))
         self.area[:count] = segments.area
         self._histogram[:count] = segments.histogram
@@ -271,13 +271,13 @@ class _MergeTree:
         image = self.segments.labels.size
         areas = self.area[others]
         mine = self._histogram[node] / self.area[node]
-        colours = 0.5 * np.abs(self._histogram[others] / areas[:, None] - mine).sum(axis=1)
+        colors = 0.5 * np.abs(self._histogram[others] / areas[:, None] - mine).sum(axis=1)
         sides = np.maximum(self._box[others, 2:], self._box[node, 2:]) - np.minimum(
             self._box[others, :2], self._box[node, :2]
         )
         gap = np.clip((sides.prod(axis=1) - areas - self.area[node]) / image, 0, 1)
         size = (np.minimum(areas, self.area[node]) / image) ** 0.25
-        return (borders[:, 1] / borders[:, 0] + colours + 3 * gap) * size
+        return (borders[:, 1] / borders[:, 0] + colors + 3 * gap) * size
 
     def _merge_all(self) -> None:
         segments = self.segments

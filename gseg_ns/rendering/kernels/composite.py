@@ -32,7 +32,7 @@ from gseg_ns.rendering.kernels.weights import (
     uncapped_alpha,
 )
 
-# Planes of the backward block: what is left of the loss behind a Gaussian, its colour times the gradient, channels.
+# Planes of the backward block: what is left of the loss behind a Gaussian, its color times the gradient, channels.
 REST, DOT, GRADS = PLANES, PLANES + SIZE, PLANES + 2 * SIZE
 # Columns after the channels in a row of gradients: mean, |mean|, conic, opacity.
 EXTRA = 8
@@ -40,7 +40,7 @@ EXTRA = 8
 
 @kernel
 def add_channels(block, begin, end, colors, g, channels):  # type: ignore[no-untyped-def]
-    """Add weight times colour to the channel planes, four channels at a time."""
+    """Add weight times color to the channel planes, four channels at a time."""
     channel = 0
     while channel + 4 <= channels:
         plane = PLANES + channel * SIZE
@@ -112,7 +112,7 @@ def forward(  # type: ignore[no-untyped-def]
 
 @kernel
 def dot_channels(block, begin, end, colors, g, channels):  # type: ignore[no-untyped-def]
-    """DOT = sum over channels of colour times the pixel's gradient, four channels at a time."""
+    """DOT = sum over channels of color times the pixel's gradient, four channels at a time."""
     real = block.dtype.type
     if channels == 3:
         c0, c1, c2 = colors[g, 0], colors[g, 1], colors[g, 2]
@@ -190,13 +190,13 @@ def backward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Gradients of each (tile, Gaussian) pair, front to back.
 
-    For a pixel let v be its colour gradient, R_i = sum over j > i of w_j (c_j . v) minus T_final v_alpha. Then
+    For a pixel let v be its color gradient, R_i = sum over j > i of w_j (c_j . v) minus T_final v_alpha. Then
     d loss / d alpha_i = T_i (c_i . v) - R_i / (1 - alpha_i), and R_0 = out . v - T_final v_alpha needs nothing but
     the final image; a background cancels out of it (out here excludes it, and the caller adds it to v_alpha).
 
     Args:
         v_colors: [C, H, W, D]; v_alphas [C, H, W].
-        v_pairs: [pairs, D + EXTRA], written: colours, then x, y, |x|, |y|, conic (3), opacity.
+        v_pairs: [pairs, D + EXTRA], written: colors, then x, y, |x|, |y|, conic (3), opacity.
     """
     real = packed.dtype.type
     one, largest, done, zero = real(1), real(0.999), real(1e-4), real(0)

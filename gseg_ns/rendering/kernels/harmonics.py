@@ -1,4 +1,4 @@
-"""Colours from real spherical harmonics up to degree 4, forward and backward.
+"""Colors from real spherical harmonics up to degree 4, forward and backward.
 
 The basis (Sloan 2013, with the signs of Inria's and gsplat's code) factors as Q_lm(z) Re or Im (x + iy)^m, and
 d/dx (x + iy)^m = m (x + iy)^(m - 1), which gives both the values and their derivatives in a few lines.
@@ -48,7 +48,7 @@ def powers(x, y, re, im):  # type: ignore[no-untyped-def]
 
 @kernel
 def forward(start, stop, degree, dirs, coeffs, radii, colors):  # type: ignore[no-untyped-def]
-    """Colours max(SH + 0.5, 0) of rows start..stop; zeros where the radius is 0.
+    """Colors max(SH + 0.5, 0) of rows start..stop; zeros where the radius is 0.
 
     Args:
         dirs: [M, 3], not normalised; coeffs [M, K, 3], or [N, K, 3] shared by M / N cameras.

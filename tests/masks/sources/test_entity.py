@@ -41,7 +41,7 @@ def test_label_map_with_scores_beside_it(tmp_path: Path) -> None:
     assert len(masks_of(tmp_path, min_area=13)) == 1
 
 
-def test_panoptic_colours_with_one_scores_file(tmp_path: Path) -> None:
+def test_panoptic_colors_with_one_scores_file(tmp_path: Path) -> None:
     ids = LABELS.numpy()
     rgb = np.stack([ids % 256, ids // 256, np.zeros_like(ids)], axis=2).astype(np.uint8)
     (tmp_path / "masks").mkdir()

@@ -145,7 +145,7 @@ def test_the_model_sees_rgb(checkpoint: Path, tmp_path: Path, monkeypatch: pytes
     assert torch.allclose(seen[0][0, :, 30, 30], expected, atol=1e-4)
 
 
-def test_colour_order_changes_the_masks(checkpoint: Path, photo: Photo) -> None:
+def test_color_order_changes_the_masks(checkpoint: Path, photo: Photo) -> None:
     source = lax(checkpoint).setup("cpu")
     rgb = source.generate(photo, embed=False).masks
     bgr = source.generate(Photo(photo.name, np.ascontiguousarray(photo.pixels[..., ::-1])), embed=False).masks
