@@ -92,6 +92,16 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         return self.train_dataset.metadata.get("absent")
 
     @property
+    def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict[str, Any]]]:
+        """The held-out views with their cameras; none where photographs are gone.
+
+        Nerfstudio's viewer asks for every property when it starts, also of a run without its scene.
+        """
+        if not all(path.is_file() for path in self.eval_dataset.image_filenames):
+            return []
+        return super().fixed_indices_eval_dataloader
+
+    @property
     def masks_path(self) -> Path:
         """The mask folder."""
         return self._scene / self.config.masks_dir

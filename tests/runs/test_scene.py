@@ -67,7 +67,8 @@ def test_a_run_without_its_scene_exports_and_isolates_and_says_what_it_lacks(
     assert (tmp_path / "out/scene.ply").is_file()
     with pytest.raises(GsegError, match=r"ball room, relative to the folder.*name it with --data"):
         list(run.views("train"))
-    # The viewer shows grey in place of photographs.
+    # The viewer asks for this when it starts, and shows grey in place of photographs.
+    assert run.datamanager.fixed_indices_eval_dataloader == []
     assert run.datamanager.train_dataset[0]["image"].shape == (240, 320, 3)
     Isolate(config, groups=[1], output_dir=tmp_path / "isolated").main()
     assert list((tmp_path / "isolated").rglob("config.yml"))
