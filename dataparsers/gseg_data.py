@@ -23,6 +23,9 @@ from gseg_ns.captures.reading import Cloud, read_capture, with_files
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
 
+_FARTHEST = 1e12
+"""Units of a capture: no scene reaches as far, and single precision goes to 1e38 only."""
+
 
 @dataclass
 class GsegDataParserConfig(DataParserConfig):
@@ -147,6 +150,8 @@ class GsegDataParser(DataParser):
         """Some frames in Nerfstudio's frame: all cameras oriented, centred and scaled."""
         config = self.config
         poses = np.stack([frame.pose for frame in capture.frames])
+        if not (np.abs(poses) < _FARTHEST).all() or not (np.abs(capture.from_original) < _FARTHEST).all():
+            raise GsegError(f"{capture.source} has a camera or a frame that is beyond all scenes: make it again")
         far = poses[:, :3, 3].mean(axis=0)
         extent = np.ptp(poses[:, :3, 3], axis=0).max()
         # Coordinates of a country's grid have no digits left for a scene in single precision.
@@ -176,7 +181,8 @@ class GsegDataParser(DataParser):
         metadata: dict[str, Any] = {}
         if config.load_3D_points and cloud is not None and len(cloud[0]):
             # Tools write points that they could not place as NaN.
-            placed = np.isfinite(cloud[0]).all(axis=1)
+            # Or so far away that single precision has no number for it.
+            placed = (np.abs(cloud[0]) < _FARTHEST).all(axis=1)
             xyz = scale * (cloud[0][placed] @ to_output[:3, :3].T + to_output[:3, 3])
             rgb = np.full(xyz.shape, 128, dtype=np.uint8) if cloud[1] is None else cloud[1][placed]
             metadata = {"points3D_xyz": torch.from_numpy(xyz).float(), "points3D_rgb": torch.from_numpy(rgb.copy())}
