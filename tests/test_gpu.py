@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ import torch
 from gseg_ns import gpu
 from gseg_ns.cli.doctor import Doctor, _device, _kernels, _viewer, _weights
 from gseg_ns.errors import GsegError
+from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.models.base import CPU_MAX_GAUSSIANS, gpu_budget
+from gseg_ns.models.schedule import AUTO
+from gseg_ns.rendering import threads
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +145,15 @@ def test_the_budget_follows_free_memory() -> None:
     assert gpu_budget(40 << 30, 16) == pytest.approx(2 * gpu_budget(20 << 30, 16), rel=1e-5)
     assert gpu_budget(20 << 30, 32) < gpu_budget(20 << 30, 16)
     assert gpu_budget(0, 16) == CPU_MAX_GAUSSIANS
+
+
+def test_training_on_the_cpu_of_a_machine_with_a_gpu_keeps_the_budget_and_threads_of_the_cpu(
+    ball_room: Path, make_trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured: list[None] = []
+    monkeypatch.setattr(threads, "configure", lambda: configured.append(None))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trainer = make_trainer(gaga, ball_room, max_gaussians=AUTO)  # --machine.device-type cpu, the default here
+    assert trainer.pipeline.model.device.type == "cpu"
+    assert trainer.pipeline.model.strategy.max_gaussians == CPU_MAX_GAUSSIANS
+    assert configured
