@@ -15,7 +15,7 @@ from gseg_ns import gpu
 from gseg_ns.cli.doctor import Doctor, _device, _kernels, _viewer, _weights
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.gaga import gaga
-from gseg_ns.models.base import CPU_MAX_GAUSSIANS, gpu_budget
+from gseg_ns.models.budget import CPU_MAX_GAUSSIANS, gpu_budget
 from gseg_ns.models.schedule import AUTO
 from gseg_ns.rendering import threads
 

@@ -84,7 +84,7 @@ def _device(_: Doctor) -> Iterator[Finding]:
     import torch
 
     from gseg_ns import gpu
-    from gseg_ns.models.base import gpu_budget
+    from gseg_ns.models.budget import gpu_budget
 
     driver = _driver()
     if not torch.cuda.is_available():

@@ -17,7 +17,6 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.models import splatfacto
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -26,41 +25,19 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.feature_colors import color_basis
+from gseg_ns.models.budget import device_budget, draw_within
 from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
 from gseg_ns.models.schedule import AUTO, resolve
 from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
-from gseg_ns.models.trained_geometry import load_geometry, run_setting
+from gseg_ns.models.trained_geometry import load_geometry, take_over
 from gseg_ns.palette import colors
 from gseg_ns.rendering import composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
 from gseg_ns.transfer import upload
-
-CPU_MAX_GAUSSIANS = 60_000
-"""Default budget without a GPU: a step of 60 000 Gaussians at 512x384 still takes well under a second on two cores."""
-
-
-GPU_SHARE = 0.7
-"""Part of a GPU's free memory that Gaussians may fill; the rest is for images, tile lists, and what torch keeps."""
-
-GPU_BYTES = 1500
-"""Memory of a Gaussian on a GPU beyond its parameters: harmonics gathered for a view, its projection, its tiles in two
-sorted lists, and the gradients of all of these."""
-
-
-def gpu_budget(free_bytes: int, feature_dims: int) -> int:
-    """The number of Gaussians that can be trained in a GPU's free memory.
-
-    A parameter of float32 is there four times, with its gradient and Adam's two moments. Splatfacto has 59 a Gaussian.
-
-    Args:
-        free_bytes: free memory before the Gaussians are there.
-        feature_dims: numbers that a method adds to each Gaussian.
-    """
-    return max(int(GPU_SHARE * free_bytes / (16 * (59 + feature_dims) + GPU_BYTES)), CPU_MAX_GAUSSIANS)
 
 
 @dataclass
@@ -172,7 +149,7 @@ class SegmentationModel(ResumableModel):
             trained = load_geometry(self.config.geometry, self.config.geometry_frame, self.kwargs["metadata"])
             if self._on_cpu:
                 gpu.refuse_on_cpu(len(trained.means))
-            self._take_over(self.config.geometry, trained)
+            take_over(self.config, self.config.geometry, trained)
         color = None
         seed = self.seed_points
         if trained is not None:
@@ -181,7 +158,7 @@ class SegmentationModel(ResumableModel):
         elif seed is not None and not self.config.random_init:
             wanted = min(self.config.num_random, self._budget) if self._budget else self.config.num_random
             seed = starting_points(*seed, wanted, self.config.random_scale)
-            chosen = self._within_budget(seed[0].shape[0])
+            chosen = draw_within(self._budget, seed[0].shape[0])
             color = seed[1][chosen] if seed[1].shape[0] else None
             # Splatfacto moves the colors of seed points to CUDA; without colors it does not, and we set them below.
             self.seed_points = (seed[0][chosen], torch.empty((0, 3)))
@@ -220,46 +197,17 @@ class SegmentationModel(ResumableModel):
             SplatfactoModel.get_loss_dict, torch=compat.ScalarsOn(lambda: self.device)
         )
 
-    def _take_over(self, geometry: Path, trained: Splats) -> None:
-        """Draw a trained splat as it was trained to be drawn, and say what changes by it."""
-        if trained.rasterize_mode == "antialiased" and self.config.rasterize_mode == "classic":
-            CONSOLE.log(f"{geometry} was trained with --rasterize-mode antialiased: it is drawn that way here, too.")
-            self.config.rasterize_mode = "antialiased"
-        if trained.sh_degree > self.config.sh_degree:
-            CONSOLE.log(
-                f"[yellow]{geometry} has colors of SH degree {trained.sh_degree}, which are cut to --sh-degree "
-                f"{self.config.sh_degree}: what depends on the direction of view looks different."
-            )
-        if geometry.suffix == ".ply":
-            return
-        run = geometry if geometry.is_dir() else geometry.parent
-        if run_setting(run, "rasterize_mode") == "classic" and self.config.rasterize_mode == "antialiased":
-            CONSOLE.log(f"[yellow]{geometry} was trained without antialiasing: with it, splats look too thick.")
-        background = run_setting(run, "background_color")
-        if background in ("white", "black") and self.config.background_color == "random":
-            CONSOLE.log(f"{geometry} was trained on {background}: that is the background here, too.")
-            self.config.background_color = cast(Literal["white", "black"], background)
-
     @property
     def _budget(self) -> int:
         """Largest number of Gaussians, 0 = any."""
         if self.config.max_gaussians != AUTO:
             return self.config.max_gaussians
-        if self._on_cpu:
-            return CPU_MAX_GAUSSIANS
-        return gpu_budget(torch.cuda.mem_get_info(self.kwargs["device"])[0], sum(self.feature_dims.values()))
+        return device_budget(self.kwargs.get("device", "cpu"), sum(self.feature_dims.values()))
 
     @property
     def _on_cpu(self) -> bool:
         """Whether the model is going to be on the CPU: there it is built, and a GPU may be there unused."""
         return torch.device(self.kwargs.get("device", "cpu")).type == "cpu"
-
-    def _within_budget(self, count: int) -> Tensor:
-        """Choose the seed points to start from: all [count], or a random subset of the budget's size."""
-        if not self._budget or count <= self._budget:
-            return torch.arange(count)
-        CONSOLE.log(f"[yellow]Starting from {self._budget} of {count} points: raise --max-gaussians to keep more.")
-        return torch.randperm(count, generator=torch.Generator().manual_seed(0))[: self._budget].sort().values
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Start value of a per-Gaussian feature: [count, dim]."""

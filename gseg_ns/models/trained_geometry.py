@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import yaml
+from nerfstudio.models.splatfacto import SplatfactoModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
@@ -134,3 +135,30 @@ def run_setting(run: Path, name: str) -> str | None:
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
             node = next((value for known, value in pairs if known.value == key), None)
         return node.value if isinstance(node, yaml.ScalarNode) else None
+
+
+def take_over(config: SplatfactoModelConfig, geometry: Path, trained: Splats) -> None:
+    """Let a model draw a trained splat as it was trained to be drawn, and say what changes by it.
+
+    Args:
+        config: of the model; its rasterize mode and background are set.
+        geometry: where the splat is from.
+        trained: the splat.
+    """
+    if trained.rasterize_mode == "antialiased" and config.rasterize_mode == "classic":
+        CONSOLE.log(f"{geometry} was trained with --rasterize-mode antialiased: it is drawn that way here, too.")
+        config.rasterize_mode = "antialiased"
+    if trained.sh_degree > config.sh_degree:
+        CONSOLE.log(
+            f"[yellow]{geometry} has colors of SH degree {trained.sh_degree}, which are cut to --sh-degree "
+            f"{config.sh_degree}: what depends on the direction of view looks different."
+        )
+    if geometry.suffix == ".ply":
+        return
+    run = geometry if geometry.is_dir() else geometry.parent
+    if run_setting(run, "rasterize_mode") == "classic" and config.rasterize_mode == "antialiased":
+        CONSOLE.log(f"[yellow]{geometry} was trained without antialiasing: with it, splats look too thick.")
+    background = run_setting(run, "background_color")
+    if background in ("white", "black") and config.background_color == "random":
+        CONSOLE.log(f"{geometry} was trained on {background}: that is the background here, too.")
+        config.background_color = cast(Literal["white", "black"], background)
