@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from nerfstudio.scripts.train import train_loop
+from nerfstudio.utils import writer
 from rich.console import Console
 
 from gseg_ns.benchmarking import training
@@ -119,7 +120,7 @@ class Work:
             from gseg_ns.cli import console, main
             from gseg_ns.runs import run as runs
 
-            runs.load_run = lambda _: self.run
+            runs.load_run = lambda *_: self.run
             console.CONSOLE, console.ERRORS = Console(width=10_000), Console(stderr=True, width=10_000)
             main.ERRORS = console.ERRORS
             sys.argv = ["gseg", *words]
@@ -320,6 +321,8 @@ def training_child(data: Path, output: Path, load: Path | None = None, **limits:
 
     def work() -> None:
         torch.set_num_threads(1)
+        # Those of trainings in this process have threads, which a fork leaves behind: their queues fill up for ever.
+        writer.EVENT_WRITERS.clear()
         config = copy.deepcopy(gaga.config)
         config.data = config.pipeline.datamanager.data = data
         config.output_dir, config.experiment_name, config.timestamp = output, "e", "run"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -53,13 +53,23 @@ def test_prepare_with_a_sparse_subset(replica: Path) -> None:
     assert (replica / "test_list.txt").read_text().split() == ["test_rgb_0002.png", "test_rgb_0007.png"]
 
 
+def fake_view(cameras: dict[str, int], name: str) -> Any:
+    """A view of a lens without distortion, as `Run.view` finds it."""
+    if Path(name).stem not in cameras:
+        raise GsegError(f"The run has no view {name}")
+    same = SimpleNamespace(to_photo=lambda picture: picture)
+    return SimpleNamespace(
+        camera=cameras[Path(name).stem], photograph=SimpleNamespace(whole=lambda camera: (same, camera))
+    )
+
+
 def test_a_run_is_rendered_and_scored(
     replica: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = torch.tensor([[1, 1, 2, 2, 2, 2]]).expand(4, 6)
-    views = {"train": [("train_rgb_0000", 0, None)], "test": [(f"test_rgb_{i:04d}", i, None) for i in (2, 7)]}
+    views = {f"test_rgb_{i:04d}": i for i in (2, 7)}
     run = SimpleNamespace(
-        views=lambda split: iter(views[split]),
+        view=lambda name: fake_view(views, name),
         model=SimpleNamespace(label_image=lambda camera, scale: labels, has_scales=False),
         config=SimpleNamespace(method_name="gaga"),
     )
@@ -73,8 +83,8 @@ def test_a_run_is_rendered_and_scored(
     assert "100.00" in capsys.readouterr().out
     with pytest.raises(GsegError, match="--predictions"):
         run_command("replica-gaga", *options)
-    views["test"] = []
-    with pytest.raises(GsegError, match=r"no camera for test_rgb_0002, test_rgb_0007 \(2 of 2"):
+    views.clear()
+    with pytest.raises(GsegError, match=r"no camera for test_rgb_0002\.png, test_rgb_0007\.png \(2 of 2"):
         run_command("replica-gaga", *options, "--predictions", str(out))
     with pytest.raises(GsegError, match="gaga has no scales"):
         run_command("replica-gaga", *options, "--predictions", str(out), "--scale", "0.5")
@@ -111,7 +121,7 @@ def test_texts_are_grounded_on_the_first_test_view(
         get_outputs_for_camera=lambda camera: {"rgb": rgb},
         device=torch.device("cpu"),
     )
-    run = SimpleNamespace(views=lambda split: iter([(str(i), i, None) for i in (0, 1, 2)]), model=model)
+    run = SimpleNamespace(view=lambda name: fake_view({str(i): i for i in (0, 1, 2)}, name), model=model)
     monkeypatch.setattr(runs, "load_run", lambda path: run)
 
     def load(name: str, sam: Path | None, threshold: float, device: torch.device) -> SimpleNamespace:
