@@ -208,7 +208,8 @@ def test_a_killed_command(work: Work, request: pytest.FixtureRequest) -> None:
             again = work()
             assert again.status == 0, again.said
             assert work.content() == after
-        assert not [path for path in work.out.rglob(".*.tmp*") if work.command.at_once and after == work.content()]
+            # What is left of a kill goes with the next write; after a kill in the last moment there was none yet.
+            assert not [path for path in work.out.rglob(".*.tmp*") if work.command.at_once]
 
 
 @pytest.mark.parametrize("work", COMMANDS, indirect=True)
