@@ -267,7 +267,7 @@ def _sa1b_lists(_: Path) -> bytes:
 
 
 def _read_masks(path: Path) -> None:
-    from gseg_ns.masks.io import load_labels, read_mask_set
+    from gseg_ns.masks import load_labels, read_mask_set
 
     masks = read_mask_set(path)
     _finite(masks.scores)
@@ -333,7 +333,7 @@ def _picture(form: str, mode: str) -> Callable[[Path], bytes]:
 
 def _read_label_map(path: Path) -> None:
     from gseg_ns.evaluation.folders import read_ids
-    from gseg_ns.masks.io import load_masks, read_label_map
+    from gseg_ns.masks import load_masks, read_label_map
 
     labels = read_label_map(path)
     assert labels.dtype == torch.int32

@@ -44,7 +44,7 @@ def embedding_options(scene: Path, masks: str, output: Path) -> tuple[str, ...]:
         mask = folder.find(image.path)
         if mask is None:
             continue
-        path = output / mask.relative_to(folder.folder).with_suffix(".npz")
+        path = output / f"{mask.key}.npz"
         if not path.is_file():
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, embedding=stand_in(read_image(image.path)).astype(np.float16))

@@ -64,8 +64,8 @@ class Masks:
     preview_images: int = 24
     """Images on the contact sheet, at most."""
     check: Path | None = None
-    """Make nothing; read this folder of masks (relative to the scene) and report what is missing, empty, of the wrong
-    size, corrupt or duplicated."""
+    """Make nothing; read this folder of masks (relative to the scene), or file for all images, and report which tool's
+    format it is, and what is missing, empty, of the wrong size, corrupt or duplicated."""
     sam: SamConfig = field(default_factory=SamConfig)
     """Options of Segment Anything."""
     sam2: Sam2Config = field(default_factory=Sam2Config)
@@ -184,6 +184,7 @@ class Masks:
             "missing": "images without masks: training leaves them out",
             "empty": "no mask in the file",
             "resized": "another size, same proportions: resized when read",
+            "turned": "of an upright copy of a photograph with an EXIF tag: turned back when read",
             "wrong_size": "other proportions than the image: another picture, or turned",
             "corrupt": "cannot be read",
             "duplicated": "same name, same image, or same masks as another file",
@@ -192,6 +193,14 @@ class Masks:
         for kind, meaning in kinds.items():
             table.add_row(kind.replace("_", " "), str(len(getattr(report, kind))), meaning)
         console.print(table)
+        if report.dialects:
+            seen = sorted(report.dialects.items(), key=lambda entry: -entry[1])
+            console.print(
+                "Read as " + "; ".join(f"{dialect} ({count} images)" for dialect, count in seen),
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
         if report.masks:
             mean = sum(report.masks) / len(report.masks)
             covered = sum(report.coverage) / len(report.coverage)

@@ -17,7 +17,7 @@ from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, upright_masks, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.errors import GsegError
-from gseg_ns.masks import MaskFolder, MaskSet, PaintOrder, load_labels, load_masks
+from gseg_ns.masks import MaskFile, MaskFolder, MaskSet, PaintOrder, load_labels, load_masks
 
 Split = Literal["train", "test"]
 
@@ -68,7 +68,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         if test_mode != "val" and hasattr(config.dataparser, "needs_photographs"):
             # What is trained can be looked at, edited and exported without what it was trained on.
             config.dataparser = replace(config.dataparser, needs_photographs=False)  # type: ignore[call-arg]
-        self._mask_files: list[Path | None] | None = None
+        self._mask_files: list[MaskFile | None] | None = None
         self._labels: dict[int, Tensor] = {}
         self._fitted: set[int] = set()
         """Views whose label map has been resized and undistorted."""
@@ -125,18 +125,18 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             raise GsegError(f"{self.get_datapath()} has {len(images)} training image: objects need at least 2 views")
         files = MaskFolder(self.masks_path).match(images)
         self._mask_files = files
-        without = sum(path is None for path in files)
+        without = sum(file is None for file in files)
         if without:
             CONSOLE.log(
                 f"[yellow]{without} of {len(images)} training images have no mask in {self.masks_path}: "
                 "they train colors only."
             )
         self._labels = {}
-        for view, path in enumerate(files):
-            if path is None:
+        for view, file in enumerate(files):
+            if file is None:
                 continue
             labels = load_labels(
-                path,
+                file,
                 order=self.config.mask_order,
                 min_score=self.config.mask_min_score,
                 min_visible=self.config.mask_min_visible,
@@ -241,14 +241,12 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
     def _read_masks(self, view: int) -> MaskSet | None:
         self.require_masks()
         assert self._mask_files is not None
-        path = self._mask_files[view]
-        return None if path is None else load_masks(path)
+        file = self._mask_files[view]
+        return None if file is None else load_masks(file)
 
-    def _mask_name(self, view: int) -> Path:
+    def _mask_name(self, view: int) -> str:
         assert self._mask_files is not None
-        path = self._mask_files[view]
-        assert path is not None
-        return path
+        return str(self._mask_files[view])
 
     def camera(self, view: int) -> Cameras:
         """The camera [1] of a training image, undistorted; it names its view, by which a model corrects its pose."""

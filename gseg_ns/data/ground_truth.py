@@ -57,4 +57,5 @@ def ground_truth_files(folder: Path, images: Sequence[Path]) -> dict[Path, Path 
     if not scan_masks(folder, LABEL_SUFFIXES):
         raise GsegError(f"{folder} holds no label map ({' or '.join(LABEL_SUFFIXES)}).")
     distinct = list(dict.fromkeys(images))
-    return dict(zip(distinct, MaskFolder(folder, LABEL_SUFFIXES).assign(distinct), strict=True))
+    files = MaskFolder(folder, LABEL_SUFFIXES).assign(distinct)
+    return {image: None if file is None else file.path for image, file in zip(distinct, files, strict=True)}

@@ -25,6 +25,7 @@ from gseg_ns.masks.folder import MASK_SUFFIXES, scan_masks
 from gseg_ns.masks.images import SceneImage, read_image
 from gseg_ns.masks.io import read_mask_set, write_mask_set
 from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet
+from gseg_ns.masks.orientation import exif_orientation
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceConfig, torch_device
 from gseg_ns.reading import FREE_MEMORY, read_json, shown
 
@@ -190,7 +191,9 @@ def make(job: Job, source: MaskSource, image: SceneImage) -> ImageResult:
             from PIL import Image
 
             pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
-        result = source.generate(Photo(image.name, pixels), embed=job.embeddings is not None)
+        result = source.generate(
+            Photo(image.name, pixels, exif_orientation(image.path)), embed=job.embeddings is not None
+        )
         if (result.masks.height, result.masks.width) != (height, width):
             raise GsegError(f"masks of {result.masks.height}x{result.masks.width} for an image of {height}x{width}")
     except GsegError as error:

@@ -15,7 +15,7 @@ import numpy as np
 from gseg_ns.captures.photographs import FORMATS, IMAGE_SUFFIXES, Photographs
 from gseg_ns.captures.transforms_json import find_transforms, read_transforms
 from gseg_ns.errors import GsegError
-from gseg_ns.masks.folder import without_suffix
+from gseg_ns.masks.names import without_suffix
 from gseg_ns.reading import check_memory, reading
 
 if TYPE_CHECKING:

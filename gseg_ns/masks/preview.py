@@ -13,7 +13,8 @@ from gseg_ns.files import atomic_path
 from gseg_ns.masks.folder import MaskFolder
 from gseg_ns.masks.generate import coverage
 from gseg_ns.masks.images import SceneImage, read_image
-from gseg_ns.masks.io import load_masks
+from gseg_ns.masks.load import load_masks
+from gseg_ns.masks.mask_file import MaskFile
 from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
 from gseg_ns.palette import colors
 
@@ -75,7 +76,7 @@ def contact_sheet(
     if not pairs:
         raise GsegError(f"{folder} has no masks for any of the {len(images)} images: nothing to draw.")
     chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int))]
-    if all(file.suffix.lower() == ".png" for _, file in chosen):
+    if all(file.is_label_map for _, file in chosen):
         orders = orders[:1]
     strips = []
     for done, (image, file) in enumerate(chosen):
@@ -102,7 +103,7 @@ def contact_sheet(
     return len(strips)
 
 
-def _strip(image: SceneImage, file: Path, width: int, orders: Sequence[PaintOrder]) -> tuple[np.ndarray, str]:
+def _strip(image: SceneImage, file: MaskFile, width: int, orders: Sequence[PaintOrder]) -> tuple[np.ndarray, str]:
     from PIL import Image
 
     pixels = read_image(image.path)

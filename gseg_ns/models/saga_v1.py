@@ -80,7 +80,7 @@ class SagaV1Model(AffinityModel):
             mask = folder.find(image)
             if mask is None:
                 continue
-            path = root / mask.relative_to(folder.folder).with_suffix(".npz")
+            path = root / f"{mask.key}.npz"
             if not path.is_file():
                 raise GsegError(
                     f"saga-v1 is guided by SAM's image embeddings, and {path} is missing. Make the masks with SAM and "

@@ -45,15 +45,15 @@ def test_masks_of_every_photograph(scene: Path, capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "no substitute for SAM" in " ".join(printed.split())
     found = MaskFolder(scene / "masks").match([Path("images") / name for name in NAMES])
-    assert [path.name for path in found if path] == [
+    assert [file.path.name for file in found if file] == [
         "img.0001.jpg.json",
         "with space.json",
         "größe.json",
         "img.0001.png.json",
     ]
-    for path in found:
-        assert path is not None
-        masks = read_mask_set(path)
+    for file in found:
+        assert file is not None
+        masks = read_mask_set(file.path)
         assert (masks.height, masks.width) == (48, 64)
         assert len(masks) > 0
     assert (scene / "masks_preview.png").is_file()

@@ -18,7 +18,7 @@ def make(folder: Path, *names: str) -> MaskFolder:
 
 def names(folder: MaskFolder, *images: str) -> list[str | None]:
     found = folder.match([PurePosixPath(image) for image in images])
-    return [None if path is None else path.relative_to(folder.folder).as_posix() for path in found]
+    return [None if file is None else file.path.relative_to(folder.folder).as_posix() for file in found]
 
 
 def test_dots_spaces_and_letters(tmp_path: Path) -> None:

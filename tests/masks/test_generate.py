@@ -64,7 +64,7 @@ def test_masks_match_their_images(tmp_path: Path) -> None:
     assert [result.masks for result in results] == [1, 2, 0, 3]
     assert results[1].coverage == pytest.approx(2 / 16)
     matched = MaskFolder(job.output).match([image.name for image in images])
-    assert [len(read_mask_set(path)) for path in matched if path] == [1, 2, 0, 3]
+    assert [len(read_mask_set(file.path)) for file in matched if file] == [1, 2, 0, 3]
     with np.load(tmp_path / "masks_embeddings" / "001.npz", allow_pickle=False) as stored:
         assert stored["embedding"].shape == (16, 24, 3)
     assert run_all(job, images) == []
@@ -267,7 +267,7 @@ def test_equal_stems_keep_their_suffix(tmp_path: Path) -> None:
     job = Job(BandsConfig(), tmp_path / "masks")
     run_all(job, images)
     matched = MaskFolder(job.output).match([image.name for image in images])
-    assert [path.name for path in matched if path] == ["000.bmp.json", "000.png.json"]
+    assert [file.path.name for file in matched if file] == ["000.bmp.json", "000.png.json"]
 
 
 def test_devices() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.mask_set import MaskSet
+from gseg_ns.masks.orientation import AS_STORED
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Photo:
     """Path relative to the scene."""
     pixels: np.ndarray
     """uint8 [H, W, 3], RGB."""
+    orientation: int = AS_STORED
+    """How the pixels, which are as they are stored, would have to be turned (see `gseg_ns.masks.orientation`)."""
 
 
 @dataclass(frozen=True)

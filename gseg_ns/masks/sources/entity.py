@@ -11,8 +11,10 @@ import torch
 
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.folder import MaskFolder
-from gseg_ns.masks.io import read_label_map, read_mask_set
+from gseg_ns.masks.io import read_labels
+from gseg_ns.masks.load import load_masks
 from gseg_ns.masks.mask_set import MaskSet
+from gseg_ns.masks.orientation import mask_index
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
 from gseg_ns.reading import integer, number, read_json, reading
 
@@ -61,14 +63,11 @@ class EntityConfig:
 
     def setup(self, device: str) -> MaskSource:
         """List the folder and read the scores."""
-        folder = self._folder()
-        has_png = any(path.suffix.lower() == ".png" for path in folder.rglob("*"))
-        files = MaskFolder(folder, (".png",) if has_png else (".json",))
-        return EntitySource(self, files, read_scores(self.scores) if self.scores else {})
+        return EntitySource(self, MaskFolder(self._folder()), read_scores(self.scores) if self.scores else {})
 
 
 class EntitySource:
-    """Converts the files of a folder."""
+    """Converts the masks of a folder."""
 
     def __init__(self, config: EntityConfig, files: MaskFolder, scores: dict[str, dict[int, float]]) -> None:
         self.config = config
@@ -76,25 +75,23 @@ class EntitySource:
         self.scores = scores
 
     def generate(self, photo: Photo, embed: bool) -> SourceResult:
-        """The masks of the file that belongs to the photo, resized to it (nearest) if the proportions are the same."""
-        path = self.files.find(photo.name)
-        if path is None:
+        """The masks that belong to the photo, on its pixels: resized (nearest), or turned back by its EXIF tag."""
+        file = self.files.find(photo.name)
+        if file is None:
             raise GsegError(f"{self.files.folder} has no file for {photo.name}.")
-        height, width = photo.pixels.shape[:2]
-        if path.suffix.lower() == ".json":
-            masks = read_mask_set(path)
-        else:
-            labels = read_label_map(path)
+        if file.is_label_map:
+            labels = read_labels(file.path).int()
             for ignored in self.config.ignore:
                 labels[labels == ignored] = 0
-            masks = MaskSet.from_labels(labels, self._scores_of(path))
-        # Half a pixel of rounding on either side is no other picture.
-        if len(masks) and abs(masks.height * width - masks.width * height) > max(height, width, *masks.rles[0]["size"]):
-            raise GsegError(
-                f"{path} is {masks.width}x{masks.height} but {photo.name} is {width}x{height}: another picture, or "
-                "turned (EXIF rotation is not applied, as in Nerfstudio)."
-            )
-        masks = masks.resize(height, width)
+            masks = MaskSet.from_labels(labels, self._scores_of(file.path))
+        else:
+            masks = load_masks(file)
+        height, width = photo.pixels.shape[:2]
+        if len(masks):
+            index = mask_index(str(file), (masks.height, masks.width), (height, width), photo.orientation)
+            masks = masks if index is None else masks.remap(index)
+        else:
+            masks = MaskSet(height, width)
         masks = masks.select((masks.areas >= max(1, self.config.min_area)) & (masks.scores >= self.config.min_score))
         return SourceResult(masks.select(torch.argsort(masks.scores, descending=True, stable=True)))
 

@@ -1,0 +1,67 @@
+"""The masks of one photograph, whatever they are written in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from gseg_ns.masks.dialects.binary import read_objects, read_stack
+from gseg_ns.masks.dialects.documents import document_masks
+from gseg_ns.masks.io import read_labels, read_mask_set
+from gseg_ns.masks.mask_file import MaskFile
+from gseg_ns.masks.mask_set import MaskSet
+from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
+
+
+def load_labels(
+    file: Path | MaskFile,
+    size: tuple[int, int] | None = None,
+    order: PaintOrder = "confidence",
+    min_score: float = 0.5,
+    min_visible: float = 0.1,
+) -> Tensor:
+    """The label map of a photograph's masks: one that is there as it is, others painted (see `paint`).
+
+    Args:
+        file: as `MaskFolder.find` gives it, or the path of a file of one photograph.
+        size: (height, width) to resize to, nearest.
+        order: see `paint`; no meaning for a label map, and so for the next two.
+        min_score: see `paint`.
+        min_visible: see `paint`.
+
+    Returns:
+        int32 [H, W].
+
+    Raises:
+        GsegError: it is damaged.
+    """
+    file = file if isinstance(file, MaskFile) else MaskFile.of(file)
+    labels = (
+        read_labels(file.path).int() if file.is_label_map else paint(load_masks(file), order, min_score, min_visible)
+    )
+    return labels if size is None else resize_labels(labels, *size)
+
+
+def load_masks(file: Path | MaskFile, size: tuple[int, int] | None = None) -> MaskSet:
+    """A photograph's masks, which may overlap; of a label map one mask a label with score 1.
+
+    Args:
+        file: as `MaskFolder.find` gives it, or the path of a file of one photograph.
+        size: (height, width) to resize to, nearest.
+
+    Raises:
+        GsegError: it is damaged.
+    """
+    file = file if isinstance(file, MaskFile) else MaskFile.of(file)
+    if file.parts:
+        masks = read_objects(file.parts)
+    elif file.entry is not None:
+        masks = document_masks(file.path, file.entry)
+    elif file.is_label_map:
+        masks = MaskSet.from_labels(read_labels(file.path).int())
+    elif file.path.suffix.lower() == ".npy":
+        masks = read_stack(file.path)
+    else:
+        masks = read_mask_set(file.path)
+    return masks if size is None else masks.resize(*size)
