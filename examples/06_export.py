@@ -8,10 +8,12 @@ from typing import Literal
 import tyro
 
 from gseg_ns.runs import load_run
-from gseg_ns.splats import to_original_frame, write_objects
+from gseg_ns.splats import Placement, original_placement, write_objects
 
 
-def main(config: Path, output: Path, form: Literal["ply", "spz", "glb"] = "ply", original: bool = False) -> None:
+def main(
+    config: Path, output: Path, form: Literal["ply", "spz", "glb", "usd", "usdz"] = "ply", original: bool = False
+) -> None:
     """Write `scene`, `objects/group_0001` and so on, and `objects.json`.
 
     Args:
@@ -24,10 +26,9 @@ def main(config: Path, output: Path, form: Literal["ply", "spz", "glb"] = "ply",
     splats, groups = run.model.splats(), run.model.gaussian_groups()
     fit = splats.exportable()  # training can leave a Gaussian that no file should hold
     splats, groups = splats.subset(fit), groups[fit]
-    if original:
-        parsed = run.datamanager.train_dataparser_outputs
-        splats = to_original_frame(splats, parsed.dataparser_transform, parsed.dataparser_scale)
-    for entry in write_objects(output, splats, groups, form):
+    frame = run.frame() if original else None
+    placement = Placement() if frame is None else original_placement(*frame)
+    for entry in write_objects(output, splats, groups, form, placement=placement):
         print(f"{entry['file']}: {entry['gaussians']} Gaussians")
 
 

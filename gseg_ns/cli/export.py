@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from gseg_ns.choices import SplatFormat
+from gseg_ns.choices import SplatFormat, UpAxis
 from gseg_ns.errors import GsegError
+
+if TYPE_CHECKING:
+    from gseg_ns.runs.run import Run
+    from gseg_ns.splats.placement import Placement
 
 
 @dataclass
@@ -20,8 +24,8 @@ class Export:
     """Folder to write to: scene.ply, objects/group_0001.ply, ..., objects.json. Files of groups that were named in the
     viewer carry the name"""
     format: SplatFormat = "ply"
-    """3DGS PLY, exact, which every splat tool reads; SPZ for the web: lossy, a tenth of the size, without labels; or
-    glTF with KHR_gaussian_splatting, exact"""
+    """3DGS PLY, exact, which every splat tool reads; SPZ for the web: lossy, a tenth of the size, without labels; glTF
+    with KHR_gaussian_splatting, exact; or OpenUSD, exact: a stage and a layer an object, or all in a .usdz"""
     groups: list[int] = field(default_factory=list)
     """Export only these groups; all of them unless given"""
     selection: str | None = None
@@ -32,6 +36,13 @@ class Export:
     """Leave out Gaussians that are in no group"""
     frame: Literal["nerfstudio", "original"] = "nerfstudio"
     """Coordinates: the run's normalised ones (as ns-export), or those of the capture's own poses"""
+    up: UpAxis | None = None
+    """Which way is up in the files: z unless given (as ns-export), y for glTF and SPZ whatever is given. `y-down` is
+    for PLY only: SuperSplat, Spark and other web viewers expect it so"""
+    unit: float | None = None
+    """Length of a unit of the run in metres: PLY, SPZ and glTF are then in metres, and USD says it (metersPerUnit)"""
+    tileset: bool = False
+    """With --format glb, write tileset.json (3D Tiles, for Cesium) around the scene"""
     min_gaussians: int = 20
     """Groups with fewer Gaussians get no file of their own"""
     scale: float | None = None
@@ -49,10 +60,10 @@ class Export:
         from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.runs.run import load_run
         from gseg_ns.splats.objects import write_objects
-        from gseg_ns.splats.transform import to_original_frame
 
         if not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise GsegError(f"{self.output_dir} already has files: name another folder or add --overwrite")
+        self._check_up()
         run = load_run(self.load_config)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
@@ -69,14 +80,7 @@ class Export:
         except GsegError as error:  # names are an ornament: without them everything can be written
             CONSOLE.print(f"[yellow]Groups are written without names: {escape(str(error))}")
             names = {}
-        if self.frame == "original":
-            frame = run.frame()
-            if frame is None:
-                raise GsegError(
-                    f"{self.load_config.parent} has no dataparser_transforms.json and its scene is gone: the frame of "
-                    "the capture is not known. Export with --frame nerfstudio"
-                )
-            splats = to_original_frame(splats, *frame)
+        placement = self._placement(run)
         listed = write_objects(
             self.output_dir,
             splats,
@@ -84,10 +88,39 @@ class Export:
             self.format,
             self.min_gaussians,
             names,
-            about={"frame": self.frame},
             track=lambda ids: track(ids, description="Writing objects", console=CONSOLE),
+            placement=placement,
+            run=edited.fingerprint.digest,
+            tileset=self.tileset,
         )
+        [scene] = self.output_dir.glob("scene.*")
         CONSOLE.print(
-            f"Wrote {len(splats)} Gaussians to {self.output_dir / f'scene.{self.format}'} and {len(listed)} objects to "
-            f"{self.output_dir / 'objects'}"
+            f"Wrote {len(splats)} Gaussians to {scene} and {len(listed)} objects to {self.output_dir / 'objects'}"
         )
+
+    def _check_up(self) -> None:
+        if self.format in ("glb", "spz") and self.up not in (None, "y"):
+            name = "glTF" if self.format == "glb" else "SPZ"
+            raise GsegError(f"In {name} files y is up, always: leave out --up {self.up}, or choose another --format")
+        if self.format in ("usd", "usdz") and self.up == "y-down":
+            raise GsegError("A USD stage has y or z up: choose --up y or --up z")
+
+    def _placement(self, run: Run) -> Placement:
+        """From the run's coordinates to those of the files."""
+        from gseg_ns.splats.placement import Placement, original_placement
+
+        if self.unit is not None and not 1e-6 <= self.unit <= 1e6:
+            raise GsegError(f"--unit {self.unit:g}: a unit of a run is longer than a micrometre and below 1000 km")
+        if self.frame == "nerfstudio":
+            placement = Placement(meters_per_unit=self.unit)
+        else:
+            frame = run.frame()
+            if frame is None:
+                raise GsegError(
+                    f"{self.load_config.parent} has no dataparser_transforms.json and its scene is gone: the frame of "
+                    "the capture is not known. Export with --frame nerfstudio"
+                )
+            placement = original_placement(*frame, self.unit)
+        if self.up is None:
+            return placement
+        return placement.with_up("-y" if self.up == "y-down" else self.up)

@@ -12,6 +12,9 @@ from torch import Tensor
 SH_SIZES = {1: 0, 4: 1, 9: 2, 16: 3}
 """Number of SH coefficients per color channel -> SH degree."""
 
+SH_C0 = 0.28209479177387814
+"""Value of the constant spherical harmonic: rgb = 0.5 + SH_C0 * sh[0]."""
+
 MIN_OPACITY_LOGIT = -5.5373
 """logit(1/255): rasterizers skip a Gaussian below it, and `ns-export gaussian-splat` does not write it."""
 

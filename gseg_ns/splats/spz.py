@@ -10,24 +10,29 @@ import torch
 from gseg_ns.errors import GsegError, missing_extra
 from gseg_ns.files import atomic_path
 from gseg_ns.splats.container import Splats
-from gseg_ns.splats.transform import transform
+from gseg_ns.splats.placement import Placement
 
 _MAX_BITS = 20
 _POSITION_LIMIT = 2**23
 """Positions are 24-bit signed fixed point."""
 
 
-def write_spz(path: Path, splats: Splats) -> None:
+def spz_placement(placement: Placement) -> Placement:
+    """Where Gaussians lie in an SPZ file: its axes are right, up, back, and metres where their length is known."""
+    return placement.with_up("y").in_meters()
+
+
+def write_spz(path: Path, splats: Splats, placement: Placement | None = None) -> None:
     """Write an SPZ file of version 3 (gzip, smallest-three quaternions), which all SPZ readers know.
 
     SPZ holds what is seen and nothing else: columns of `extra` are not written. It is lossy: 8 bits for color,
     opacity, log scale (range -10 to 5.9) and SH (range -1 to 1), 10 bits for rotation; positions get as many fractional
-    bits as the extent of the splats leaves. SPZ's axes are right, up, back; the splats are taken to be right, down,
-    forward as PLY readers take them, so that a viewer shows the same scene from the same side for either file.
+    bits as the extent of the splats leaves.
 
     Args:
         path: the file, written whole or not at all.
         splats: the Gaussians, of any SH degree; those that `Splats.exportable` rejects are left out.
+        placement: where they lie; see `spz_placement` for what is made of it.
 
     Raises:
         GsegError: the package `gsply` is not installed, nothing can be written, the positions reach beyond 4 million
@@ -40,7 +45,7 @@ def write_spz(path: Path, splats: Splats) -> None:
         raise missing_extra("SPZ needs the package gsply", "spz") from error
 
     splats = splats.to("cpu")
-    splats = splats.subset(splats.exportable())
+    splats = spz_placement(placement or Placement()).of(splats.subset(splats.exportable()))
     if len(splats) == 0:
         raise GsegError(f"There is no Gaussian to write to {path}.")
     reach = float(splats.means.abs().max())
@@ -49,15 +54,13 @@ def write_spz(path: Path, splats: Splats) -> None:
         raise GsegError(
             f"Cannot write {path}: positions reach {reach:.3g} units, SPZ holds 4 million. Scale the scene."
         )
-    half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-    turned = transform(splats, half_turn, torch.zeros(3))
     data = GSData(
-        means=turned.means.numpy(),
-        scales=turned.scales.numpy(),
-        quats=torch.nn.functional.normalize(turned.quats, dim=-1).numpy(),
-        opacities=turned.opacities.numpy(),
-        sh0=turned.sh[:, 0].numpy(),
-        shN=turned.sh[:, 1:].numpy(),
+        means=splats.means.numpy(),
+        scales=splats.scales.numpy(),
+        quats=torch.nn.functional.normalize(splats.quats, dim=-1).numpy(),
+        opacities=splats.opacities.numpy(),
+        sh0=splats.sh[:, 0].numpy(),
+        shN=splats.sh[:, 1:].numpy(),
     )
     with atomic_path(Path(path)) as temporary:
         write(temporary, data, version=3, fractional_bits=bits)

@@ -130,7 +130,7 @@ def test_the_capture_frame(tmp_path: Path, splats: Splats) -> None:
     frame = torch.tensor([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
     assert json.loads((tmp_path / "a" / "objects.json").read_text())["frame"] == "original"
     expected = to_original_frame(splats.subset(splats.exportable()), frame, 0.5)
-    assert torch.equal(scene.means, expected.means)
+    torch.testing.assert_close(scene.means, expected.means)
     # Nerfstudio's own direction leads back to the run.
     again = 0.5 * (scene.means @ frame[:, :3].T + frame[:, 3])
     torch.testing.assert_close(again, splats.means[splats.exportable()], atol=1e-5, rtol=1e-5)
@@ -140,3 +140,26 @@ def test_spz(tmp_path: Path, splats: Splats) -> None:
     pytest.importorskip("gsply")
     out = export(tmp_path / "a", format="spz")
     assert {path.name for path in out.iterdir()} == {"scene.spz", "objects", "objects.json"}
+
+
+def test_up_and_units(tmp_path: Path, splats: Splats) -> None:
+    means = splats.means[splats.exportable()]
+    scene = read_ply(export(tmp_path / "a", up="y-down", unit=2.0) / "scene.ply")
+    torch.testing.assert_close(scene.means, 2 * means[:, [0, 2, 1]] * torch.tensor([1.0, -1, 1]))
+    index = json.loads((tmp_path / "a" / "objects.json").read_text())
+    assert (index["up"], index["meters_per_unit"]) == ("-y", 1.0)
+    with pytest.raises(GsegError, match="In glTF files y is up"):
+        export(tmp_path / "b", format="glb", up="z")
+    with pytest.raises(GsegError, match="y or z up"):
+        export(tmp_path / "b", format="usd", up="y-down")
+    with pytest.raises(GsegError, match="--unit -1"):
+        export(tmp_path / "b", unit=-1.0)
+    assert not (tmp_path / "b").exists()
+
+
+def test_formats_of_other_programs(tmp_path: Path, splats: Splats) -> None:
+    out = export(tmp_path / "a", format="glb", tileset=True)
+    assert {path.name for path in out.iterdir()} == {"scene.glb", "objects", "objects.json", "tileset.json"}
+    pytest.importorskip("pxr.UsdVol")
+    out = export(tmp_path / "b", format="usdz")
+    assert {path.name for path in out.iterdir()} == {"scene.usdz", "objects", "objects.json"}

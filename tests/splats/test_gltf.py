@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.splats import gltf, transform
+from gseg_ns.splats import Placement, gltf
 from gseg_ns.splats.gltf import write_glb
+from gseg_ns.splats.scene import objects_of
 from random_splats import make
-
-HALF_TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
 
 def decode(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -39,12 +38,13 @@ def decode(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     for name, index in primitive["attributes"].items():
         accessor = document["accessors"][index]
         view = document["bufferViews"][accessor["bufferView"]]
-        assert accessor["componentType"] == 5126
         assert view["target"] == 34962
         assert view["byteOffset"] % 4 == 0
+        assert accessor["componentType"] == (5121 if name == "COLOR_0" else 5126)
+        kind = "u1" if name == "COLOR_0" else "<f4"
         columns = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]]
-        assert view["byteLength"] == 4 * columns * accessor["count"]
-        array = np.frombuffer(data, "<f4", columns * accessor["count"], start + 8 + view["byteOffset"])
+        assert view["byteLength"] == np.dtype(kind).itemsize * columns * accessor["count"]
+        array = np.frombuffer(data, kind, columns * accessor["count"], start + 8 + view["byteOffset"])
         found[name] = array.reshape(-1, columns)
     return document, found
 
@@ -57,11 +57,12 @@ def test_the_file_holds_the_splats(tmp_path: Path, degree: int) -> None:
     prefix = "KHR_gaussian_splatting:"
     named = {name.removeprefix(prefix): array for name, array in found.items()}
     coefficients = [f"SH_DEGREE_{d}_COEF_{n}" for d in range(degree + 1) for n in range(2 * d + 1)]
-    assert set(named) == {"POSITION", "ROTATION", "SCALE", "OPACITY", *coefficients}
+    assert set(named) == {"POSITION", "COLOR_0", "ROTATION", "SCALE", "OPACITY", *coefficients}
     assert all(len(array) == len(splats) for array in found.values())
 
-    ours = transform(splats, HALF_TURN, torch.zeros(3))
-    np.testing.assert_array_equal(named["POSITION"], ours.means)
+    ours = Placement().with_up("y").of(splats)
+    np.testing.assert_allclose(named["POSITION"], ours.means, atol=1e-6)
+    np.testing.assert_allclose(named["POSITION"], splats.means[:, [0, 2, 1]] * torch.tensor([1, 1, -1]), atol=1e-6)
     np.testing.assert_allclose(named["SCALE"], ours.scales.exp(), rtol=1e-6)
     assert (named["SCALE"] > 0).all()
     np.testing.assert_allclose(named["OPACITY"][:, 0], ours.opacities.sigmoid(), rtol=1e-6)
@@ -71,8 +72,8 @@ def test_the_file_holds_the_splats(tmp_path: Path, degree: int) -> None:
     np.testing.assert_allclose(named["ROTATION"], unit[:, [1, 2, 3, 0]], atol=1e-6)
     np.testing.assert_allclose(np.stack([named[name] for name in coefficients], 1), ours.sh, atol=1e-6)
     accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"]["POSITION"]]
-    np.testing.assert_array_equal(accessor["min"], named["POSITION"].min(0))
-    np.testing.assert_array_equal(accessor["max"], named["POSITION"].max(0))
+    np.testing.assert_array_equal(np.float32(accessor["min"]), named["POSITION"].min(0))
+    np.testing.assert_array_equal(np.float32(accessor["max"]), named["POSITION"].max(0))
 
 
 def test_the_document_is_what_the_extension_asks_for(tmp_path: Path) -> None:
@@ -90,27 +91,28 @@ def test_the_document_is_what_the_extension_asks_for(tmp_path: Path) -> None:
         "sortingMethod": "cameraDistance",
     }
     assert document["scenes"][document["scene"]]["nodes"] == [0]
-    assert document["nodes"] == [{"mesh": 0}]
+    assert document["nodes"] == [{"name": "splats", "mesh": 0}]
 
 
-def test_a_reader_without_the_extension_sees_points(tmp_path: Path) -> None:
-    trimesh = pytest.importorskip("trimesh")
-    splats = make()
-    write_glb(tmp_path / "a.glb", splats)
-    (cloud,) = trimesh.load(tmp_path / "a.glb").geometry.values()
-    np.testing.assert_allclose(cloud.vertices, splats.means @ HALF_TURN, atol=1e-6)
-
-
-def test_labels_follow_their_splats(tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
     splats = make(10)
     splats.opacities[:] = 1
     splats.opacities[3] = -8
     splats.means[4, 0] = float("nan")
-    write_glb(tmp_path / "a.glb", splats, torch.arange(10) * 70_000)
+    splats.quats[5] = 0
+    write_glb(tmp_path / "a.glb", splats)
     _, found = decode(tmp_path / "a.glb")
-    assert found["_LABEL"][:, 0].tolist() == [70_000 * row for row in (0, 1, 2, 5, 6, 7, 8, 9)]
+    assert len(found["POSITION"]) == 8
+    assert found["KHR_gaussian_splatting:ROTATION"][3].tolist() == [0, 0, 0, 1]
     with pytest.raises(GsegError, match="no Gaussian"):
         write_glb(tmp_path / "b.glb", splats.subset(torch.tensor([3, 4])))
+
+
+def test_many_objects_of_any_name_are_nodes(tmp_path: Path) -> None:
+    names = {group: f'a/b "{group % 7}" 🫖' for group in range(1, 1001)}
+    write_glb(tmp_path / "a.glb", make(1000, 0), objects_of(torch.arange(1, 1001), names))
+    document = json.loads(tmp_path.joinpath("a.glb").read_bytes()[20:].split(b"\0", 1)[0].split(b"BIN")[0][:-4])
+    assert [node["name"] for node in document["nodes"]] == list(names.values())
 
 
 def test_what_is_too_large_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

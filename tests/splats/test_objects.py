@@ -32,7 +32,8 @@ def test_scene_objects_and_list(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "objects.json").read_text())["objects"] == listed
     scene = read_ply(tmp_path / "scene.ply")
     assert torch.equal(scene.extra["label"].long(), groups)
-    assert torch.equal(scene.extra["rgb"], colors(groups))
+    assert list(scene.extra) == ["label"]
+    assert listed[0]["color"] == colors(torch.tensor(2)).tolist()
     seven = read_ply(tmp_path / "objects" / "group_0007.ply")
     assert torch.equal(seven.means, splats.means[groups == 7])
     assert listed[1]["gaussians"] == 40
@@ -80,6 +81,42 @@ def test_glb(tmp_path: Path) -> None:
     listed = write_objects(tmp_path, make(60), torch.tensor([1, 2, 3] * 20), form="glb", min_gaussians=0)
     assert [entry["file"] for entry in listed] == [f"objects/group_000{g}.glb" for g in (1, 2, 3)]
     assert (tmp_path / "scene.glb").read_bytes()[:4] == b"glTF"
+
+
+@pytest.mark.parametrize("form", ["usd", "usdz"])
+def test_usd(tmp_path: Path, form: str) -> None:
+    pytest.importorskip("pxr.UsdVol")
+    groups, suffix = torch.tensor([0, 1, 2] * 20), "usdc" if form == "usd" else form
+    listed = write_objects(tmp_path, make(60), groups, form=form, names={1: "mug"})  # type: ignore[arg-type]
+    assert [entry["file"] for entry in listed] == [f"objects/group_000{n}.{suffix}" for n in ("1_mug", "2")]
+    others = {"scene.usda", "unlabelled.usdc"} if form == "usd" else {"scene.usdz"}
+    assert {path.name for path in tmp_path.iterdir()} == {"objects", "objects.json", *others}
+    write_objects(tmp_path, make(60), torch.tensor([1, 2, 2] * 20), form=form)  # type: ignore[arg-type]
+    assert not (tmp_path / "unlabelled.usdc").exists()
+    write_objects(tmp_path, make(60), torch.tensor([1] * 60), form="glb", tileset=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"objects", "objects.json", "scene.glb", "tileset.json"}
+    with pytest.raises(GsegError, match="choose the format glb"):
+        write_objects(tmp_path, make(60), torch.tensor([1] * 60), tileset=True)
+
+
+def test_many_objects_of_any_name(tmp_path: Path) -> None:
+    """Names with slashes, quotes and emoji, a thousand of them, many the same."""
+    pytest.importorskip("pxr.UsdVol")
+    from pxr import Usd
+
+    groups = torch.arange(1, 1001)
+    names = {group: ["a/b", '"quoted"', "🫖", "7 up", "椅子", " "][group % 6] for group in range(1, 1001)}
+    write_objects(tmp_path, make(1000), groups, "usd", 1, names)
+    stage = Usd.Stage.Open(str(tmp_path / "scene.usda"))
+    prims = stage.GetPrimAtPath("/World").GetChildren()
+    assert len({prim.GetName().casefold() for prim in prims}) == 1000
+    assert [prim.GetDisplayName() for prim in prims] == [
+        names[group].strip() or f"group {group}" for group in range(1, 1001)
+    ]
+    assert [prim.GetName() for prim in prims[:7]] == [
+        "quoted", "group_0002", "_7_up", "group_0004", "group_5", "a_b", "quoted_2"
+    ]  # fmt: skip
+    assert all(prim.GetPrimAtPath("splats") for prim in prims)
 
 
 def test_nothing_and_unknown_formats_leave_no_file(tmp_path: Path) -> None:
