@@ -16,6 +16,10 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.palette import colors
+from gseg_ns.reading import check_memory, reading
+
+_PIXEL_MEMORY = 32
+"""Bytes a pixel while a picture is read: four of its own, and floats twice."""
 
 
 def outlines(labels: Tensor) -> Tensor:
@@ -92,8 +96,13 @@ def write_png(path: Path, picture: Tensor) -> None:
 
 
 def read_png(path: Path) -> Tensor:
-    """Read what `write_png` wrote."""
-    with Image.open(path) as image:
+    """Read what `write_png` wrote: [H, W, 3] in [0, 1].
+
+    Raises:
+        GsegError: it cannot be read.
+    """
+    with reading(path, "a picture"), Image.open(path, formats=("PNG",)) as image:
+        check_memory(path, image.width * image.height * _PIXEL_MEMORY, f"{image.width}x{image.height} pixels")
         return torch.from_numpy(np.array(image.convert("RGB"))).float() / 255
 
 

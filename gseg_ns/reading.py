@@ -23,6 +23,11 @@ FREE_MEMORY = 400 * 2**20
 _MEMORY_A_BYTE = 64
 """Bytes of memory that a large file may ask for, a byte of its own: photographs and masks of sense stay below."""
 
+_JSON_MEMORY_A_BYTE = 16
+"""Bytes of memory that a large JSON may ask for, a byte of its own."""
+_JSON_LIST, _JSON_OBJECT, _JSON_VALUE = 88, 288, 48
+"""Bytes that a list takes in Python, an object with a key, and a number with its place in a list."""
+
 _LONGEST_PLY_HEADER = 2**20
 
 _LONGEST_MESSAGE = 1500
@@ -113,17 +118,35 @@ def read_json(path: Path, what: str, remedy: str = "", missing: str | None = Non
         what: see `reading`.
         remedy: see `reading`.
         missing: see `reading`.
-        most: bytes of the largest file that is read. The values of JSON can take thirty times as much memory.
+        most: bytes of the largest file that is read.
 
     Raises:
-        GsegError: as `reading`, or it has more than `most` bytes.
+        GsegError: as `reading`, it has more than `most` bytes, or its values would fill memory.
     """
     with reading(path, what, remedy, missing):
-        text = read_bytes(path, most).decode("utf-8")
+        raw = read_bytes(path, most)
+        check_json_memory(raw)
+        text = raw.decode("utf-8")
+        del raw
         data = json.loads(text, parse_constant=_constant, parse_float=_finite)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(data, ensure_ascii=False).encode("utf-8")
         return data
+
+
+def check_json_memory(raw: bytes) -> None:
+    """Refuse JSON whose values would take much more memory than its text: empty lists take thirty times as much.
+
+    Raises:
+        ValueError: it would.
+    """
+    if len(raw) < FREE_MEMORY // _JSON_OBJECT:
+        return
+    text = len(raw) * (2 if raw.isascii() else 9)
+    lists, objects, others = (raw.count(letter) for letter in (b"[", b"{", b","))
+    wanted = text + _JSON_LIST * lists + _JSON_OBJECT * objects + _JSON_VALUE * others
+    if wanted > max(FREE_MEMORY, _JSON_MEMORY_A_BYTE * len(raw)):
+        raise ValueError(f"its {lists + objects + others:,} values would take {wanted / 2**20:,.0f} MiB of memory")
 
 
 def _constant(text: str) -> float:
@@ -239,6 +262,29 @@ def check_stored(archive: zipfile.ZipFile) -> None:
     parts = archive.infolist()
     if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
         raise ValueError("its parts are compressed, which those of a checkpoint are not")
+
+
+def check_tensors(state: Any) -> None:
+    """Refuse tensors that repeat a few stored values over any size: a copy of one would fill memory.
+
+    Args:
+        state: what torch has read, of dicts, lists and tuples.
+
+    Raises:
+        ValueError: there is one.
+    """
+    import torch
+
+    values = [state]
+    while values:
+        value = values.pop()
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {tuple(value.shape)} that is not all there")
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
 
 
 def check_ply_counts(path: Path) -> None:

@@ -10,10 +10,11 @@ import copy
 import io
 import json
 import random
-import resource
+import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -340,8 +341,13 @@ def _read_label_map(path: Path) -> None:
     assert labels.ndim == 2
     assert 0 <= int(labels.min()) <= int(labels.max()) < 2**24
     assert read_ids(path).shape == labels.shape
-    if labels.numel() < 10_000:
-        assert (load_masks(path).areas > 0).all()
+    assert (load_masks(path).areas > 0).all()
+
+
+def _load_masks(path: Path) -> None:
+    from gseg_ns.masks.io import load_masks
+
+    assert (load_masks(path).areas > 0).all()
 
 
 def _read_photograph(path: Path) -> None:
@@ -355,6 +361,28 @@ def _read_photograph(path: Path) -> None:
     assert pixels.shape == (*size, 3)
     if path.suffix in (".png", ".jpg"):
         assert read_rgb(path).shape == pixels.shape
+
+
+def _read_for_training(path: Path) -> None:
+    from types import SimpleNamespace
+
+    from gseg_ns.data.photograph_dataset import PhotographDataset
+
+    dataset: Any = SimpleNamespace(image_filenames=[path], scale_factor=1.0)
+    pixels = PhotographDataset.get_numpy_image(dataset, 0)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] in (3, 4)
+    assert PhotographDataset._mask(dataset, path, (5, 6)).shape == (5, 6, 1)
+
+
+def _read_picture(path: Path) -> None:
+    from gseg_ns.masks.orientation import exif_orientation
+    from gseg_ns.pictures import read_png
+
+    assert exif_orientation(path) in range(1, 9)
+    picture = read_png(path)
+    assert picture.shape[2] == 3
+    assert 0 <= float(picture.min()) <= float(picture.max()) <= 1
 
 
 def _npy(_: Path) -> bytes:
@@ -511,6 +539,9 @@ TARGETS: dict[str, tuple[str, Callable[[Path], bytes], damage.Mutate, Callable[[
     "photograph-tiff": ("a.tif", _picture("TIFF", "RGB"), damage.damage_bytes, _read_photograph),
     "photograph-webp": ("a.webp", _picture("WEBP", "RGB"), damage.damage_bytes, _read_photograph),
     "photograph-bmp": ("a.bmp", _picture("BMP", "RGB"), damage.damage_bytes, _read_photograph),
+    "training-png": ("a.png", _picture("PNG", "RGBA"), damage.damage_png, _read_for_training),
+    "training-jpeg": ("a.jpg", _picture("JPEG", "RGB"), damage.damage_bytes, _read_for_training),
+    "picture": ("a.png", _picture("PNG", "RGB"), damage.damage_png, _read_picture),
     "npy": ("a.npy", _npy, _damage_npy, _read_npy),
     "embedding": ("a.npz", _embedding, damage.damage_npz, _read_embedding),
     "objects": ("objects.json", _objects, damage.damage_json, _read_objects),
@@ -530,25 +561,46 @@ TOLERANT = ("objects", "cell")
 """Readers that make do with nothing where a file is damaged."""
 
 
+@dataclass
+class Taken:
+    """What the dearest of some inputs took."""
+
+    memory: int = 0
+    seconds: float = 0.0
+
+
 @contextmanager
-def bounded(what: str) -> Iterator[None]:
+def bounded(what: str, taken: Taken) -> Iterator[None]:
     """Fail where more than `MOST_MEMORY` is taken, or more than `MOST_SECONDS`."""
-    page = resource.getpagesize()
-    resident = (
-        int(Path("/proc/self/statm").read_text().split()[1]) * page if Path("/proc/self/statm").exists() else None
-    )
-    peak, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.monotonic()
-    yield
-    seconds, new_peak = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    resident, peak = _memory("VmRSS"), _memory("VmHWM")
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        peak = resident
+    start = time.process_time()
+    try:
+        yield
+    finally:
+        seconds, new_peak = time.process_time() - start, _memory("VmHWM")
+        memory = new_peak - resident if new_peak > peak else 0
+        taken.memory, taken.seconds = max(taken.memory, memory), max(taken.seconds, seconds)
     assert seconds < MOST_SECONDS, f"{what} took {seconds:.1f} s"
-    if resident is not None and new_peak > peak:
-        assert new_peak - resident < MOST_MEMORY, f"{what} took {(new_peak - resident) / 2**20:.0f} MiB"
+    assert memory < MOST_MEMORY, f"{what} took {memory / 2**20:.0f} MiB"
+
+
+def _memory(of: str) -> int:
+    """Bytes of this process: VmRSS, what it has now, or VmHWM, the most that it had; 0 where no system tells."""
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(of))
+    return 0
 
 
 @pytest.mark.timeout(0)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TARGETS)
-def test_damaged_files_are_refused_or_make_sense(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_damaged_files_are_refused_or_make_sense(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> None:
     file, make, mutate, read = TARGETS[name]
     inputs = max(1, round(request.config.getoption("fuzz_inputs") / len(TARGETS)))
     seed = request.config.getoption("fuzz_seed")
@@ -557,13 +609,13 @@ def test_damaged_files_are_refused_or_make_sense(name: str, tmp_path: Path, requ
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(whole)
     read(path)
-    refused = 0
+    refused, taken = 0, Taken()
     for number in range(inputs):
         data = mutate(whole, random.Random(f"{seed} {name} {number}"))
         path.write_bytes(data)
         what = f"input {number} of {name} with seed {seed} ({len(data)} bytes)"
         try:
-            with bounded(what):
+            with bounded(what, taken):
                 read(path)
         except GsegError as error:
             refused += 1
@@ -575,4 +627,118 @@ def test_damaged_files_are_refused_or_make_sense(name: str, tmp_path: Path, requ
             kept = tmp_path / f"failed-{number}{path.suffix}"
             kept.write_bytes(data)
             raise AssertionError(f"{what}: {type(error).__name__}: {error}; kept as {kept}") from error
+    for figure in ("inputs", "refused", "taken"):
+        record_property(figure, locals()[figure])
     assert refused or inputs < 20 or name in TOLERANT
+
+
+# ------------------------------------------------------------------------------------------------ made to fill memory
+
+
+def _png_of(height: int, width: int, color: int = 0, data: bytes = b"") -> bytes:
+    """A PNG of 8 bits of a color type, with these compressed pixels."""
+    header = height.to_bytes(4, "big")
+    chunks = (
+        (b"IHDR", width.to_bytes(4, "big") + header + bytes((8, color, 0, 0, 0))),
+        (b"IDAT", data),
+        (b"IEND", b""),
+    )
+    packed = (
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big") for kind, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def _rows(row: bytes, count: int) -> bytes:
+    """Compressed pixels of equal rows."""
+    stream = zlib.compressobj(1)
+    return b"".join(stream.compress(b"\0" + row) for _ in range(count)) + stream.flush()
+
+
+def _checkers(side: int) -> bytes:
+    """Compressed pixels of which each differs from its neighbours."""
+    stream, rows = zlib.compressobj(1), (b"\0" + b"\1\2" * (side // 2), b"\0" + b"\2\1" * (side // 2))
+    return b"".join(stream.compress(row) for _ in range(side // 2) for row in rows) + stream.flush()
+
+
+def _every_color(side: int) -> bytes:
+    """Compressed pixels of which no two have one color: rows of differences to the row above."""
+    first = np.arange(side, dtype="<u4").view(np.uint8).reshape(side, 4)[:, :3].tobytes()
+    stream = zlib.compressobj(1)
+    step = np.full(side, side, dtype="<u4").view(np.uint8).reshape(side, 4)[:, :3].tobytes()
+    return (
+        stream.compress(b"\0" + first)
+        + b"".join(stream.compress(b"\2" + step) for _ in range(side - 1))
+        + stream.flush()
+    )
+
+
+def _records(height: int, width: int, masks: list[list[int]]) -> bytes:
+    return json.dumps([{"segmentation": {"size": [height, width], "counts": counts}} for counts in masks]).encode()
+
+
+_SIDE = 7200
+"""Of a square whose masks may be read: 51.8 million pixels."""
+
+
+def _halves(count: int) -> list[list[int]]:
+    """Masks that are one pixel less than half of the image and cut each other into many regions."""
+    return [[number, _SIDE * _SIDE // 2, _SIDE * _SIDE - _SIDE * _SIDE // 2 - number] for number in range(count)]
+
+
+HUGE: dict[str, tuple[str, Callable[[], bytes], tuple[Callable[[Path], Any], ...], bool]] = {
+    "a mask of 1 KiB that claims 1e9 pixels": (
+        "a.json",
+        lambda: _records(10_000, 100_000, [[0, 10**9]]).ljust(1024),
+        (_read_masks,),
+        True,
+    ),
+    "a PNG of 642 KiB that wants 3.9 GiB": (
+        "a.png",
+        lambda: _png_of(26_000, 26_000, data=random.Random(0).randbytes(642 * 1024)),
+        (_read_label_map, _read_photograph, _read_for_training, _read_picture),
+        True,
+    ),
+    "masks just small enough": ("a.json", lambda: _records(_SIDE, _SIDE, _halves(20)), (_read_masks,), False),
+    "masks that cut each other into too many regions": (
+        "a.json",
+        lambda: _records(_SIDE, _SIDE, _halves(9000)),
+        (_read_masks,),
+        True,
+    ),
+    "labels just small enough": (
+        "a.png",
+        lambda: _png_of(_SIDE, _SIDE, data=_rows(bytes(range(240)) * (_SIDE // 240), _SIDE)),
+        (_load_masks,),
+        False,
+    ),
+    "labels that change at every pixel": (
+        "a.png",
+        lambda: _png_of(_SIDE, _SIDE, data=_checkers(_SIDE)),
+        (_load_masks,),
+        True,
+    ),
+    "a label for every pixel": ("a.png", lambda: _png_of(3000, 3000, 2, _every_color(3000)), (_load_masks,), True),
+    "JSON of empty lists": ("a.json", lambda: b"[" + b"[]," * 7_000_000 + b"[]]", (_read_masks, _read_scores), True),
+    "JSON of one character outside of the plane": (
+        "a.json",
+        lambda: b'{"a": "' + b"x" * (8 * 2**20) + "𝄞".encode() + b'"}',
+        (_read_masks, _read_scores),
+        True,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", HUGE)
+def test_files_that_are_made_to_fill_memory(name: str, tmp_path: Path) -> None:
+    file, make, readers, refused = HUGE[name]
+    path = tmp_path / file
+    path.write_bytes(make())
+    for read in readers:
+        with bounded(name, Taken()):
+            if not refused:
+                read(path)
+                continue
+            with pytest.raises(GsegError, match=re.escape(str(path))):
+                read(path)

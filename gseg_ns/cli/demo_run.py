@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from gseg_ns.children import dependent
 from gseg_ns.cli.console import CONSOLE
 from gseg_ns.errors import GsegError
+from gseg_ns.reading import read_json
 
 
 def command_path(name: str) -> str:
@@ -69,7 +69,7 @@ def run_demo(scene: Path, method: str, iterations: int) -> None:
     run_command("gseg", "render", *load, "--output-dir", views, "--outputs", "groups", "rgb", "overlay")
     run_command("gseg", "export", *load, "--output-dir", str(results / "objects"), "--overwrite")
 
-    scores = json.loads(scores_path.read_text(encoding="utf-8"))
+    scores = read_json(scores_path, "scores of gseg eval")
     if scores["num_pred"] == 0:
         raise GsegError(
             f"The run found no object. Look at the masks ({scene / 'masks'}) and at the pictures ({views}): masks of "

@@ -15,7 +15,8 @@ from gseg_ns.masks.images import read_image
 from gseg_ns.reading import check_memory, reading
 
 _PIXEL_MEMORY = 8
-"""Bytes a pixel while a photograph is read: Pillow has four, the array up to four."""
+"""Bytes a pixel while a photograph is read: Pillow has four, the array up to four; twice that where it is
+transparent."""
 _ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
@@ -34,9 +35,9 @@ class PhotographDataset(InputDataset):
         path = Path(self.image_filenames[image_idx])
         with reading(path, "a photograph", "Save it again or remove its frame."):
             with Image.open(path, formats=FORMATS) as image:
-                claim = f"{image.width}x{image.height} pixels"
-                check_memory(path, image.width * image.height * _PIXEL_MEMORY, claim)
                 alpha = image.mode in _ALPHA or "transparency" in image.info
+                wanted = image.width * image.height * _PIXEL_MEMORY * (2 if alpha else 1)
+                check_memory(path, wanted, f"{image.width}x{image.height} pixels")
                 pixels = np.asarray(image.convert("RGBA")) if alpha else None
         if pixels is None:
             pixels = read_image(path)

@@ -72,7 +72,7 @@ class TextGrounder:
             raise missing_extra("Grounding a text needs a detector", "text") from error
         try:
             detector = pipeline("zero-shot-object-detection", model=model, device=torch.device(device))
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # whatever its parsers say of damaged files
             raise GsegError(
                 f"The detector {model} could not be loaded ({str(error).splitlines()[0]}). Name a folder that has it, "
                 "or connect to the network once."

@@ -21,7 +21,7 @@ from gseg_ns.files import atomic_path
 from gseg_ns.lifting.affinity import gated
 from gseg_ns.lifting.similarity import similarity
 from gseg_ns.masks import MaskSet
-from gseg_ns.reading import read_npz, reading
+from gseg_ns.reading import read_npz, reading, reason
 
 CANONICAL = ("object", "things", "stuff", "texture")
 """Texts that a prompt must win against (LERF's, as the official code uses them)."""
@@ -80,9 +80,9 @@ class ClipEncoder:
             raise missing_extra("Text prompts need CLIP", "text") from error
         try:
             return ClipEncoder(CLIPModel.from_pretrained(name), AutoTokenizer.from_pretrained(name), device)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever its parsers say of damaged files
             raise GsegError(
-                f"The CLIP model {name} could not be loaded ({str(error).splitlines()[0]}). Name a folder that has it, "
+                f"The CLIP model {name} could not be loaded ({reason(error)}). Name a folder that has it, "
                 "or connect to the network once."
             ) from error
 

@@ -12,6 +12,7 @@ from gseg_ns.masks.io import read_labels, read_mask_set
 from gseg_ns.masks.mask_file import MaskFile
 from gseg_ns.masks.mask_set import MaskSet
 from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
+from gseg_ns.reading import reading
 
 
 def load_labels(
@@ -37,9 +38,12 @@ def load_labels(
         GsegError: it is damaged.
     """
     file = file if isinstance(file, MaskFile) else MaskFile.of(file)
-    labels = (
-        read_labels(file.path).int() if file.is_label_map else paint(load_masks(file), order, min_score, min_visible)
-    )
+    with reading(file.path, "masks"):
+        labels = (
+            read_labels(file.path).int()
+            if file.is_label_map
+            else paint(load_masks(file), order, min_score, min_visible)
+        )
     return labels if size is None else resize_labels(labels, *size)
 
 
@@ -59,7 +63,8 @@ def load_masks(file: Path | MaskFile, size: tuple[int, int] | None = None) -> Ma
     elif file.entry is not None:
         masks = document_masks(file.path, file.entry)
     elif file.is_label_map:
-        masks = MaskSet.from_labels(read_labels(file.path).int())
+        with reading(file.path, "a label map"):
+            masks = MaskSet.from_labels(read_labels(file.path).int())
     elif file.path.suffix.lower() == ".npy":
         masks = read_stack(file.path)
     else:

@@ -19,6 +19,14 @@ Rle = dict[str, Any]
 PIXEL_MEMORY = 8
 """Bytes of memory that masks or labels of one pixel take while they are read and painted."""
 
+MOST_LABELS = 2**16
+"""Labels of one image that masks are made of."""
+MOST_TABLE = 2**27
+"""Bytes of a table of regions and masks; what is computed from it takes up to eight times as much."""
+_MOST_STRETCHES = 2**22
+_BAND = 2**20
+"""Pixels that are looked at together."""
+
 GRANULARITIES = ("subpart", "part", "whole")
 """SAM's three mask levels, in the order of its mask tokens: smallest first."""
 
@@ -92,6 +100,49 @@ def encode(mask: np.ndarray) -> Rle:
     return {"size": [int(n) for n in mask.shape], "counts": rle["counts"].decode("ascii")}
 
 
+def encode_stretches(starts: np.ndarray, stops: np.ndarray, height: int, width: int) -> Rle:
+    """COCO RLE, compressed, of what lies within stretches of column-major pixels.
+
+    Args:
+        starts: int64 [S], ascending, at least one.
+        stops: int64 [S], each beyond its start and not beyond the next one.
+        height: of the image.
+        width: of the image.
+    """
+    from pycocotools import mask as coco
+
+    ends = np.column_stack([starts, stops]).flatten()
+    counts = np.diff(ends, prepend=0)
+    if ends[-1] < height * width:
+        counts = np.append(counts, height * width - ends[-1])
+    size = [height, width]
+    counts = coco.frPyObjects({"size": size, "counts": counts.tolist()}, height, width)["counts"]
+    return {"size": size, "counts": counts.decode("ascii")}
+
+
+def _stretches_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Column-major stretches of one label: first pixel, int64 [S], and label, [S].
+
+    Raises:
+        GsegError: there are so many that the image is noise.
+    """
+    height, width = labels.shape
+    columns = max(1, _BAND // height)
+    starts, values, found = [], [], 0
+    for left in range(0, width, columns):
+        band = labels[:, left : left + columns].T.flatten()
+        change = np.flatnonzero(band[1:] != band[:-1]) + 1
+        # A label goes on from the foot of a column to the head of the next.
+        if left == 0 or band[0] != labels[-1, left - 1]:
+            change = np.append(0, change)
+        starts.append(change + left * height)
+        values.append(band[change])
+        found += len(change)
+        if found > _MOST_STRETCHES:
+            raise GsegError(f"labels that change more than {_MOST_STRETCHES} times are no masks")
+    return np.concatenate(starts), np.concatenate(values)
+
+
 @dataclass(frozen=True)
 class MaskSet:
     """Overlapping masks of one image, with a score each.
@@ -160,15 +211,28 @@ class MaskSet:
         Args:
             labels: integer [H, W].
             scores: score of each label; 1 for those not in it.
+
+        Raises:
+            GsegError: there are more labels, or changes of label, than an image of masks has.
         """
-        array = labels.cpu().numpy()
-        ids = [int(i) for i in np.unique(array) if i != 0]
+        height, width = labels.shape
+        starts, values = _stretches_of(labels.cpu().numpy())
+        order = np.argsort(values, kind="stable")
+        ids, first = np.unique(values[order], return_index=True)
+        if len(ids) > MOST_LABELS:
+            raise GsegError(f"{len(ids)} labels in one image, which has at most {MOST_LABELS} masks")
+        stops = np.append(starts[1:], height * width)
+        rles = {
+            int(label): encode_stretches(starts[rows], stops[rows], height, width)
+            for label, rows in zip(ids, np.split(order, first[1:]), strict=True)
+            if label != 0
+        }
         return cls(
-            height=array.shape[0],
-            width=array.shape[1],
-            rles=[encode(array == i) for i in ids],
-            scores=torch.tensor([(scores or {}).get(i, 1.0) for i in ids], dtype=torch.float32),
-            extra=[{"id": i} for i in ids],
+            height=height,
+            width=width,
+            rles=list(rles.values()),
+            scores=torch.tensor([(scores or {}).get(i, 1.0) for i in rles], dtype=torch.float32),
+            extra=[{"id": i} for i in rles],
         )
 
     @cached_property
@@ -207,45 +271,82 @@ class MaskSet:
         return torch.from_numpy(np.ascontiguousarray(masks.transpose(0, 2, 1)))
 
     @cached_property
+    def _stretches(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Column-major stretches of pixels that the same masks cover, found from the ends of all runs at once.
+
+        The work is that of sorting these ends, whatever the size of the image and of its masks.
+
+        Returns:
+            first pixel of each, int64 [S]; which of R sets of masks covers it, int32 [S]; a stretch of each set, int64
+            [R], of sets by their first stretch. Set 0 is the empty one, whose stretch may be empty.
+        """
+        pixels, count = self.height * self.width, max(len(self), 1)
+        ends = [np.cumsum(runs)[:-1] * count + index for index, runs in enumerate(self._runs)]
+        keys = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *ends]))
+        keys = keys[: np.searchsorted(keys, pixels * count)]
+        # A set is known by the exclusive or of a random word of each of its masks, which each end of a run puts in or
+        # takes out. That two of a million sets have one word happens to one image in 10^7.
+        words = np.random.default_rng().integers(1, 2**63, size=count, dtype=np.int64)
+        inside = np.bitwise_xor.accumulate(words[keys % count])
+        keys //= count
+        last = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else np.zeros(0, dtype=np.int64)
+        starts = np.concatenate([[0], keys[last]])
+        _, first, which = np.unique(np.concatenate([[0], inside[last]]), return_index=True, return_inverse=True)
+        # In order of appearance, so that the empty set, which the first stretch has, is number 0.
+        order = np.argsort(first)
+        rank = np.empty(len(order), dtype=np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        return starts, rank[which.reshape(-1)], first[order]
+
+    @property
+    def table_size(self) -> int:
+        """Bytes that the table of `regions` takes: one a region and mask."""
+        # Each end of a run begins at most one region: usually that is little enough.
+        most = len(self) * min(1 + sum(map(len, self._runs)), self.height * self.width + 1)
+        return most if most <= MOST_TABLE else len(self) * len(self._stretches[2])
+
+    @cached_property
     def regions(self) -> tuple[Tensor, Tensor]:
         """The partition of the image by its masks.
 
         Returns:
             region of each pixel, int32 [H, W]; members bool [R, M]: which masks cover a region. Region 0 is what no
             mask covers (it may be empty).
+
+        Raises:
+            GsegError: so many masks cut the image into so many regions that the table would fill memory.
         """
-        height, width = self.height, self.width
-        flat = np.zeros(width * height, dtype=np.int32)
-        parents = [np.zeros(1, dtype=np.int32)]
-        count = 1
-        first = [0]
-        for runs in self._runs:
-            ends = np.cumsum(runs)
-            begin, end = int(runs[0]), int(ends[-1] if len(runs) % 2 == 0 else ends[-2] if len(runs) > 1 else 0)
-            first.append(count)
-            if end <= begin:
-                parents.append(np.zeros(0, dtype=np.int32))
-                continue
-            inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)[begin:end]
-            window = flat[begin:end]
-            covered = window[inside]
-            split = np.flatnonzero(np.bincount(covered, minlength=count))
-            renamed = np.zeros(count, dtype=np.int32)
-            renamed[split] = np.arange(count, count + len(split))
-            window[inside] = renamed[covered]
-            parents.append(split.astype(np.int32))
-            count += len(split)
-        # Each mask split the regions beneath it in two; the part inside got a new number. Parents come first.
-        members = np.zeros((count, len(self)), dtype=bool)
+        starts, which, first = self._stretches
+        if len(self) * len(first) > MOST_TABLE:
+            raise GsegError(f"{len(self)} masks that cut their image into {len(first)} regions are too many")
+        members = np.zeros((len(first), len(self)), dtype=bool)
+        places = starts[first]
+        for index, runs in enumerate(self._runs):
+            ends = np.searchsorted(places, np.cumsum(runs))
+            changes = np.bincount(ends[0::2], minlength=len(first) + 1)
+            changes -= np.bincount(ends[1::2], minlength=len(first) + 1)
+            members[:, index] = np.cumsum(changes[:-1]) > 0
+        members[0] = False  # its stretch may be empty, and another one begin there
+        # In the order of binary numbers, in which a later mask is a larger digit.
+        packed = np.packbits(members[:, ::-1], axis=1)
+        order = np.argsort(packed.view(f"S{packed.shape[1]}")[:, 0]) if len(self) else np.zeros(1, dtype=np.int64)
+        number = np.empty(len(order), dtype=np.int32)
+        number[order] = np.arange(len(order), dtype=np.int32)
         for index in range(len(self)):
-            rows = slice(first[index + 1], first[index + 1] + len(parents[index + 1]))
-            members[rows] = members[parents[index + 1]]
-            members[rows, index] = True
-        used = np.bincount(flat, minlength=count) > 0
-        used[0] = True
-        compact = np.cumsum(used, dtype=np.int32) - 1
-        region = np.ascontiguousarray(compact[flat].reshape(width, height).T)
-        return torch.from_numpy(region), torch.from_numpy(members[used])
+            members[:, index] = members[order, index]
+        return torch.from_numpy(self._drawn(starts, number[which])), torch.from_numpy(members)
+
+    def _drawn(self, starts: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The image [H, W] of a value a stretch, column by column: some columns at a time, to take no memory twice."""
+        image = np.empty((self.height, self.width), dtype=values.dtype)
+        columns = max(1, _BAND // self.height)
+        for left in range(0, self.width, columns):
+            right = min(left + columns, self.width)
+            begin, end = left * self.height, right * self.height
+            some = slice(np.searchsorted(starts, begin, side="right") - 1, np.searchsorted(starts, end))
+            lengths = np.diff(np.append(np.maximum(starts[some], begin), end))
+            image[:, left:right] = np.repeat(values[some], lengths).reshape(right - left, self.height).T
+        return image
 
     def at(self, pixels: Tensor) -> Tensor:
         """Which masks cover these pixels.

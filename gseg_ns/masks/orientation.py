@@ -6,14 +6,18 @@ OpenCV and most viewers turn them, so that masks made with those lie on an uprig
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gseg_ns.captures.photographs import FORMATS
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.mask_set import nearest_index
+from gseg_ns.reading import reading
 
 Size = tuple[int, int]
 """Height and width."""
@@ -36,12 +40,10 @@ def exif_orientation(path: Path) -> int:
     """How a photograph has to be turned to be upright: EXIF's 1 (it is upright) to 8; 1 where nothing is said."""
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            value = image.getexif().get(_ORIENTATION_TAG, AS_STORED)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return AS_STORED
-    return value if value in _MEANING else AS_STORED
+    value: Any = AS_STORED
+    with suppress(GsegError), reading(path, "a photograph"), Image.open(path, formats=FORMATS) as image:
+        value = image.getexif().get(_ORIENTATION_TAG, AS_STORED)
+    return value if isinstance(value, int) and value in _MEANING else AS_STORED
 
 
 def upright_index(size: Size, orientation: int) -> Tensor:

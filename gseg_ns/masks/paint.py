@@ -9,6 +9,8 @@ from torch import Tensor
 
 from gseg_ns.masks.mask_set import MaskSet, nearest_index
 
+_BAND = 2**20  # pixels
+
 PaintOrder = Literal["confidence", "largest", "smallest"]
 """Which mask is on top where masks overlap."""
 
@@ -37,7 +39,6 @@ def paint(
         int32 [H, W], 0 = no mask. Any number of labels.
     """
     region, members = masks.regions
-    flat = region.flatten()
     usable = (masks.scores >= min_score) & (masks.areas > 0)
     if not bool(usable.any()):
         return torch.zeros_like(region)
@@ -48,8 +49,11 @@ def paint(
     rank[by_order] = torch.arange(len(masks))
     rank = torch.where(usable, rank, len(masks))
 
-    top_rank = torch.where(members, rank[None, :], len(masks)).amin(dim=1)  # [R]
-    sizes = torch.bincount(flat, minlength=len(members))  # [R]
+    few = members.split(max(1, _BAND // len(masks)))
+    top_rank = torch.cat([torch.where(some, rank, len(masks)).amin(dim=1) for some in few])  # [R]
+    # Rows at a time: as indices of eight bytes the regions of a large image take as much memory as all else.
+    bands = region.split(max(1, _BAND // masks.width))
+    sizes = sum((torch.bincount(band.flatten(), minlength=len(members)) for band in bands), torch.tensor(0))  # [R]
     visible_by_rank = torch.zeros(len(masks) + 1, dtype=sizes.dtype).index_add_(0, top_rank, sizes)
     visible = visible_by_rank[rank]  # [M]
     kept = usable & (visible.double() > min_visible * masks.areas.double())
@@ -60,7 +64,10 @@ def paint(
     label[by_score] = torch.arange(1, len(by_score) + 1, dtype=torch.int32)
     label_by_rank = torch.zeros(len(masks) + 1, dtype=torch.int32)
     label_by_rank[rank[kept]] = label[kept]
-    return label_by_rank[top_rank][flat.long()].reshape(masks.height, masks.width)
+    table, labels = label_by_rank[top_rank], torch.empty_like(region)
+    for band, painted in zip(bands, labels.split(max(1, _BAND // masks.width)), strict=True):
+        painted.copy_(table[band.long()])
+    return labels
 
 
 def resize_labels(labels: Tensor, height: int, width: int) -> Tensor:

@@ -20,7 +20,7 @@ from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.models.chance import chance_state, restore_chance
-from gseg_ns.reading import check_stored, reading
+from gseg_ns.reading import check_stored, check_tensors, reading
 
 _STEP = re.compile(r"step-\d+\.ckpt")
 
@@ -40,8 +40,12 @@ def latest_checkpoint(run: Path) -> Path:
     return read_latest(run)[0]
 
 
-def read_latest(run: Path) -> tuple[Path, dict[str, Any]]:
+def read_latest(run: Path, folder: Path | None = None) -> tuple[Path, dict[str, Any]]:
     """Read the newest checkpoint of a run; a damaged one is told, and the one before is taken.
+
+    Args:
+        run: its folder.
+        folder: of its checkpoints; `nerfstudio_models` in it unless given.
 
     Returns:
         Its path and what `read_checkpoint` says.
@@ -49,9 +53,10 @@ def read_latest(run: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         GsegError: there is none, or all are damaged.
     """
-    found = checkpoints(run / "nerfstudio_models")
+    folder = run / "nerfstudio_models" if folder is None else folder
+    found = checkpoints(folder)
     if not found:
-        raise GsegError(f"{run} is not a Nerfstudio run: it has no nerfstudio_models/step-*.ckpt")
+        raise GsegError(f"{run} is not a Nerfstudio run: it has no {folder.name}/step-*.ckpt")
     return read_newest(found)
 
 
@@ -87,26 +92,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not isinstance(state.get("step"), int):
             raise ValueError("it says no step")
-        _check_tensors(state)
+        check_tensors(state)
         return state
-
-
-def _check_tensors(state: Any) -> None:
-    """Refuse tensors that repeat a few stored values over any size: a copy of one would fill memory.
-
-    Raises:
-        ValueError: there is one.
-    """
-    values = [state]
-    while values:
-        value = values.pop()
-        if isinstance(value, Tensor):
-            if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise ValueError(f"a tensor of shape {tuple(value.shape)} that is not all there")
-        elif isinstance(value, dict):
-            values += value.values()
-        elif isinstance(value, list | tuple):
-            values += value
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

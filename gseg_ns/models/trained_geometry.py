@@ -14,7 +14,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.models.checkpoints import read_latest
 from gseg_ns.models.parameters import GEOMETRY, from_parameters
-from gseg_ns.reading import number, read_json, reading
+from gseg_ns.reading import number, read_bytes, read_json, reading
 from gseg_ns.splats import Splats
 from gseg_ns.splats.container import MIN_OPACITY_LOGIT
 from gseg_ns.splats.degenerate import mend
@@ -22,6 +22,7 @@ from gseg_ns.splats.ply import read_ply
 from gseg_ns.splats.transform import to_original_frame, transform
 
 _LARGEST_LOG_SCALE = 40.0
+_LARGEST_CONFIG = 2**18  # bytes; PyYAML takes seconds for them
 
 Similarity = tuple[Tensor, float]
 """A dataparser's map from original coordinates p to scale * (matrix [3, 4] @ [p, 1])."""
@@ -130,7 +131,7 @@ def run_setting(run: Path, name: str) -> str | None:
     if not path.is_file():
         return None
     with reading(path, "a config.yml of Nerfstudio"):
-        node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node: Any = yaml.compose(read_bytes(path, _LARGEST_CONFIG).decode("utf-8"), Loader=yaml.SafeLoader)
         for key in ("pipeline", "model", name):
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
             node = next((value for known, value in pairs if known.value == key), None)

@@ -1,11 +1,12 @@
 """Nerfstudio's own commands read a config.yml by calling what it names: here it is checked before.
 
 `ns-viewer`, `ns-render`, `ns-export`, `ns-eval` and `ns-train --load-config` all import our methods before they read
-one.
+one. The first four take the newest checkpoint whatever is in it: of our methods, the newest that is whole is taken.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from gseg_ns.reading import reading
 from gseg_ns.runs.safe_config import check_config, check_names
 
 TRUST = "GSEG_TRUST_CONFIGS"
@@ -62,6 +64,47 @@ def _guard(module: ModuleType, name: str) -> None:
         return config
 
     module.__dict__["yaml"] = SimpleNamespace(**{**vars(yaml), "load": load})
+    upstream = getattr(module, "eval_load_checkpoint", None)
+    if upstream is not None and not hasattr(upstream, "_gseg_guards"):
+        module.__dict__["eval_load_checkpoint"] = _guarded_loading(upstream)
+
+
+def _guarded_loading(upstream: Callable[[Any, Any], tuple[Path, int]]) -> Callable[[Any, Any], tuple[Path, int]]:
+    """Nerfstudio's `eval_load_checkpoint`, but of our methods nothing is unpickled, and what is damaged passed over."""
+
+    @functools.wraps(upstream)
+    def eval_load_checkpoint(config: Any, pipeline: Any) -> tuple[Path, int]:
+        from gseg_ns.models.base import SegmentationModel
+        from gseg_ns.models.trainer import user_errors
+
+        if not isinstance(pipeline.model, SegmentationModel):
+            return upstream(config, pipeline)
+        with user_errors():
+            return _load_newest(config, pipeline)
+
+    eval_load_checkpoint._gseg_guards = True  # type: ignore[attr-defined]
+    return eval_load_checkpoint
+
+
+def _load_newest(config: Any, pipeline: Any) -> tuple[Path, int]:
+    """Load the checkpoint of a step that is asked for, or else the newest that is whole.
+
+    Returns:
+        its path and step.
+
+    Raises:
+        GsegError: there is none, it is damaged, or of another method.
+    """
+    from gseg_ns.models.checkpoints import read_latest, read_newest
+
+    folder = Path(config.load_dir)
+    asked = None if config.load_step is None else folder / f"step-{config.load_step:09d}.ckpt"
+    # The config of a run that went on from a step of another one names that step, too.
+    path, state = read_newest([asked]) if asked is not None and asked.is_file() else read_latest(folder.parent, folder)
+    step = int(state["step"])
+    with reading(path, f"a checkpoint of this run of {config.method_name}"):
+        pipeline.load_pipeline(state["pipeline"], step)
+    return path, step
 
 
 class _WhenImported(MetaPathFinder):

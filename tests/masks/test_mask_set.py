@@ -117,3 +117,33 @@ def test_select_keeps_scores_and_records() -> None:
     assert torch.equal(chosen.decode(), masks[[3, 1]])
     assert len(mask_set.select(mask_set.scores > 0.25)) == 2
     assert len(mask_set.select([])) == 0
+
+
+def test_regions_come_in_the_order_of_binary_numbers() -> None:
+    """Also where runs have no length, and masks cover all or nothing: what depends on the order stays as it is."""
+    masks = random_masks(5, 10, 20, 31)
+    masks[3], masks[4] = True, False
+    mask_set = MaskSet.from_arrays(masks)
+    mask_set.rles[0] = {"size": [20, 31], "counts": [0, 0, 5, 7, 0, 3, 20 * 31 - 15, 0, 0]}
+    masks[0] = mask_set.select([0]).decode()[0]
+    region, members = mask_set.regions
+    assert region.dtype == torch.int32
+    assert torch.equal(members[region.long()].permute(2, 0, 1), masks)
+    numbers = (members.long() << torch.arange(10)).sum(dim=1)
+    assert numbers[0] == 0
+    assert (numbers.diff() > 0).all()
+    region, members = MaskSet(3, 4).regions
+    assert region.tolist() == [[0] * 4] * 3
+    assert members.shape == (1, 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40))
+def test_labels_are_encoded_as_their_masks_are(seed: int, height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (height, width), generator=generator, dtype=torch.int32) * 70_000
+    found = MaskSet.from_labels(labels, {70_000: 0.5})
+    present = [int(label) for label in labels.unique() if label]
+    assert [record["id"] for record in found.extra] == present
+    assert found.rles == MaskSet.from_arrays(torch.stack([labels == 0, *(labels == i for i in present)])).rles[1:]
+    assert found.scores.tolist() == [0.5 if label == 70_000 else 1.0 for label in present]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
+import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.scripts import train
 from nerfstudio.utils import eval_utils
 
+from gseg_ns.models.base import SegmentationModel
 from gseg_ns.runs.upstream_loading import TRUST
 
 OTHERS = ("nerfacto", "neus", "semantic-nerfw")
@@ -108,3 +113,50 @@ def test_whatever_is_imported_first(first: bool, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "os.mkdir" in done.stdout
     assert not made.exists()
+
+
+@pytest.mark.parametrize("damage", ["half", "empty", "a flipped bit", "pickled"])
+def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_taken(
+    damage: str, constructed_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `ns-viewer`, `ns-render`, `ns-eval` and `ns-export`, which load it all by this function."""
+    folder = tmp_path / "nerfstudio_models"
+    shutil.copytree(constructed_run.parent / folder.name, folder)
+    former, newest = folder / "step-000000000.ckpt", folder / "step-000000007.ckpt"
+    content = bytearray(former.read_bytes())
+    if damage == "a flipped bit":
+        content[len(content) // 2] ^= 4
+    made = tmp_path / "made"
+    pickled = pickle.dumps(SimpleNamespace(step=_Makes(made)))
+    newest.write_bytes({"half": content[: len(content) // 2], "empty": b"", "pickled": pickled}.get(damage, content))
+    (folder / "notes.txt").touch()
+    loaded: list[Any] = []
+    model = SegmentationModel.__new__(SegmentationModel)
+    pipeline: Any = SimpleNamespace(model=model, load_pipeline=lambda *given: loaded.append(given))
+    config: Any = SimpleNamespace(load_dir=folder, load_step=None, method_name="gaga")
+    assert eval_utils.eval_load_checkpoint(config, pipeline) == (former, 0)
+    assert "Theonebeforeistaken." in "".join(capsys.readouterr().out.split())
+    ((state, step),) = loaded
+    assert step == 0
+    assert "_model.gauss_params.means" in state
+    config.load_step = 7
+    with pytest.raises(SystemExit) as ended:
+        eval_utils.eval_load_checkpoint(config, pipeline)
+    assert ended.value.code == 1
+    assert newest.name in "".join(capsys.readouterr().out.split())
+    config.load_step = 3  # of the run that it went on from
+    assert eval_utils.eval_load_checkpoint(config, pipeline) == (former, 0)
+    former.unlink()
+    with pytest.raises(SystemExit):
+        eval_utils.eval_load_checkpoint(config, pipeline)
+    assert not made.exists()
+
+
+class _Makes:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)

@@ -11,7 +11,7 @@ import torch
 
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.dialects.regions import filled
-from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet, Rle, encode, rle_counts
+from gseg_ns.masks.mask_set import MOST_TABLE, PIXEL_MEMORY, MaskSet, Rle, encode, rle_counts
 from gseg_ns.reading import check_memory, integer, number
 
 Size = tuple[int, int]
@@ -70,9 +70,11 @@ def with_content(path: Path, masks: MaskSet) -> MaskSet:
     """The same masks, of which some is not empty unless there are none.
 
     Raises:
-        GsegError: all are empty, or the image is too large for such a file.
+        GsegError: all are empty, or the image is too large for such a file, or cut into too many regions.
     """
     check_memory(path, masks.height * masks.width * PIXEL_MEMORY, f"masks of {masks.width}x{masks.height} pixels")
+    if masks.table_size > MOST_TABLE:
+        raise GsegError(f"{path}: {len(masks)} masks that cut their image into too many regions. Make fewer masks.")
     if len(masks) and not bool((masks.areas > 0).any()):
         raise GsegError(f"{path}: all {len(masks)} masks are empty. Make this file again.")
     return masks

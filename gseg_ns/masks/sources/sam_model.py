@@ -16,7 +16,7 @@ from segment_anything.utils.amg import MaskData
 from torch import Tensor, nn
 
 from gseg_ns.errors import GsegError
-from gseg_ns.reading import check_stored
+from gseg_ns.reading import check_stored, check_tensors
 
 # Normalisation of SAM's input, RGB (`build_sam.py`); the checkpoint does not have it.
 _PIXEL_MEAN = [123.675, 116.28, 103.53]
@@ -34,6 +34,7 @@ def load_sam(checkpoint: Path) -> Sam:
             with zipfile.ZipFile(checkpoint) as archive:
                 check_stored(archive)
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        check_tensors(state)
     except FileNotFoundError as error:
         raise GsegError(f"The checkpoint {checkpoint} does not exist.") from error
     except Exception as error:
@@ -45,7 +46,7 @@ def load_sam(checkpoint: Path) -> Sam:
     try:
         sam = _build(state)
         sam.load_state_dict(state)
-    except (KeyError, IndexError, StopIteration, RuntimeError, ValueError) as error:
+    except Exception as error:  # shapes of anything, names of anything
         reason = str(error).strip().splitlines()[-1].strip() if str(error) else type(error).__name__
         raise GsegError(
             f"{checkpoint} is no checkpoint of Segment Anything ({reason}). Needed one in its own format, such as "
