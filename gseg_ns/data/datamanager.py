@@ -7,17 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import Progress
 from torch import Tensor
 
 from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, upright_masks, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.errors import GsegError
-from gseg_ns.masks import MaskFile, MaskFolder, MaskSet, PaintOrder, load_labels, load_masks
+from gseg_ns.masks import LabelRuns, MaskFile, MaskFolder, MaskSet, PaintOrder, cached_label_runs, load_masks
+from gseg_ns.rendering import threads
 
 Split = Literal["train", "test"]
 
@@ -69,7 +72,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             # What is trained can be looked at, edited and exported without what it was trained on.
             config.dataparser = replace(config.dataparser, needs_photographs=False)  # type: ignore[call-arg]
         self._mask_files: list[MaskFile | None] | None = None
-        self._labels: dict[int, Tensor] = {}
+        self._labels: dict[int, LabelRuns] = {}
         self._fitted: set[int] = set()
         """Views whose label map has been resized and undistorted."""
         self._upright = False
@@ -131,22 +134,27 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 f"[yellow]{without} of {len(images)} training images have no mask in {self.masks_path}: "
                 "they train colors only."
             )
-        self._labels = {}
-        for view, file in enumerate(files):
-            if file is None:
-                continue
-            labels = load_labels(
-                file,
-                order=self.config.mask_order,
-                min_score=self.config.mask_min_score,
-                min_visible=self.config.mask_min_visible,
-            )
-            self._labels[view] = labels
+        self._labels = self._read_labels({view: file for view, file in enumerate(files) if file is not None})
         self._place_masks()
-        if not any(bool(labels.any()) for labels in self._labels.values()):
+        if not any(labels.labels.any() for labels in self._labels.values()):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
         self._refuse_regions()
         self._compress_labels()
+
+    def _read_labels(self, files: dict[int, MaskFile]) -> dict[int, LabelRuns]:
+        """The label maps of views, painted in threads where that was not done before."""
+        config = self.config
+        with Progress(console=CONSOLE, transient=True) as bar:
+            task = bar.add_task("Reading masks", total=len(files))
+            found = cached_label_runs(
+                list(files.values()),
+                config.mask_order,
+                config.mask_min_score,
+                config.mask_min_visible,
+                threads=threads.available_cores(),
+                progress=lambda: bar.advance(task),
+            )
+        return dict(zip(files, found, strict=True))
 
     def _refuse_regions(self) -> None:
         """Refuse masks that say which pixels to train on, or nothing at all, and not what the objects are.
@@ -154,12 +162,12 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         Raises:
             GsegError: every view has the same single region, or one label over everything.
         """
-        maps = [labels > 0 for labels in self._labels.values()]
-        single = all(len(labels.unique()) <= 2 for labels in self._labels.values())
-        if len(maps) < 3 or not single or self.config.masks_are_consistent:
+        maps = list(self._labels.values())
+        ids = [labels.ids for labels in maps]
+        if len(maps) < 3 or any(len(known) > 2 for known in ids) or self.config.masks_are_consistent:
             return
-        one = all(int(labels.unique().numel()) == 1 or bool((labels > 0).all()) for labels in self._labels.values())
-        same = all(found.shape == maps[0].shape and bool((found == maps[0]).all()) for found in maps)
+        one = all(len(known) == 1 or known[0] > 0 for known in ids)
+        same = all(labels.same_pixels(maps[0]) for labels in maps)
         if one or same:
             what = "one label over everything" if one else "the same single region in every view"
             raise GsegError(
@@ -171,7 +179,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
     def _place_masks(self) -> None:
         """See that every mask can be of its photograph, and on which pixels of it."""
         photographs = {view: self.photograph(view) for view in self._labels}
-        sizes = {view: (labels.shape[0], labels.shape[1]) for view, labels in self._labels.items() if labels.any()}
+        sizes = {view: labels.size for view, labels in self._labels.items() if labels.labels.any()}
         self._upright = upright_masks((size, photographs[view]) for view, size in sizes.items())
         for view, size in sizes.items():
             photographs[view].check_mask(size, self._mask_name(view), self._upright)
@@ -185,16 +193,14 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
 
     def _compress_labels(self) -> None:
         """Number the labels 1..n: over all views where they are consistent, else in each view."""
-        if self.config.masks_are_consistent:
-            values = torch.unique(torch.cat([torch.unique(labels) for labels in self._labels.values()]))
-            values = torch.cat([values.new_zeros(1), values[values > 0]])
-            self._labels = {
-                view: torch.searchsorted(values, labels.clamp_min(0)).int() for view, labels in self._labels.items()
-            }
-            return
+        own = {view: labels.ids for view, labels in self._labels.items()}
+        every = np.unique(np.concatenate(list(own.values())))
         for view, labels in self._labels.items():
-            values, inverse = torch.unique(labels.clamp_min(0), return_inverse=True)
-            self._labels[view] = (inverse + int(values[0] > 0)).int()
+            ids = every if self.config.masks_are_consistent else own[view]
+            ids = ids[ids > 0]
+            table = np.zeros(int(ids.max(initial=0)) + 1, np.uint32)
+            table[ids] = np.arange(1, len(ids) + 1)
+            self._labels[view] = labels.renumbered(table)
 
     def photograph(self, view: int, split: Split = "train") -> Photograph:
         """The photograph of a view, and which of its pixels the view shows."""
@@ -210,18 +216,21 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         return self.train_dataset if split == "train" else self.eval_dataset
 
     def labels(self, view: int) -> Tensor | None:
-        """The label map of a training image as it is trained on: [H, W] int32 on the CPU, or None.
+        """The label map of a training image as it is trained on: [H, W] int32 on the CPU, or None. Made at each call.
 
         Raises:
             GsegError: see `require_masks`.
         """
         self.require_masks()
-        labels = self._labels.get(view)
-        if labels is None or view in self._fitted:
-            return labels
-        labels = self.photograph(view).to_view(labels, self._mask_name(view), self._upright)
-        self._labels[view] = labels
-        self._fitted.add(view)
+        runs = self._labels.get(view)
+        if runs is None:
+            return None
+        labels = runs.image()
+        if view not in self._fitted:
+            placed = self.photograph(view).to_view(labels, self._mask_name(view), self._upright)
+            if placed is not labels:
+                self._labels[view], labels = LabelRuns.of(placed), placed
+            self._fitted.add(view)
         return labels
 
     def mask_set(self, view: int) -> MaskSet | None:

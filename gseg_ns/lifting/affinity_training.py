@@ -166,9 +166,7 @@ def view_scales(meta: dict[str, Any], K: Tensor, masks: MaskSet) -> Tensor:
         masks: its masks, of the view's size.
     """
     depth, alpha = expected_depth(meta)
-    # One mask at a time: all masks of a large photograph, decoded, are hundreds of megabytes.
-    decoded = (masks.select([index]).decode()[0] for index in range(len(masks)))
-    return mask_scales(unproject(depth, K.to(depth)), decoded, alpha >= 0.5)
+    return mask_scales(unproject(depth, K.to(depth)), masks, alpha >= 0.5)
 
 
 class AffinityViews:
@@ -206,7 +204,7 @@ class AffinityViews:
         for view, meta, K, masks in views:
             if len(masks):
                 scales = view_scales(meta, K, masks)
-                self.pools[view] = make_pool(meta, masks, scales, bound, self.generator)
+                self.pools[view] = make_pool(meta, masks, scales, bound, self.generator, options.balanced)
                 if votes is not None:
                     votes.add(meta, finest_masks(masks, scales))
         if not self.pools:

@@ -7,8 +7,10 @@ kept as sparse rows; a training step composites its thousand pixels from these a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ class PixelPool:
 
     What a step draws from and branches on stays on the CPU, so that no step waits for a GPU to tell it.
 
-    Memory: 8 bytes a (pixel, Gaussian) pair and 28 a pixel; `make_pool` keeps it below a bound.
+    Memory: 8 bytes a (pixel, Gaussian) pair and 36 a pixel; `make_pool` keeps it below a bound.
     """
 
     weights: PixelWeights
@@ -46,6 +48,8 @@ class PixelPool:
     """[M] on the CPU, metric 3D scales of the masks."""
     odds: Tensor
     """[B] float64 on the CPU, running sum of the chances with which a random pixel of a random mask is each pixel."""
+    uniform: Tensor | None = None
+    """[B'] int64 on the CPU, the pixels that were taken without looking at masks; None: all."""
 
     def __len__(self) -> int:
         """B, the number of pixels."""
@@ -69,7 +73,9 @@ class PixelPool:
             chosen = torch.arange(len(self))
         else:
             by_mask = round(balanced * count) if self.members.shape[1] else 0
-            drawn = torch.randint(len(self), (count - by_mask,), generator=generator)
+            evenly = len(self) if self.uniform is None else len(self.uniform)
+            drawn = torch.randint(evenly, (count - by_mask,), generator=generator)
+            drawn = drawn if self.uniform is None else self.uniform[drawn]
             if by_mask:
                 ticket = torch.rand(by_mask, generator=generator, dtype=torch.double) * self.odds[-1]
                 drawn = torch.cat([drawn, torch.searchsorted(self.odds, ticket).clamp_max(len(self) - 1)])
@@ -79,9 +85,17 @@ class PixelPool:
 
 
 def make_pool(
-    meta: dict[str, Any], masks: MaskSet, scales: Tensor, max_bytes: float, generator: torch.Generator | None = None
+    meta: dict[str, Any],
+    masks: MaskSet,
+    scales: Tensor,
+    max_bytes: float,
+    generator: torch.Generator | None = None,
+    balanced: float = 0.0,
 ) -> PixelPool:
     """Keep as many random pixels of a view as the memory allows, at most all.
+
+    Where that is not all, they are taken as they will be drawn: a share of them mask by mask, so that a small mask
+    keeps as many as a large one, or all that it has.
 
     Args:
         meta: projection of the view.
@@ -89,16 +103,22 @@ def make_pool(
         scales: [M] metric 3D scales of the masks.
         max_bytes: bound on the memory of the rows.
         generator: of the choice of pixels, on the CPU.
+        balanced: the share that will be drawn mask by mask, see `PixelPool.draw`.
     """
     device = meta["means2d"].device
     order = torch.randperm(meta["width"] * meta["height"], generator=generator)
     probe = pixel_weights(meta, order[:_PROBE])
-    each = 8.0 * len(probe.col) / max(len(probe), 1) + 28.0
+    each = 8.0 * len(probe.col) / max(len(probe), 1) + 36.0
+    room = max(1, int(max_bytes / each))
+    by_mask = round(balanced * room) if len(masks) and room < len(order) else 0
     # In image order neighbouring rows share Gaussians, which the cache likes.
-    pixels = order[: max(1, int(max_bytes / each))].sort().values
+    pixels, uniform = order[: room - by_mask].sort().values, None
+    if by_mask:
+        evenly = pixels
+        pixels = torch.cat([evenly, _pixels_by_mask(masks, by_mask, generator)]).unique()
+        uniform = torch.searchsorted(pixels, evenly)
     rows = pixel_weights(meta, pixels)
-    region, members = masks.regions
-    regions = region.flatten()[pixels].long()
+    members, regions = masks.partition[2], masks.region_at(pixels)
     # Of each mask the pixels that are kept; none may be.
     kept = members.double().T @ torch.bincount(regions, minlength=len(members)).double()
     chance = members.double() @ torch.where(kept > 0, 1.0 / kept.clamp_min(1), 0.0)
@@ -111,4 +131,22 @@ def make_pool(
         sizes=mean_mask_size(members, masks.areas.cpu()),
         scales=scales.cpu(),
         odds=chance[regions].cumsum(0),
+        uniform=uniform,
     )
+
+
+def _pixels_by_mask(masks: MaskSet, count: int, generator: torch.Generator | None) -> Tensor:
+    """About `count` random pixels of masks, equally many of each mask that has them; some may be the same."""
+    first, starts, stops = masks.runs
+    each = -(-count // len(masks))
+    chosen = []
+    for begin, end in pairwise(first):
+        filled = np.cumsum(stops[begin:end] - starts[begin:end])
+        area = int(filled[-1]) if len(filled) else 0
+        if area == 0:
+            continue
+        drawn = torch.arange(area) if area <= each else torch.randint(area, (each,), generator=generator)
+        run = np.searchsorted(filled, drawn.numpy(), side="right")
+        chosen.append(stops[begin:end][run] - filled[run] + drawn.numpy())
+    places = np.concatenate([np.zeros(0, np.int64), *chosen])  # column by column
+    return torch.from_numpy(places % masks.height * masks.width + places // masks.height)

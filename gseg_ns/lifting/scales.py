@@ -6,15 +6,16 @@ AAAI 2025, Eq. 2, after GARField). The gate does not see metres but the share of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gseg_ns.errors import GsegError
-from gseg_ns.rendering import composite
+from gseg_ns.lifting.kernels import mask_variances
+from gseg_ns.masks import MaskSet
+from gseg_ns.rendering import composite, threads
 
 _MAX_QUANTILES = 1000
 
@@ -54,49 +55,40 @@ def unproject(depth: Tensor, K: Tensor) -> Tensor:
     return torch.stack([(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z], dim=-1)
 
 
-def mask_scales(points: Tensor, masks: Iterable[Tensor], valid: Tensor | None = None) -> Tensor:
+def mask_scales(points: Tensor, masks: MaskSet, valid: Tensor | None = None) -> Tensor:
     """The 3D scale of every mask of one view: twice the root of the summed variances of its points (Eq. 2).
 
     A pixel counts where at least five of the nine pixels around it are in the mask, as in the official code: at a
     mask's border the depth belongs to whatever stands behind. Masks that vanish under this (thin, tiny) are taken
     whole. A mask with fewer than two usable points has no extent: it gets scale 0, so it is the smallest of its view.
 
+    Computed on the CPU, whatever the device, from the masks' run lengths.
+
     Args:
         points: [H, W, 3] points of the view in any rigid frame, NaN where there is none (see `unproject`).
-        masks: [H, W] bool each; an iterable, so that masks can be decoded one at a time.
+        masks: M masks of the view.
         valid: [H, W] bool, pixels whose depth can be trusted (e.g. alpha >= 0.5). All where None.
 
     Returns:
-        [M] float32 in the units of `points`, finite and >= 0.
+        [M] float32 in the units of `points`, finite and >= 0, on their device.
 
     Raises:
-        GsegError: a mask has another size than the view.
+        GsegError: the masks have another size than the view.
     """
+    if (masks.height, masks.width) != points.shape[:2]:
+        raise GsegError(
+            f"A mask of {(masks.height, masks.width)} pixels does not fit a view of {tuple(points.shape[:2])}. "
+            "Make the masks from the images that are trained on, at their size."
+        )
     usable = torch.isfinite(points).all(dim=-1)
     if valid is not None:
         usable &= valid
-    kernel = torch.ones(1, 1, 3, 3, device=points.device)
-    scales = []
-    for mask in masks:
-        if mask.shape != usable.shape:
-            raise GsegError(
-                f"A mask of {tuple(mask.shape)} pixels does not fit a view of {tuple(usable.shape)}. "
-                "Make the masks from the images that are trained on, at their size."
-            )
-        mask = mask.to(points.device)
-        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
-        if len(rows) == 0:
-            scales.append(points.new_zeros(()))
-            continue
-        box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-        mask, trusted = mask[box], usable[box]
-        inner = F.conv2d(mask[None, None].float(), kernel, padding=1)[0, 0] >= 5
-        inside = points[box][inner & mask & trusted]
-        if len(inside) < 2:
-            inside = points[box][mask & trusted]
-        variance = inside.double().var(dim=0, unbiased=False).sum() if len(inside) >= 2 else points.new_zeros(())
-        scales.append(2.0 * variance.sqrt().float())
-    return torch.stack(scales) if scales else points.new_zeros(0)
+    variances = np.empty(len(masks))
+    threads.share(
+        mask_variances, len(masks), *masks.runs, masks.bboxes.numpy(), masks.height,
+        points.float().cpu().contiguous().numpy(), usable.cpu().numpy(), variances,
+    )  # fmt: skip
+    return 2.0 * torch.from_numpy(variances).sqrt().float().to(points.device)
 
 
 def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:

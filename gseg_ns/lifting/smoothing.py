@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from gseg_ns.lifting.consensus import view_labels
-from gseg_ns.masks import MaskSet
+from gseg_ns.lifting.kernels import add_pairs
+from gseg_ns.masks import LabelRuns, MaskSet
+from gseg_ns.rendering import threads
 
 MAX_NEIGHBOURS = 31
 """Neighbours whose flags fit into an int32 that is not negative."""
@@ -29,14 +31,14 @@ def finest_masks(masks: MaskSet, scales: Tensor) -> Tensor:
         scales: [M] their 3D scales.
 
     Returns:
-        [H, W] int64: 1 + mask, 0 where there is none.
+        [H, W] int32: 1 + mask, 0 where there is none.
     """
-    region, members = masks.regions
-    if members.shape[1] == 0:
-        return torch.zeros(region.shape, dtype=torch.long)
+    if len(masks) == 0:
+        return torch.zeros((masks.height, masks.width), dtype=torch.int32)
+    starts, region, members = masks.partition
     size = torch.where(members, scales.cpu(), torch.inf)
-    table = torch.where(members.any(dim=1), size.argmin(dim=1) + 1, 0)
-    return table[region.long()]
+    table = torch.where(members.any(dim=1), size.argmin(dim=1) + 1, 0).int().numpy()
+    return LabelRuns.from_stretches(masks.height, masks.width, starts, table[region]).image()
 
 
 class NeighbourVotes:
@@ -66,6 +68,12 @@ class NeighbourVotes:
         view = view_labels(meta, labels)
         weight, label = torch.zeros(len(self._same)), torch.zeros(len(self._same), dtype=torch.int32)
         weight[view.gaussians.long()], label[view.gaussians.long()] = view.weights, view.labels
+        if not self._same.is_cuda:
+            threads.share(
+                add_pairs, len(weight), self.neighbours.numpy(), weight.numpy(), label.numpy(), self._both.numpy(),
+                self._same.numpy(), grain=1 << 14,
+            )  # fmt: skip
+            return
         label, weight = label.to(self._same.device), weight.to(self._same.device)
         both = torch.minimum(weight[:, None], weight[self.neighbours])
         self._both += both

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from gseg_ns.masks.cached import cached_label_runs
 from gseg_ns.masks.folder import MaskFolder
 from gseg_ns.masks.io import read_label_map, read_mask_set, write_label_map, write_mask_set
+from gseg_ns.masks.label_runs import LabelRuns
 from gseg_ns.masks.load import load_labels, load_masks
 from gseg_ns.masks.mask_file import MaskFile
 from gseg_ns.masks.mask_set import MaskSet, nearest_index
 from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
 
 __all__ = [
+    "LabelRuns",
     "MaskFile",
     "MaskFolder",
     "MaskSet",
     "PaintOrder",
+    "cached_label_runs",
     "load_labels",
     "load_masks",
     "nearest_index",

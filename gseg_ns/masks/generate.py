@@ -86,8 +86,9 @@ class _WriteError(Exception):
 
 def coverage(masks: MaskSet) -> float:
     """Fraction of the pixels that some mask covers."""
-    region = masks.regions[0]
-    return int(region.count_nonzero()) / region.numel()
+    starts, region, _ = masks.partition
+    pixels = masks.height * masks.width
+    return int(np.diff(starts, append=pixels)[region != 0].sum()) / pixels
 
 
 def parse_shard(text: str) -> tuple[int, int]:

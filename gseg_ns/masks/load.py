@@ -9,9 +9,10 @@ from torch import Tensor
 from gseg_ns.masks.dialects.binary import read_objects, read_stack
 from gseg_ns.masks.dialects.documents import document_masks
 from gseg_ns.masks.io import read_labels, read_mask_set
+from gseg_ns.masks.label_runs import LabelRuns
 from gseg_ns.masks.mask_file import MaskFile
 from gseg_ns.masks.mask_set import MaskSet
-from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
+from gseg_ns.masks.paint import PaintOrder, paint_runs, resize_labels
 from gseg_ns.reading import reading
 
 
@@ -37,14 +38,22 @@ def load_labels(
     Raises:
         GsegError: it is damaged.
     """
+    labels = load_label_runs(file, order, min_score, min_visible).image()
+    return labels if size is None else resize_labels(labels, *size)
+
+
+def load_label_runs(
+    file: Path | MaskFile,
+    order: PaintOrder = "confidence",
+    min_score: float = 0.5,
+    min_visible: float = 0.1,
+) -> LabelRuns:
+    """As `load_labels` at the masks' own size, by runs; labels below 0 are 0."""
     file = file if isinstance(file, MaskFile) else MaskFile.of(file)
     with reading(file.path, "masks"):
-        labels = (
-            read_labels(file.path).int()
-            if file.is_label_map
-            else paint(load_masks(file), order, min_score, min_visible)
-        )
-    return labels if size is None else resize_labels(labels, *size)
+        if file.is_label_map:
+            return LabelRuns.of(read_labels(file.path).int())
+        return paint_runs(load_masks(file), order, min_score, min_visible)
 
 
 def load_masks(file: Path | MaskFile, size: tuple[int, int] | None = None) -> MaskSet:

@@ -24,6 +24,8 @@ MOST_LABELS = 2**16
 MOST_TABLE = 2**27
 """Bytes of a table of regions and masks; what is computed from it takes up to eight times as much."""
 _MOST_STRETCHES = 2**22
+_SEARCHED = 16
+"""One in so many pixels, or fewer, are searched for among the stretches, which otherwise are drawn."""
 _BAND = 2**20
 """Pixels that are looked at together."""
 
@@ -104,7 +106,7 @@ def encode_stretches(starts: np.ndarray, stops: np.ndarray, height: int, width: 
     """COCO RLE, compressed, of what lies within stretches of column-major pixels.
 
     Args:
-        starts: int64 [S], ascending, at least one.
+        starts: int64 [S], ascending.
         stops: int64 [S], each beyond its start and not beyond the next one.
         height: of the image.
         width: of the image.
@@ -113,18 +115,22 @@ def encode_stretches(starts: np.ndarray, stops: np.ndarray, height: int, width: 
 
     ends = np.column_stack([starts, stops]).flatten()
     counts = np.diff(ends, prepend=0)
-    if ends[-1] < height * width:
-        counts = np.append(counts, height * width - ends[-1])
+    if len(ends) == 0 or ends[-1] < height * width:
+        counts = np.append(counts, height * width - (ends[-1] if len(ends) else 0))
     size = [height, width]
     counts = coco.frPyObjects({"size": size, "counts": counts.tolist()}, height, width)["counts"]
     return {"size": size, "counts": counts.decode("ascii")}
 
 
-def _stretches_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def stretches_of(labels: np.ndarray, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Column-major stretches of one label: first pixel, int64 [S], and label, [S].
 
+    Args:
+        labels: [H, W].
+        most: stretches at most.
+
     Raises:
-        GsegError: there are so many that the image is noise.
+        GsegError: there are more, so that the image is noise.
     """
     height, width = labels.shape
     columns = max(1, _BAND // height)
@@ -138,9 +144,29 @@ def _stretches_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         starts.append(change + left * height)
         values.append(band[change])
         found += len(change)
-        if found > _MOST_STRETCHES:
-            raise GsegError(f"labels that change more than {_MOST_STRETCHES} times are no masks")
+        if most is not None and found > most:
+            raise GsegError(f"labels that change more than {most} times are no masks")
     return np.concatenate(starts), np.concatenate(values)
+
+
+def draw_stretches(starts: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The image [H, W] of a value a stretch, column by column: some columns at a time, to take no memory twice.
+
+    Args:
+        starts: [S], first pixel of each stretch, ascending from 0; an empty one begins where the next does.
+        values: [S].
+        height: of the image.
+        width: of the image.
+    """
+    image = np.empty((height, width), dtype=values.dtype)
+    columns = max(1, _BAND // height)
+    for left in range(0, width, columns):
+        right = min(left + columns, width)
+        begin, end = left * height, right * height
+        some = slice(np.searchsorted(starts, begin, side="right") - 1, np.searchsorted(starts, end))
+        lengths = np.diff(np.append(np.maximum(starts[some], begin), end))
+        image[:, left:right] = np.repeat(values[some], lengths).reshape(right - left, height).T
+    return image
 
 
 @dataclass(frozen=True)
@@ -216,7 +242,7 @@ class MaskSet:
             GsegError: there are more labels, or changes of label, than an image of masks has.
         """
         height, width = labels.shape
-        starts, values = _stretches_of(labels.cpu().numpy())
+        starts, values = stretches_of(labels.cpu().numpy(), _MOST_STRETCHES)
         order = np.argsort(values, kind="stable")
         ids, first = np.unique(values[order], return_index=True)
         if len(ids) > MOST_LABELS:
@@ -238,6 +264,20 @@ class MaskSet:
     @cached_property
     def _runs(self) -> list[np.ndarray]:
         return [rle_counts(rle) for rle in self.rles]
+
+    @property
+    def runs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Runs of pixels of all masks, one mask after the other.
+
+        Returns:
+            where those of each mask begin, int64 [M + 1]; first column-major pixel of each run, int64 [R]; one past
+            its last, int64 [R].
+        """
+        ends = [np.cumsum(runs) for runs in self._runs]
+        none = np.zeros(0, dtype=np.int64)
+        first = np.cumsum([0, *(len(one) // 2 for one in ends)])
+        starts = np.concatenate([none, *(one[0::2][: len(one) // 2] for one in ends)])
+        return first, starts, np.concatenate([none, *(one[1::2] for one in ends)])
 
     @cached_property
     def areas(self) -> Tensor:
@@ -306,12 +346,11 @@ class MaskSet:
         return most if most <= MOST_TABLE else len(self) * len(self._stretches[2])
 
     @cached_property
-    def regions(self) -> tuple[Tensor, Tensor]:
-        """The partition of the image by its masks.
+    def partition(self) -> tuple[np.ndarray, np.ndarray, Tensor]:
+        """What `regions` says, without an image: regions by column-major stretches of pixels.
 
         Returns:
-            region of each pixel, int32 [H, W]; members bool [R, M]: which masks cover a region. Region 0 is what no
-            mask covers (it may be empty).
+            first pixel of each stretch, int64 [S]; its region, int32 [S]; members as of `regions`.
 
         Raises:
             GsegError: so many masks cut the image into so many regions that the table would fill memory.
@@ -334,19 +373,29 @@ class MaskSet:
         number[order] = np.arange(len(order), dtype=np.int32)
         for index in range(len(self)):
             members[:, index] = members[order, index]
-        return torch.from_numpy(self._drawn(starts, number[which])), torch.from_numpy(members)
+        return starts, number[which], torch.from_numpy(members)
 
-    def _drawn(self, starts: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """The image [H, W] of a value a stretch, column by column: some columns at a time, to take no memory twice."""
-        image = np.empty((self.height, self.width), dtype=values.dtype)
-        columns = max(1, _BAND // self.height)
-        for left in range(0, self.width, columns):
-            right = min(left + columns, self.width)
-            begin, end = left * self.height, right * self.height
-            some = slice(np.searchsorted(starts, begin, side="right") - 1, np.searchsorted(starts, end))
-            lengths = np.diff(np.append(np.maximum(starts[some], begin), end))
-            image[:, left:right] = np.repeat(values[some], lengths).reshape(right - left, self.height).T
-        return image
+    @cached_property
+    def regions(self) -> tuple[Tensor, Tensor]:
+        """The partition of the image by its masks.
+
+        Returns:
+            region of each pixel, int32 [H, W]; members bool [R, M]: which masks cover a region. Region 0 is what no
+            mask covers (it may be empty).
+
+        Raises:
+            GsegError: so many masks cut the image into so many regions that the table would fill memory.
+        """
+        starts, region, members = self.partition
+        return torch.from_numpy(draw_stretches(starts, region, self.height, self.width)), members
+
+    def region_at(self, pixels: Tensor) -> Tensor:
+        """The region of some pixels: int64 [P] on the CPU, of flat indices y * width + x, int64 [P] on the CPU."""
+        if "regions" in self.__dict__ or len(pixels) * _SEARCHED > self.height * self.width:
+            return self.regions[0].flatten()[pixels].long()
+        starts, region, _ = self.partition
+        places = (pixels % self.width * self.height + pixels // self.width).numpy()
+        return torch.from_numpy(region[np.searchsorted(starts, places, side="right") - 1].astype(np.int64))
 
     def at(self, pixels: Tensor) -> Tensor:
         """Which masks cover these pixels.
@@ -357,8 +406,7 @@ class MaskSet:
         Returns:
             bool [P, M], on the device of `pixels`.
         """
-        region, members = self.regions
-        return members[region.flatten()[pixels.cpu()].long()].to(pixels.device)
+        return self.partition[2][self.region_at(pixels.cpu())].to(pixels.device)
 
     @property
     def granularities(self) -> list[str | None]:
@@ -389,16 +437,15 @@ class MaskSet:
         """
         region, members = self.regions
         height, width = source.shape
-        # Region 0 is in no mask. Column-major, as run lengths are, so that nothing is copied into that order below.
-        taken = torch.where(source < 0, 0, region.flatten()[source.clamp(min=0)]).T.flatten().numpy()
-        tables = np.ascontiguousarray(members.numpy().T.astype(np.uint8))
-        return MaskSet(
-            height=height,
-            width=width,
-            rles=[encode(table.take(taken).reshape(width, height).T) for table in tables],
-            scores=self.scores,
-            extra=self.extra,
-        )
+        # Region 0 is in no mask.
+        starts, taken = stretches_of(torch.where(source < 0, 0, region.flatten()[source.clamp(min=0)]).numpy())
+        bounds = np.append(starts, height * width)
+        rles = []
+        for member in np.ascontiguousarray(members.numpy().T):
+            inside = member[taken]
+            ends = bounds[np.flatnonzero(np.diff(inside, prepend=False, append=False))]
+            rles.append(encode_stretches(ends[0::2], ends[1::2], height, width))
+        return MaskSet(height=height, width=width, rles=rles, scores=self.scores, extra=self.extra)
 
     def resize(self, height: int, width: int) -> MaskSet:
         """Nearest-neighbour resize; pixel centres correspond."""

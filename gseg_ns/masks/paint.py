@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gseg_ns.masks.label_runs import LabelRuns
 from gseg_ns.masks.mask_set import MaskSet, nearest_index
 
-_BAND = 2**20  # pixels
+_BAND = 2**20
+"""Entries of a table that are looked at together."""
 
 PaintOrder = Literal["confidence", "largest", "smallest"]
 """Which mask is on top where masks overlap."""
@@ -38,10 +41,21 @@ def paint(
     Returns:
         int32 [H, W], 0 = no mask. Any number of labels.
     """
-    region, members = masks.regions
+    return paint_runs(masks, order, min_score, min_visible).image()
+
+
+def paint_runs(
+    masks: MaskSet,
+    order: PaintOrder = "confidence",
+    min_score: float = 0.5,
+    min_visible: float = 0.1,
+) -> LabelRuns:
+    """As `paint`, without an image of pixels: the work is that of the masks' run lengths."""
+    starts, region, members = masks.partition
+    height, width = masks.height, masks.width
     usable = (masks.scores >= min_score) & (masks.areas > 0)
     if not bool(usable.any()):
-        return torch.zeros_like(region)
+        return LabelRuns.from_stretches(height, width, np.zeros(1, np.int64), np.zeros(1, np.uint8))
     key = {"confidence": masks.scores.double(), "largest": masks.areas, "smallest": -masks.areas}[order]
     # Position 0 is on top; unusable masks are past the end.
     by_order = torch.argsort(key, descending=True, stable=True)
@@ -51,9 +65,8 @@ def paint(
 
     few = members.split(max(1, _BAND // len(masks)))
     top_rank = torch.cat([torch.where(some, rank, len(masks)).amin(dim=1) for some in few])  # [R]
-    # Rows at a time: as indices of eight bytes the regions of a large image take as much memory as all else.
-    bands = region.split(max(1, _BAND // masks.width))
-    sizes = sum((torch.bincount(band.flatten(), minlength=len(members)) for band in bands), torch.tensor(0))  # [R]
+    lengths = torch.from_numpy(np.diff(starts, append=height * width))
+    sizes = torch.zeros(len(members), dtype=torch.long).index_add_(0, torch.from_numpy(region).long(), lengths)  # [R]
     visible_by_rank = torch.zeros(len(masks) + 1, dtype=sizes.dtype).index_add_(0, top_rank, sizes)
     visible = visible_by_rank[rank]  # [M]
     kept = usable & (visible.double() > min_visible * masks.areas.double())
@@ -64,10 +77,7 @@ def paint(
     label[by_score] = torch.arange(1, len(by_score) + 1, dtype=torch.int32)
     label_by_rank = torch.zeros(len(masks) + 1, dtype=torch.int32)
     label_by_rank[rank[kept]] = label[kept]
-    table, labels = label_by_rank[top_rank], torch.empty_like(region)
-    for band, painted in zip(bands, labels.split(max(1, _BAND // masks.width)), strict=True):
-        painted.copy_(table[band.long()])
-    return labels
+    return LabelRuns.from_stretches(height, width, starts, label_by_rank[top_rank].numpy()[region])
 
 
 def resize_labels(labels: Tensor, height: int, width: int) -> Tensor:

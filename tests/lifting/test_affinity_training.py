@@ -114,6 +114,25 @@ def test_balanced_pixels_are_of_all_masks_alike() -> None:
     assert len(empty.draw(20, generator, balanced=0.5)[1]) > 10
 
 
+def test_a_pool_that_cannot_keep_all_keeps_small_masks() -> None:
+    masks = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
+    masks[0, 10:14, 10:14] = True
+    masks[1, 16:] = True
+    arguments = (projection(wall()), MaskSet.from_arrays(masks), torch.ones(2), 20_000)
+    plain = make_pool(*arguments, torch.Generator().manual_seed(0))
+    pool = make_pool(*arguments, torch.Generator().manual_seed(0), balanced=0.5)
+    small = [int(p.members[p.regions][:, 0].sum()) for p in (plain, pool)]
+    assert small[0] < 10
+    assert small[1] == 16
+    assert len(pool) <= len(plain) < WIDTH * HEIGHT
+    assert pool.uniform is not None
+    # What is drawn evenly is still drawn evenly.
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.cat([pool.draw(20, generator)[1] for _ in range(300)])
+    share = float(pool.members[drawn][:, 0].float().mean())
+    assert share == pytest.approx(float(pool.members[pool.regions[pool.uniform]][:, 0].float().mean()), abs=0.01)
+
+
 def train(masks: list[MaskSet], steps: int = 150, **options: Any) -> tuple[Tensor, ScaleGate, AffinityViews]:
     torch.manual_seed(0)
     means = wall()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.scales import ScaleQuantiles, mask_scales, unproject
+from gseg_ns.masks import MaskSet
 
 
 def test_unproject_uses_pixel_centres_and_its_own_intrinsics() -> None:
@@ -25,7 +26,7 @@ def test_scale_of_a_tilted_plane_is_that_of_its_points() -> None:
     points = unproject(rows, K)
     mask = torch.zeros(32, 64, dtype=torch.bool)
     mask[8:24, 10:50] = True
-    [scale] = mask_scales(points, [mask])
+    [scale] = mask_scales(points, MaskSet.from_arrays(mask[None]))
     # A rectangle loses only its four corners to the border rule.
     inner = mask.clone()
     inner[[8, 8, 23, 23], [10, 49, 10, 49]] = False
@@ -39,19 +40,19 @@ def test_degenerate_masks_have_finite_scales() -> None:
     one[3, 3] = True
     line = torch.zeros(8, 8, dtype=torch.bool)
     line[3] = True
-    masks = [one, torch.zeros_like(one), line, torch.ones_like(one)]
+    masks = MaskSet.from_arrays(torch.stack([one, torch.zeros_like(one), line, torch.ones_like(one)]))
     scales = mask_scales(points, masks)
     assert torch.isfinite(scales).all()
     assert scales[0] == 0
     assert scales[1] == 0
     assert 0 < scales[2] < scales[3]
     assert mask_scales(points, masks, valid=torch.zeros(8, 8, dtype=torch.bool)).eq(0).all()
-    assert mask_scales(points, []).shape == (0,)
+    assert mask_scales(points, MaskSet(8, 8)).shape == (0,)
 
 
 def test_mask_of_another_size_is_an_error() -> None:
     with pytest.raises(GsegError, match="does not fit"):
-        mask_scales(torch.zeros(8, 8, 3), [torch.zeros(4, 4, dtype=torch.bool)])
+        mask_scales(torch.zeros(8, 8, 3), MaskSet.from_arrays(torch.ones(1, 4, 4)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1500])
@@ -102,3 +103,21 @@ def test_order_of_masks_does_not_matter(values: list[float]) -> None:
     one.fit(scales)
     two.fit(scales.flip(0))
     assert torch.equal(one.quantiles, two.quantiles)
+
+
+def test_scales_are_those_of_decoded_masks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(40, 50, 3, generator=generator)
+    points[torch.rand(40, 50, generator=generator) < 0.1] = torch.nan
+    masks = torch.rand(12, 8, 10, generator=generator).repeat_interleave(5, 1).repeat_interleave(5, 2) > 0.7
+    masks[0] = False
+    masks[0, 3, 7:9] = True
+    valid = torch.rand(40, 50, generator=generator) > 0.2
+    found = mask_scales(points, MaskSet.from_arrays(masks), valid)
+    for mask, scale in zip(masks, found, strict=True):
+        around = torch.nn.functional.conv2d(mask[None, None].float(), torch.ones(1, 1, 3, 3), padding=1)[0, 0]
+        usable = valid & points.isfinite().all(dim=-1) & mask
+        inside = points[usable & (around >= 5)]
+        inside = points[usable] if len(inside) < 2 else inside
+        expected = 2 * inside.double().var(dim=0, unbiased=False).sum().sqrt() if len(inside) > 1 else torch.zeros(())
+        assert float(scale) == pytest.approx(float(expected), rel=1e-6)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from gseg_ns.lifting.consensus import view_labels
 from gseg_ns.lifting.smoothing import MAX_NEIGHBOURS, NeighbourVotes, finest_masks, pack_flags, without_parted
 from gseg_ns.masks import MaskSet
 from gseg_ns.neighbours import nearest
@@ -86,3 +87,18 @@ def test_flags_of_neighbours() -> None:
     found = without_parted(neighbours, flags)
     own = torch.arange(50)[:, None].expand_as(neighbours)
     assert torch.equal(found, torch.where(kept, neighbours, own))
+
+
+def test_votes_are_those_of_tensors() -> None:
+    means = grid()
+    neighbours = nearest(means, 5)
+    labels = torch.randint(0, 4, (HEIGHT // 4, WIDTH // 4), generator=torch.Generator().manual_seed(0))
+    labels = labels.repeat_interleave(4, 0).repeat_interleave(4, 1)
+    votes = NeighbourVotes(neighbours)
+    votes.add(projection(means), labels)
+    view = view_labels(projection(means), labels)
+    weight, label = torch.zeros(len(means)), torch.zeros(len(means), dtype=torch.int32)
+    weight[view.gaussians.long()], label[view.gaussians.long()] = view.weights, view.labels
+    both = torch.minimum(weight[:, None], weight[neighbours])
+    assert torch.equal(votes._both, both)
+    assert torch.equal(votes._same, both * (label[:, None] == label[neighbours]))

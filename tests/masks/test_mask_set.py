@@ -147,3 +147,25 @@ def test_labels_are_encoded_as_their_masks_are(seed: int, height: int, width: in
     assert [record["id"] for record in found.extra] == present
     assert found.rles == MaskSet.from_arrays(torch.stack([labels == 0, *(labels == i for i in present)])).rles[1:]
     assert found.scores.tolist() == [0.5 if label == 70_000 else 1.0 for label in present]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 8), st.integers(1, 30), st.integers(1, 30))
+def test_stretches_say_what_regions_say(seed: int, count: int, height: int, width: int) -> None:
+    masks = random_masks(seed, count, height, width)
+    mask_set = MaskSet.from_arrays(masks)
+    pixels = torch.randint(0, height * width, (3,), generator=torch.Generator().manual_seed(seed))
+    few = mask_set.region_at(pixels)
+    starts, region, members = mask_set.partition
+    assert torch.equal(members[mask_set.regions[0].long()].permute(2, 0, 1), masks)
+    assert torch.equal(few, mask_set.regions[0].flatten()[pixels].long())
+    assert (np.diff(starts) >= 0).all()
+    assert len(starts) == len(region)
+    first, begins, ends = mask_set.runs
+    for index in range(count):
+        flat = np.zeros(height * width, bool)
+        for begin, end in zip(
+            begins[first[index] : first[index + 1]], ends[first[index] : first[index + 1]], strict=True
+        ):
+            flat[begin:end] = True
+        assert (flat.reshape(width, height).T == masks[index].numpy()).all()
