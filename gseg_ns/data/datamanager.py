@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers import full_images_datamanager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import Progress
@@ -77,6 +79,9 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         """Views whose label map has been resized and undistorted."""
         self._upright = False
         """The masks lie on upright copies of the photographs."""
+        self.labels_in_batches = True
+        """Whether batches of training bring label maps."""
+        self._released = False
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         # Undistortion overwrites the datasets' cameras; what lies on the photographs needs them as they were.
         self._distorted_cameras = {
@@ -215,6 +220,11 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
     def _dataset(self, split: Split) -> PhotographDataset:
         return self.train_dataset if split == "train" else self.eval_dataset
 
+    def has_masks(self, view: int) -> bool:
+        """Whether a training image has a mask file."""
+        self.require_masks()
+        return view in self._labels
+
     def labels(self, view: int) -> Tensor | None:
         """The label map of a training image as it is trained on: [H, W] int32 on the CPU, or None. Made at each call.
 
@@ -266,14 +276,61 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         camera.metadata = {**(camera.metadata or {}), "cam_idx": view}
         return camera
 
+    def release_photographs(self) -> None:
+        """Forget the photographs of the training views: batches come without, and who asks for one has it read again.
+
+        Features on frozen geometry train without them, and those of a large scene fill a GPU.
+        """
+        if self._released:
+            return
+        distortion = self._distorted_cameras["train"].distortion_params
+        if distortion is not None and bool((distortion != 0).any()):
+            self.cached_train  # noqa: B018  undistorts the cameras
+        self.train_cameras = self.train_dataset.cameras
+        self.__dict__["cached_train"] = _Photographs(self)
+        self._released = True
+
+    def read_photograph(self, view: int) -> dict[str, Any]:
+        """A photograph of a training view, read and undistorted as Nerfstudio does for all at once."""
+        data = self.train_dataset.get_data(view, image_type=self.config.cache_images_type)
+        camera = deepcopy(self._distorted_cameras["train"][view]).reshape(())
+        parameters = camera.distortion_params
+        if parameters is not None and bool((parameters != 0).any()):
+            intrinsics = camera.get_intrinsics_matrices().numpy()
+            _, image, mask = full_images_datamanager._undistort_image(
+                camera, parameters.numpy(), data, data["image"].numpy(), intrinsics
+            )
+            data["image"] = torch.from_numpy(image)
+            if mask is not None:
+                data["mask"] = mask
+        return data
+
+    def get_train_rays_per_batch(self) -> int:
+        """Pixels of the first view, by which the viewer counts; no photograph is read for it."""
+        if not self._released:
+            return super().get_train_rays_per_batch()
+        camera = self.train_dataset.cameras[0]
+        return int(camera.height) * int(camera.width)
+
+    def _next_view(self) -> int:
+        """The view of the next step, in the order of `FullImageDatamanager.next_train`."""
+        view = self.train_unseen_cameras.pop(0)
+        if len(self.train_unseen_cameras) == 0:
+            self.train_unseen_cameras = self.sample_train_cameras()
+        return int(view)
+
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """Return the next training camera, on the CPU, and batch, with `labels` where the image has a mask."""
-        _, batch = super().next_train(step)
+        """Return the next training camera, on the CPU, and batch.
+
+        With `labels` where the image has a mask and the model wants them; without `image` once photographs are
+        released.
+        """
+        batch: dict[str, Any] = {"image_idx": self._next_view()} if self._released else super().next_train(step)[1]
         view = int(batch["image_idx"])
         # Upstream's is on the GPU, where each look at its size has to be waited for.
         camera = self.train_dataset.cameras[view : view + 1]
         camera.metadata = {**(camera.metadata or {}), "cam_idx": view}
-        labels = self.labels(view)
+        labels = self.labels(view) if self.labels_in_batches else None
         if labels is not None:
             batch["labels"] = labels
         return camera, batch
@@ -299,3 +356,16 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             self.random_generator.setstate(from_python_state(state["generator"]))
         if state["unsampled"] is not None and hasattr(self, "train_unsampled_epoch_count"):
             self.train_unsampled_epoch_count = state["unsampled"].cpu().numpy()
+
+
+class _Photographs(Sequence[dict[str, Any]]):
+    """The photographs of the training views, each read when it is asked for."""
+
+    def __init__(self, manager: MaskDatamanager) -> None:
+        self._manager = manager
+
+    def __len__(self) -> int:
+        return len(self._manager.train_dataset)
+
+    def __getitem__(self, view: int) -> dict[str, Any]:  # type: ignore[override]
+        return self._manager.read_photograph(range(len(self))[view])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +136,18 @@ class SegmentationModel(ResumableModel):
             return 0
         return round(self.config.geometry_fraction * self.config.num_iterations)
 
+    def without_moments(self, step: int) -> set[str]:
+        """Groups of parameters whose moments no step after this one needs: geometry, once it is frozen, and in the end
+        all.
+        """
+        if not self.geometry_is_final(step):
+            return set()
+        return set(self.get_param_groups() if step + 1 >= self.config.num_iterations else GEOMETRY)
+
+    def geometry_is_final(self, step: int) -> bool:
+        """Whether no step after this one changes the geometry."""
+        return self.two_phases and step + 1 >= self.geometry_steps
+
     @property
     def in_feature_phase(self) -> bool:
         """Whether the geometry is frozen at the current step."""
@@ -244,6 +256,7 @@ class SegmentationModel(ResumableModel):
             GsegError: they are missing or damaged.
         """
         datamanager.require_masks()
+        datamanager.labels_in_batches = not self.two_phases
         # Not as a submodule: the pipeline already holds the datamanager.
         object.__setattr__(self, "_datamanager", datamanager)
 
@@ -252,6 +265,13 @@ class SegmentationModel(ResumableModel):
         super().step_cb(optimizers, step)
         if self.in_feature_phase and not self._phase_started:
             self._phase_started = True
+            # What is frozen needs no moments, and photographs only say what it looks like.
+            for name in GEOMETRY:
+                if name in optimizers.optimizers:
+                    optimizers.optimizers[name].state.clear()
+            counts = self.strategy_state
+            self.strategy_state = {k: None if isinstance(v, Tensor) else v for k, v in counts.items()}
+            self.masks().release_photographs()
             self.start_feature_phase()
 
     def step_post_backward(self, step: int) -> None:
@@ -391,18 +411,34 @@ class SegmentationModel(ResumableModel):
         """Segment a view: [H, W] int64 group ids, 0 = none."""
         return self.decode(self.feature_image(camera), scale)
 
+    def view_channels(self) -> dict[str, int]:
+        """Name -> channels of the pictures of `view_outputs`."""
+        return {"groups": 3, "features": 3}
+
     @torch.no_grad()
-    def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:
-        """Pictures beside Splatfacto's: `groups` in palette colors and `features` by a stored projection."""
+    def view_outputs(
+        self, camera: Cameras, outputs: dict[str, Any], wanted: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Pictures beside Splatfacto's: `groups` in palette colors and `features` by a stored projection.
+
+        Args:
+            camera: of the view that was rendered last.
+            outputs: of that.
+            wanted: what is looked at; others may be empty, since groups are long in the making with some methods. None:
+                all.
+        """
         rgb = outputs["rgb"]
+        pictures = {"groups": torch.zeros_like(rgb), "features": torch.zeros_like(rgb)}
         rows = self._cropped_rows()
         if not self.main_feature or (rows is not None and not bool(rows.any())):
-            return {"groups": torch.zeros_like(rgb), "features": torch.zeros_like(rgb)}
+            return pictures
         values = self.gauss_params[self.main_feature]
         image = self.composite(values if rows is None else values[rows])
-        labels = self.shown_labels(image, rows)
+        if wanted is None or "groups" in wanted:
+            pictures["groups"] = colors(self.shown_labels(image, rows)).to(rgb) / 255
         projected = (image - self.feature_mean * outputs["accumulation"]) @ self.feature_basis + 0.5
-        return {"groups": colors(labels).to(rgb) / 255, "features": projected.clamp(0, 1)}
+        pictures["features"] = projected.clamp(0, 1)
+        return pictures
 
     def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
         """The labels of the view that was rendered last: [H, W] int64, 0 = none.

@@ -131,9 +131,12 @@ class ResumableModel(SplatfactoModel):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a resumed run needs beyond parameters and buffers, as tensors and plain values: nothing to unpickle."""
+        # What densification counts, for each Gaussian, it counts no more once the geometry is frozen.
+        final = self.geometry_is_final(self.step)
+        strategy = {k: None if final and isinstance(v, Tensor) else v for k, v in self.strategy_state.items()}
         return {
             "step": self.step,
-            "strategy": dict(self.strategy_state),
+            "strategy": strategy,
             "chance": chance_state(self._datamanager),
         }
 
@@ -146,6 +149,10 @@ class ResumableModel(SplatfactoModel):
         }
         # Older checkpoints have the numbers of torch alone.
         self._saved_chance = state["chance"] if "chance" in state else {"torch": state["rng"]}
+
+    def geometry_is_final(self, step: int) -> bool:
+        """Whether no step after this one changes the geometry."""
+        return False
 
     def go_on(self) -> None:
         """Let chance go on where the checkpoint that was loaded, if one was, left it: the last thing before training.

@@ -14,6 +14,7 @@ from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
 from gseg_ns.rendering import PixelWeights, dominant_labels, pixel_weights
 from gseg_ns.transfer import upload
+from gseg_ns.view_cache import ViewCache
 
 
 @dataclass
@@ -27,6 +28,10 @@ class GagaModelConfig(IdentityModelConfig):
     identity_pixels: int = 8192
     """Pixels of each view that supervise the encodings, drawn once; 0: all of them. The paper renders all in every
     step; with frozen geometry a fixed sample gives the same gradients in the mean, at a fraction of the time."""
+    cache_gib: float = 2.0
+    """Memory for what these pixels of all views see; beyond it, it is kept in a temporary file"""
+    cache_disk_gib: float = 32.0
+    """Size of that file at most; beyond it, it is computed anew at each visit"""
     identity_weight: float = 1.0
     """Weight of the 2D cross entropy"""
     neighbour_weight: float = 2.0
@@ -54,14 +59,14 @@ class GagaModel(IdentityModel):
         self._neighbours = NeighbourhoodLoss(
             num_samples=self.config.neighbour_samples, k=self.config.neighbour_count, include_self=True
         )
-        self._samples: dict[int, tuple[PixelWeights, Tensor]] = {}
+        self._samples = self._empty_cache()
         # [N] each, the closed-form label and its part of all that masks gave, known when the feature phase has begun.
         self.register_buffer("voted_labels", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("voted_confidence", torch.zeros(0))
 
     def start_feature_phase(self) -> None:
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
-        self._samples = {}
+        self._samples = self._empty_cache()
         if not self.lookups:
             lifted = self.lift_masks()
             self.voted_labels = lifted.labels.int().to(self.device)
@@ -74,18 +79,25 @@ class GagaModel(IdentityModel):
 
         Geometry is frozen, so what a pixel sees never changes: it is computed once.
         """
-        if view not in self._samples:
-            groups = self.group_map(view)
-            if groups is None:
-                return None
-            targets = groups.flatten()
-            usable = torch.arange(len(targets)) if self.config.train_unlabelled else targets.nonzero().squeeze(1)
-            count = self.config.identity_pixels or len(usable)
-            generator = torch.Generator().manual_seed(view)
-            pixels = usable[torch.randperm(len(usable), generator=generator)[:count]].sort().values
-            weights = pixel_weights(self.project_view(view), pixels)
-            self._samples[view] = weights, upload(targets[pixels], self.device)
-        return self._samples[view]
+        if not self.masks().has_masks(view):
+            return None
+        crow, col, val, targets = self._samples.get(view, lambda: self._drawn(view))
+        return PixelWeights(crow, col.long(), val, self.num_points), targets.long()
+
+    def _drawn(self, view: int) -> tuple[Tensor, ...]:
+        """Rows of the weights of the pixels of a view that supervise it, and their groups."""
+        groups = self.group_map(view)
+        assert groups is not None
+        targets = groups.flatten()
+        usable = torch.arange(len(targets)) if self.config.train_unlabelled else targets.nonzero().squeeze(1)
+        count = self.config.identity_pixels or len(usable)
+        generator = torch.Generator().manual_seed(view)
+        pixels = usable[torch.randperm(len(usable), generator=generator)[:count]].sort().values
+        weights = pixel_weights(self.project_view(view), pixels)
+        return weights.crow, weights.col.int(), weights.val, upload(targets[pixels].int(), self.device)
+
+    def _empty_cache(self) -> ViewCache:
+        return ViewCache(self.config.cache_gib * 2**30, self.config.cache_disk_gib * 2**30)
 
     def feature_losses(self, view: int) -> dict[str, Tensor]:
         """2D cross entropy of the composited encodings, and every few steps the 3D neighbourhood loss."""

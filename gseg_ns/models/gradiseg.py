@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -249,10 +250,16 @@ class GradiSegModel(IdentityModel):
 
     # ------------------------------------------------------------------------------------------------- inference
 
+    def view_channels(self) -> dict[str, int]:
+        """The base's, and `identity_gradient`."""
+        return {**super().view_channels(), "identity_gradient": 1}
+
     @torch.no_grad()
-    def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:
+    def view_outputs(
+        self, camera: Cameras, outputs: dict[str, Any], wanted: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
         """The base's pictures and `identity_gradient` [H, W, 1], 1 = the 99th percentile of all Gaussians (Fig. 1)."""
-        pictures = super().view_outputs(camera, outputs)
+        pictures = super().view_outputs(camera, outputs, wanted)
         pictures["identity_gradient"] = torch.zeros_like(outputs["rgb"][..., :1])
         rows = self._cropped_rows()
         if GRADIENT in self.strategy_state and (rows is None or bool(rows.any())):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import torch
 import yaml
@@ -111,6 +111,18 @@ def update_in_one_pass(optimizers: Optimizers) -> Optimizers:
     return optimizers
 
 
+@dataclass
+class _WithoutMoments:
+    """An optimizer as a checkpoint holds it that has not made a step."""
+
+    optimizer: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """What can be loaded into an optimizer of the same parameters."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        return {"state": {}, "param_groups": groups}
+
+
 class SegmentationTrainer(Trainer):
     """Nerfstudio's `Trainer`."""
 
@@ -157,6 +169,7 @@ class SegmentationTrainer(Trainer):
         with checkpoint_errors(path), temporary_beside(self.base_dir / "checkpoint") as staging:
             other = copy.copy(self)
             other.checkpoint_dir = staging
+            other.optimizers = self._optimizers_to_save(step)
             Trainer.save_checkpoint(other, step)
             flush(staging / path.name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +179,18 @@ class SegmentationTrainer(Trainer):
             for former in checkpoints(self.checkpoint_dir):
                 if former != path:
                     former.unlink(missing_ok=True)
+
+    def _optimizers_to_save(self, step: int) -> Optimizers:
+        """The optimizers, without the moments that no later step needs: two thirds of a checkpoint."""
+        model = self.pipeline.model
+        assert isinstance(model, SegmentationModel)
+        saved = copy.copy(self.optimizers)
+        done = model.without_moments(step)
+        saved.optimizers = {
+            name: cast(torch.optim.Optimizer, _WithoutMoments(optimizer)) if name in done else optimizer
+            for name, optimizer in self.optimizers.optimizers.items()
+        }
+        return saved
 
     def _load_checkpoint(self) -> None:
         """As upstream; a damaged newest checkpoint of `load_dir` is told, and the one before is taken."""

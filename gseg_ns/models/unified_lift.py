@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -311,10 +312,16 @@ class UnifiedLiftModel(SegmentationModel):
         self.code_joint.zero_()
         self.code_beside.zero_()
 
+    def view_channels(self) -> dict[str, int]:
+        """The base's, and `uncertainty`."""
+        return {**super().view_channels(), "uncertainty": 1}
+
     @torch.no_grad()
-    def view_outputs(self, camera: Cameras, outputs: dict[str, Any]) -> dict[str, Tensor]:
+    def view_outputs(
+        self, camera: Cameras, outputs: dict[str, Any], wanted: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
         """The base's pictures and `uncertainty` [H, W, 1] (Eq. 7, of the predicted segments: no mask is at hand)."""
-        pictures = super().view_outputs(camera, outputs)
+        pictures = super().view_outputs(camera, outputs, wanted)
         rgb = outputs["rgb"]
         pictures["uncertainty"] = torch.zeros_like(rgb[..., :1])
         rows = self._cropped_rows()

@@ -33,12 +33,52 @@ class Neighbourhood:
         self._reach = reach
 
     @cached_property
-    def _edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Neighbours int32 [N, k], and whether each is within reach, bool [N, k]."""
+    def _edges(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Neighbours int32 [N, k], whether each is within reach, bool [N, k], and how far that is."""
         distances, indices = (found.numpy() for found in self._tree.others(self._k))
-        if self._k == 0:
-            return indices.astype(np.int32), distances > 0
-        return indices.astype(np.int32), distances <= self._reach * np.median(distances)
+        limit = float(self._reach * np.median(distances)) if distances.size else 0.0
+        return indices.astype(np.int32), distances <= limit, limit
+
+    @property
+    def _graph(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._edges[:2]
+
+    def edited(self, means: Tensor) -> Neighbourhood:
+        """The graph after some centres moved and others were appended: only around those it is looked for anew.
+
+        How far neighbours reach stays what it is here.
+
+        Args:
+            means: [M, 3], the first N those of this graph or where they are now.
+        """
+        points, former = means.detach().cpu(), self._tree.points
+        count = len(former)
+        changed = torch.ones(len(points), dtype=torch.bool)
+        changed[:count] = (points[:count] != former).any(dim=1)
+        if not bool(changed.any()):
+            return self
+        indices, near, limit = self._edges
+        moved = changed[:count]
+        asked = changed.clone()
+        # Whose neighbour went away, and to whom one came.
+        beside = torch.nonzero(_within_box(former, former[moved], limit) & ~moved)[:, 0]
+        asked[beside] = torch.from_numpy((moved.numpy()[indices[beside]] & near[beside]).any(axis=1))
+        beside = torch.nonzero(_within_box(points, points[changed], limit) & ~changed)[:, 0]
+        asked[beside] |= PointTree(points[changed]).within(points[beside], limit)
+        around = _within_box(points, points[changed], 2 * limit) | _within_box(points, former[moved], 2 * limit) | asked
+        rows = torch.nonzero(around)[:, 0]
+        place = around.long().cumsum(0) - 1
+        distances, found = PointTree(points[rows]).others(self._k, place[asked])
+        after = Neighbourhood(points, self._k, self._reach)
+        new_indices = np.zeros((len(points), self._k), np.int32)
+        new_near = np.zeros((len(points), self._k), bool)
+        new_indices[:count], new_near[:count] = indices, near
+        chosen, columns = torch.nonzero(asked)[:, 0].numpy(), found.shape[1]
+        new_near[chosen] = False
+        new_indices[chosen, :columns] = rows[found].numpy()
+        new_near[chosen, :columns] = distances.numpy() <= limit
+        after.__dict__["_edges"] = new_indices, new_near, limit
+        return after
 
     def grow(self, mask: Tensor, steps: int = 1) -> Tensor:
         """Add every Gaussian that is a neighbour of a selected one.
@@ -50,7 +90,7 @@ class Neighbourhood:
         Returns:
             bool [N]. Nothing grows out of an empty mask.
         """
-        indices, near = self._edges
+        indices, near = self._graph
         selected = mask.detach().cpu().numpy().copy()
         for _ in range(steps):
             grown = selected | (selected[indices] & near).any(axis=1)
@@ -61,6 +101,13 @@ class Neighbourhood:
     def shrink(self, mask: Tensor, steps: int = 1) -> Tensor:
         """Drop every Gaussian that is a neighbour of one outside: the complement grows."""
         return ~self.grow(~mask, steps)
+
+
+def _within_box(points: Tensor, inside: Tensor, margin: float) -> Tensor:
+    """Which points [P, 3] are in the box around others [Q, 3] and a margin: bool [P]."""
+    if len(inside) == 0:
+        return torch.zeros(len(points), dtype=torch.bool)
+    return ((points >= inside.amin(dim=0) - margin) & (points <= inside.amax(dim=0) + margin)).all(dim=1)
 
 
 def largest_component(

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from gseg_ns.neighbours import PointTree
 
+MANY = 20_000
+"""Gaussians of which a quantile is taken at least, where there are more."""
+
 ENOUGH = 24
 """Neighbours at least whose mean distance says how dense a selection is at a Gaussian."""
 
@@ -29,10 +32,16 @@ def neighbour_radius(means: Tensor, selected: Tensor, quantile: float = 1.0) -> 
     Returns:
         distance; 0 with fewer than two selected.
     """
-    points = means.detach()[selected]
-    if len(points) < 2:
+    return _radius(PointTree(means.detach()[selected]), quantile)
+
+
+def _radius(tree: PointTree, quantile: float) -> float:
+    """As `neighbour_radius`; a quantile of many is that of an even part of them."""
+    if len(tree) < 2:
         return 0.0
-    nearest = PointTree(points).others(1)[0][:, 0].sort().values
+    step = len(tree) // MANY if quantile < 1 else 0
+    rows = torch.arange(0, len(tree), step, device=tree.points.device) if step > 1 else None
+    nearest = tree.others(1, rows)[0][:, 0].sort().values
     return float(nearest[min(round(quantile * (len(nearest) - 1)), len(nearest) - 1)])
 
 
@@ -125,19 +134,29 @@ def ball_query(
     Returns:
         bool [N], a superset of `selected`.
     """
-    points = means.detach()
-    grown = selected.clone()
-    if not bool(selected.any()):
+    return _ball_query(means.detach(), selected, PointTree(means.detach()[selected]), radius, quantile, among)
+
+
+def _ball_query(
+    points: Tensor,
+    selected: Tensor,
+    tree: PointTree,
+    radius: float | None = None,
+    quantile: float = 1.0,
+    among: Tensor | None = None,
+) -> Tensor:
+    """As `ball_query`, with a tree of the selected points."""
+    grown, inside = selected.clone(), tree.points
+    if len(tree) == 0:
         return grown
-    radius = neighbour_radius(points, selected, quantile) if radius is None else radius
-    inside = points[selected]
+    radius = _radius(tree, quantile) if radius is None else radius
     low, high = inside.amin(dim=0) - radius, inside.amax(dim=0) + radius
     near = ((points >= low) & (points <= high)).all(dim=1) & ~selected
     if among is not None:
         near &= among
     rows = torch.nonzero(near).flatten()
     if len(rows):
-        grown[rows] = PointTree(inside).within(points[rows], radius)
+        grown[rows] = tree.within(points[rows], radius)
     return grown
 
 
@@ -160,10 +179,11 @@ def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8, deviations: f
     points = means.detach()
     kept = statistical_filter(points, selected, deviations)
     # The largest gap but for a hundredth: a single outlier must not set the radius.
-    rows = torch.nonzero(ball_query(points, kept, quantile=0.99) & ~kept).flatten()
+    tree = PointTree(points[kept])
+    rows = torch.nonzero(_ball_query(points, kept, tree, quantile=0.99) & ~kept).flatten()
     count = min(neighbours, int(kept.sum()), int((~kept).sum()) - 1)
     if len(rows) and count > 0:
-        own = PointTree(points[kept]).nearest(points[rows], count)[0][:, -1]
+        own = tree.nearest(points[rows], count)[0][:, -1]
         # Others that lie farther outside than any of these distances decide nothing.
         low, high = points[rows].amin(dim=0) - own.max(), points[rows].amax(dim=0) + own.max()
         others = points[~kept & ((points >= low) & (points <= high)).all(dim=1)]

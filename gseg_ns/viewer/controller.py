@@ -84,6 +84,7 @@ class SegmentController:
         self._marking = threading.Lock()
         self._writing = threading.Lock()
         self._neighbourhood: tuple[Any, Neighbourhood] | None = None
+        self._edited_neighbourhood: tuple[Any, Neighbourhood] | None = None
         self._drawing = Drawing(model)
         self.notice = ""
 
@@ -339,10 +340,12 @@ class SegmentController:
         return f"{what.capitalize()}: {count:,} Gaussians selected ({1000 * (time.perf_counter() - started):.0f} ms)"
 
     def _graph(self, session: Session) -> Neighbourhood:
+        if self._neighbourhood is None or self._neighbourhood[0] != self._seen:
+            self._neighbourhood = self._seen, Neighbourhood(session.splats.means)
         key = (self._seen, session.state.operations)
-        if self._neighbourhood is None or self._neighbourhood[0] != key:
-            self._neighbourhood = key, Neighbourhood(session.scene.splats.means)
-        return self._neighbourhood[1]
+        if self._edited_neighbourhood is None or self._edited_neighbourhood[0] != key:
+            self._edited_neighbourhood = key, self._neighbourhood[1].edited(session.scene.splats.means)
+        return self._edited_neighbourhood[1]
 
     def undo(self) -> str:
         """Take the last change back."""

@@ -23,7 +23,6 @@ class Drawing:
     def __init__(self, model: SegmentationModel) -> None:
         """Draw with a model, possibly in training."""
         self.model = model
-        self._channels: dict[str, int] | None = None
         self._shown: tuple[Hashable, SegmentationModel, Tensor] | None = None
 
     @torch.no_grad()
@@ -77,14 +76,13 @@ class Drawing:
         self, outputs: dict[str, Tensor], model: SegmentationModel, camera: Cameras, wanted: Collection[str] | None
     ) -> None:
         """Add the method's own pictures. They cost as much as the colors, so only where one is looked at."""
-        if wanted is None or self._channels is None or any(name in self._channels for name in wanted):
-            extra = model.view_outputs(camera, outputs)
-            self._channels = {name: image.shape[-1] for name, image in extra.items()}
-            outputs.update(extra)
+        channels = model.view_channels()
+        if wanted is None or any(name in channels for name in wanted):
+            outputs.update(model.view_outputs(camera, outputs, wanted))
             return
         blank = outputs["rgb"].new_zeros(())
         size = outputs["rgb"].shape[:2]
-        outputs.update({name: blank.expand(*size, channels) for name, channels in self._channels.items()})
+        outputs.update({name: blank.expand(*size, count) for name, count in channels.items()})
 
     def _edited(self, session: Session, version: Hashable) -> tuple[SegmentationModel, Tensor | None]:
         """The model that draws the edited scene, and which rows of the scene it has (None: all)."""

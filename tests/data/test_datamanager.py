@@ -204,3 +204,26 @@ def test_masks_of_what_to_train_on_are_refused(tmp_path: Path, kind: str, messag
         write_label_map(path, region)
     with pytest.raises(GsegError, match=message):
         manager(scene).require_masks()
+
+
+@pytest.mark.parametrize("distortion", [None, {"k1": -0.2}])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_released_photographs_are_read_again_and_the_order_goes_on(
+    tmp_path: Path, distortion: dict[str, float] | None, loaded: bool
+) -> None:
+    scene = write_scene(tmp_path / "s", distortion=distortion)
+    whole, data = manager(scene), manager(scene)
+    expected = [whole.next_train(number)[1]["image_idx"] for number in range(10)]
+    order = [data.next_train(number)[1]["image_idx"] for number in range(3)] if loaded else []
+    data.release_photographs()
+    data.release_photographs()
+    for number in range(len(order), 10):
+        camera, batch = data.next_train(number)
+        order.append(batch["image_idx"])
+        assert "image" not in batch
+        assert torch.equal(camera.fx, whole.train_dataset.cameras.fx[order[-1] : order[-1] + 1])
+    assert order == expected
+    assert len(data.cached_train) == 4
+    for view in range(4):
+        assert torch.equal(data.cached_train[view]["image"], whole.cached_train[view]["image"])
+    assert data.get_train_rays_per_batch() == whole.get_train_rays_per_batch()

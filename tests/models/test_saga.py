@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity import smooth
 from gseg_ns.lifting.affinity_training import AffinityOptions
@@ -20,9 +21,11 @@ from gseg_ns.lifting.clustering import ClusterOptions
 from gseg_ns.lifting.text import VoteOptions
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.method_configs.saga_v1 import saga_v1
+from gseg_ns.models.checkpoints import read_checkpoint
 from gseg_ns.neighbours import nearest
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.prompts import Prompt
+from gseg_ns.viewer.drawing import Drawing
 
 STEPS = 40
 START = 30
@@ -91,6 +94,38 @@ def test_answers_of_a_trained_model(trained: Any) -> None:
     height, width, _ = model.feature_image(camera).shape
     prompt = Prompt(positive=torch.tensor([[width / 2, height / 2]]))
     assert Prompter(model).select(camera, prompt, 0.5).any()
+
+
+def test_a_frame_makes_no_clusters_unless_groups_are_looked_at(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained.pipeline.model.eval()
+    camera, session, drawing = trained.pipeline.datamanager.camera(0), Session(model.splats()), Drawing(model)
+    clustered: list[int] = []
+    monkeypatch.setattr(model, "decode", lambda image, scale=None: clustered.append(1) or image[..., 0].long() * 0)
+    for wanted in (("rgb",), ("features",)):
+        outputs = drawing.outputs(session, 0, None, camera, None, wanted)
+        assert outputs["groups"].shape == outputs["rgb"].shape == outputs["features"].shape
+        assert not clustered
+    assert bool(outputs["features"].any())
+    drawing.outputs(session, 0, None, camera, None, ("groups",))
+    assert clustered
+
+
+def test_checkpoints_hold_no_moments_of_what_is_frozen(make_trainer: Make, small_scene: Path, step: Step) -> None:
+    trainer = make_trainer(saga, small_scene, **OPTIONS)
+    model = trainer.pipeline.model
+    train(trainer, step, 0, STEPS)
+    sizes = {}
+    for number in (START - 2, START - 1, STEPS - 2, STEPS - 1):
+        model.step = number
+        trainer.save_checkpoint(number)
+        state = read_checkpoint(trainer.checkpoint_dir / f"step-{number:09d}.ckpt")["optimizers"]
+        sizes[number] = {name for name, saved in state.items() if saved["state"]}
+    assert sizes[START - 1] == sizes[STEPS - 2] == {"affinity", "scale_gate"}
+    assert sizes[STEPS - 1] == set()
+    nbytes = (trainer.checkpoint_dir / f"step-{STEPS - 1:09d}.ckpt").stat().st_size
+    assert nbytes < (4 * (59 + 32) + 20) * model.num_points + 100_000
+    again = make_trainer(saga, small_scene, load=trainer.checkpoint_dir, steps=STEPS + 20, **OPTIONS)
+    step(again, STEPS)
 
 
 def test_a_checkpoint_brings_gate_quantiles_and_finished_features(

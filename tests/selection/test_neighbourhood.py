@@ -72,3 +72,28 @@ def test_all_in_one_place() -> None:
     mask = torch.arange(30) < 3
     assert Neighbourhood(means).grow(mask).sum() > 3
     assert largest_component(means, mask).sum() == 3
+
+
+def test_an_edit_changes_the_graph_around_it_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    means = torch.rand(600, 3, generator=generator)
+    graph = Neighbourhood(means)
+    assert graph.edited(means.clone()) is graph
+    moved, part = means.clone(), means[:, 0] < 0.3
+    moved[part] += torch.tensor([0.5, 0.0, 0.1])
+    appended = torch.cat([means, means[part] + torch.tensor([0.0, 0.4, 0.0]), torch.full((2, 3), 9.0)])
+    for after in (moved, appended, torch.cat([moved, appended[600:]])):
+        found, whole = graph.edited(after), Neighbourhood(after)
+        distances, indices = whole._tree.others(8)
+        limit = graph._edges[2]
+        whole.__dict__["_edges"] = indices.numpy(), distances.numpy() <= limit, limit
+        for seed in range(20):
+            mask = torch.zeros(len(after), dtype=torch.bool)
+            mask[torch.randint(0, len(after), (5,), generator=generator)] = True
+            assert torch.equal(found.grow(mask, 2), whole.grow(mask, 2)), seed
+    assert torch.equal(graph.grow(part), Neighbourhood(means).grow(part))
+
+
+def test_a_graph_of_few_takes_in_more() -> None:
+    graph = Neighbourhood(torch.zeros(1, 3)).edited(torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]))
+    assert graph.grow(torch.tensor([True, False])).tolist() == [True, False]
