@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ import tyro
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.data.utils.dataparsers_utils import get_train_eval_split_fraction
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
@@ -62,8 +64,53 @@ class GsegDataParserConfig(DataParserConfig):
     background_points: int = 0
     """Also start from this many grey points around the sparse ones: for captures whose points show an object alone, so
     that the background need not grow out of it."""
+    photometric_path: tyro.conf.Suppress[Path | None] = None
+    """Folder of photometric masks of a COLMAP scene, relative to it: PNGs named as the photographs."""
     needs_photographs: tyro.conf.Suppress[bool] = True
     """Whether the scene must be whole: without it, photographs or all of it may be gone."""
+
+
+_UNREAD = (
+    "depths_path",
+    "mask_color",
+    "downscale_rounding_mode",
+    "max_2D_matches_per_3D_point",
+    "depth_unit_scale_factor",
+)
+"""Options of Nerfstudio's parsers about what no splat is trained on."""
+
+
+def as_gseg_data(config: DataParserConfig) -> DataParserConfig:
+    """What reads a scene for which `nerfstudio-data` or `colmap` was named: ours, with their options.
+
+    Theirs ask questions on the terminal, and stop at what other tools write with the tracebacks of programs.
+
+    Args:
+        config: of any dataparser; others than these two are given back.
+
+    Raises:
+        GsegError: an option has no counterpart.
+    """
+    if not isinstance(config, ColmapDataParserConfig | NerfstudioDataParserConfig):
+        return config
+    defaults = type(config)()
+    given = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name != "_target"}
+    ours = {entry.name for entry in fields(GsegDataParserConfig)}
+    taken = {name: value for name, value in given.items() if name in ours}
+    ignored = [name for name in _UNREAD if name in given and given[name] != getattr(defaults, name)]
+    if ignored:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+        _tell(f"{names}: not used, splats are not trained on that.")
+    if isinstance(config, ColmapDataParserConfig):
+        if not config.assume_colmap_world_coordinate_convention and config.orientation_method == "none":
+            raise GsegError(
+                "--assume-colmap-world-coordinate-convention False with --orientation-method none is not known here: "
+                "leave one of them out"
+            )
+        if config.colmap_path == type(config)().colmap_path:
+            taken["colmap_path"] = Path()  # the largest model, wherever it is
+        taken["photometric_path"] = config.masks_path
+    return GsegDataParserConfig(**taken)
 
 
 class GsegDataParser(DataParser):
@@ -100,8 +147,10 @@ class GsegDataParser(DataParser):
         if self._read is None:
             if not data.exists():
                 raise GsegError(f"{data} does not exist: give the scene folder with --data")
-            capture, cloud = read_capture(data, _tell, self.config.images_path, self.config.colmap_path)
             root = data if data.is_dir() else data.parent
+            capture, cloud = read_capture(data, _tell, self.config.images_path, self.config.colmap_path)
+            if self.config.photometric_path is not None:
+                capture = _with_photometric(capture, root, self.config.images_path, self.config.photometric_path)
             self._read = with_files(capture, root, self.downscale_factor or self.config.downscale_factor, _tell), cloud
         capture, cloud = self._read
         if self.config.needs_photographs:
@@ -204,6 +253,19 @@ class GsegDataParser(DataParser):
         outputs.metadata["dataparser_transform"] = outputs.dataparser_transform
         outputs.metadata["dataparser_scale"] = outputs.dataparser_scale
         return outputs
+
+
+def _with_photometric(capture: Capture, root: Path, images: Path, masks: Path) -> Capture:
+    """A capture whose frames have the photometric masks of a folder."""
+    frames = []
+    for frame in capture.frames:
+        below = frame.path.is_relative_to(root / images)
+        inner = frame.path.relative_to(root / images) if below else Path(frame.path.name)
+        names = (root / masks / inner.with_suffix(".png"), root / masks / f"{inner}.png")
+        frames.append(replace(frame, mask=next((path for path in names if path.is_file()), None)))
+    if not any(frame.mask for frame in frames):
+        raise GsegError(f"{root / masks}, given with --masks-path, has no PNG that is named as a photograph.")
+    return replace(capture, frames=frames)
 
 
 def _tell(text: str) -> None:

@@ -161,6 +161,28 @@ def lazy_lpips() -> Iterator[None]:
         lpip.LearnedPerceptualImagePatchSimilarity = original  # type: ignore[misc]
 
 
+def tell_user_errors() -> None:
+    """Let a `GsegError` that reaches the end of a process be its message, and no traceback. May be called again.
+
+    Nerfstudio's own commands (`ns-viewer`, `ns-render`, `ns-export`, `ns-eval`) catch none.
+    """
+    if getattr(sys.excepthook, "tells_user_errors", False):
+        return
+    before = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        if not isinstance(error, GsegError):
+            before(kind, error, trace)
+            return
+        from nerfstudio.utils.rich_utils import CONSOLE
+        from rich.markup import escape
+
+        CONSOLE.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+
+    tell.tells_user_errors = True  # type: ignore[attr-defined]
+    sys.excepthook = tell
+
+
 @contextmanager
 def no_questions() -> Iterator[None]:
     """Within this block, a question on the terminal of a process without one is a message, and not a traceback.

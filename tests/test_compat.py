@@ -82,3 +82,17 @@ def test_a_question_without_a_terminal_is_a_message(kind: str, monkeypatch: pyte
         getattr(prompt, kind).ask("Make smaller copies?")
     with pytest.raises(EOFError):  # outside of the block nothing has changed
         getattr(prompt, kind).ask("Make smaller copies?")
+
+
+def test_a_users_error_at_the_end_of_a_process_is_its_message() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "from gseg_ns.compat import tell_user_errors\nfrom gseg_ns.errors import GsegError\n"
+        "tell_user_errors(); tell_user_errors()\nraise GsegError('scene [0] is gone')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Error: scene [0] is gone" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -142,7 +142,7 @@ class _Clicks:
 
         def views(split: Any) -> list[tuple[Camera, Tensor]]:
             given = run.truth(ground_truth, split, required=False)
-            found = [(to_camera(view.camera), labels) for view, labels in given]
+            found = [(to_camera(self.model.corrected(view.camera)), labels) for view, labels in given]
             return [(camera, resize_nearest(labels, camera.height, camera.width)) for camera, labels in found]
 
         self.train, self.test = views("train"), views("test")

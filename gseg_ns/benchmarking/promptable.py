@@ -222,7 +222,8 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
             splats.means, selections[name], middle_extents(splats.scales)
         )
 
-    shown = [(to_camera(view), _mask(labels, settings.object_id)) for view, labels in trained.values()]
+    corrected = [(to_camera(model.corrected(view)), labels) for view, labels in trained.values()]
+    shown = [(view, _mask(labels, settings.object_id)) for view, labels in corrected]
     sized = [(view, resize_nearest(mask.long(), view.height, view.width) != 0) for view, mask in shown]
     selections[CEILING] = lift_truth(splats, sized) != 0
 

@@ -89,3 +89,5 @@ class Eval:
             f"{scores.num_gt} ground-truth labels, {scores.num_pred} predicted, {scores.num_views} views, "
             f"{run.model.num_points} Gaussians. Details: {output}"
         )
+        if scores.num_pred == 0:
+            run.model.require_groups()

@@ -97,6 +97,8 @@ class Export:
         CONSOLE.print(
             f"Wrote {len(splats)} Gaussians to {scene} and {len(listed)} objects to {self.output_dir / 'objects'}"
         )
+        if everything and not bool((edited.groups > 0).any()):
+            run.model.require_groups()
 
     def _check_up(self) -> None:
         if self.format in ("glb", "spz") and self.up not in (None, "y"):

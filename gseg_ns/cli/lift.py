@@ -41,6 +41,7 @@ class Lift:
         from time import perf_counter
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.lifting.association import NO_GROUPS
         from gseg_ns.method_configs.gaga import gaga
         from gseg_ns.runs.lifted import lift_run
         from gseg_ns.splats.ply import write_ply
@@ -64,6 +65,8 @@ class Lift:
             lifted.splats.subset(keep).to("cpu"),
             {"label": lifted.labels[keep].int().cpu(), "confidence": lifted.confidence[keep].cpu()},
         )
+        if lifted.num_groups == 0:
+            raise GsegError(f"{NO_GROUPS} The run is there all the same: {lifted.config_path}")
         labelled = int((lifted.labels > 0).sum())
         CONSOLE.print(
             f"{lifted.num_groups} groups; {labelled} of {len(lifted.labels)} Gaussians have one. One pass over "

@@ -86,13 +86,17 @@ class Render:
 
         model = edited.model()
         views = list(edited.run.views(self.split))
+        shown = False
         with atomic_folder(self.output_dir, durable=False) as folder:
             for view in track(views, description="Rendering", console=CONSOLE):
                 labels, pictures = self._view(model, view)
+                shown |= bool(labels.any())
                 write_label_map(folder / "ids" / f"{view.name}.png", labels)
                 for name, picture in pictures.items():
                     write_png(folder / name / f"{view.name}.png", picture)
         CONSOLE.print(f"Wrote ids, {', '.join(self.outputs)} of {len(views)} views to {self.output_dir}")
+        if not shown:
+            edited.run.model.require_groups()
 
     def _view(self, model: SegmentationModel, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """Group ids [H, W] and the pictures [H, W, 3] of a view, in the frame that is asked for."""

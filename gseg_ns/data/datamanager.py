@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers import full_images_datamanager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import Progress
 from torch import Tensor
 
+from gseg_ns import compat
 from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, upright_masks, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
+from gseg_ns.data.training_regions import same_region, told_apart
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import LabelRuns, MaskFile, MaskFolder, MaskSet, PaintOrder, cached_label_runs, load_masks
+from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
 
 Split = Literal["train", "test"]
+
+_FEWEST_TO_JUDGE = 3
+"""Views, of fewer nothing is said about what their masks have in common."""
+_READ_BY_US = "Leave the dataparser out of the command: gseg-data reads Nerfstudio's and COLMAP's folders as they are."
 
 
 @dataclass
@@ -57,6 +66,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
     config: MaskDatamanagerConfig
     train_dataset: PhotographDataset
     eval_dataset: PhotographDataset
+    our_parser: ClassVar[Callable[[DataParserConfig], DataParserConfig]] = staticmethod(lambda config: config)
+    """Which dataparser reads a scene instead of the one that was named. Set by `gseg_ns.method_configs`."""
 
     def __init__(
         self,
@@ -70,6 +81,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         if config.cache_images == "cpu" and not torch.cuda.is_available():
             # Nerfstudio pins "cpu" images, which needs a CUDA driver; "gpu" means the device in use, here the CPU.
             config.cache_images = "gpu"
+        config.dataparser = type(self).our_parser(config.dataparser)
         if test_mode != "val" and hasattr(config.dataparser, "needs_photographs"):
             # What is trained can be looked at, edited and exported without what it was trained on.
             config.dataparser = replace(config.dataparser, needs_photographs=False)  # type: ignore[call-arg]
@@ -82,7 +94,11 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         self.labels_in_batches = True
         """Whether batches of training bring label maps."""
         self._released = False
-        super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+        scene = config.data or config.dataparser.data
+        ours = hasattr(config.dataparser, "needs_photographs")
+        about = f"a scene that {_name(config.dataparser)} reads", _READ_BY_US
+        with compat.no_questions(), nullcontext() if ours else reading(scene, *about):
+            super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         # Undistortion overwrites the datasets' cameras; what lies on the photographs needs them as they were.
         self._distorted_cameras = {
             "train": deepcopy(self.train_dataset.cameras),
@@ -140,6 +156,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 "they train colors only."
             )
         self._labels = self._read_labels({view: file for view, file in enumerate(files) if file is not None})
+        if self.config.masks_are_consistent:
+            self._refuse_numbering(files)
         self._place_masks()
         if not any(labels.labels.any() for labels in self._labels.values()):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
@@ -161,24 +179,46 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             )
         return dict(zip(files, found, strict=True))
 
+    def _refuse_numbering(self, files: Sequence[MaskFile | None]) -> None:
+        """Refuse ids that cannot agree between views, since they are made when overlapping masks are painted.
+
+        Raises:
+            GsegError: the masks are no label maps, and a view has several of them.
+        """
+        for view, labels in self._labels.items():
+            file = files[view]
+            if file is not None and not file.is_label_map and (labels.ids > 0).sum() > 1:
+                raise GsegError(
+                    f"{file} ({file.dialect}) has masks without ids, which therefore cannot agree between the views: "
+                    "leave --pipeline.datamanager.masks-are-consistent out, or give label maps (PNG)"
+                )
+
     def _refuse_regions(self) -> None:
         """Refuse masks that say which pixels to train on, or nothing at all, and not what the objects are.
 
         Raises:
-            GsegError: every view has the same single region, or one label over everything.
+            GsegError: no view has more than one label, and the masks are those of the capture itself (`mask_path`), or
+                every view has the same region, one label over everything, or one over most and all around.
         """
-        maps = list(self._labels.values())
-        ids = [labels.ids for labels in maps]
-        if len(maps) < 3 or any(len(known) > 2 for known in ids) or self.config.masks_are_consistent:
+        single = all((labels.ids > 0).sum() <= 1 for labels in self._labels.values())
+        if not single or self.config.masks_are_consistent:
             return
-        one = all(len(known) == 1 or known[0] > 0 for known in ids)
-        same = all(labels.same_pixels(maps[0]) for labels in maps)
-        if one or same:
-            what = "one label over everything" if one else "the same single region in every view"
+        maps = {view: labels.image().numpy() > 0 for view, labels in self._labels.items()}
+        what = None
+        own = self.train_dataset._dataparser_outputs.mask_filenames or []
+        photometric = [own[view] for view in maps] if own else []
+        if any(photometric) and all(
+            path is None or same_region(path, mask) for path, mask in zip(photometric, maps.values(), strict=True)
+        ):
+            what = "the capture's own masks (mask_path)"
+        elif len(maps) >= _FEWEST_TO_JUDGE:
+            what = told_apart(list(maps.values()))
+        if what is not None:
             raise GsegError(
                 f"{self.masks_path} has {what}: such masks say which pixels to train on (`mask_path`), or nothing, and "
-                "not what the objects are. Make masks with `gseg masks`, or name another folder with "
-                "--pipeline.datamanager.masks-dir"
+                "not what the objects are. Make masks with `gseg masks --output-dir objects`, or name another folder "
+                "with --pipeline.datamanager.masks-dir; if this is one object, seen in all views, add "
+                "--pipeline.datamanager.masks-are-consistent True"
             )
 
     def _place_masks(self) -> None:
@@ -369,3 +409,8 @@ class _Photographs(Sequence[dict[str, Any]]):
 
     def __getitem__(self, view: int) -> dict[str, Any]:  # type: ignore[override]
         return self._manager.read_photograph(range(len(self))[view])
+
+
+def _name(config: DataParserConfig) -> str:
+    """What a dataparser is called."""
+    return type(config).__name__.removesuffix("Config")

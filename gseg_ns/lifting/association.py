@@ -18,6 +18,13 @@ from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions
 from gseg_ns.lifting.votes import VoteStore
 from gseg_ns.rendering import Camera
 
+NO_GROUPS = (
+    "No group was found: no two views agree on anything. Likely causes: masks of other photographs, or turned (look "
+    "with `gseg masks --check` and `--preview`); a --geometry in another frame than the scene's (--geometry-frame); "
+    "views that share nothing; a run that was hardly trained."
+)
+"""What to say where masks of no two views were found to show one object."""
+
 
 @dataclass(frozen=True)
 class AssociationOptions:

@@ -24,6 +24,7 @@ from gseg_ns import compat, gpu
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.lifting.feature_colors import color_basis
 from gseg_ns.models.budget import device_budget, draw_within
 from gseg_ns.models.checkpoints import ResumableModel
@@ -375,6 +376,20 @@ class SegmentationModel(ResumableModel):
         """
         means = cast(Tensor, self.gauss_params["means"])
         return self.num_points, id(means), means._version, min(self.step, self.geometry_steps)
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether masks were associated, and not two of them found together."""
+        return False
+
+    def require_groups(self) -> None:
+        """Refuse to call a run a success whose masks came to nothing.
+
+        Raises:
+            GsegError: no Gaussian is in any group, and what the likely causes are.
+        """
+        if not bool((self.gaussian_groups() > 0).any()):
+            raise GsegError(NO_GROUPS)
 
     def gaussian_groups(self, scale: float | None = None) -> Tensor:
         """The group of each Gaussian: [N] int64, 0 = none. `scale` in [0, 1] for methods with `has_scales`."""

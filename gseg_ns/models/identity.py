@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.association import AssociationOptions, associate
+from gseg_ns.lifting.association import NO_GROUPS, AssociationOptions, associate
 from gseg_ns.lifting.consensus import ConsensusOptions
 from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels
 from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
@@ -102,12 +103,13 @@ class IdentityModel(SegmentationModel):
             f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
         )
         if self.num_groups == 0:
-            CONSOLE.log(
-                "[yellow]No group was found: no two views agree on anything. Likely causes: masks of other "
-                "photographs, or turned (look with `gseg masks --check` and `--preview`); a --geometry in another "
-                "frame than the scene's (--geometry-frame); views that share nothing; a geometry hardly trained."
-            )
+            CONSOLE.log(f"[yellow]{escape(NO_GROUPS)}")
         return lifted
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether masks were associated, and not two of them found together."""
+        return bool(self.lookups) and self.num_groups == 0
 
     def group_map(self, view: int) -> Tensor | None:
         """The associated label map of a training view: [H, W] int64 on the CPU, or None for a view without masks."""

@@ -20,7 +20,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "num_downscales": (0, 10, "a number of halvings, 0 to 10"),
     "ssim_lambda": (0, 1, "a share from 0 to 1"),
     "cull_alpha_thresh": (0, 0.999, "an opacity from 0 to below 1"),
-    "identity_pixels": (1, math.inf, "at least 1"),
+    "identity_pixels": (0, math.inf, "at least 1, or 0 for all"),
     "num_pixels": (2, math.inf, "at least 2"),
     "num_codes": (1, 100_000, "at least 1, and no more than 100000"),
     "min_pixels": (0, math.inf, "at least 0"),
@@ -33,6 +33,20 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "hdbscan_min_size": (2, math.inf, "at least 2"),
     "default_scale": (0, 1, "a scale from 0 to 1"),
     "cache_gib": (0, math.inf, "at least 0"),
+    "reset_alpha_every": (1, math.inf, "at least 1; a large number for never"),
+    "n_split_samples": (1, 100, "at least 1"),
+    "clutter_share": (0, 1, "a share from 0 to 1"),
+    "igd_start": (0, 1, "a part of the run, 0 to 1"),
+    "igd_stop": (0, 1, "a part of the run, 0 to 1"),
+    "igd_shrink": (1e-3, math.inf, "more than 0"),
+    "igd_growth": (0, math.inf, "at least 0"),
+    "densify_stop": (0, 1, "a part of the run, 0 to 1"),
+    "la_knn_start": (0, 1, "a part of the run, 0 to 1"),
+    "position_decay": (0, 1, "a weight from 0 to 1"),
+    "feature_start": (0, 1, "a part of the run, 0 to 1"),
+    "codebook_start": (0, 1, "a part of the run, 0 to 1"),
+    "least_won": (0, 1, "a part from 0 to 1"),
+    "join_codes": (0, 1, "a part from 0 to 1, or None"),
 }
 """Fields of a model's config -> least and most that can work, and what to give."""
 
@@ -51,6 +65,7 @@ _DATA_BOUNDS: dict[str, tuple[float, float, str]] = {
     "camera_res_scale_factor": (1e-3, 16, "a positive factor"),
     "mask_min_score": (-math.inf, math.inf, "a number"),
     "mask_min_visible": (0, 1, "a share from 0 to 1"),
+    "fps_reset_every": (1, math.inf, "at least 1"),
 }
 """The same of the datamanager's."""
 
@@ -73,6 +88,19 @@ def check_options(config: TrainerConfig) -> None:
             value = getattr(part, name, None)
             if isinstance(value, (int, float)) and not least <= value <= most:
                 raise GsegError(f"--pipeline.{prefix}.{name.replace('_', '-')} is {value}: give {wanted}")
+    if getattr(data, "cache_images", None) == "disk":
+        raise GsegError(
+            "--pipeline.datamanager.cache-images is disk, which full images have no reader for: give gpu or cpu"
+        )
+    cells = getattr(model, "grid_shape", (2,))
+    if getattr(model, "use_bilateral_grid", False) and min(cells) < 2:
+        raise GsegError(f"--pipeline.model.grid-shape is {cells}: give at least 2 cells in each direction")
+    start, stop = getattr(model, "igd_start", 0), getattr(model, "igd_stop", 1)
+    if getattr(model, "igd", False) and start > stop:
+        raise GsegError(
+            f"--pipeline.model.igd-start is {start}, after --pipeline.model.igd-stop {stop}: splitting would never "
+            "begin. Swap them, or leave it out with --pipeline.model.igd False"
+        )
     for name, least in _OR_AUTO.items():
         value = getattr(model, name, None)
         if isinstance(value, int) and value != AUTO and value < least:

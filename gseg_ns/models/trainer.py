@@ -22,6 +22,7 @@ from gseg_ns import compat, gpu
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
+from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newest
 from gseg_ns.models.options import check_options, notes
@@ -226,6 +227,9 @@ class SegmentationTrainer(Trainer):
                     raise GsegError(f"The run already has its {total} steps: give more with --max-num-iterations")
                 self.config.max_num_iterations = total - self._start_step
                 super().train()
+                # Said when it was found, and again where it is seen: hours of training may lie between.
+                if cast(SegmentationModel, self.pipeline.model).found_nothing:
+                    CONSOLE.log(f"[yellow]{escape(NO_GROUPS)}")
         finally:
             self.config.max_num_iterations = total
             _let_go(self.base_dir)

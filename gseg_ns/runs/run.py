@@ -37,6 +37,10 @@ class View:
     photograph: Photograph
     """What the view was made of."""
 
+    def __iter__(self) -> Iterator[Any]:
+        """Name, camera and image, which are what a view was before it knew its photograph: scripts unpack it."""
+        return iter((self.name, self.camera, self.image))
+
 
 @dataclass
 class Run:
@@ -56,8 +60,7 @@ class Run:
             GsegError: the scene is gone.
         """
         if self.datamanager.absent is not None:
-            said = self.config.pipeline.datamanager.data or self.config.data
-            raise GsegError(where_it_was_looked_for(self.config_path, said))
+            raise GsegError(where_it_was_looked_for(self.config_path, _said(self.config)))
 
     def frame(self) -> Similarity | None:
         """From the coordinates of the capture to the run's, as it was trained."""
@@ -114,6 +117,12 @@ class Run:
         return [(view, maps[number]) for number, view in enumerate(self.views(split)) if number in maps]
 
 
+def _said(config: Any) -> Path:
+    """Where a config says that its scene is: given to ns-train, or after the name of a dataparser."""
+    data = config.pipeline.datamanager
+    return data.data or config.data or getattr(data.dataparser, "data", None) or Path()
+
+
 def load_run(config_path: Path, data: Path | None = None) -> Run:
     """Load a run of one of our methods.
 
@@ -141,7 +150,7 @@ def load_run(config_path: Path, data: Path | None = None) -> Run:
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "
             f"ns-train gaga --data {config.data} --pipeline.model.geometry {config_path}"
         )
-    said = config.pipeline.datamanager.data or config.data or Path()
+    said = _said(config)
     scene = find_scene(config_path, said, data)
     if scene is not None and scene != said:
         CONSOLE.log(f"The scene is read from {scene}; {config_path.name} says {said}.")

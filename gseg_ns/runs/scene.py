@@ -31,6 +31,8 @@ def find_scene(config_path: Path, said: Path, given: Path | None = None) -> Path
                 f"{given}, given with --data, is no scene: it has neither transforms.json nor a COLMAP model."
             )
         return given
+    if said == Path():  # nothing is said
+        return None
     if is_scene(said):
         return said
     for folder in config_path.absolute().parents:

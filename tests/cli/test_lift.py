@@ -79,3 +79,28 @@ def test_what_is_missing_is_told(small_scene: Path, tmp_path: Path) -> None:
     with pytest.raises(GsegError, match=r"none\.ply does not exist"):
         Lift(small_scene, tmp_path / "none.ply", output_dir=tmp_path).main()
     assert not list(tmp_path.iterdir())
+
+
+def test_no_group_at_all_is_no_success(small_scene: Path, lifted: tuple[Run, Path], tmp_path: Path) -> None:
+    """A geometry in another frame: the views do not show it."""
+    from dataclasses import replace
+
+    from gseg_ns.cli.evaluate import Eval
+    from gseg_ns.cli.export import Export
+    from gseg_ns.cli.render import Render
+
+    splats = lifted[0].model.splats().to("cpu")
+    write_ply(tmp_path / "cloud.ply", replace(splats, means=splats.means + 1000))
+    lift = Lift(small_scene, tmp_path / "cloud.ply", output_dir=tmp_path / "out")
+    with pytest.raises(GsegError, match=r"No group was found.*Likely causes.*The run is there"):
+        lift.main()
+    (config,) = (tmp_path / "out").rglob("config.yml")
+    for command in (
+        Export(config, tmp_path / "objects"),
+        Render(config, tmp_path / "views", outputs=()),
+        Eval(config, small_scene / "gt/instance", output=tmp_path / "scores.json"),
+    ):
+        with pytest.raises(GsegError, match="No group was found"):
+            command.main()
+    assert (tmp_path / "objects/scene.ply").is_file()  # nothing is kept back
+    assert (tmp_path / "scores.json").is_file()

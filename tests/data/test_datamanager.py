@@ -227,3 +227,79 @@ def test_released_photographs_are_read_again_and_the_order_goes_on(
     for view in range(4):
         assert torch.equal(data.cached_train[view]["image"], whole.cached_train[view]["image"])
     assert data.get_train_rays_per_batch() == whole.get_train_rays_per_batch()
+
+
+def photometric(scene: Path, invert: bool = False, copy: str | None = None) -> None:
+    """Masks of somebody who walks through the views, named in transforms.json; in place of the masks of objects."""
+    meta = json.loads((scene / "transforms.json").read_text())
+    for view, frame in enumerate(meta["frames"]):
+        mask = np.full(SIZE, 255, np.uint8)
+        mask[20:, 5 + 9 * view : 15 + 9 * view] = 0
+        frame["mask_path"] = f"keep/v{view}.png"
+        for folder in ("keep", "masks"):
+            (scene / folder).mkdir(exist_ok=True)
+            Image.fromarray(255 - mask if invert and folder == "masks" else mask).save(scene / folder / f"v{view}.png")
+    if copy is None:
+        meta["frames"] = [{key: frame[key] for key in frame if key != "mask_path"} for frame in meta["frames"]]
+    (scene / "transforms.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    ("invert", "named", "message"),
+    [
+        (False, "named", r"the capture's own masks \(mask_path\)"),
+        (True, "named", r"the capture's own masks \(mask_path\)"),
+        (False, None, "a single label over most of every view and its border"),
+    ],
+)
+def test_photometric_masks_are_no_objects(tmp_path: Path, invert: bool, named: str | None, message: str) -> None:
+    scene = write_scene(tmp_path / "s")
+    photometric(scene, invert, named)
+    with pytest.raises(GsegError, match=message):
+        manager(scene).require_masks()
+    manager(scene, masks_are_consistent=True).require_masks()
+
+
+def test_one_object_that_is_seen_in_all_views_is_one(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s")
+    for view in range(4):
+        write_label_map(scene / f"masks/v{view}.png", torch.from_numpy((label_map(view) == 5).astype(np.int32)))
+    manager(scene).require_masks()
+
+
+def test_masks_without_ids_cannot_be_consistent(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s")
+    for view in range(4):
+        (scene / f"masks/v{view}.png").unlink()
+        write_mask_set(scene / f"masks/v{view}.json", MaskSet.from_labels(torch.from_numpy(label_map(view))))
+    with pytest.raises(GsegError, match="masks without ids"):
+        manager(scene, masks_are_consistent=True).require_masks()
+    manager(scene).require_masks()
+
+
+def test_masks_of_one_file_for_all_images_are_trained_on(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s")
+    images = [{"id": view, "file_name": f"v{view}.png", "height": 48, "width": 64} for view in range(4)]
+    annotations = [
+        {"image_id": view, "segmentation": record}
+        for view in range(4)
+        for record in MaskSet.from_labels(torch.from_numpy(label_map(view))).rles
+    ]
+    (scene / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    data = manager(scene, masks_dir=Path("coco.json"))
+    expected = torch.from_numpy(label_map(2))
+    labels = data.labels(2)
+    assert labels is not None
+    assert len(labels.unique()) == 3
+    assert torch.equal(labels > 0, expected > 0)
+
+
+def test_a_dataparser_of_another_format_is_one_message(tmp_path: Path) -> None:
+    from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+
+    scene = write_scene(tmp_path / "s")
+    with pytest.raises(GsegError, match=r"transforms_train\.json does not exist"):
+        MaskDatamanagerConfig(data=scene, dataparser=BlenderDataParserConfig()).setup(device="cpu")
+    (scene / "transforms_train.json").write_text("{}")
+    with pytest.raises(GsegError, match=r"BlenderDataParser reads.*gseg-data"):
+        MaskDatamanagerConfig(data=scene, dataparser=BlenderDataParserConfig()).setup(device="cpu")

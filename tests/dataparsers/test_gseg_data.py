@@ -13,7 +13,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 
 from gseg_ns.captures.capture import TO_NERFSTUDIO
-from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
+from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig, as_gseg_data
 from gseg_ns.errors import GsegError
 from posed_photographs import POINTS, write_json, write_model
 
@@ -170,3 +170,65 @@ def test_a_background_needs_points_to_lie_around(tmp_path: Path) -> None:
         file.write(struct.pack("<Q", 1) + struct.pack("<Q3d3BdQ", 1, 0.1, 0.2, 0.3, 10, 20, 30, 0.5, 0))
     with pytest.raises(GsegError, match="of which there are 1 "):
         parse(scene, 500)
+
+
+def test_parsers_that_are_named_are_read_by_ours(tmp_path: Path) -> None:
+    names = [f"f{i}.png" for i in range(9)]
+    scene = write_json(tmp_path / "s", names)
+    write_model(scene / "sparse/0", names, chosen=[0, 1, 2])
+    write_model(scene / "sparse/1", names)
+    named: Any = NerfstudioDataParserConfig(data=scene, eval_mode="all", load_3D_points=True, scale_factor=0.5)
+    ours = as_gseg_data(named)
+    assert isinstance(ours, GsegDataParserConfig)
+    assert (ours.eval_mode, ours.scale_factor, ours.colmap_path) == ("all", 0.5, None)
+    ours = as_gseg_data(ColmapDataParserConfig(data=scene))
+    outputs = ours.setup().get_dataparser_outputs("train")  # the model, and the larger one
+    assert len(outputs.image_filenames) == 7
+    assert outputs.dataparser_transform.shape == (3, 4)
+    ours = as_gseg_data(ColmapDataParserConfig(data=scene, colmap_path=Path("sparse/0")))
+    assert len(ours.setup().get_dataparser_outputs("train").image_filenames) == 2
+    assert as_gseg_data(ours) is ours
+
+
+def test_photometric_masks_of_a_named_colmap_parser(tmp_path: Path) -> None:
+    scene = colmap_scene(tmp_path / "s")
+    ours = as_gseg_data(ColmapDataParserConfig(data=scene, masks_path=Path("keep")))
+    with pytest.raises(GsegError, match="--masks-path"):
+        ours.setup().get_dataparser_outputs("train")
+    names = [path.name for path in (scene / "images").iterdir()]
+    (scene / "keep").mkdir()
+    for name in names:
+        Image.new("L", (64, 48), 255).save(scene / "keep" / f"{Path(name).stem}.png")
+    outputs = ours.setup().get_dataparser_outputs("train")
+    assert outputs.mask_filenames is not None
+    assert all(path.is_file() for path in outputs.mask_filenames)
+    with pytest.raises(GsegError, match="leave one of them out"):
+        as_gseg_data(ColmapDataParserConfig(orientation_method="none", assume_colmap_world_coordinate_convention=False))
+
+
+@pytest.mark.parametrize("kind", ["nerfstudio", "colmap"])
+@pytest.mark.parametrize("fault", ["suffix", "backslashes", "gone"])
+def test_named_parsers_understand_what_ours_does(tmp_path: Path, kind: str, fault: str) -> None:
+    names = [f"f{i}.png" for i in range(9)]
+    scene = write_json(tmp_path / "s", names)
+    written = {"suffix": "f{}", "backslashes": "sub\\f{}.png", "gone": "g{}.png"}[fault]
+    listed = [written.format(i) for i in range(9)]
+    if fault == "backslashes":
+        (scene / "images/sub").mkdir()
+        for name in names:
+            (scene / "images" / name).rename(scene / "images/sub" / name)
+    if kind == "colmap":
+        (scene / "transforms.json").unlink()
+        write_model(scene / "sparse/0", listed)
+    else:
+        meta = json.loads((scene / "transforms.json").read_text())
+        for frame, name in zip(meta["frames"], listed, strict=True):
+            frame["file_path"] = f"images/{name}"
+        (scene / "transforms.json").write_text(json.dumps(meta))
+    config: Any = NerfstudioDataParserConfig(data=scene) if kind == "nerfstudio" else ColmapDataParserConfig(data=scene)
+    parser = as_gseg_data(config).setup()
+    if fault == "gone":
+        with pytest.raises(GsegError, match=r"g\d.png does not exist"):
+            parser.get_dataparser_outputs("train")
+        return
+    assert all(path.is_file() for path in parser.get_dataparser_outputs("train").image_filenames)

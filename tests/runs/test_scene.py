@@ -120,3 +120,12 @@ def test_all_that_looks_through_a_training_camera_uses_its_corrected_pose(
     assert torch.equal(
         model.corrected(data.eval_dataset.cameras[:1]).camera_to_worlds, data.eval_dataset.cameras[:1].camera_to_worlds
     )
+
+
+def test_scripts_find_runs_and_views_where_they_were(constructed_run: Path) -> None:
+    from gseg_ns.models.runs import load_run as former
+
+    assert former is load_run
+    name, camera, image = next(iter(former(constructed_run).views("train")))
+    assert name.startswith("frame_")
+    assert tuple(image.shape[:2]) == (int(camera.height), int(camera.width))

@@ -1,0 +1,40 @@
+"""Masks that say which pixels to train on, as captures come with them, in place of masks of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+_SAME = 0.995
+"""Part of the pixels in which a copy agrees, which may have been resized or saved as JPEG."""
+_MOST = 0.5
+_AROUND = 0.75
+"""Parts of a view and of its border that are covered by what is to be trained on: all but somebody who walks by."""
+
+
+def same_region(photometric: Path, mask: np.ndarray) -> bool:
+    """Whether a mask [H, W] bool is the photometric mask of its view, or the opposite of it."""
+    from PIL import Image
+
+    try:
+        with Image.open(photometric) as image:
+            alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else image.convert("L")
+            scaled = alpha.resize((mask.shape[1], mask.shape[0]), Image.Resampling.NEAREST)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False
+    agreeing = float(((np.asarray(scaled) > 0) == mask).mean())
+    return max(agreeing, 1 - agreeing) >= _SAME
+
+
+def told_apart(masks: Sequence[np.ndarray]) -> str | None:
+    """What shows that the single regions [H, W] bool of all views are no object; None where nothing does."""
+    if all(mask.all() or not mask.any() for mask in masks):
+        return "one label over everything"
+    if all(mask.shape == masks[0].shape and (mask == masks[0]).all() for mask in masks):
+        return "the same single region in every view"
+    borders = [np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean() for mask in masks]
+    if np.median([mask.mean() for mask in masks]) > _MOST and np.median(borders) > _AROUND:
+        return "a single label over most of every view and its border"
+    return None
