@@ -32,15 +32,19 @@ class Lift:
     """Where runs are written"""
     experiment_name: str | None = None
     """Folder of the run below that; the scene's name unless given"""
+    dask: str | None = None
+    """Dask scheduler whose workers ask the views, such as tcp://host:8786; local: processes of this machine"""
     ply: Path | None = None
     """Labelled PLY to write; beside config.yml unless given"""
 
     def main(self) -> None:
         """Lift, and print the commands that work on the run."""
         import copy
+        from contextlib import nullcontext
         from time import perf_counter
 
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cluster import connected
         from gseg_ns.lifting.association import NO_GROUPS
         from gseg_ns.method_configs.gaga import gaga
         from gseg_ns.runs.lifted import lift_run
@@ -57,7 +61,8 @@ class Lift:
         model.geometry, model.geometry_frame = self.geometry, self.geometry_frame  # type: ignore[attr-defined]
         if self.association != "none":
             model.association = self.association  # type: ignore[attr-defined]
-        lifted = lift_run(config)  # type: ignore[arg-type]
+        with nullcontext() if self.dask is None else connected(self.dask) as cluster:
+            lifted = lift_run(config, cluster)  # type: ignore[arg-type]
         ply = self.ply or lifted.config_path.parent / "labelled.ply"
         keep = lifted.splats.exportable()
         write_ply(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from gseg_ns.cluster import connected
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import check as checking
 from gseg_ns.masks import generate as generating
@@ -53,6 +54,9 @@ class Masks:
     """Also keep the image embedding of each photograph (sam, sam2), in a folder <output-dir>_embeddings."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. With auto, workers take turns on the GPUs."""
+    dask: str | None = None
+    """Dask scheduler whose workers make the masks, such as tcp://host:8786; they must see the scene under the same
+    path. local: processes of this machine."""
     workers: int = 1
     """Processes on this machine. Each loads the source for itself."""
     shard: str = "1/1"
@@ -160,11 +164,12 @@ class Masks:
                     continue
                 results.append(done)
                 advance(len(results))
-            for result in generating.run(job, todo, self.workers):
-                results.append(result)
-                if result.error is not None:
-                    console.print(f"[red]{escape(f'{result.image.name}: {result.error}')}[/red]", highlight=False)
-                advance(len(results))
+            with nullcontext() if self.dask is None or not todo else connected(self.dask) as cluster:
+                for result in generating.run(job, todo, self.workers, cluster):
+                    results.append(result)
+                    if result.error is not None:
+                        console.print(f"[red]{escape(f'{result.image.name}: {result.error}')}[/red]", highlight=False)
+                    advance(len(results))
         return results
 
     def _preview(self, console: Console, images: list[SceneImage], folder: Path) -> None:

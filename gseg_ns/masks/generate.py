@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gseg_ns.captures.photographs import image_size
+from gseg_ns.cluster import Cluster
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.files import sweep as sweep_folder
@@ -221,8 +223,10 @@ def make(job: Job, source: MaskSource, image: SceneImage) -> ImageResult:
     return ImageResult(image, len(result.masks), coverage(result.masks), time.perf_counter() - start)
 
 
-def run(job: Job, images: Sequence[SceneImage], workers: int = 1) -> Iterator[ImageResult]:
-    """Make the masks of images, in any order, with one process or several.
+def run(
+    job: Job, images: Sequence[SceneImage], workers: int = 1, cluster: Cluster | None = None
+) -> Iterator[ImageResult]:
+    """Make the masks of images, in any order, with one process or several, or on a cluster that sees the same files.
 
     Memory does not grow with the number of images.
 
@@ -232,7 +236,9 @@ def run(job: Job, images: Sequence[SceneImage], workers: int = 1) -> Iterator[Im
     try:
         if not images:
             return
-        if workers == 1:
+        if cluster is not None:
+            yield from cluster.in_order(make_there, ((image,) for image in images), job)
+        elif workers == 1:
             source = job.source.setup(torch_device(job.device))
             for image in images:
                 yield make(job, source, image)
@@ -240,6 +246,22 @@ def run(job: Job, images: Sequence[SceneImage], workers: int = 1) -> Iterator[Im
             yield from _run_in_workers(job, images, min(workers, len(images)))
     except _WriteError as error:
         raise GsegError(f"{error} What is done stays; run the same command again to go on.") from error
+
+
+_sources: dict[str, MaskSource] = {}
+"""Of a worker of a cluster: what it has loaded."""
+_loading = threading.Lock()
+
+
+def make_there(job: Job, image: SceneImage) -> ImageResult:
+    """As `make`, in a worker of a cluster, which loads the source once."""
+    # One image at a time: sources are not made for several threads.
+    with _loading:
+        key = repr(job)
+        if key not in _sources:
+            _sources.clear()
+            _sources[key] = job.source.setup(torch_device(job.device))
+        return make(job, _sources[key], image)
 
 
 def _run_in_workers(job: Job, images: Sequence[SceneImage], workers: int) -> Iterator[ImageResult]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,14 +14,16 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import Parameter
 
+from gseg_ns.cluster import Cluster
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS, AssociationOptions, associate
 from gseg_ns.lifting.consensus import ConsensusOptions
 from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels
 from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
-from gseg_ns.lifting.votes import Lift, VoteStore, lift, view_votes
-from gseg_ns.masks import resize_labels
+from gseg_ns.lifting.remote import ask_view
+from gseg_ns.lifting.votes import Lift, ViewVotes, VoteStore, lift, view_votes
+from gseg_ns.masks import LabelRuns, resize_labels
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.rendering import Camera
 from gseg_ns.transfer import upload
@@ -53,6 +56,8 @@ class IdentityModel(SegmentationModel):
     main_feature = "identity"
     _neighbours: NeighbourhoodLoss
     """Each method's 3D loss."""
+    cluster: Cluster | None = None
+    """Where views are asked; None: here."""
 
     def populate_modules(self) -> None:
         """Build the model; the classifier gets its classes after the association."""
@@ -84,8 +89,9 @@ class IdentityModel(SegmentationModel):
         views = [_TrainingView(self, view) for view in range(len(names)) if masks.labels(view) is not None]
         started = time.perf_counter()
         votes = VoteStore()
-        for view in track(views, description="Asking views", console=CONSOLE, transient=True):
-            votes.append(view_votes(self.project_view(view.index), view.labels.to(self.device)))
+        answers = self._answers(views)
+        for answer in track(answers, "Asking views", total=len(views), console=CONSOLE, transient=True):
+            votes.append(answer)
         kind = "none" if masks.config.masks_are_consistent else self.config.association
         options = AssociationOptions(kind, self.config.memory_bank, self.config.consensus)
         order = sorted(range(len(views)), key=lambda place: names[views[place].index])
@@ -110,6 +116,15 @@ class IdentityModel(SegmentationModel):
     def found_nothing(self) -> bool:
         """Whether masks were associated, and not two of them found together."""
         return bool(self.lookups) and self.num_groups == 0
+
+    def _answers(self, views: Sequence[_TrainingView]) -> Iterator[ViewVotes]:
+        """What each view says, in their order: asked here, or on a cluster."""
+        if self.cluster is None:
+            for view in views:
+                yield view_votes(self.project_view(view.index), view.labels.to(self.device))
+            return
+        items = ((view.camera.to("cpu"), LabelRuns.of(view.labels)) for view in views)
+        yield from self.cluster.in_order(ask_view, items, self.splats().to("cpu"))
 
     def group_map(self, view: int) -> Tensor | None:
         """The associated label map of a training view: [H, W] int64 on the CPU, or None for a view without masks."""

@@ -16,6 +16,7 @@ from gseg_ns.folders import atomic_folder
 from gseg_ns.models.checkpoints import write_checkpoint
 
 if TYPE_CHECKING:
+    from gseg_ns.cluster import Cluster
     from gseg_ns.models.trainer import SegmentationTrainerConfig
     from gseg_ns.splats import Splats
 
@@ -38,11 +39,12 @@ class Lifted:
     """Of the association and lift alone."""
 
 
-def lift_run(config: SegmentationTrainerConfig) -> Lifted:
+def lift_run(config: SegmentationTrainerConfig, cluster: Cluster | None = None) -> Lifted:
     """Associate the masks of a scene on given Gaussians, and write the result as a run of `gaga` without training.
 
     Args:
         config: of `gaga`, with `data` and the model's `geometry`.
+        cluster: where views are asked; None: here.
 
     Returns:
         The run: viewer, export, render and eval work on it.
@@ -70,6 +72,7 @@ def lift_run(config: SegmentationTrainerConfig) -> Lifted:
     assert isinstance(model, GagaModel)
     assert isinstance(masks, MaskDatamanager)
     model.use_masks(masks)
+    model.cluster = cluster
     model.step = config.max_num_iterations - 1
     started = perf_counter()
     model.start_feature_phase()

@@ -104,3 +104,16 @@ def test_no_group_at_all_is_no_success(small_scene: Path, lifted: tuple[Run, Pat
             command.main()
     assert (tmp_path / "objects/scene.ply").is_file()  # nothing is kept back
     assert (tmp_path / "scores.json").is_file()
+
+
+def test_on_a_cluster_it_is_the_same(lifted: tuple[Run, Path], small_scene: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    run, folder = lifted
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options, protocol="tcp", host="127.0.0.1") as started:
+        address = started.scheduler_address
+        Lift(small_scene, run.config_path, output_dir=tmp_path, experiment_name="room", dask=address).main()
+    (found,) = tmp_path.glob("room/gaga/*/labelled.ply")
+    one, other = (PlyData.read(str(path))["vertex"] for path in (folder / "labelled.ply", found))
+    assert np.array_equal(one["label"], other["label"])
+    assert np.array_equal(one["confidence"], other["confidence"])
