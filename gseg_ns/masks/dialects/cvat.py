@@ -10,10 +10,12 @@ import numpy as np
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.dialects.records import Size, with_content
 from gseg_ns.masks.dialects.regions import Polygon, Regions, box, ellipse, filled, placed, polygon
-from gseg_ns.masks.mask_set import MaskSet, Rle
-from gseg_ns.reading import check_memory, read_bytes
+from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet, Rle
+from gseg_ns.reading import FREE_MEMORY, check_memory, read_bytes
 
 _LARGEST_XML = 2**28
+_ELEMENT = 400
+"""Bytes that an element takes in Python with its attributes."""
 _NO_AREA = ("points", "polyline", "tag", "skeleton", "cuboid", "attribute")
 """Elements that are no masks."""
 
@@ -29,9 +31,11 @@ class CvatDocument:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        content = read_bytes(path, _LARGEST_XML)
-        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        content = read_bytes(path, _LARGEST_XML).decode("utf-8-sig")  # in others the next line would not find them
+        if "<!DOCTYPE" in content or "<!ENTITY" in content:
             raise GsegError(f"{path} defines entities, which no export of CVAT does.")
+        if (wanted := 2 * len(content) + _ELEMENT * content.count("<")) > max(FREE_MEMORY, 16 * len(content)):
+            raise GsegError(f"{path} would take {wanted / 2**20:,.0f} MiB of memory: it is no export of CVAT.")
         root = ElementTree.fromstring(content)
         self._images: dict[str, ElementTree.Element] = {}
         if root.tag != "annotations":
@@ -60,7 +64,7 @@ class CvatDocument:
         """
         image = self._images[entry]
         size = int(image.attrib["height"]), int(image.attrib["width"])
-        check_memory(self.path, size[0] * size[1], f"masks of {size[1]}x{size[0]} pixels")
+        check_memory(self.path, size[0] * size[1] * PIXEL_MEMORY, f"masks of {size[1]}x{size[0]} pixels")
         found = Regions(*size)
         shapes = [shape for shape in image if shape.tag not in _NO_AREA]
         for shape in sorted(shapes, key=lambda one: int(one.get("z_order", 0))):

@@ -13,7 +13,7 @@ from gseg_ns.captures.photographs import IMAGE_SUFFIXES
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.dialects.records import score_of, with_content
 from gseg_ns.masks.dialects.regions import Polygon, Regions, box, ellipse, filled, polygon
-from gseg_ns.masks.mask_set import MaskSet, Rle, encode
+from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet, Rle, encode
 from gseg_ns.reading import check_memory, integer, number
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -63,6 +63,7 @@ class LabelStudioDocument:
         if not regions:
             return MaskSet(1, 1)  # tasks do not say the size of images; one pixel resizes to any
         size = integer(regions[0]["original_height"], 1), integer(regions[0]["original_width"], 1)
+        check_memory(self.path, size[0] * size[1] * PIXEL_MEMORY, f"masks of {size[1]}x{size[0]} pixels")
         found = Regions(*size)
         for region in regions:
             value = region["value"]
@@ -74,7 +75,6 @@ class LabelStudioDocument:
 
     def _brush(self, value: dict[str, Any], size: tuple[int, int]) -> Rle:
         height, width = size
-        check_memory(self.path, height * width * _CHANNELS, f"masks of {width}x{height} pixels")
         codes = value["rle"]
         if not all(type(code) is int and 0 <= code < 256 for code in codes):
             raise GsegError(f"{self.path}: a brush whose `rle` are no bytes. Export it again.")
@@ -111,9 +111,9 @@ def decode_brush(data: bytes, count: int) -> np.ndarray:
         nonlocal place
         if place + length > len(bits):
             raise ValueError("run lengths that are cut short")
-        value = int.from_bytes(np.packbits(bits[place : place + length]).tobytes(), "big") >> (-length % 8)
-        place += length
-        return value
+        first, place = place // 8, place + length
+        last = -(-place // 8)
+        return int.from_bytes(data[first:last], "big") >> (8 * last - place) & ((1 << length) - 1)
 
     if take(32) != count:
         raise ValueError("run lengths of another image size")

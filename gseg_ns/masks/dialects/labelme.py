@@ -13,8 +13,8 @@ import numpy as np
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.dialects.records import Size, image_size, score_of, with_content
 from gseg_ns.masks.dialects.regions import Polygon, Regions, box, ellipse, filled, placed, polygon
-from gseg_ns.masks.mask_set import MaskSet, Rle
-from gseg_ns.reading import number
+from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet, Rle
+from gseg_ns.reading import check_memory, number
 
 _NO_AREA = ("point", "points", "line", "linestrip")
 """Shapes that mark a place: they are no masks."""
@@ -30,6 +30,7 @@ def labelme_masks(path: Path, data: dict[str, Any]) -> MaskSet:
     size = image_size(data)
     if size is None:
         raise GsegError(f"{path} has no imageHeight and imageWidth, and with them no image whose size is known.")
+    check_memory(path, size[0] * size[1] * PIXEL_MEMORY, f"masks of {size[1]}x{size[0]} pixels")
     shapes = data["shapes"]
     if not isinstance(shapes, list):
         raise GsegError(f"{path}: its shapes are no list. Make this file again.")
@@ -75,7 +76,12 @@ def _mask(shape: dict[str, Any], size: Size) -> Rle:
     (left, top), (right, bottom) = [(round(number(x)), round(number(y))) for x, y in shape["points"]]
     with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True)), formats=("PNG",)) as picture:
         # Its size is that of the box with both its corners' pixels.
-        if picture.size[0] > right - left + 1 or picture.size[1] > bottom - top + 1 or picture.width > 2 * size[1]:
+        if (
+            picture.size[0] > right - left + 1
+            or picture.size[1] > bottom - top + 1
+            or picture.width > 2 * size[1]
+            or picture.height > 2 * size[0]
+        ):
             raise ValueError("a mask larger than its box")
         part = np.asarray(picture.convert("L")) > 0
     return placed(part, left, top, *size)

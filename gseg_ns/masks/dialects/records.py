@@ -37,6 +37,8 @@ def mask_set(path: Path, records: Any, size: Size | None) -> MaskSet:
     """
     if not isinstance(records, list):
         raise GsegError(f"{path} is not SA-1B JSON: needed a list of masks, or a dict with `annotations`.")
+    if size is not None:
+        check_memory(path, size[0] * size[1] * PIXEL_MEMORY, f"masks of {size[1]}x{size[0]} pixels")
     rles, scores, extra = [], [], []
     for position, record in enumerate(records):
         segmentation = _segmentation(record.get("segmentation"), size) if isinstance(record, dict) else None

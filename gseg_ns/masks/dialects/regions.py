@@ -14,6 +14,8 @@ from gseg_ns.reading import number
 
 _FARTHEST = 1e6
 """Pixels: corners may lie outside of the image, but not anywhere."""
+_LONGEST_OUTLINE = 2e6
+"""Pixels; some 120 bytes of memory are taken for each."""
 _ELLIPSE_CORNERS = 72
 
 Polygon = list[float]
@@ -49,9 +51,17 @@ def _turned(points: np.ndarray, degrees: float, middle: np.ndarray) -> np.ndarra
 
 
 def filled(polygons: Sequence[Polygon], height: int, width: int) -> Rle:
-    """What polygons cover together."""
+    """What polygons cover together.
+
+    Raises:
+        ValueError: an outline is so long that it would fill memory: COCO's code walks it in fifths of a pixel.
+    """
     from pycocotools import mask as coco
 
+    for outline in polygons:
+        points = np.array(outline, dtype=float).reshape(-1, 2)
+        if np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum() > _LONGEST_OUTLINE:
+            raise ValueError("an outline far longer than one of an object")
     rle = coco.merge(coco.frPyObjects(list(polygons), height, width))
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
