@@ -6,6 +6,7 @@ A few thousand inputs run with the other tests. More: `pytest tests/test_fuzz.py
 
 from __future__ import annotations
 
+import base64
 import copy
 import io
 import json
@@ -280,6 +281,118 @@ def _read_masks(path: Path) -> None:
     assert int(labels.max()) <= len(masks)
 
 
+def _tool(name: str) -> Callable[[Path], bytes]:
+    """An export of an annotation tool, of one image of 30x40 pixels."""
+    outline, size = [[3.0, 2.0], [30.0, 2.0], [30.0, 20.0], [3.0, 20.0]], {"height": 30, "width": 40}
+    flat = [value for point in outline for value in point]
+    picture = io.BytesIO()
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8) % 2 * 255).save(picture, format="PNG")
+    shapes = [
+        {"label": "a", "shape_type": "polygon", "points": outline, "group_id": 1},
+        {"label": "a", "shape_type": "rectangle", "points": outline[::2], "group_id": 1},
+        {"label": "b", "shape_type": "circle", "points": outline[:2], "score": 0.5},
+        {
+            **{"label": "c", "shape_type": "mask", "points": [[1, 1], [8, 6]]},
+            "mask": base64.b64encode(picture.getvalue()).decode(),
+        },
+    ]
+    bits = f"{30 * 40 * 4:032b}{7:05b}" + f"{15:04b}" * 4 + f"100{1199:016b}{255:08b}" + f"100{3599:016b}{0:08b}"
+    bits += "0" * (-len(bits) % 8)
+    drawn = [
+        {"rle": [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)], "brushlabels": ["a"]},
+        {"points": [[10.0, 20.0], [60.0, 20.0], [60.0, 70.0]], "polygonlabels": ["b"]},
+        {"x": 10.0, "y": 20.0, "radiusX": 5.0, "radiusY": 9.0, "rotation": 30.0},
+        {"x": 10.0, "y": 20.0, "width": 50.0, "height": 30.0, "rotation": 10.0},
+    ]
+    results = [{"original_width": 40, "original_height": 30, "value": value} for value in drawn]
+    mask = '<mask label="d" rle="10, 20, 18" left="2" top="3" width="8" height="6" z_order="1"/>'
+    points = ";".join(f"{x},{y}" for x, y in outline)
+    inner = (
+        f'<polygon label="a" points="{points}" group_id="1"/><box label="b" xtl="1" ytl="2" xbr="9" ybr="8" '
+        f'rotation="20"/><ellipse label="c" cx="9" cy="8" rx="4" ry="5"/>{mask}'
+    )
+    documents: dict[str, Any] = {
+        "coco": {
+            "images": [{"id": 7, "file_name": "a.png", **size}],
+            "annotations": [
+                {"image_id": 7, "segmentation": [flat]},
+                {"image_id": 7, "segmentation": {"size": [30, 40], "counts": [100, 200, 900]}, "score": [0.5]},
+            ],
+        },
+        "labelme": {"shapes": shapes, "imageHeight": 30, "imageWidth": 40},
+        "label-studio": [{"data": {"image": "s3://b/a.png"}, "annotations": [{"result": results}]}],
+    }
+    xml = f'<annotations><image id="0" name="a.png" width="40" height="30">{inner}</image></annotations>'
+    return lambda _: xml.encode() if name == "cvat" else json.dumps(documents[name]).encode()
+
+
+def _read_tool(path: Path) -> None:
+    from gseg_ns.masks.dialects.documents import document_masks, open_document
+    from gseg_ns.masks.io import read_mask_set
+    from gseg_ns.masks.paint import paint
+
+    document = open_document(path)
+    read = (
+        [read_mask_set(path)]
+        if document is None
+        else [document_masks(path, entry) for entry in document.names.values()]
+    )
+    for masks in read:
+        _finite(masks.scores)
+        assert all(0 <= area <= masks.height * masks.width for area in masks.areas.tolist())
+        assert int(paint(masks, min_score=-1e9).max()) <= len(masks)
+
+
+def _damage_xml(data: bytes, rng: random.Random) -> bytes:
+    """Other numbers and words within quotes; or a damaged text."""
+    if rng.random() < 0.4:
+        return damage.damage_text(data, rng)
+    parts = data.split(b'"')
+    at = 2 * rng.randrange(len(parts) // 2) + 1
+    words = (
+        b"",
+        b"-1",
+        b"0",
+        b"99999",
+        b"1000000000",
+        b"9" * 400,
+        b"nan",
+        b"1e308",
+        b"1,2;3,4;5,6",
+        b"x" * 3000,
+        b"1, 47",
+    )
+    parts[at] = rng.choice(words)
+    return b'"'.join(parts)
+
+
+def _objects_of_one_image(_: Path) -> bytes:
+    return b"id,area,predicted_iou\n0,100,0.9\na,20,0.5\n"
+
+
+def _read_objects_of_one_image(path: Path) -> None:
+    from gseg_ns.masks.dialects.binary import read_objects
+
+    for name in ("0.png", "1.png"):
+        Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(path.parent / name)
+    masks = read_objects([path.parent / name for name in ("0.png", "1.png")])
+    assert len(masks) == 2
+    _finite(masks.scores)
+
+
+def _stack(_: Path) -> bytes:
+    out = io.BytesIO()
+    np.save(out, _masks().decode().numpy())
+    return out.getvalue()
+
+
+def _read_stack(path: Path) -> None:
+    from gseg_ns.masks.dialects.binary import read_stack
+
+    masks = read_stack(path)
+    assert all(0 <= area <= masks.height * masks.width for area in masks.areas.tolist())
+
+
 def _scores(_: Path) -> bytes:
     segments = [{"id": 1, "score": 0.5}, {"id": 300, "score": 1}, {"id": 4}]
     return json.dumps({"annotations": [{"file_name": "a.png", "segments_info": segments}]}).encode()
@@ -345,7 +458,7 @@ def _read_label_map(path: Path) -> None:
 
 
 def _load_masks(path: Path) -> None:
-    from gseg_ns.masks.io import load_masks
+    from gseg_ns.masks.load import load_masks
 
     assert (load_masks(path).areas > 0).all()
 
@@ -527,6 +640,12 @@ TARGETS: dict[str, tuple[str, Callable[[Path], bytes], damage.Mutate, Callable[[
     "config": ("config.yml", _config, damage.damage_text, _read_config),
     "sa1b": ("a.json", _sa1b, damage.damage_json, _read_masks),
     "sa1b-lists": ("a.json", _sa1b_lists, damage.damage_json, _read_masks),
+    "coco": ("a.json", _tool("coco"), damage.damage_json, _read_tool),
+    "labelme": ("a.json", _tool("labelme"), damage.damage_json, _read_tool),
+    "label-studio": ("a.json", _tool("label-studio"), damage.damage_json, _read_tool),
+    "cvat": ("a.xml", _tool("cvat"), _damage_xml, _read_tool),
+    "table-of-masks": ("metadata.csv", _objects_of_one_image, damage.damage_text, _read_objects_of_one_image),
+    "stack": ("a.npy", _stack, _damage_npy, _read_stack),
     "scores": ("a.json", _scores, damage.damage_json, _read_scores),
     "settings": (".settings.json", _settings, damage.damage_json, _read_settings),
     "labels-16-bit": ("a.png", _picture("PNG", "I;16"), damage.damage_png, _read_label_map),
