@@ -103,7 +103,7 @@ def all_commands(scene: Path, output: Path, steps: int = 400) -> None:
         ("gseg", "render", "--load-config", config, "--output-dir", output / "Bilder", "--split", "train",
          "--outputs", "photo-overlay"),
         ("gseg", "eval", "--load-config", config, "--ground-truth", scene / "gt/object"),
-        ("gseg", "select", "--load-config", config, "--view", view, "--point", 40, 60, "--output", output / "a.png"),
+        ("gseg", "select", "--load-config", config, "--view", view, "--point", 96, 128, "--output", output / "a.png"),
         ("gseg", "export", "--load-config", config, "--output-dir", output / "Objekte"),
     )  # fmt: skip
     for command, *arguments in commands:
