@@ -827,13 +827,13 @@ HUGE: dict[str, tuple[str, Callable[[], bytes], tuple[Callable[[Path], Any], ...
     ),
     "labels just small enough": (
         "a.png",
-        lambda: _png_of(_SIDE, _SIDE, data=_rows(bytes(range(240)) * (_SIDE // 240), _SIDE)),
+        lambda: _png_of(5000, 5000, data=_rows(bytes(range(200)) * 25, 5000)),  # 16 bytes a pixel
         (_load_masks,),
         False,
     ),
     "labels that change at every pixel": (
         "a.png",
-        lambda: _png_of(_SIDE, _SIDE, data=_checkers(_SIDE)),
+        lambda: _png_of(5000, 5000, data=_checkers(5000)),
         (_load_masks,),
         True,
     ),
