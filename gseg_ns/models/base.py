@@ -16,6 +16,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.models import splatfacto
+from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig
 from torch import Tensor
 from torch.nn import Parameter
@@ -515,3 +516,19 @@ class SegmentationModel(ResumableModel):
         if found is not None:
             self.feature_mean.copy_(found[0])
             self.feature_basis.copy_(found[1])
+
+
+def keep_drawing(config: ModelConfig, model: SegmentationModel) -> bool:
+    """Note in a run's config how its Gaussians are drawn, which a given geometry may have decided.
+
+    What is loaded later has the Gaussians from the checkpoint, and not the geometry that says it.
+
+    Returns:
+        whether the config changed.
+    """
+    changed = False
+    for name in ("rasterize_mode", "background_color"):
+        if getattr(config, name) != getattr(model.config, name):
+            setattr(config, name, getattr(model.config, name))
+            changed = True
+    return changed

@@ -54,6 +54,7 @@ def lift_run(config: SegmentationTrainerConfig, cluster: Cluster | None = None) 
             full.
     """
     from gseg_ns.data.datamanager import MaskDatamanager
+    from gseg_ns.models.base import keep_drawing
     from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 
     model_config = config.pipeline.model
@@ -78,6 +79,7 @@ def lift_run(config: SegmentationTrainerConfig, cluster: Cluster | None = None) 
     model.start_feature_phase()
     seconds = perf_counter() - started
     model_config.geometry_in_checkpoint = True
+    keep_drawing(model_config, model)
     checkpoint = {
         "step": model.step, "pipeline": pipeline.state_dict(), "optimizers": {}, "schedulers": {}, "scalers": {},
     }  # fmt: skip

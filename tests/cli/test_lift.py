@@ -117,3 +117,14 @@ def test_on_a_cluster_it_is_the_same(lifted: tuple[Run, Path], small_scene: Path
     one, other = (PlyData.read(str(path))["vertex"] for path in (folder / "labelled.ply", found))
     assert np.array_equal(one["label"], other["label"])
     assert np.array_equal(one["confidence"], other["confidence"])
+
+
+def test_how_a_geometry_is_drawn_is_kept(small_scene: Path, lifted: tuple[Run, Path], tmp_path: Path) -> None:
+    """It is known when the geometry is read, and needed when the run is loaded without it."""
+    from dataclasses import replace
+
+    splats = replace(lifted[0].model.splats().to("cpu"), rasterize_mode="antialiased")
+    write_ply(tmp_path / "cloud.ply", splats)
+    Lift(small_scene, tmp_path / "cloud.ply", output_dir=tmp_path / "out").main()
+    (config,) = (tmp_path / "out").rglob("config.yml")
+    assert load_run(config).model.splats().rasterize_mode == "antialiased"
