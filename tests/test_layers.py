@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE = ("captures", "rendering", "splats", "masks", "lifting", "selection", "editing", "evaluation", "demo")
+PURE = ("captures", "rendering", "splats", "masks", "lifting", "selection", "editing", "evaluation", "demo", "proxies")
 """Layers that know nothing of Nerfstudio."""
 
 ALLOWED = {
     "rendering": {"rendering"},
     "splats": {"splats", "rendering"},
+    "proxies": {"proxies", "rendering", "splats"},
     "captures": {"captures"},
     "masks": {"masks", "captures"},
     "lifting": {"lifting", "rendering", "splats", "masks"},

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gseg_ns.choices import SplatFormat, UpAxis
+from gseg_ns.choices import ProxyKind, SplatFormat, UpAxis
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from gseg_ns.runs.run import Run
+    from gseg_ns.splats.objects import Proxies
     from gseg_ns.splats.placement import Placement
 
 
@@ -43,6 +44,13 @@ class Export:
     """Length of a unit of the run in metres: PLY, SPZ and glTF are then in metres, and USD says it (metersPerUnit)"""
     tileset: bool = False
     """With --format glb, write tileset.json (3D Tiles, for Cesium) around the scene"""
+    proxy: ProxyKind | None = None
+    """Give each object a mesh to touch: a GLB beside its file, in USD also a child with CollisionAPI. `pieces` needs
+    the extra [physics]"""
+    proxy_vertices: int | None = None
+    """Most vertices of a mesh to touch; 64 unless given, of `mesh` 2000"""
+    density: float | None = None
+    """Kilograms per cubic metre, for the mass of what is touched; needs --unit"""
     min_gaussians: int = 20
     """Groups with fewer Gaussians get no file of their own"""
     scale: float | None = None
@@ -64,6 +72,7 @@ class Export:
         if not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise GsegError(f"{self.output_dir} already has files: name another folder or add --overwrite")
         self._check_up()
+        self._check_proxies()
         run = load_run(self.load_config)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
@@ -92,6 +101,7 @@ class Export:
             placement=placement,
             run=edited.fingerprint.digest,
             tileset=self.tileset,
+            proxies=self._proxies(),
         )
         [scene] = self.output_dir.glob("scene.*")
         CONSOLE.print(
@@ -99,6 +109,24 @@ class Export:
         )
         if everything and not bool((edited.groups > 0).any()):
             run.model.require_groups()
+
+    def _proxies(self) -> Proxies | None:
+        from functools import partial
+
+        from gseg_ns.proxies import make_proxy
+        from gseg_ns.splats.objects import Proxies
+
+        if self.proxy is None:
+            return None
+        return Proxies(partial(make_proxy, kind=self.proxy, vertices=self.proxy_vertices), self.density)
+
+    def _check_proxies(self) -> None:
+        if self.proxy is None and not (self.proxy_vertices is None and self.density is None):
+            raise GsegError("--proxy-vertices and --density are about what is touched: say which with --proxy")
+        if self.proxy_vertices is not None and self.proxy_vertices < 4:
+            raise GsegError(f"--proxy-vertices {self.proxy_vertices}: a body has at least 4")
+        if self.density is not None and not 0 < self.density < 1e6:
+            raise GsegError(f"--density {self.density:g}: give kilograms per cubic metre, above 0")
 
     def _check_up(self) -> None:
         if self.format in ("glb", "spz") and self.up not in (None, "y"):

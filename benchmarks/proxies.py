@@ -1,0 +1,94 @@
+"""How well proxies fit: the labelled points of a scene against each object's hull and mesh.
+
+python benchmarks/proxies.py outputs/scene/gaga/.../config.yml scene/gt/points_labelled.ply
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from plyfile import PlyData
+from rich.console import Console
+from rich.table import Table
+from scipy.spatial import cKDTree
+
+from gseg_ns.proxies import make_proxy
+from gseg_ns.runs import load_run
+from gseg_ns.splats.mesh import TriangleMesh
+
+_NEAR = 0.02
+"""Of an object's diagonal."""
+
+
+def main(config: Path, labelled: Path, least_points: int = 50) -> None:
+    """Print a table.
+
+    Args:
+        config: `config.yml` of a run.
+        labelled: points in the frame of the capture, with `object_id`.
+        least_points: objects with fewer are left out.
+    """
+    import open3d as o3d
+
+    run = load_run(config)
+    splats, groups = run.model.splats(), run.model.gaussian_groups()
+    fit = splats.exportable()
+    splats, groups = splats.subset(fit), groups[fit]
+    data = PlyData.read(labelled)["vertex"]
+    points = np.stack([data[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    objects = np.asarray(data["object_id"]).astype(int)
+    frame = run.frame()
+    assert frame is not None
+    matrix = frame[0].double().numpy()
+    points = frame[1] * (points @ matrix[:, :3].T + matrix[:, 3])
+    _, nearest = cKDTree(splats.means.numpy()).query(points)
+    found = groups.numpy()[nearest]
+    table = Table("object", "points", "group", "IoU", "hull: near", "of its own", "mesh: near", "closed", "seconds")
+    for number in np.unique(objects[objects > 0]):
+        own = objects == number
+        if own.sum() < least_points:
+            continue
+        names, counts = np.unique(found[own & (found > 0)], return_counts=True)
+        if not len(names):
+            table.add_row(str(number), str(own.sum()), "-")
+            continue
+        group = int(names[counts.argmax()])
+        iou = (own & (found == group)).sum() / (own | (found == group)).sum()
+        part = splats.subset(groups == group)
+        diagonal = np.linalg.norm(np.ptp(points[own], axis=0))
+        start, up = perf_counter(), torch.tensor([0.0, 0, 1])
+        hull = make_proxy(part, up, False, "hull").meshes[0]
+        mesh = make_proxy(part, up, False, "mesh").meshes[0]
+        seconds = perf_counter() - start
+
+        def distances(shape: TriangleMesh, to: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:
+            scene = o3d.t.geometry.RaycastingScene()
+            scene.add_triangles(
+                o3d.core.Tensor(shape.vertices.astype(np.float32)), o3d.core.Tensor(shape.faces.astype(np.uint32))
+            )
+            queries = o3d.core.Tensor(to.astype(np.float32))
+            far = scene.compute_signed_distance(queries) if signed else scene.compute_distance(queries)
+            return far.numpy()
+
+        # Points that a hull has inside are where they should be.
+        outside = (distances(hull, points[own], True) < _NEAR * diagonal).mean()
+        from scipy.spatial import ConvexHull
+
+        true = ConvexHull(points[own])
+        over = (true.equations[:, :3] @ hull.vertices.T + true.equations[:, 3:]).max(axis=0)
+        near = (distances(mesh, points[own], False) < _NEAR * diagonal).mean()
+        table.add_row(
+            str(number), str(own.sum()), str(group), f"{iou:.2f}", f"{100 * outside:.1f} %",
+            f"{100 * (over < _NEAR * diagonal).mean():.0f} %", f"{100 * near:.1f} %",
+            str(hull.is_closed() and mesh.is_closed()), f"{seconds:.1f}",
+        )  # fmt: skip
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

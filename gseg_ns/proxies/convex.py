@@ -1,0 +1,114 @@
+"""Convex bodies around points: hulls of few vertices, boxes that stand upright, and several hulls of one mesh."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gseg_ns.errors import missing_extra
+from gseg_ns.splats.mesh import TriangleMesh
+
+_PIECES = 16
+"""Most of them."""
+_CONCAVITY = 0.05
+"""Where CoACD stops: how deep, for the size of the mesh, a piece may still be dented."""
+
+
+def convex_hull(points: NDArray[np.float64], vertices: int = 64) -> TriangleMesh:
+    """The convex hull of points, or of those that reach farthest in as many directions as it may have vertices.
+
+    Args:
+        points: [n, 3], not all in one plane.
+        vertices: most that it has, at least 4; physics engines take no more than 64 or 255.
+
+    Raises:
+        ValueError: the points are in one plane.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+
+    points = np.asarray(points, np.float64)
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    try:
+        hull = ConvexHull(points - middle)
+        if len(hull.vertices) > vertices:
+            corners = points[hull.vertices] - middle
+            hull = ConvexHull(corners[_farthest(corners, vertices)])
+    except QhullError as error:
+        raise ValueError("the points of a convex hull are in one plane") from error
+    kept, faces = np.unique(hull.simplices, return_inverse=True)
+    faces = faces.reshape(-1, 3).astype(np.int64)
+    corners = hull.points[kept]
+    # Qhull's triangles run either way round; its equations point outwards.
+    normals = np.cross(corners[faces[:, 1]] - corners[faces[:, 0]], corners[faces[:, 2]] - corners[faces[:, 0]])
+    backwards = (normals * hull.equations[:, :3]).sum(axis=1) < 0
+    faces[backwards] = faces[backwards, ::-1]
+    return TriangleMesh(corners + middle, faces)
+
+
+def upright_box(points: NDArray[np.float64], up: NDArray[np.float64]) -> TriangleMesh:
+    """The smallest box around points with a side that faces up.
+
+    Args:
+        points: [n, 3].
+        up: [3].
+    """
+    from scipy.spatial import ConvexHull
+
+    points = np.asarray(points, np.float64)
+    up = np.asarray(up, np.float64) / np.linalg.norm(up)
+    one = np.cross(up, np.eye(3)[int(np.abs(up).argmin())])
+    one /= np.linalg.norm(one)
+    level = np.stack([one, np.cross(up, one)])  # [2, 3]
+    flat = points @ level.T
+    outline = flat[ConvexHull(flat).vertices]
+    # A side of the smallest rectangle lies along a side of the outline (Freeman and Shapira 1975).
+    edges = np.roll(outline, -1, axis=0) - outline
+    best: tuple[float, NDArray[np.float64]] = (math.inf, np.eye(2))
+    for angle in np.arctan2(edges[:, 1], edges[:, 0]):
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        area = float(np.prod(np.ptp(outline @ turn.T, axis=0)))
+        if area < best[0]:
+            best = (area, turn)
+    axes = np.concatenate([best[1] @ level, up[None]])  # [3, 3], right-handed
+    inner = points @ axes.T
+    low, high = inner.min(axis=0), inner.max(axis=0)
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    faces = np.array([triangle for a, b, c, d in quads for triangle in ((a, b, c), (a, c, d))])
+    return TriangleMesh((low + corners * (high - low)) @ axes, faces)
+
+
+def convex_pieces(mesh: TriangleMesh, vertices: int = 64) -> list[TriangleMesh]:
+    """Convex bodies that together are nearly a mesh (CoACD, Wei et al. 2022).
+
+    Args:
+        mesh: closed.
+        vertices: most that a piece has.
+
+    Raises:
+        GsegError: the package `coacd` is not installed.
+    """
+    try:
+        import coacd
+    except ImportError as error:
+        raise missing_extra("Convex pieces need the package coacd", "physics") from error
+
+    coacd.set_log_level("off")
+    pieces = coacd.run_coacd(
+        coacd.Mesh(mesh.vertices, mesh.faces), threshold=_CONCAVITY, max_convex_hull=_PIECES, seed=0
+    )
+    return [convex_hull(np.asarray(points), vertices) for points, _ in pieces]
+
+
+def _farthest(points: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Those points that reach farthest in `count` directions."""
+    number = np.arange(count) + 0.5
+    z = 1 - 2 * number / count
+    angle = number * math.pi * (3 - math.sqrt(5))
+    radius = np.sqrt(1 - z * z)
+    directions = np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
+    # In the proportions of the points: a thin body has as many vertices along its rim as a round one.
+    spread = np.maximum(np.ptp(points, axis=0), 1e-12)
+    return np.unique((points / spread @ directions.T).argmax(axis=0))

@@ -1,0 +1,60 @@
+"""From an object's Gaussians to what stands for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gseg_ns.choices import ProxyKind
+from gseg_ns.errors import GsegError
+from gseg_ns.proxies.convex import convex_hull, convex_pieces, upright_box
+from gseg_ns.proxies.surface import closed_surface, decimated, rotation_matrices
+from gseg_ns.splats.container import Splats
+from gseg_ns.splats.mesh import Proxy
+
+VERTICES: dict[ProxyKind, int] = {"box": 8, "hull": 64, "pieces": 64, "mesh": 2000}
+"""Most vertices of a mesh, unless told otherwise."""
+
+
+def make_proxy(
+    splats: Splats, up: Tensor, surrounds: bool, kind: ProxyKind = "hull", vertices: int | None = None
+) -> Proxy:
+    """What stands for an object.
+
+    All kinds are made of the object's closed surface (see `closed_surface`), so that a few stray Gaussians do not
+    count; where it is too faint to have one, its Gaussians' ellipsoids are taken. What is around the other objects is a
+    mesh whatever is asked for: no convex body has room inside.
+
+    Args:
+        splats: the object.
+        up: [3].
+        surrounds: whether it is around the other objects.
+        kind: see `ProxyKind`.
+        vertices: most that each mesh has, at least 4; as many as `VERTICES` says unless given.
+
+    Raises:
+        GsegError: a package is not installed.
+    """
+    most = max(vertices or VERTICES["mesh" if surrounds else kind], 4)
+    try:
+        surface = closed_surface(splats, up, surrounds)
+    except GsegError:
+        surface = convex_hull(_ellipsoids(splats), 255)
+        surrounds = False
+    if kind == "mesh" or surrounds:
+        return Proxy("mesh", (decimated(surface, most),), surrounds)
+    if kind == "box":
+        return Proxy("box", (upright_box(surface.vertices, up.double().cpu().numpy()),))
+    if kind == "pieces":
+        return Proxy("pieces", tuple(convex_pieces(decimated(surface, 10 * most), most)))
+    return Proxy("hull", (convex_hull(surface.vertices, most),))
+
+
+def _ellipsoids(splats: Splats) -> NDArray[np.float64]:
+    """The ends of all Gaussians' axes, a standard deviation from their centres: [6 n, 3]."""
+    axes = rotation_matrices(splats.quats.detach().double().cpu())
+    means, lengths = splats.means.detach().double().cpu(), splats.scales.detach().double().cpu().exp()
+    ends = [means + sign * lengths[:, k : k + 1] * axes[:, :, k] for k in range(3) for sign in (1, -1)]
+    return torch.cat(ends).numpy()

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gseg_ns.proxies import closed_surface, convex_hull, make_proxy, upright_box
+from gseg_ns.splats import Placement, Splats, write_objects
+from gseg_ns.splats.objects import Proxies
+
+UP = torch.tensor([0.0, 0, 1])
+
+
+def ball(count: int = 3000, radius: float = 1.0) -> Splats:
+    """Small opaque Gaussians on a sphere."""
+    g = torch.Generator().manual_seed(0)
+    means = radius * torch.nn.functional.normalize(torch.randn(count, 3, generator=g), dim=1)
+    return Splats(
+        means=means,
+        quats=torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1),
+        scales=torch.full((count, 3), radius * 0.06).log(),
+        opacities=torch.full((count,), 4.0),
+        sh=torch.zeros(count, 1, 3),
+    )
+
+
+def test_a_ball_is_closed_and_as_large_as_it_is() -> None:
+    mesh = closed_surface(ball(), UP, resolution=48)
+    assert mesh.is_closed()
+    distance = np.linalg.norm(mesh.vertices, axis=1)
+    # The Gaussians reach further than their centres; below, what no view from above sees is solid.
+    assert np.median(np.abs(distance - 1)) < 2.5 * 0.06
+    assert 4 / 3 * np.pi < mesh.volume < 1.8 * 4 / 3 * np.pi
+
+
+@pytest.mark.parametrize(("kind", "most"), [("box", 8), ("hull", 40), ("mesh", 300)])
+def test_kinds(kind: str, most: int) -> None:
+    proxy = make_proxy(ball(), UP, False, kind, most)  # type: ignore[arg-type]
+    [mesh] = proxy.meshes
+    assert mesh.is_closed()
+    assert mesh.volume > 2.5
+    assert len(mesh.vertices) <= 1.1 * most
+
+
+def test_hulls_and_boxes() -> None:
+    g = np.random.default_rng(0)
+    points = g.random((500, 3)) * [1, 2, 3] + [100, 0, 0]
+    hull = convex_hull(points, 30)
+    assert hull.is_closed()
+    assert 4 < hull.volume < 6
+    assert len(hull.vertices) <= 30
+    turned = points @ np.array([[0.8, 0.6, 0], [-0.6, 0.8, 0], [0, 0, 1]])
+    box = upright_box(turned, np.array([0.0, 0, 1]))
+    assert box.is_closed()
+    assert box.volume == pytest.approx(6, rel=0.05)
+    with pytest.raises(ValueError, match="in one plane"):
+        convex_hull(points * [1, 1, 0])
+
+
+def test_exports_with_something_to_touch(tmp_path: Path) -> None:
+    splats, groups = ball(), torch.ones(3000, dtype=torch.int64)
+    proxies = Proxies(lambda part, up, around: make_proxy(part, up, around, "hull", 32), density=1000.0)
+    placement = Placement(meters_per_unit=0.1)
+    [entry] = write_objects(tmp_path / "a", splats, groups, "glb", placement=placement, proxies=proxies)
+    # In metres: water in a ball of 10 cm radius weighs 4 kg, and the Gaussians reach further.
+    assert entry["proxy"]["mass"] == pytest.approx(4.5, rel=0.3)
+    index = json.loads((tmp_path / "a/objects.json").read_text())
+    assert (tmp_path / "a" / index["objects"][0]["proxy"]["file"]).exists()
+    trimesh = pytest.importorskip("trimesh")
+    mesh = trimesh.load(tmp_path / "a" / entry["proxy"]["file"], force="mesh")
+    assert mesh.is_watertight
+    np.testing.assert_allclose(mesh.bounds, [[-0.1] * 3, [0.1] * 3], atol=0.025)
+
+
+def test_a_stage_with_colliders(tmp_path: Path) -> None:
+    pytest.importorskip("pxr.UsdVol")
+    from pxr import Usd, UsdGeom, UsdPhysics
+
+    splats, groups = ball(), torch.ones(3000, dtype=torch.int64)
+    proxies = Proxies(lambda part, up, around: make_proxy(part, up, around, "hull", 32))
+    write_objects(tmp_path / "a", splats, groups, "usd", proxies=proxies)
+    stage = Usd.Stage.Open(str(tmp_path / "a/scene.usda"))
+    [mesh] = [prim for prim in stage.Traverse() if prim.IsA(UsdGeom.Mesh)]
+    assert mesh.HasAPI(UsdPhysics.CollisionAPI)
+    assert UsdPhysics.MeshCollisionAPI(mesh).GetApproximationAttr().Get() == "convexHull"
+    assert UsdGeom.Imageable(mesh).ComputePurpose() == "guide"
