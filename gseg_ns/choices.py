@@ -16,5 +16,7 @@ closed mesh of its surface."""
 UpAxis = Literal["y", "z", "y-down"]
 """Which way is up in a file; `y-down` is what 3DGS writes and its viewers expect of a PLY."""
 
-EditKind = Literal["recolor", "opacity", "transform", "duplicate", "swap", "remove", "hide", "isolate", "show-all"]
+EditKind = Literal[
+    "recolor", "opacity", "transform", "duplicate", "swap", "remove", "hide", "isolate", "show", "show-all"
+]
 """What an edit does to Gaussians."""

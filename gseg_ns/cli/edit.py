@@ -114,6 +114,8 @@ class Edit:
             return kinds.Swap(mask, self._newcomer(edited, folder))
         if self.do == "remove":
             return kinds.Remove(mask)
+        if self.do == "show":
+            return kinds.Show(mask)
         return kinds.Hide(mask) if self.do == "hide" else kinds.Isolate(mask)
 
     def _newcomer(self, edited: EditedRun, folder: Path) -> PackedMask | str:

@@ -19,6 +19,7 @@ from gseg_ns.editing.operations import (
     Recolor,
     Remove,
     SetOpacity,
+    Show,
     ShowAll,
     Swap,
     Transform,
@@ -43,6 +44,7 @@ _KINDS: dict[EditKind, Any] = {
     "remove": Remove,
     "hide": Hide,
     "isolate": Isolate,
+    "show": Show,
     "show-all": ShowAll,
 }
 _FORMER = {"recolour": "recolor", "colour": "color"}

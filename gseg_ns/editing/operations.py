@@ -428,6 +428,26 @@ class Isolate:
 
 
 @dataclass(frozen=True)
+class Show:
+    """Draw an object again that was hidden."""
+
+    mask: PackedMask
+
+    def __post_init__(self) -> None:
+        _check_masks(self.mask)
+
+    def __call__(self, scene: Edited) -> Edited:
+        """Clear the marks of its rows."""
+        hidden = scene.hidden & ~_rows(self.mask, scene)
+        return Edited(scene.splats, scene.source, scene.appended_by, scene.removed, hidden)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Operation`."""
+        return self.mask.nbytes
+
+
+@dataclass(frozen=True)
 class ShowAll:
     """Draw again what was hidden."""
 

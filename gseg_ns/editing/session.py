@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gseg_ns.editing.edit_list import EDITS_FILE, load_edits, save_edits
-from gseg_ns.editing.operations import Duplicate, Edited, Operation, Swap, begin, evaluate
+from gseg_ns.editing.edit_list import EDITS_FILE, describe, load_edits, save_edits
+from gseg_ns.editing.operations import Duplicate, Edited, Operation, Remove, Swap, begin, evaluate
 from gseg_ns.errors import GsegError
 from gseg_ns.files import name_aside
 from gseg_ns.folders import atomic_folder, newest, settle
@@ -22,15 +22,19 @@ from gseg_ns.selection.selection import Mode, Selection
 from gseg_ns.selection.store import (
     GROUP_NAMES_FILE,
     SELECTIONS_FILE,
+    UNITS_FILE,
     Fingerprint,
     GroupKey,
     SavedSelections,
+    check_metres,
     check_name,
     load_group_names,
     load_selections,
+    load_units,
     names_at,
     save_group_names,
     save_selections,
+    save_units,
 )
 from gseg_ns.splats import Splats
 
@@ -49,6 +53,10 @@ class State:
     """Named selections in the order in which they were made."""
     labels: tuple[tuple[GroupKey, str], ...] = ()
     """Names that the user gave to groups."""
+    metres: float | None = None
+    """Length of a unit of the scene in metres, where the user has measured one."""
+    did: str = field(default="", compare=False)
+    """What made this of the state before it, in a few words."""
 
     @property
     def nbytes(self) -> int:
@@ -62,11 +70,52 @@ class Loaded:
     """What `Session.load` found."""
 
     parts: tuple[str, ...]
-    """What was read: some of "selections", "edits", "names of groups"."""
+    """What was read: some of "selections", "edits", "names of groups", "the unit"."""
     left_out: tuple[str, ...] = ()
     """Names of selections that hold copies which the edits do not make (the list was changed since, or not read)."""
     problems: tuple[str, ...] = ()
     """Why other parts were not read."""
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """What `Session` has at one time."""
+
+    state: State
+    fingerprint: Fingerprint
+    appended: Tensor
+    known: dict[Path, tuple[int, int, int]]
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """Write selections, edits, names of groups and the unit beside a run's `config.yml`, all of them in one step.
+
+        A file there whose content is not all in the session's history, because it could not be read or because another
+        program wrote it, is not lost: it is kept under another name.
+
+        Returns:
+            What files were kept as.
+
+        Raises:
+            GsegError: a file cannot be written.
+        """
+        masks = {**dict(self.state.named), CURRENT: self.state.selection}
+        labels = dict(self.state.labels)
+        settle(folder)
+        kept = []
+        with atomic_folder(folder) as staging:
+            save_selections(staging / SELECTIONS_FILE, masks, self.fingerprint, self.appended)
+            save_edits(staging / EDITS_FILE, self.state.operations, self.fingerprint, folder)
+            if labels or (folder / GROUP_NAMES_FILE).exists():
+                save_group_names(staging / GROUP_NAMES_FILE, labels, self.fingerprint)
+            if self.state.metres is not None or (folder / UNITS_FILE).exists():
+                save_units(staging / UNITS_FILE, self.state.metres)
+            written = [folder / path.name for path in staging.iterdir()]
+            for path in written:
+                if path.exists() and _stamp(path) != self.known.get(path):
+                    kept.append(name_aside(path))
+                    shutil.copy2(path, staging / kept[-1].name)
+        self.known.update((path, _stamp(path)) for path in written)
+        return tuple(sorted(kept, key=lambda path: path.name, reverse=True))
 
 
 class Session:
@@ -143,32 +192,38 @@ class Session:
         self._fingerprint = None
         self._evaluated = [((), begin(splats))]
         if not same:
-            self.history.reset(State(PackedMask.empty(len(splats))))
-            self._known = {}
+            self.history.reset(State(PackedMask.empty(len(splats)), metres=self.state.metres))
+            self._known.clear()
         return same
 
     # ---- what can be done
 
-    def select(self, mask: Tensor | Selection, mode: Mode = "set") -> int:
+    def select(self, mask: Tensor | Selection, mode: Mode = "set", did: str = "change the selection") -> int:
         """Change the selection.
 
         Args:
             mask: bool [M] over the rows of `scene`.
             mode: how it meets the present selection.
+            did: what this is, in a few words; see `undone`.
 
         Returns:
             The number of Gaussians selected now.
         """
         selection = self.selection.combine(mask, mode)
-        self._push(replace(self.state, selection=selection.pack()))
+        self._push(replace(self.state, selection=selection.pack(), did=did))
         return selection.count
 
     def invert(self) -> int:
         """Select what is drawn and not selected. Returns the number of Gaussians selected now."""
-        return self.select(self.selection.invert().mask & self.scene.drawn)
+        return self.select(self.selection.invert().mask & self.scene.drawn, did="invert the selection")
 
-    def edit(self, operation: Operation) -> None:
-        """Add an operation to the list. What `Duplicate` and `Swap` put into the scene becomes the selection.
+    def edit(self, operation: Operation, did: str | None = None) -> None:
+        """Add an operation to the list. What `Duplicate` and `Swap` put into the scene becomes the selection, what is
+        removed leaves it.
+
+        Args:
+            operation: what to do.
+            did: what this is, in a few words; the operation's own description unless given.
 
         Raises:
             GsegError: the operation cannot be applied; nothing changes then.
@@ -180,7 +235,10 @@ class Session:
         selection = self.state.selection.resized(len(scene))
         if isinstance(operation, Duplicate | Swap):
             selection = PackedMask.pack(torch.arange(len(scene)) >= before)
-        self._push(replace(self.state, operations=operations, selection=selection))
+        elif isinstance(operation, Remove):
+            selection = PackedMask.pack(selection.unpack(self._splats.device) & ~scene.removed)
+        did = describe(operation) if did is None else did
+        self._push(replace(self.state, operations=operations, selection=selection, did=did))
 
     def keep(self, name: str) -> str:
         """Keep the present selection under a name. An old one of that name is replaced. Returns the cleaned name.
@@ -194,7 +252,7 @@ class Session:
         if not self.selection.count:
             raise GsegError("Nothing is selected. Select something before you name it.")
         named = {**self.named, name: self.state.selection}
-        self._push(replace(self.state, named=tuple(named.items())))
+        self._push(replace(self.state, named=tuple(named.items()), did=f"keep the selection as “{name}”"))
         return name
 
     def recall(self, name: str, mode: Mode = "set") -> int:
@@ -205,12 +263,13 @@ class Session:
         """
         if name not in self.named:
             raise GsegError(f"There is no selection {name!r}. There are: {', '.join(self.named) or 'none'}.")
-        return self.select(self.named[name].resized(len(self.scene)).unpack(self._splats.device), mode)
+        mask = self.named[name].resized(len(self.scene)).unpack(self._splats.device)
+        return self.select(mask, mode, f"bring back “{name}”")
 
     def forget(self, name: str) -> None:
         """Drop a named selection, if there is one of that name."""
         named = {key: mask for key, mask in self.named.items() if key != name}
-        self._push(replace(self.state, named=tuple(named.items())))
+        self._push(replace(self.state, named=tuple(named.items()), did=f"forget “{name}”"))
 
     def label(self, group: int, name: str, scale: float | None = None) -> None:
         """Name a group; an empty name takes the name away.
@@ -226,7 +285,19 @@ class Session:
         labels = {key: value for key, value in self.state.labels if key != (group, scale)}
         if name.strip():
             labels[group, scale] = check_name(name)
-        self._push(replace(self.state, labels=tuple(labels.items())))
+        did = f"name group {group} “{name.strip()}”" if name.strip() else f"take the name of group {group} away"
+        self._push(replace(self.state, labels=tuple(labels.items()), did=did))
+
+    def set_metres(self, metres: float | None) -> None:
+        """Say how long a unit of the scene is.
+
+        Args:
+            metres: per unit; None: not known.
+
+        Raises:
+            GsegError: no length.
+        """
+        self._push(replace(self.state, metres=None if metres is None else check_metres(metres), did="set the unit"))
 
     def undo(self) -> bool:
         """Take back the last change. Returns whether there was one."""
@@ -236,37 +307,26 @@ class Session:
         """Repeat what was undone. Returns whether there was something."""
         return self.history.redo()
 
+    @property
+    def undoes(self) -> str | None:
+        """What `undo` would take back, in a few words; None: there is nothing."""
+        return self.state.did if self.history.undo_steps else None
+
+    @property
+    def redoes(self) -> str | None:
+        """What `redo` would repeat, in a few words; None: there is nothing."""
+        upcoming = self.history.upcoming
+        return None if upcoming is None else upcoming.did
+
     # ---- on disk
 
     def save(self, folder: Path) -> tuple[Path, ...]:
-        """Write selections, edits and names of groups beside a run's `config.yml`, all of them in one step.
+        """Write what there is beside a run's `config.yml`; see `Unsaved.write`."""
+        return self.unsaved().write(folder)
 
-        A file there whose content is not all in this session's history, because it could not be read or because another
-        program wrote it, is not lost: it is kept under another name.
-
-        Returns:
-            What files were kept as.
-
-        Raises:
-            GsegError: a file cannot be written.
-        """
-        masks = {**self.named, CURRENT: self.state.selection}
-        appended = self.scene.source[len(self._splats) :]
-        labels = dict(self.state.labels)
-        settle(folder)
-        kept = []
-        with atomic_folder(folder) as staging:
-            save_selections(staging / SELECTIONS_FILE, masks, self.fingerprint, appended)
-            save_edits(staging / EDITS_FILE, self.state.operations, self.fingerprint, folder)
-            if labels or (folder / GROUP_NAMES_FILE).exists():
-                save_group_names(staging / GROUP_NAMES_FILE, labels, self.fingerprint)
-            written = [folder / path.name for path in staging.iterdir()]
-            for path in written:
-                if path.exists() and _stamp(path) != self._known.get(path):
-                    kept.append(name_aside(path))
-                    shutil.copy2(path, staging / kept[-1].name)
-        self._known.update((path, _stamp(path)) for path in written)
-        return tuple(sorted(kept, key=lambda path: path.name, reverse=True))
+    def unsaved(self) -> Unsaved:
+        """What there is now, to be written later, from another thread if need be."""
+        return Unsaved(self.state, self.fingerprint, self.scene.source[len(self._splats) :], self._known)
 
     def load(self, folder: Path) -> Loaded | None:
         """Read what `save` wrote, as one step that can be undone: each file for itself, as far as it can be read.
@@ -276,8 +336,10 @@ class Session:
         """
         with suppress(GsegError):  # what cannot be put in place is read where it is
             settle(folder)
-        selections, edits, names = (folder / name for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE))
-        files = {selections: "selections", edits: "edits", names: "names of groups"}
+        selections, edits, names, units = (
+            folder / name for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE, UNITS_FILE)
+        )
+        files = {selections: "selections", edits: "edits", names: "names of groups", units: "the unit"}
         present = _present(files)
         if not present:
             return None
@@ -308,6 +370,10 @@ class Session:
         if names in present:
             with reading(names):
                 labels = load_group_names(names, self.fingerprint)
+        metres: float | None = None
+        if units in present:
+            with reading(units):
+                metres = load_units(units)
         if _present(files) != present:  # another program has saved meanwhile: these may be parts of two saves
             return self.load(folder)
         left_out = tuple(name for name in saved.stale if name != CURRENT)
@@ -317,7 +383,8 @@ class Session:
             masks = dict(saved)
             self._evaluated = [self._evaluated[0], (operations, scene)]
             current = masks.pop(CURRENT, PackedMask.empty(len(self._splats))).resized(len(scene))
-            self._push(State(current, operations, tuple(masks.items()), tuple(labels.items())))
+            did = "bring back what was saved"
+            self._push(State(current, operations, tuple(masks.items()), tuple(labels.items()), metres, did))
         return Loaded(tuple(name for path, name in files.items() if path in read), left_out, tuple(problems))
 
     def _push(self, state: State) -> None:

@@ -50,6 +50,11 @@ class History(Generic[T]):
         """How many times `redo` changes something."""
         return len(self._future)
 
+    @property
+    def upcoming(self) -> T | None:
+        """What `redo` would make the present value; None: nothing was undone."""
+        return self._future[-1] if self._future else None
+
     def push(self, value: T) -> None:
         """Make `value` the present one. What was undone can no longer be redone."""
         self._remember(self._present)

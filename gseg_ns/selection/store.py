@@ -24,13 +24,19 @@ SELECTIONS_FILE = "selections.npz"
 GROUP_NAMES_FILE = "group_names.json"
 """Name of the file beside a run's `config.yml` that holds the names which the user gave to groups."""
 
+UNITS_FILE = "units.json"
+"""Name of the file beside a run's `config.yml` that says how long a unit of its scene is."""
+
 GroupKey = tuple[int, "float | None"]
 """A group's id, and the scale at which it has this id; None for methods without scales."""
 
 _FORMAT = "gseg-selections-2"
 _FORMAT_WITHOUT_COPIES = "gseg-selections-1"  # the same but for `lengths` and `appended`
 _NAMES_FORMAT = "gseg-group-names-1"
+_UNITS_FORMAT = "gseg-units-1"
 _LONGEST_NAME = 64
+_METRES = (1e-6, 1e6)
+"""A unit of a scene is longer and shorter than these."""
 
 
 @dataclass(frozen=True)
@@ -258,3 +264,46 @@ def load_group_names(path: Path, fingerprint: Fingerprint) -> dict[GroupKey, str
 def names_at(names: Mapping[GroupKey, str], scale: float | None) -> dict[int, str]:
     """The names that hold at a scale (None for methods without scales)."""
     return {group: name for (group, at), name in names.items() if at == scale}
+
+
+def check_metres(metres: float) -> float:
+    """Return the length of a unit if it can be one.
+
+    Raises:
+        GsegError: it cannot.
+    """
+    if not _METRES[0] <= metres <= _METRES[1]:
+        raise GsegError(f"A unit of {metres:g} m cannot be: give a length from {_METRES[0]:g} to {_METRES[1]:g} m.")
+    return float(metres)
+
+
+def save_units(path: Path, metres: float | None) -> None:
+    """Write how long a unit of a scene is, replacing the file in one step.
+
+    Args:
+        path: the file; see `UNITS_FILE`.
+        metres: per unit of the run's frame; None: not known.
+
+    Raises:
+        GsegError: the file cannot be written.
+    """
+    settle(path.parent)
+    with atomic_path(path, durable=True) as temporary:
+        temporary.write_text(json.dumps({"format": _UNITS_FORMAT, "metres_per_unit": metres}), encoding="utf-8")
+
+
+def load_units(path: Path) -> float | None:
+    """Read what `save_units` wrote: metres per unit; None where that is not known, or there is no file.
+
+    Raises:
+        GsegError: not such a file.
+    """
+    about = ("the length of a unit", "Remove it.")
+    with reading(path, *about):
+        if not newest(path).exists():
+            return None
+        document = read_json(newest(path), *about)
+        if document["format"] != _UNITS_FORMAT:
+            raise ValueError("another format")
+        metres = document["metres_per_unit"]
+        return None if metres is None else number(metres, *_METRES)

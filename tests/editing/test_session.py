@@ -17,9 +17,11 @@ from gseg_ns.editing.operations import (
     Recolor,
     Remove,
     SetOpacity,
+    Show,
     ShowAll,
     Swap,
     Transform,
+    evaluate,
 )
 from gseg_ns.editing.session import Loaded, Session
 from gseg_ns.errors import GsegError
@@ -330,3 +332,39 @@ def test_a_failing_edit_changes_nothing() -> None:
     with pytest.raises(GsegError, match="another run"):
         session.edit(Remove(PackedMask.empty(COUNT + 1)))
     assert session.state is before
+
+
+def test_undo_says_what_and_what_is_removed_is_not_selected(tmp_path: Path) -> None:
+    splats = make_splats(30)
+    session, some = Session(splats), torch.arange(30) < 10
+    assert session.undoes is session.redoes is None
+    session.select(some, did="select the mug")
+    session.label(3, "mug")
+    session.set_metres(0.5)
+    session.edit(Remove(PackedMask.pack(some)))
+    assert not session.selection.count
+    said = []
+    while session.undoes is not None:
+        said.append(session.undoes)
+        session.undo()
+        assert session.redoes == said[-1]
+    assert said == ["remove 10 Gaussians", "set the unit", "name group 3 “mug”", "select the mug"]
+    while session.redo():
+        pass
+    session.save(tmp_path)
+    again = Session(splats)
+    loaded = again.load(tmp_path)
+    assert loaded is not None
+    assert "the unit" in loaded.parts
+    assert again.state == session.state
+    assert again.state.metres == 0.5
+    for wrong in (0.0, -1.0, float("nan"), 1e9):
+        with pytest.raises(GsegError, match="cannot be"):
+            session.set_metres(wrong)
+
+
+def test_show_takes_back_what_hide_did_to_some() -> None:
+    splats = make_splats(20)
+    first, second = (PackedMask.pack(torch.arange(20) // 5 == part) for part in (0, 1))
+    scene = evaluate(splats, [Hide(first), Hide(second), Show(first)])
+    assert torch.equal(scene.hidden, second.unpack())
