@@ -101,6 +101,18 @@ class Photograph:
             return points
         return torch.from_numpy(self.lens.undistort(points.double().numpy())).to(points.dtype)
 
+    def points_to_photo(self, points: Tensor) -> Tensor:
+        """Points [P, 2] of the view, pixels x, y, as points of the photograph; NaN for what it does not show."""
+        if self.lens is None:
+            return points
+        on_view = points.double().cpu().numpy()
+        found = self.lens.distort(on_view)
+        # Beyond the photograph's border a lens may fold back: another direction is seen at that point.
+        with np.errstate(invalid="ignore"):
+            same = np.abs(self.lens.undistort(np.nan_to_num(found)) - on_view).max(axis=1, initial=0.0) < 1.5
+            shown = ((found >= 0) & (found <= self.size[::-1])).all(axis=1) & same
+        return torch.from_numpy(np.where(shown[:, None], found, np.nan)).to(points)
+
     def _index(self, size: Size, source: Path | str, upright: bool) -> Tensor | None:
         """The pixel of a mask of a size for each pixel of the view, -1 for none; None where they are the same."""
         on_photo = mask_index(source, size, self.size, self.orientation, upright)

@@ -1,5 +1,7 @@
+from .colors import base_colors, color_at, flood, of_color
 from .history import History
-from .neighbourhood import Neighbourhood, largest_component, middle_extents
+from .neighbourhood import Neighbourhood, largest_component, middle_extents, pieces
+from .outlines import Outline, Stroke, drawn_over
 from .overlay import highlight
 from .packed import PackedMask
 from .picking import Pick, pick
@@ -7,7 +9,16 @@ from .postprocess import ball_query, clean_up, grow_region, statistical_filter
 from .prompts import Prompt
 from .prompts_sam import SamPrompts, sam_mask
 from .selection import Mode, Selection
-from .shapes import Box, inside_box, rectangle, visible_share
+from .shapes import (
+    Box,
+    image_points,
+    in_range,
+    inside_box,
+    inside_sphere,
+    longest_extents,
+    rectangle,
+    visible_share,
+)
 from .store import Fingerprint, load_selections, save_selections
 
 __all__ = [
@@ -16,20 +27,32 @@ __all__ = [
     "History",
     "Mode",
     "Neighbourhood",
+    "Outline",
     "PackedMask",
     "Pick",
     "Prompt",
     "SamPrompts",
     "Selection",
+    "Stroke",
     "ball_query",
+    "base_colors",
     "clean_up",
+    "color_at",
+    "drawn_over",
+    "flood",
     "grow_region",
     "highlight",
+    "image_points",
+    "in_range",
     "inside_box",
+    "inside_sphere",
     "largest_component",
     "load_selections",
+    "longest_extents",
     "middle_extents",
+    "of_color",
     "pick",
+    "pieces",
     "rectangle",
     "sam_mask",
     "save_selections",

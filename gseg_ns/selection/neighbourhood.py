@@ -110,10 +110,8 @@ def _within_box(points: Tensor, inside: Tensor, margin: float) -> Tensor:
     return ((points >= inside.amin(dim=0) - margin) & (points <= inside.amax(dim=0) + margin)).all(dim=1)
 
 
-def largest_component(
-    means: Tensor, mask: Tensor, extents: Tensor | None = None, k: int = 16, reach: float = 3.0
-) -> Tensor:
-    """Keep the largest connected part of a selection.
+def pieces(means: Tensor, mask: Tensor, extents: Tensor | None = None, k: int = 16, reach: float = 3.0) -> Tensor:
+    """The connected parts of a selection.
 
     Selected Gaussians are connected when one is among the other's `k` nearest selected ones and they touch: their
     centres are no farther apart than `reach` times the sum of their extents, where 3DGS ends them. One distance for all
@@ -128,12 +126,14 @@ def largest_component(
         reach: see above.
 
     Returns:
-        bool [N], a subset of `mask`.
+        int64 [N]: the number of each one's piece from 0, -1 outside of `mask`.
     """
+    result = torch.full(mask.shape, -1, dtype=torch.int64, device=mask.device)
     chosen = torch.nonzero(mask)[:, 0]
     count = len(chosen)
     if count <= 2:
-        return mask.clone()
+        result[chosen] = 0
+        return result
     k = min(k, count - 1)
     distances, indices = (found.numpy() for found in PointTree(means[chosen].detach().cpu()).others(k))
     if extents is None:
@@ -143,11 +143,30 @@ def largest_component(
     near = distances <= reach * (sizes[:, None] + sizes[indices])
     rows, columns = np.repeat(np.arange(count), k).reshape(count, k)[near], indices[near]
     graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
-    _, labels = connected_components(graph, directed=False)
-    keep = labels == np.bincount(labels).argmax()
-    result = torch.zeros_like(mask)
-    result[chosen[torch.from_numpy(keep).to(chosen.device)]] = True
+    labels = connected_components(graph, directed=False)[1].astype(np.int64)
+    result[chosen] = torch.from_numpy(labels).to(mask.device)
     return result
+
+
+def largest_component(
+    means: Tensor, mask: Tensor, extents: Tensor | None = None, k: int = 16, reach: float = 3.0
+) -> Tensor:
+    """Keep the largest connected part of a selection.
+
+    Args:
+        means: [N, 3] centres.
+        mask: bool [N].
+        extents: see `pieces`.
+        k: see `pieces`.
+        reach: see `pieces`.
+
+    Returns:
+        bool [N], a subset of `mask`.
+    """
+    piece = pieces(means, mask, extents, k, reach)
+    if not bool(mask.any()):
+        return mask.clone()
+    return piece == torch.bincount(piece[mask]).argmax()
 
 
 def middle_extents(log_scales: Tensor) -> Tensor:

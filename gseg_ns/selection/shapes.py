@@ -1,4 +1,4 @@
-"""Selecting by a box in space or a rectangle on the screen."""
+"""Selecting by a sphere or a box in space, a rectangle on the screen, or a range of sizes or opacities."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gseg_ns.errors import GsegError
 from gseg_ns.rendering import vote
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.rotation import rotation_matrix
@@ -41,6 +42,54 @@ def inside_box(means: Tensor, box: Box) -> Tensor:
     return (local.abs() <= means.new_tensor(box.size) / 2).all(dim=1)
 
 
+def inside_sphere(means: Tensor, centre: tuple[float, float, float], radius: float) -> Tensor:
+    """Which centres lie in a sphere, its surface included.
+
+    Args:
+        means: [N, 3] world coordinates.
+        centre: of the sphere.
+        radius: in world units.
+
+    Returns:
+        bool [N].
+    """
+    return (means - means.new_tensor(centre)).norm(dim=1) <= radius
+
+
+def longest_extents(splats: Splats) -> Tensor:
+    """The size of each Gaussian: its longest standard deviation, [N] in world units."""
+    return splats.scales.detach().amax(dim=1).exp()
+
+
+def in_range(values: Tensor, low: float, high: float) -> Tensor:
+    """Which values [N], such as sizes and opacities, lie in a range, its ends included: bool [N].
+
+    Raises:
+        GsegError: the range ends before it begins.
+    """
+    if not low <= high:
+        raise GsegError(f"A range from {low:g} to {high:g} has nothing in it: give the smaller number first.")
+    return (values >= low) & (values <= high)
+
+
+def image_points(means: Tensor, camera: Camera, near: float = 0.01) -> Tensor:
+    """Where centres are seen, in the image and around it.
+
+    Args:
+        means: [N, 3] world coordinates.
+        camera: the view.
+        near: centres nearer to the camera plane than this (world units) or behind it are seen nowhere.
+
+    Returns:
+        [N, 2] pixels x, y; NaN for those that are seen nowhere.
+    """
+    viewmat, K = camera.viewmat.to(means), camera.K.to(means)
+    points = means @ viewmat[:3, :3].T + viewmat[:3, 3]
+    depth = points[:, 2:]
+    pixels = (points @ K.T)[:, :2] / depth.clamp_min(near)
+    return torch.where(depth > near, pixels, torch.nan)
+
+
 def inside_rectangle(
     means: Tensor, camera: Camera, corner: tuple[float, float], opposite: tuple[float, float], near: float = 0.01
 ) -> Tensor:
@@ -56,13 +105,10 @@ def inside_rectangle(
     Returns:
         bool [N].
     """
-    viewmat, K = camera.viewmat.to(means), camera.K.to(means)
-    points = means @ viewmat[:3, :3].T + viewmat[:3, 3]
-    depth = points[:, 2]
-    pixels = (points @ K.T)[:, :2] / depth.clamp_min(near)[:, None]
+    pixels = image_points(means, camera, near)
     low = means.new_tensor([min(corner[0], opposite[0]), min(corner[1], opposite[1])])
     high = means.new_tensor([max(corner[0], opposite[0]), max(corner[1], opposite[1])])
-    return (depth > near) & (pixels >= low).all(dim=1) & (pixels <= high).all(dim=1)
+    return ((pixels >= low) & (pixels <= high)).all(dim=1)
 
 
 def visible_share(splats: Splats, camera: Camera) -> Tensor:

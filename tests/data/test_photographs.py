@@ -74,6 +74,20 @@ def test_points_land_where_labels_do(bent: Path) -> None:
     assert abs(found[1] - y) < 0.7
 
 
+def test_points_of_the_view_go_back_to_the_photograph(bent: Path) -> None:
+    data = manager(bent)
+    photo = data.photograph(0).whole(data.camera(0))[0]
+    height, width = photo.size
+    y, x = torch.meshgrid(torch.arange(0.5, height, 7), torch.arange(0.5, width, 7), indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten()], dim=1)
+    there = photo.points_to_view(points)
+    seen = there.isfinite().all(dim=1)
+    assert seen.float().mean() > 0.9
+    torch.testing.assert_close(photo.points_to_photo(there[seen]), points[seen], atol=0.01, rtol=0)
+    assert photo.points_to_photo(torch.tensor([[-900.0, -900.0], [torch.nan, 3.0]])).isnan().all()
+    assert photo.of_view().points_to_photo(points) is points
+
+
 def test_ground_truth_is_undistorted_as_masks_are(bent: Path) -> None:
     data = manager(bent)
     truth = ground_truth(data, bent / "masks", "train")
