@@ -9,7 +9,7 @@ from typing import Any
 
 from gseg_ns.benchmarking.closed_form import Association
 from gseg_ns.benchmarking.published import TABLES, Row, Table
-from gseg_ns.benchmarking.quality import CEILING, ORDERS, Runner, SceneData
+from gseg_ns.benchmarking.quality import ORDERS, TRUE_VOTES, Runner, SceneData
 from gseg_ns.benchmarking.stand_in import embedding_options
 from gseg_ns.benchmarking.training import TrainSettings, check_scale
 from gseg_ns.benchmarking.verdicts import PairVerdict, order_verdicts
@@ -153,9 +153,9 @@ def run_orders(
     """Associate with the views in several orders.
 
     Returns:
-        (association, order) -> scores; and ("ceiling", ""), where the ground truth has training views.
+        (association, order) -> scores; and ("true votes", ""), where the ground truth has training views.
     """
-    wanted: dict[tuple[str, str], Association | None] = {(CEILING, ""): None}
+    wanted: dict[tuple[str, str], Association | None] = {(TRUE_VOTES, ""): None}
     for order in ORDERS:
         wanted["memory bank", order] = Association("memory-bank")
         wanted["consensus", order] = Association("consensus")

@@ -18,6 +18,8 @@ from gseg_ns import gpu
 from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.lifting.association import Associated, AssociationOptions, associate
 from gseg_ns.lifting.identity import SILENT
+from gseg_ns.lifting.memory_bank import relabel
+from gseg_ns.lifting.strengths import StrengthOptions, Strengths, fit_strengths
 from gseg_ns.lifting.votes import VoteStore, lift, view_votes
 from gseg_ns.masks import resize_labels
 from gseg_ns.rendering import Camera, dominant_labels
@@ -47,6 +49,7 @@ class ClosedForm:
         votes: VoteStore,
         truth: VoteStore,
         test: Sequence[tuple[dict[str, Any], Tensor]],
+        truth_maps: Sequence[tuple[Camera, Tensor]] = (),
     ) -> None:
         """Hold what `prepare` found.
 
@@ -56,12 +59,14 @@ class ClosedForm:
             votes: what the Gaussians give to their masks.
             truth: the same for the ground truth of those views that have any.
             test: projection and ground truth [H, W] of each test view.
+            truth_maps: camera and ground truth [H, W] of the training views that `truth` is of.
         """
         self.splats = splats
         self.views = views
         self.votes = votes
         self.truth = truth
         self.test = test
+        self.truth_maps = truth_maps
 
     @classmethod
     def prepare(
@@ -104,7 +109,7 @@ class ClosedForm:
         tested_truth = read_truth(datamanager, scene / ground_truth, "test")
         names = datamanager.names("train")
 
-        views, votes, truth = [], VoteStore(), VoteStore()
+        views, votes, truth, truth_maps = [], VoteStore(), VoteStore(), []
         for view in sorted(range(len(dataset)), key=lambda index: dataset.image_filenames[index].as_posix()):
             labels = datamanager.labels(view)
             if labels is None:
@@ -114,14 +119,15 @@ class ClosedForm:
             views.append(View(names[view], camera, labels))
             votes.append(view_votes(meta, labels))
             if view in trained_truth:
-                truth.append(view_votes(meta, resize_labels(trained_truth[view], *labels.shape).clamp_min(0)))
+                truth_maps.append((camera, resize_labels(trained_truth[view], *labels.shape).clamp_min(0)))
+                truth.append(view_votes(meta, truth_maps[-1][1]))
 
         datamanager.cached_eval  # noqa: B018  undistorts the cameras on first access
         test = []
         for view, labels in tested_truth.items():
             camera = to_camera(datamanager.eval_dataset.cameras[view : view + 1]).to(device)
             test.append((project_splats(splats, camera), labels))
-        return cls(splats, views, votes, truth, test)
+        return cls(splats, views, votes, truth, test, truth_maps)
 
     # ---------------------------------------------------------------------------------------------- association
 
@@ -137,7 +143,11 @@ class ClosedForm:
 
     def lift(self, association: AssociationOptions, order: Sequence[int] | None = None) -> Tensor:
         """The closed-form label of each Gaussian under an association: [N] int64 on the CPU, 0 = none."""
-        return lift(self.votes, *self.associate(association, order), len(self.splats)).labels
+        return self.vote(self.associate(association, order))
+
+    def vote(self, found: Associated) -> Tensor:
+        """The same, of what `associate` found."""
+        return lift(self.votes, *found, len(self.splats)).labels
 
     def ceiling(self) -> Tensor | None:
         """The label of each Gaussian that the ground truth of the training views votes for, or None without any.
@@ -152,24 +162,58 @@ class ClosedForm:
         lookup[ids.long()] = torch.arange(len(ids))
         return ids.long()[lift(self.truth, [lookup] * len(self.truth), len(ids) - 1, len(self.splats)).labels]
 
+    # ------------------------------------------------------------------------------------------------- strengths
+
+    def strengths(self, labels: Tensor, found: Associated | None, options: StrengthOptions | None = None) -> Strengths:
+        """Fit strengths (see `gseg_ns.lifting.strengths`) to the masks of the training views, or to their ground truth.
+
+        Args:
+            labels: [N], of `lift` under `found`, or of `ceiling`.
+            found: the association; None: the ground truth.
+            options: of the fit.
+        """
+        # In dense numbers: those of ground truth may be large and few.
+        ids = torch.cat([torch.zeros(1, dtype=torch.long), labels.cpu()]).unique()
+        dense = torch.searchsorted(ids, labels.cpu())
+        if found is None:
+            maps = [(camera, _numbered(truth.cpu(), ids)) for camera, truth in self.truth_maps]
+        else:
+            maps = [
+                (view.camera, _numbered(relabel(view.labels, lookup), ids))
+                for view, lookup in zip(self.views, found.lookups, strict=True)
+            ]
+
+        def ask(view: int) -> tuple[dict[str, Any], Tensor]:
+            camera, targets = maps[view]
+            return project_splats(self.splats, camera), targets
+
+        return fit_strengths(dense.to(self.splats.device), len(maps), ask, options)
+
     # --------------------------------------------------------------------------------------------------- scores
 
-    def score(self, labels: Tensor) -> dict[str, Any]:
-        """Render labels [N] into the test views and score them (see `score_labels`)."""
-        predicted = [render_labels(meta, labels) for meta, _ in self.test]
+    def score(self, labels: Tensor, strengths: Tensor | None = None) -> dict[str, Any]:
+        """Render labels [N], each as loud as its strength [N], into the test views and score them: `score_labels`."""
+        predicted = [render_labels(meta, labels, strengths) for meta, _ in self.test]
         return {**score_labels(predicted, [truth for _, truth in self.test]), "num_gaussians": len(self.splats)}
 
 
+def _numbered(labels: Tensor, ids: Tensor) -> Tensor:
+    """Labels [H, W] as places in rising `ids`; 0 for those that are not there."""
+    place = torch.searchsorted(ids, labels.long()).clamp_max(len(ids) - 1)
+    return torch.where(ids[place] == labels, place, 0)
+
+
 @torch.no_grad()
-def render_labels(meta: dict[str, Any], labels: Tensor) -> Tensor:
+def render_labels(meta: dict[str, Any], labels: Tensor, strengths: Tensor | None = None) -> Tensor:
     """The label with the largest composited weight at every pixel.
 
     Args:
         meta: projection of the view, of N Gaussians.
         labels: [N] int64, 0 = none, which is never an answer.
+        strengths: [N] how loud each is; None: all alike.
 
     Returns:
         [H, W] int64 on the CPU; 0 where labelled Gaussians hardly show.
     """
-    answer, weight = dominant_labels(meta, labels)
+    answer, weight = dominant_labels(meta, labels, strengths)
     return torch.where(weight > SILENT, answer, 0).cpu()

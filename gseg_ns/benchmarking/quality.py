@@ -21,6 +21,11 @@ from gseg_ns.errors import GsegError
 from gseg_ns.models.registry import feature_steps, takes_geometry
 
 CEILING = "ceiling"
+"""Row of the ground truth of the training views, voted, with strengths fitted to it: what the Gaussians allow."""
+
+TRUE_VOTES = "true votes"
+"""Row of the same votes alone, every Gaussian equally loud."""
+
 VOTE = {"vote (memory bank)": Association("memory-bank"), "vote (consensus)": Association("consensus")}
 """Rows without training, on the Gaussians of the first method named."""
 
@@ -172,8 +177,9 @@ class Runner:
         association: Association | None,
         order: str = AS_NAMED,
         frame: str = "nerfstudio",
+        strengths: bool = False,
     ) -> dict[str, Any] | None:
-        """Score an association, or the ceiling (`association` None), on given Gaussians.
+        """Score the votes of an association, or true ones (`association` None), on given Gaussians.
 
         Args:
             scene: the scene.
@@ -181,6 +187,7 @@ class Runner:
             association: how masks find together; None: the ground truth of the training views.
             order: of the views, see `view_order`.
             frame: coordinates of a PLY.
+            strengths: fit strengths to what voted; with the ground truth that is the ceiling.
 
         Returns:
             scores, `seconds` (association, vote and scoring) and `assignment` (a digest of the partition of the
@@ -189,12 +196,13 @@ class Runner:
         key = {
             "kind": "closed-form",
             "name": scene.name,
-            "method": CEILING if association is None else association.kind,
+            "method": (CEILING if strengths else TRUE_VOTES) if association is None else association.kind,
             "geometry": str(geometry.resolve()),
             "geometry_digest": digest_geometry(geometry),
             "frame": frame,
             "association": None if association is None else repr(association),
             "order": order,
+            **({"strengths": True} if strengths else {}),
             **scene.key,
         }
 
@@ -202,10 +210,11 @@ class Runner:
             prepared = self.prepare(scene, geometry, frame)
             started = time.perf_counter()
             visits = view_order(order, len(prepared.views))
-            labels = prepared.ceiling() if association is None else prepared.lift(association, visits)
+            found = None if association is None else prepared.associate(association, visits)
+            labels = prepared.ceiling() if found is None else prepared.vote(found)
             if labels is None:
                 raise GsegError(f"{scene.folder / scene.ground_truth} has no label map for any training view")
-            scores = prepared.score(labels)
+            scores = prepared.score(labels, prepared.strengths(labels, found).values if strengths else None)
             return {
                 **scores,
                 "seconds": time.perf_counter() - started,
@@ -259,14 +268,14 @@ def run_quality(
         share_geometry: the two-phase methods after the first take its geometry and run their feature phase only.
 
     Returns:
-        rows in the order of the table: the ceiling, votes, methods; rows and seeds that failed are missing.
+        rows in the order of the table: the ceiling, true votes, votes, methods; rows and seeds that failed are missing.
     """
     check_scale(methods, runner.scale)
     for scene in scenes:
         scene.check()
     cells: Cells = {}
     for scene in scenes:
-        for row in (CEILING, *VOTE, *methods):
+        for row in (CEILING, TRUE_VOTES, *VOTE, *methods):
             cells[scene.name, row] = []
         for seed in seeds:
             donor = ""
@@ -287,8 +296,8 @@ def run_quality(
 
 def _baselines(runner: Runner, scene: SceneData, result: dict[str, Any], cells: Cells) -> None:
     """Ceiling and votes on the Gaussians of a run, whose pictures are the same."""
-    for name, association in {CEILING: None, **VOTE}.items():
-        found = runner.closed_form(scene, Path(result["config"]), association)
+    for name, association in {CEILING: None, TRUE_VOTES: None, **VOTE}.items():
+        found = runner.closed_form(scene, Path(result["config"]), association, strengths=name == CEILING)
         if found is not None:
             cells[scene.name, name].append({**found, "psnr": result["psnr"]})
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gseg_ns.benchmarking.ablation import Outcome
 from gseg_ns.benchmarking.clicks import ClickedObject
-from gseg_ns.benchmarking.quality import CEILING, VOTE, Cells
+from gseg_ns.benchmarking.quality import CEILING, TRUE_VOTES, VOTE, Cells
 from gseg_ns.benchmarking.verdicts import MARGIN, spread
 from gseg_ns.files import atomic_path
 
@@ -73,7 +73,7 @@ def quality_table(cells: Cells) -> RichTable:
             format_seeds([result[key] for result in results if key in result], decimals)
             for key, (_, decimals) in COLUMNS.items()
         )
-        style = "dim" if row == CEILING or row in VOTE else None
+        style = "dim" if row in (CEILING, TRUE_VOTES, *VOTE) else None
         table.add_row(scene if scene != last else "", row if results else f"{row} (failed)", *values, style=style)
         last = scene
     return table

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 class Quality:
     """Train methods on scenes and score their test views: one table, a JSON file and a figure.
 
-    Rows `ceiling` (ground truth of the training views, voted onto the same Gaussians) and `vote` (the masks, associated
-    and voted) need no training and use the Gaussians of the first method. Finished cells are kept in --output, and a
-    second call reuses those of the same settings, files and package version.
+    Rows `ceiling` (ground truth of the training views, voted onto the same Gaussians, with strengths), `true votes`
+    (without strengths) and `vote` (the masks, associated and voted) need no training and use the Gaussians of the first
+    method. Finished cells are kept in --output, and a second call reuses those of the same settings, files and package
+    version.
     """
 
     scenes: list[Path]

@@ -14,7 +14,8 @@ class Lift:
     """Label a trained splat from the masks of its photographs, without training.
 
     Each view with masks is rendered once; what it says of the Gaussians decides which masks show one object, and which
-    object each Gaussian is. The result is a run of gaga on which ns-viewer, gseg export, render and eval work.
+    object each Gaussian is. How loud each Gaussian is in label images is then fitted to the masks. The result is a run
+    of gaga on which ns-viewer, gseg export, render and eval work.
     """
 
     data: Path
@@ -28,6 +29,8 @@ class Lift:
     association: Literal["consensus", "memory-bank", "none"] = "consensus"
     """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, or not at all
     since their ids agree already"""
+    strengths: bool = True
+    """Fit how loud each Gaussian is in label images (seconds): better borders; what a Gaussian is in stays"""
     output_dir: Path = Path("outputs")
     """Where runs are written"""
     experiment_name: str | None = None
@@ -59,6 +62,7 @@ class Lift:
         datamanager.masks_dir = self.masks_dir  # type: ignore[attr-defined]
         datamanager.masks_are_consistent = self.association == "none"  # type: ignore[attr-defined]
         model.geometry, model.geometry_frame = self.geometry, self.geometry_frame  # type: ignore[attr-defined]
+        model.use_strengths = self.strengths  # type: ignore[attr-defined]
         if self.association != "none":
             model.association = self.association  # type: ignore[attr-defined]
         with nullcontext() if self.dask is None else connected(self.dask) as cluster:

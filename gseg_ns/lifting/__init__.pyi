@@ -6,6 +6,7 @@ from .identity import IdentityClassifier, identity_loss, initialise_from_labels
 from .memory_bank import MemoryBank, MemoryBankOptions
 from .neighbourhood import NeighbourhoodLoss
 from .scales import ScaleQuantiles, mask_scales
+from .strengths import StrengthOptions, Strengths, fit_strengths
 from .text import ClipEncoder, VoteGraph, VoteOptions
 from .votes import Lift, ViewVotes, VoteStore, accumulate_votes, labels_from_votes, lift, lift_truth, view_votes
 
@@ -23,6 +24,8 @@ __all__ = [
     "ScaleGate",
     "ScaleQuantiles",
     "SceneClusters",
+    "StrengthOptions",
+    "Strengths",
     "ViewVotes",
     "VoteGraph",
     "VoteOptions",
@@ -30,6 +33,7 @@ __all__ = [
     "accumulate_votes",
     "associate",
     "find_groups",
+    "fit_strengths",
     "foremost",
     "group_lookup",
     "identity_loss",

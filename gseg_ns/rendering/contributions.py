@@ -139,15 +139,17 @@ def _pair_sums(meta: dict[str, Any], labels: Tensor, num_labels: int) -> tuple[t
 
 
 @torch.no_grad()
-def dominant_labels(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor]:
+def dominant_labels(meta: dict[str, Any], labels: Tensor, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The label whose Gaussians weigh most at each pixel: exact for any number of labels, in memory for a tile.
 
     Args:
         meta: from `project` or `rasterization`, of N Gaussians.
         labels: [N] integer, any numbers; 0 is none and never an answer.
+        factors: [N], what each Gaussian's weights are multiplied with for the choice (strengths); None: nothing.
 
     Returns:
-        labels [H, W] int64, 0 where none is drawn, and their summed weights [H, W]; [C, H, W] for several cameras.
+        labels [H, W] int64, 0 where none is drawn, and their summed weights (without factors) [H, W]; [C, H, W] for
+        several cameras.
     """
     device = meta["means2d"].device
     present, index = torch.unique(torch.cat([labels.new_zeros(1), labels]).to(device), return_inverse=True)
@@ -156,17 +158,18 @@ def dominant_labels(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tenso
     numbers = torch.where(index[1:] == zero, 0, index[1:] + (index[1:] < zero))
     present = torch.cat([present.new_zeros(1), present[present != 0]])
     if meta["means2d"].is_cuda:
-        winners, weights = contributions_cuda.dominant_labels(meta, numbers, len(present))
+        winners, weights = contributions_cuda.dominant_labels(meta, numbers, len(present), factors)
     else:
         cameras, count = meta["means2d"].shape[:2]
         width, height = meta["width"], meta["height"]
         winners = torch.empty((cameras, height, width), dtype=torch.int64)
         weights = torch.empty((cameras, height, width), dtype=meta["means2d"].dtype)
         tile_width, tile_height = meta["tile_width"], meta["tile_height"]
+        loudness = np.empty(0, np.float32) if factors is None else factors.detach().float().contiguous().numpy()
         threads.share(
             contribute.dominant, cameras * tile_width * tile_height, *_scene(meta), width, height, meta["tile_size"],
-            tile_width, tile_height, max(count, 1), numbers.contiguous().numpy(), len(present), winners.numpy(),
-            weights.numpy(),
+            tile_width, tile_height, max(count, 1), numbers.contiguous().numpy(), loudness, len(present),
+            winners.numpy(), weights.numpy(),
         )  # fmt: skip
     winners = present.long()[winners]
     return (winners[0], weights[0]) if winners.shape[0] == 1 else (winners, weights)

@@ -53,24 +53,39 @@ def _label_sums(meta: dict[str, Any], labels: Tensor, chosen: Tensor) -> Tensor:
     return grad.sum(dim=0)
 
 
-def dominant_labels(meta: dict[str, Any], labels: Tensor, num_labels: int) -> tuple[Tensor, Tensor]:
-    """Labels [C, H, W] int64 and weights: some labels are composited at a time, and the best so far is kept."""
+def dominant_labels(
+    meta: dict[str, Any], labels: Tensor, num_labels: int, factors: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Labels [C, H, W] int64 and weights: some labels are composited at a time, and the best so far is kept.
+
+    Weights are without the factors that decide (see `contributions.dominant_labels`).
+    """
     import gsplat
 
     cameras, height, width = meta["means2d"].shape[0], meta["height"], meta["width"]
     best = torch.zeros((cameras, height, width), device=labels.device)
     winner = torch.zeros((cameras, height, width), dtype=torch.long, device=labels.device)
+    plain = torch.zeros_like(best)
+
+    def composited(colors: Tensor) -> Tensor:
+        image, _ = gsplat.rasterize_to_pixels(
+            meta["means2d"].detach(), meta["conics"].detach(), colors.expand(cameras, -1, -1).contiguous(),
+            meta["opacities"].detach(), meta["width"], meta["height"], meta["tile_size"], meta["isect_offsets"],
+            meta["flatten_ids"],
+        )  # fmt: skip
+        return image
+
     for start in range(1, num_labels, _CHANNELS):
         chosen = torch.arange(start, min(start + _CHANNELS, num_labels), device=labels.device)
-        colors = (labels[:, None] == chosen).float().expand(cameras, -1, -1).contiguous()
-        image, _ = gsplat.rasterize_to_pixels(
-            meta["means2d"].detach(), meta["conics"].detach(), colors, meta["opacities"].detach(), meta["width"],
-            meta["height"], meta["tile_size"], meta["isect_offsets"], meta["flatten_ids"],
-        )  # fmt: skip
+        colors = (labels[:, None] == chosen).float()
+        image = composited(colors if factors is None else colors * factors.to(colors)[:, None])
         value, place = image.max(dim=-1)
         winner = torch.where(value > best, chosen[place], winner)
+        if factors is not None:
+            weight = composited(colors).gather(-1, place[..., None]).squeeze(-1)
+            plain = torch.where(value > best, weight, plain)
         best = torch.maximum(best, value)
-    return winner, best
+    return winner, best if factors is None else plain
 
 
 def pairs(meta: dict[str, Any], pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,7 +42,7 @@ def test_quality_fills_a_table_once(
     options = ("--iterations", "200", "--share-geometry", "--clicks", "gt/part", "gt/object", "--output", tmp_path)
     bench(*arguments, *options)
     output = capsys.readouterr().out
-    for word in ("ceiling", "vote (memory bank)", "vote (consensus)", "gaga", "mBIoU"):
+    for word in ("ceiling", "true votes", "vote (memory bank)", "vote (consensus)", "gaga", "mBIoU"):
         assert word in output
     assert len(trained) == 4
     # saga takes gaga's geometry and has a quarter of the steps left.
@@ -53,7 +53,7 @@ def test_quality_fills_a_table_once(
 
     result = json.loads((tmp_path / "quality.json").read_text())
     rows = {row["row"]: row for row in result["rows"]}
-    assert list(rows) == ["ceiling", "vote (memory bank)", "vote (consensus)", "gaga", "saga"]
+    assert list(rows) == ["ceiling", "true votes", "vote (memory bank)", "vote (consensus)", "gaga", "saga"]
     assert rows["gaga"]["mean"]["seconds"] == 12.5
     assert result["settings"]["clicks"] == ["gt/part", "gt/object"]
     scores = rows["gaga"]["seeds"][0]

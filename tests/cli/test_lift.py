@@ -58,7 +58,7 @@ def test_label_images_are_the_exact_ones(lifted: tuple[Run, Path]) -> None:
     model = lifted[0].model
     camera = lifted[0].datamanager.eval_dataset.cameras[0:1]
     image = model.label_image(camera)
-    expected, weight = dominant_labels(model.info, model.gaussian_groups())
+    expected, weight = dominant_labels(model.info, model.gaussian_groups(), model.strengths)
     assert torch.equal(image, torch.where(weight < 0.05, 0, expected))
     assert len(image.unique()) > 3
     shown = model.get_outputs_for_camera(camera)["groups"]

@@ -220,7 +220,7 @@ def gather_lists(start, stop, begins, kept, ends, labels, sums, out_ids, out_lab
 @kernel
 def dominant(  # type: ignore[no-untyped-def]
     start, stop, packed, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height, num_gaussians,
-    labels, num_labels, out_labels, out_weights,
+    labels, factors, num_labels, out_labels, out_weights,
 ):  # fmt: skip
     """The label of the largest summed weight at each pixel (the first to appear of equals), 0 where there is none.
 
@@ -228,6 +228,7 @@ def dominant(  # type: ignore[no-untyped-def]
 
     Args:
         labels: [N] integers in 0..num_labels-1; 0 takes part in nothing.
+        factors: [N], what the weights of each Gaussian are multiplied with for the choice; empty: nothing.
         out_labels: [C, H, W] int64, out_weights [C, H, W], written.
     """
     block = new_block(1, packed.dtype)
@@ -244,11 +245,13 @@ def dominant(  # type: ignore[no-untyped-def]
                 names[found] = label
                 found += 1
         sums = np.empty(found * SIZE, packed.dtype)
+        plain = np.empty(found * SIZE if factors.shape[0] > 0 else 0, packed.dtype)
         for number in range(across * down):
             camera, left, top, columns, rows = open_block(
                 block, number, tile, tile_size, tile_width, tile_height, width, height
             )
             sums[:] = 0
+            plain[:] = 0
             for k in range(begin, end if found > 0 else begin):
                 if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
                     break
@@ -261,17 +264,25 @@ def dominant(  # type: ignore[no-untyped-def]
                 label = labels[g % num_gaussians]
                 if label > 0:
                     base = numbers[label] * SIZE
-                    for p in range(first, last):
-                        sums[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
+                    if factors.shape[0] > 0:
+                        factor = factors[g % num_gaussians]
+                        for p in range(first, last):
+                            sums[np.uintp(base + p)] += factor * block[np.uintp(WEIGHT + p)]
+                            plain[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
+                    else:
+                        for p in range(first, last):
+                            sums[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
             for row in range(rows):
                 for column in range(columns):
                     p = row * COLUMNS + column
-                    best, winner = packed.dtype.type(0), np.int64(0)
+                    best, winner, place = packed.dtype.type(0), np.int64(0), -1
                     for candidate in range(found):
                         if sums[candidate * SIZE + p] > best:
-                            best, winner = sums[candidate * SIZE + p], names[candidate]
+                            best, winner, place = sums[candidate * SIZE + p], names[candidate], candidate * SIZE + p
                     out_labels[camera, top + row, left + column] = winner
-                    out_weights[camera, top + row, left + column] = best
+                    out_weights[camera, top + row, left + column] = (
+                        plain[place] if factors.shape[0] > 0 and place >= 0 else best
+                    )
         for candidate in range(found):
             numbers[names[candidate]] = -1
 

@@ -1,0 +1,180 @@
+"""Strengths against a reference in plain torch, by hand, and on a scene whose masks are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import OptionError
+from gseg_ns.lifting.strengths import (
+    Rows,
+    StrengthOptions,
+    disagreement,
+    fit_strengths,
+    strength_gradient,
+)
+from gseg_ns.rendering import dominant_labels, project, threads
+
+
+def _rows(num_gaussians: int = 30, count: int = 40, num_labels: int = 5, seed: int = 0) -> tuple[Rows, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 9, (count,), generator=generator)
+    crow = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+    col = torch.cat([torch.randperm(num_gaussians, generator=generator)[:n] for n in lengths.tolist()]).int()
+    val = torch.rand(int(crow[-1]), generator=generator) / 5
+    targets = torch.randint(1, num_labels, (count,), generator=generator).int()
+    labels = torch.randint(0, num_labels, (num_gaussians,), generator=generator).int()
+    return Rows(crow, col, val, targets), labels, torch.rand(num_gaussians, generator=generator) + 0.5
+
+
+def _loss(rows: Rows, chosen: Tensor, labels: Tensor, values: Tensor, num_labels: int, robust: float) -> Tensor:
+    """The loss, pixel by pixel."""
+    losses = []
+    for row in chosen.tolist():
+        scores = [values.new_zeros(()) for _ in range(num_labels)]
+        for k in range(int(rows.crow[row]), int(rows.crow[row + 1])):
+            g = int(rows.col[k])
+            scores[int(labels[g])] = scores[int(labels[g])] + rows.val[k].to(values) * values[g]
+        p = torch.stack(scores[1:]).mul(10.0).softmax(0)[int(rows.targets[row]) - 1]
+        losses.append(-p.log() if robust == 0 else (1 - p**robust) / robust)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("robust", [0.0, 0.7])
+def test_the_gradient_is_that_of_the_loss(robust: float) -> None:
+    rows, labels, values = _rows()
+    chosen = torch.tensor([0, 3, 3, 17, 39])
+    free = values.double().requires_grad_()
+    (expected,) = torch.autograd.grad(_loss(rows, chosen, labels, free, 5, robust), free)
+    found = strength_gradient(rows, chosen, labels, values, 5, robust)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-6)
+    assert found[labels == 0].abs().max() == 0
+    # And the loss moves as it says.
+    step = torch.randn(len(values), generator=torch.Generator().manual_seed(1)).double()
+    less, more = (_loss(rows, chosen, labels, values.double() + h * step, 5, robust) for h in (-1e-5, 1e-5))
+    assert float((more - less) / 2e-5) == pytest.approx(float(found.double() @ step), rel=1e-3, abs=1e-6)
+
+
+def test_the_gradient_of_one_pixel_by_hand() -> None:
+    """Two Gaussians of weight 0.6 and 0.4, of labels 1 and 2; a third label shows nowhere. The pixel should say 2."""
+    rows = Rows(torch.tensor([0, 2]), torch.tensor([0, 1]).int(), torch.tensor([0.6, 0.4]), torch.tensor([2]).int())
+    e = np.exp([6.0, 4.0, 0.0])
+    p = e / e.sum()
+    found = strength_gradient(rows, torch.tensor([0]), torch.tensor([1, 2]).int(), torch.ones(2), 4, 0.0)
+    assert found.tolist() == pytest.approx([0.6 * 10 * p[0], 0.4 * 10 * (p[1] - 1)], rel=1e-5)
+    wrong = disagreement(rows, torch.tensor([0]), torch.tensor([1, 2]), torch.ones(2), 4)
+    assert wrong == pytest.approx(1 - p[1], rel=1e-5)
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    rows, labels, values = _rows(500, 3000, 7)
+    chosen = torch.arange(3000)
+    before = threads._num_threads
+    try:
+        threads.configure(1, torch.get_num_threads())
+        one = strength_gradient(rows, chosen, labels, values, 7, 0.7)
+        threads.configure(3, torch.get_num_threads())
+        three = strength_gradient(rows, chosen, labels, values, 7, 0.7)
+    finally:
+        threads.configure(before, torch.get_num_threads())
+    assert torch.equal(one, three)
+
+
+# A wall of label 1 and a disk of label 2 before it, whose rim is soft: Gaussians that reach beyond the silhouette.
+
+SIZE = 48
+
+
+def _disk_scene(count: int = 8) -> tuple[Tensor, list[dict[str, object]], list[Tensor]]:
+    side = torch.linspace(-2, 2, 24)
+    wall = torch.stack([*torch.meshgrid(side, side, indexing="xy"), torch.full((24, 24), 4.0)], -1).view(-1, 3)
+    angle = torch.arange(40) / 40 * 2 * torch.pi
+    rings = [torch.stack([r * angle.cos(), r * angle.sin(), torch.full((40,), 3.0)], -1) for r in (0.2, 0.4, 0.55)]
+    means = torch.cat([wall, *rings])
+    labels = torch.cat([torch.ones(len(wall)), torch.full((120,), 2)]).long()
+    scales = torch.cat([torch.full((len(wall), 3), 0.12), torch.full((120, 3), 0.09)])
+    quats = torch.zeros(len(means), 4)
+    quats[:, 0] = 1
+    K = torch.tensor([[[40.0, 0, SIZE / 2], [0, 40.0, SIZE / 2], [0, 0, 1]]])
+    metas, truths = [], []
+    for view in range(count):
+        viewmat = torch.eye(4)[None].clone()
+        viewmat[0, 0, 3] = 0.05 * (view - count / 2)
+        metas.append(project(means, quats, scales, torch.full((len(means),), 0.9), viewmat, K, SIZE, SIZE))
+        y, x = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
+        centre = 40 * 0.05 * (view - count / 2) / 3 + SIZE / 2
+        # The disk itself: smaller than what its Gaussians cover.
+        truths.append(torch.where((x - centre) ** 2 + (y - SIZE / 2) ** 2 < (40 * 0.5 / 3) ** 2, 2, 1))
+    return labels, metas, truths
+
+
+def _wrong(metas: list[dict[str, object]], truths: list[Tensor], labels: Tensor, values: Tensor | None) -> float:
+    images = [dominant_labels(meta, labels, values)[0] for meta in metas]
+    return float(torch.stack([(i != t).float().mean() for i, t in zip(images, truths, strict=True)]).mean())
+
+
+def test_soft_silhouettes_come_to_the_masks() -> None:
+    labels, metas, truths = _disk_scene()
+    found = fit_strengths(labels, 6, lambda v: (metas[v], truths[v]), StrengthOptions(steps=200))
+    assert found.followed == 1
+    assert found.after < found.before
+    views = slice(6, 8)  # not fitted to
+    before, after = (_wrong(metas[views], truths[views], labels, values) for values in (None, found.values))
+    assert before > 0.01
+    assert after < 0.5 * before
+    again = fit_strengths(labels, 6, lambda v: (metas[v], truths[v]), StrengthOptions(steps=200))
+    assert torch.equal(found.values, again.values)
+
+
+def test_what_held_out_views_contradict_is_not_followed() -> None:
+    """The vote is right; masks that are learned from are off to one side, those of the other views to another."""
+    labels, metas, _ = _disk_scene(7)
+    right = [dominant_labels(meta, labels)[0] for meta in metas]
+    masks = [image.roll(3 if view % 6 else -3, 1) for view, image in enumerate(right)]
+    found = fit_strengths(labels, 7, lambda v: (metas[v], masks[v]), StrengthOptions(steps=200))
+    assert found.followed < 1
+    assert found.after <= found.before
+
+
+def test_memory_bounds_the_pixels_and_the_result_stays() -> None:
+    labels, metas, truths = _disk_scene()
+    found = fit_strengths(labels, 8, lambda v: (metas[v], truths[v]), StrengthOptions(steps=200, max_bytes=2e5))
+    assert _wrong(metas, truths, labels, found.values) < _wrong(metas, truths, labels, None)
+
+
+@pytest.mark.parametrize("case", ["one view", "one label", "no steps", "no masks"])
+def test_nothing_to_fit(case: str) -> None:
+    labels, metas, truths = _disk_scene(3)
+    count, options = 3, StrengthOptions(steps=10)
+    if case == "one view":
+        count = 1
+    elif case == "one label":
+        labels = labels.clamp_max(1)
+    elif case == "no steps":
+        options = StrengthOptions(steps=0)
+    else:
+        truths = [torch.zeros_like(truth) for truth in truths]
+    found = fit_strengths(labels, count, lambda v: (metas[v], truths[v]), options)
+    assert torch.equal(found.values, torch.ones(len(labels)))
+    assert found.followed == 0
+
+
+def test_factors_decide_and_weights_stay_plain() -> None:
+    labels, metas, _ = _disk_scene(1)
+    plain, weights = dominant_labels(metas[0], labels)
+    same, same_weights = dominant_labels(metas[0], labels, torch.ones(len(labels)))
+    assert torch.equal(plain, same)
+    torch.testing.assert_close(weights, same_weights)
+    loud = torch.where(labels == 1, 100.0, 1.0)
+    image, part = dominant_labels(metas[0], labels, loud)
+    assert int((image == 2).sum()) < int((plain == 2).sum())
+    assert float(part.max()) <= 1.0
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(OptionError):
+        StrengthOptions(held_out=1)
+    with pytest.raises(OptionError):
+        StrengthOptions(rate=0)
