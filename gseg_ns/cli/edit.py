@@ -46,6 +46,11 @@ class Edit:
     other: str | None = None
     """For swap, what takes the object's place: a saved selection, the path of a PLY, or an object of another run as
     CONFIG.yml#3 (a group) or CONFIG.yml#NAME (a selection or a named group)"""
+    back: bool = False
+    """For swap with a PLY that is this object, moved or changed in another program: it goes where that program put it.
+    The object is known by the file's lines or its Gaussians where --groups is not given"""
+    exported: Path | None = None
+    """With --back, the PLY as it was exported, where the other program dropped the lines that say where it lay"""
     edits: Path | None = None
     """The edit list; edits.json beside config.yml unless given"""
     undo: int = 0
@@ -69,6 +74,8 @@ class Edit:
 
         if self.output is not None and self.output.exists() and not self.overwrite:
             raise GsegError(f"{self.output} is there already: name another file or add --overwrite")
+        if self.back and (self.do != "swap" or not (self.other or "").endswith(".ply")):
+            raise GsegError("--back goes with --do swap and --other FILE.ply, the object as it came back")
         run = load_run(self.load_config)
         check_scale(run, self.scale)
         splats = run.model.splats()
@@ -81,8 +88,11 @@ class Edit:
         operations = operations[: len(operations) - self.undo]
         if self.do is not None:
             edited = EditedRun(run, operations, self.scale)
-            operations.append(self._operation(edited, path.parent))
-            operations[-1](edited.scene)  # an edit that cannot be applied is not saved
+            added = self._taken_back(edited) if self.back else [self._operation(edited, path.parent)]
+            scene = edited.scene
+            for operation in added:
+                scene = operation(scene)  # an edit that cannot be applied is not saved
+            operations += added
         if self.do is not None or self.undo:
             save_edits(path, operations, fingerprint)
         for number, operation in enumerate(operations, start=1):
@@ -117,6 +127,32 @@ class Edit:
         if self.do == "show":
             return kinds.Show(mask)
         return kinds.Hide(mask) if self.do == "hide" else kinds.Isolate(mask)
+
+    def _taken_back(self, edited: EditedRun) -> list[Operation]:
+        """The edits that move an object to where a file has it."""
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.editing.returning import from_file, moves, recognise, told
+        from gseg_ns.splats.placement import Placement
+        from gseg_ns.splats.ply import read_ply
+        from gseg_ns.splats.ply_header import read_header
+
+        path = Path(self.other or "").expanduser().absolute()
+        file, header = read_ply(path, drop_invalid=True), read_header(path)
+        if len(file) == 0:
+            raise GsegError(f"{path} has no Gaussian that can be drawn.")
+        if header.placement is None and self.exported is not None:
+            header = read_header(self.exported)
+        if header.run and header.run != edited.fingerprint.digest:
+            raise GsegError(f"{path} is an object of another run.")
+        frame = header.placement or Placement()
+        file = from_file(Placement(), frame, file)
+        if len(self.groups) > 1 or self.selection is not None:
+            raise GsegError("--back takes one object: name it with --groups N, or leave that to the file")
+        # What edits removed is no longer an object, nor is what they brought.
+        groups = edited.groups.masked_fill(edited.scene.removed, 0)
+        back = recognise(edited.scene.splats, groups, file, header, self.groups[0] if self.groups else None)
+        CONSOLE.print(told(back))
+        return moves(back, file, str(path), frame, edited.scene)
 
     def _newcomer(self, edited: EditedRun, folder: Path) -> PackedMask | str:
         """What `Swap` takes for --other; what has to be kept for it is kept beside the list, in `folder`."""

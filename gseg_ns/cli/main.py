@@ -20,6 +20,7 @@ from gseg_ns.cli.export import Export
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.lift import Lift
 from gseg_ns.cli.masks import Masks
+from gseg_ns.cli.merge import Merge
 from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.cli.render import Render
 from gseg_ns.cli.select import Select
@@ -34,6 +35,7 @@ Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Edit, tyro.conf.subcommand("edit")],
     Annotated[Isolate, tyro.conf.subcommand("isolate")],
     Annotated[Export, tyro.conf.subcommand("export")],
+    Annotated[Merge, tyro.conf.subcommand("merge")],
     Annotated[Eval, tyro.conf.subcommand("eval")],
     Annotated[ProtocolCommand, tyro.conf.subcommand("protocol")],
     Annotated[Bench, tyro.conf.subcommand("bench")],

@@ -7,11 +7,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast, get_args
 
 import torch
 
 from gseg_ns import __version__
+from gseg_ns.reading import check_ply_counts, reading
 from gseg_ns.splats.placement import Axis, Placement
 
 _WHERE = "from run:"
@@ -48,6 +50,19 @@ class PlyHeader:
         if self.group is not None:
             lines.append(f"object: {self.group} {json.dumps(self.name[:_LONGEST_NAME])}")
         return lines
+
+
+def read_header(path: Path) -> PlyHeader:
+    """What the header lines of a PLY say.
+
+    Raises:
+        GsegError: the file is missing or no PLY.
+    """
+    from plyfile import PlyData
+
+    with reading(path, "a PLY file", "It may be damaged or truncated."):
+        check_ply_counts(path)
+        return parse_header(PlyData.read(path).comments)
 
 
 def parse_header(comments: Sequence[str]) -> PlyHeader:
