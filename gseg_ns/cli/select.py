@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
     from gseg_ns.data.photographs import Photograph
     from gseg_ns.runs.run import Run
     from gseg_ns.selection.prompts import Prompt
+    from gseg_ns.selection.shapes import Box
 
 Points = Annotated[tuple[tuple[float, float], ...], tyro.conf.UseAppendAction]
+Lines = Annotated[tuple[tuple[float, ...], ...], tyro.conf.UseAppendAction]
+Spheres = Annotated[tuple[tuple[float, float, float, float], ...], tyro.conf.UseAppendAction]
 
 
 @dataclass
 class Select:
-    """Select Gaussians by points, a scribble, a mask or a text, and write the selection."""
+    """Select Gaussians by marks on a view, a text, shapes, colors or ranges, and write the selection.
+
+    Options of different kinds narrow each other: a point and a size select what the object has of that size. What is
+    given several times is joined, and so are polygons, lassos and strokes. With --start the result meets a selection
+    that was written before. Pixels are those of the photograph unless --frame says otherwise; lengths and places in
+    space are those of the run, which exports have too unless they are in another frame.
+    """
 
     load_config: Path
     """config.yml of the run"""
@@ -42,6 +51,37 @@ class Select:
     """PNG drawn on the photograph: 1 where it is wanted, 2 where not, 0 elsewhere"""
     mask: Path | None = None
     """PNG drawn on the photograph, not 0 where the object is"""
+    polygon: Lines = ()
+    """Pixels x y x y ... of the corners of a polygon around what is wanted; may be given several times"""
+    lasso: Path | None = None
+    """JSON [[x, y], ...] with the pixels of a line drawn around what is wanted"""
+    brush: Lines = ()
+    """Pixels x y x y ... of a stroke over what is wanted; may be given several times"""
+    brush_radius: float = 10.0
+    """Of the brush, in pixels"""
+    through: bool = False
+    """Take what lies under --polygon, --lasso and --brush all the way through, also what is hidden in the view"""
+    sphere: Spheres = ()
+    """Centre x y z and radius of a sphere; may be given several times"""
+    box: Lines = ()
+    """Centre x y z and edges x y z of a box, and if it is turned its quaternion w x y z; may be given several times"""
+    flood: Points = ()
+    """A pixel x y: what is connected with it by neighbours of its color; may be given several times"""
+    color: tuple[float, float, float] | None = None
+    """Red, green, blue in 0..1: what is of that color"""
+    color_at: Points = ()
+    """A pixel x y: everything of the color that it shows; may be given several times"""
+    tolerance: float = 20.0
+    """How far colors may be from that of --flood, --color and --color-at: distance in CIELAB, in which 2 is hardly seen
+    and black and white are 100 apart"""
+    size: tuple[float, float] | None = None
+    """Least and largest size: the longest standard deviation of a Gaussian"""
+    opacity: tuple[float, float] | None = None
+    """Least and largest opacity, in 0..1"""
+    start: str | None = None
+    """A selection to change: an .npz, with #NAME where it has several"""
+    mode: Literal["add", "remove", "intersect"] = "add"
+    """How what is selected meets that of --start"""
     frame: Frame = "photograph"
     """Whose pixels marks and a .png have: the photograph's, or those of the undistorted view that the run trains on;
     the same where the lens does not distort"""
@@ -77,27 +117,41 @@ class Select:
 
         if self.output.suffix not in (".npz", ".ply", ".png"):
             raise GsegError(f"{self.output} has no known suffix: name a .npz, .ply or .png")
-        marks = self.point or self.negative or self.scribble or self.mask
-        if bool(marks) == (self.text is not None):
+        marks = bool(self.point or self.negative or self.scribble or self.mask)
+        drawn = bool(self.polygon or self.lasso or self.brush)
+        picked = bool(self.flood or self.color_at)
+        ranges = self.color is not None or self.size is not None or self.opacity is not None
+        if marks and self.text is not None:
             raise GsegError("Give either marks on a view (--point, --scribble, --mask) or a --text")
-        if self.view is None and (marks or self.output.suffix == ".png"):
+        if not (marks or self.text is not None or drawn or picked or ranges or self.sphere or self.box):
+            raise GsegError(
+                "Say what to select: marks on a view (--point, --scribble, --mask), a --text, what is drawn on a view "
+                "(--polygon, --lasso, --brush), a --sphere or --box, a --flood, --color or --color-at, a --size or "
+                "--opacity"
+            )
+        if self.view is None and (marks or drawn or picked or self.output.suffix == ".png"):
             raise GsegError("Name the view with --view: marks, and a picture of the selection, are of one image")
         if self.sam is not None and not self.point:
             raise GsegError("--sam needs at least one --point")
         run = load_run(self.load_config, self.data)
         check_scale(run, self.scale)
         view = None if self.view is None else self._view(run, self.view)
+        found = []
         if self.text is not None:
-            chosen = self._by_text(run)
-        else:
+            found.append(self._by_text(run))
+        elif marks:
             assert view is not None
-            chosen = self._by_marks(run, *view)
+            found.append(self._by_marks(run, *view))
+        if view is not None and (drawn or picked):
+            found += self._on_view(run, *view)
+        chosen = self._meet([*found, *self._in_space(run)], run)
         if self.largest:
             chosen = largest_component(run.model.means, chosen, middle_extents(run.model.scales))
         if self.clean:
             chosen = clean_up(run.model.means, chosen)
         if not bool(chosen.any()):
-            CONSOLE.print("[yellow]The prompt selects nothing: lower --threshold, or try another --scale.")
+            remedy = ": lower --threshold, or try another --scale" if marks or self.text is not None else ""
+            CONSOLE.print(f"[yellow]Nothing is selected{remedy}.")
         self._write(run, view, chosen)
         CONSOLE.print(f"Selected {int(chosen.sum())} of {len(chosen)} Gaussians: {self.output}")
 
@@ -109,25 +163,16 @@ class Select:
         return view.photograph.whole(view.camera)
 
     def _prompt(self, photograph: Photograph) -> Prompt:
-        import torch
-
         from gseg_ns.masks import read_label_map
         from gseg_ns.selection.prompts import Prompt
-
-        def points(given: Points) -> Tensor:
-            found = photograph.points_to_view(torch.tensor(given, dtype=torch.float32).reshape(-1, 2))
-            for point, place in zip(given, found, strict=True):
-                if not bool(place.isfinite().all()):
-                    raise GsegError(f"The point {point[0]:g} {point[1]:g} lies outside of what the view shows")
-            return found
 
         def drawn(path: Path | None) -> Tensor | None:
             return None if path is None else photograph.to_view(read_label_map(path), path)
 
         mask = drawn(self.mask)
         return Prompt(
-            positive=points(self.point),
-            negative=points(self.negative),
+            positive=_points_on_view(photograph, self.point),
+            negative=_points_on_view(photograph, self.negative),
             scribble=drawn(self.scribble),
             mask=None if mask is None else mask != 0,
         )
@@ -144,6 +189,77 @@ class Select:
             picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
             prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
         return Prompter(model).select(camera, prompt, self.scale, self.threshold, mask_by_sam=self.sam is not None)
+
+    def _on_view(self, run: Run, photograph: Photograph, camera: Cameras) -> list[Tensor]:
+        """What is drawn on the view, flooded from it, or of a color seen in it: a bool [N] a kind."""
+        import torch
+
+        from gseg_ns.data.cameras import to_camera
+        from gseg_ns.selection import colors
+        from gseg_ns.selection.outlines import Outline, Stroke, drawn_over
+        from gseg_ns.selection.picking import pick
+
+        splats = run.model.splats()
+        shown = to_camera(run.model.corrected(camera)).to(splats.device)
+        found = []
+        drawn: list[Outline | Stroke] = [Outline(_pairs(line, "--polygon")) for line in self.polygon]
+        if self.lasso is not None:
+            drawn.append(Outline(_read_line(self.lasso)))
+        drawn += [Stroke(_pairs(line, "--brush"), self.brush_radius) for line in self.brush]
+        if drawn:
+            found.append(drawn_over(splats, shown, drawn, not self.through, to_drawn=photograph.points_to_photo))
+        for name, given in (("flood", self.flood), ("color_at", self.color_at)):
+            joined = torch.zeros(len(splats), dtype=torch.bool, device=splats.device)
+            for x, y in _points_on_view(photograph, given).tolist():
+                hit = pick(splats, shown, x, y)
+                color = colors.color_at(splats, hit)
+                if name == "flood":
+                    joined |= colors.flood(splats, hit.top, color, self.tolerance)
+                else:
+                    joined |= colors.of_color(splats, color, self.tolerance)
+            if given:
+                found.append(joined)
+        return found
+
+    def _in_space(self, run: Run) -> list[Tensor]:
+        """What lies in the spheres and in the boxes, has the color, and is in the ranges: a bool [N] a kind."""
+        import torch
+
+        from gseg_ns.selection.colors import of_color
+        from gseg_ns.selection.shapes import in_range, inside_box, inside_sphere, longest_extents
+
+        splats = run.model.splats()
+        found = []
+        if self.sphere:
+            inside = [inside_sphere(splats.means, (x, y, z), radius) for x, y, z, radius in self.sphere]
+            found.append(torch.stack(inside).any(dim=0))
+        if self.box:
+            found.append(torch.stack([inside_box(splats.means, _box(numbers)) for numbers in self.box]).any(dim=0))
+        if self.color is not None:
+            found.append(of_color(splats, self.color, self.tolerance))
+        if self.size is not None:
+            found.append(in_range(longest_extents(splats), *self.size))
+        if self.opacity is not None:
+            found.append(in_range(splats.opacities.sigmoid(), *self.opacity))
+        return found
+
+    def _meet(self, found: list[Tensor], run: Run) -> Tensor:
+        """What all kinds have in common, and how that meets the selection of `--start`: bool [N]."""
+        from gseg_ns.selection.selection import Selection
+        from gseg_ns.selection.store import Fingerprint, load_selections
+
+        chosen = Selection(found[0])
+        for mask in found[1:]:
+            chosen = chosen.intersect(mask)
+        if self.start is None:
+            return chosen.mask
+        file, _, name = self.start.partition("#")
+        saved = load_selections(Path(file), Fingerprint.of(run.model.means))
+        if name not in saved and (name or len(saved) != 1):
+            known = ", ".join(sorted(saved)) or "none"
+            raise GsegError(f"Name a selection of {file} as --start {file}#NAME: it has {known}")
+        before = saved[name or next(iter(saved))].unpack(chosen.mask.device)
+        return Selection(before).resized(len(chosen)).combine(chosen, self.mode).mask
 
     def _by_text(self, run: Run) -> Tensor:
         from gseg_ns.runs.text_search import TextSearch
@@ -172,3 +288,49 @@ class Select:
                 seen = photograph.to_photo(run.model.composite(chosen.float()[:, None])[..., 0] > 0.5)
             with atomic_path(self.output) as temporary:
                 Image.fromarray((seen.cpu().numpy() * 255).astype("uint8")).save(temporary, format="PNG")
+
+
+def _points_on_view(photograph: Photograph, given: Points) -> Tensor:
+    """Points of the photograph as points [P, 2] of its view.
+
+    Raises:
+        GsegError: the view does not show one.
+    """
+    import torch
+
+    found = photograph.points_to_view(torch.tensor(given, dtype=torch.float32).reshape(-1, 2))
+    for point, place in zip(given, found, strict=True):
+        if not bool(place.isfinite().all()):
+            raise GsegError(f"The point {point[0]:g} {point[1]:g} lies outside of what the view shows")
+    return found
+
+
+def _pairs(numbers: tuple[float, ...], option: str) -> list[tuple[float, float]]:
+    if len(numbers) % 2:
+        raise GsegError(f"{option} takes pixels x y x y ...: {len(numbers)} numbers are no pairs")
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _read_line(path: Path) -> list[tuple[float, float]]:
+    """The points of a file of `--lasso`."""
+    from gseg_ns.reading import number, read_json, reading
+
+    about = ("an outline", "It is JSON with a list of pixels: [[x, y], ...].")
+    document = read_json(path, *about, missing=f"There is no file {path}.")
+    with reading(path, *about):
+        return [(number(x), number(y)) for x, y in document]
+
+
+def _box(numbers: tuple[float, ...]) -> Box:
+    from gseg_ns.selection.shapes import Box
+
+    if len(numbers) not in (6, 10):
+        raise GsegError(
+            f"--box takes 6 numbers (centre x y z, edges x y z), or 10 with a quaternion w x y z, not {len(numbers)}"
+        )
+    if len(numbers) == 10 and not any(numbers[6:]):
+        raise GsegError("The quaternion of --box is zero, which is no rotation: 1 0 0 0 turns nothing")
+    centre, size = (numbers[0], numbers[1], numbers[2]), (numbers[3], numbers[4], numbers[5])
+    return (
+        Box(centre, size) if len(numbers) == 6 else Box(centre, size, (numbers[6], numbers[7], numbers[8], numbers[9]))
+    )

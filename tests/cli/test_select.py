@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from gseg_ns.cli.select import Select
+from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.method_configs.gaga import gaga
@@ -19,6 +21,7 @@ from gseg_ns.runs.run import Run
 from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.neighbourhood import largest_component, middle_extents
 from gseg_ns.selection.postprocess import clean_up
+from gseg_ns.selection.shapes import rectangle
 from gseg_ns.selection.store import Fingerprint, load_selections
 from gseg_ns.splats.ply import read_ply
 
@@ -141,11 +144,69 @@ def test_methods_with_groups_answer_by_them(open_run: Callable[[Any], Run], tmp_
         Select(load_config=run.config_path, output=tmp_path / "b.npz", text="a mug").main()
 
 
+def test_shapes_colors_and_ranges(open_run: Callable[[Any], Run], tmp_path: Path) -> None:
+    run = open_run(gaga)
+    splats, fingerprint = run.model.splats(), Fingerprint.of(run.model.means)
+    view = run.datamanager.train_dataset.image_filenames[0].stem
+    file = tmp_path / "out.npz"
+
+    def selected(output: Path = file, **options: Any) -> torch.Tensor:
+        Select(load_config=run.config_path, output=output, view=view, **options).main()
+        return load_selections(output, fingerprint)["selection"].unpack()
+
+    square = (30.0, 20.0, 70.0, 20.0, 70.0, 60.0, 30.0, 60.0)
+    outline = list(zip(square[::2], square[1::2], strict=True))
+    (tmp_path / "line.json").write_text(json.dumps(outline))
+    camera = to_camera(run.model.corrected(run.view(view).camera))
+    seen = selected(polygon=(square,))
+    assert torch.equal(seen, rectangle(splats, camera, outline[0], outline[2]))
+    assert torch.equal(seen, selected(lasso=tmp_path / "line.json"))
+    through = selected(polygon=(square,), through=True)
+    assert 0 < int(seen.sum()) < int(through.sum())
+    assert bool((seen <= through).all())
+    dab = selected(brush=(CENTRE,), brush_radius=8.0)
+    assert dab.any()
+    assert bool((dab <= seen).all())
+
+    middle = tuple(splats.means.median(dim=0).values.tolist())
+    ball, box = selected(sphere=((*middle, 0.5),)), selected(box=((*middle, 1.0, 1.0, 1.0, 0.9, 0.1, 0.0, 0.4),))
+    assert torch.equal(ball, (splats.means - torch.tensor(middle)).norm(dim=1) <= 0.5)
+    assert bool((ball <= box).all())
+    loose = selected(opacity=(0.0, 0.5))
+    assert torch.equal(loose, splats.opacities.sigmoid() <= 0.5)
+    assert torch.equal(selected(sphere=((*middle, 0.5),), opacity=(0.0, 0.5)), ball & loose)
+    assert torch.equal(
+        selected(point=(CENTRE,), size=(0.0, 0.01)), selected(point=(CENTRE,)) & selected(size=(0, 0.01))
+    )
+    alike = selected(color_at=(CENTRE,))
+    assert bool((selected(flood=(CENTRE,)) <= alike).all())
+    assert bool((alike <= selected(color_at=(CENTRE,), tolerance=200.0)).all())
+    assert torch.equal(selected(color=(0.5, 0.5, 0.5), tolerance=0.0), torch.zeros(len(splats), dtype=torch.bool))
+
+    selected(tmp_path / "ball.npz", sphere=((*middle, 0.5),))
+    for mode, expected in (("add", ball | seen), ("remove", ball & ~seen), ("intersect", ball & seen)):
+        assert torch.equal(selected(polygon=(square,), start=str(tmp_path / "ball.npz"), mode=mode), expected)
+    assert torch.equal(selected(polygon=(square,), start=f"{tmp_path / 'ball.npz'}#selection"), ball | seen)
+    with pytest.raises(GsegError, match="it has selection"):
+        selected(size=(0, 1), start=f"{tmp_path / 'ball.npz'}#other")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"output": Path("a.txt")}, "suffix"),
-        ({"point": ()}, "either marks"),
+        ({"point": ()}, "Say what to select"),
+        ({"polygon": ((1.0, 2.0, 3.0),)}, "no pairs"),
+        ({"polygon": ((1.0, 2.0, 3.0, 4.0),)}, "3 at least"),
+        ({"brush": (CENTRE,), "brush_radius": 0.0}, "above zero"),
+        ({"box": ((1.0, 2.0, 3.0),)}, "6 numbers"),
+        ({"box": ((0.0,) * 10,)}, "no rotation"),
+        ({"color": (255.0, 0.0, 0.0)}, "from 0 to 1"),
+        ({"size": (2.0, 1.0)}, "smaller number first"),
+        ({"flood": ((500.0, 3.0),)}, "outside"),
+        ({"point": (), "polygon": ((0.0, 0.0, 9.0, 0.0, 9.0, 9.0),), "view": None}, "--view"),
+        ({"lasso": Path("nowhere.json")}, "no file"),
+        ({"start": "nowhere.npz"}, "no selection file"),
         ({"text": "a mug"}, "either marks"),
         ({"view": None}, "--view"),
         ({"view": "nowhere"}, "no view nowhere"),
