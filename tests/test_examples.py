@@ -78,3 +78,8 @@ def test_a_run_is_scored(gaga_run: Path, small_scene: Path, capsys: pytest.Captu
     iou = example("evaluate")(gaga_run, small_scene / "gt/instance")
     assert 0 < iou <= 100
     assert f"IoU {iou:.1f}" in capsys.readouterr().out
+
+
+def test_a_ball_rests_on_a_hull(gaga_run: Path) -> None:
+    pytest.importorskip("mujoco")
+    assert abs(example("ball_on_hull")(gaga_run, group=3)) < 0.02

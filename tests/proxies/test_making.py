@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from gseg_ns.proxies import closed_surface, convex_hull, make_proxy, upright_box
+from gseg_ns.proxies import closed_surface, convex_hull, convex_pieces, make_proxy, upright_box
 from gseg_ns.splats import Placement, Splats, write_objects
+from gseg_ns.splats.mesh import TriangleMesh
 from gseg_ns.splats.objects import Proxies
 
 UP = torch.tensor([0.0, 0, 1])
@@ -58,6 +59,20 @@ def test_hulls_and_boxes() -> None:
     assert box.volume == pytest.approx(6, rel=0.05)
     with pytest.raises(ValueError, match="in one plane"):
         convex_hull(points * [1, 1, 0])
+
+
+def test_pieces_of_a_bent_body_leave_its_corner_empty() -> None:
+    pytest.importorskip("coacd")
+    boxes = [upright_box(np.array(list(np.ndindex(2, 2, 2))) * size, UP.numpy()) for size in ([3.0, 1, 1], [1.0, 1, 3])]
+    # An L of two boxes that overlap: closed, and a third of its hull is empty.
+    faces = np.concatenate([boxes[0].faces, boxes[1].faces + len(boxes[0].vertices)])
+    bent = TriangleMesh(np.concatenate([box.vertices for box in boxes]), faces)
+    pieces = convex_pieces(bent, 32)
+    assert len(pieces) >= 2
+    assert all(piece.is_closed() and len(piece.vertices) <= 32 for piece in pieces)
+    volume = sum(piece.volume for piece in pieces)
+    assert 4.8 < volume < 5.6
+    assert convex_hull(bent.vertices).volume > 6.5
 
 
 def test_exports_with_something_to_touch(tmp_path: Path) -> None:
