@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE = ("captures", "rendering", "splats", "masks", "lifting", "selection", "editing", "evaluation", "demo", "proxies")
+PURE = tuple(
+    "captures rendering splats masks lifting selection objects editing evaluation demo proxies".split()
+)
 """Layers that know nothing of Nerfstudio."""
 
 ALLOWED = {
@@ -23,14 +25,15 @@ ALLOWED = {
     "masks": {"masks", "captures"},
     "lifting": {"lifting", "rendering", "splats", "masks"},
     "selection": {"selection", "rendering", "splats", "masks", "lifting"},
+    "objects": {"objects", "selection", "rendering", "splats"},
     "editing": {"editing", "selection", "rendering", "splats"},
     "evaluation": {"evaluation", "masks", "splats"},
     "demo": {"demo", "masks", "splats"},
     "data": {"data", "captures", "masks", "rendering"},
     "dataparsers": {"dataparsers", "captures", "evaluation", "data"},
     "models": {"models", "data", "splats", "rendering", "masks", "lifting"},
-    "runs": {"runs", "captures", "models", "data", "selection", "editing", "splats", "rendering", "masks", "lifting"},
-    "viewer": {"viewer", "runs", "models", "lifting", "selection", "editing", "splats", "rendering", "masks", "data"},
+    "runs": {"runs", "captures", "models", "data", "selection", "objects", "editing", "splats", "rendering", "masks", "lifting"},
+    "viewer": {"viewer", "runs", "models", "lifting", "selection", "objects", "editing", "splats", "rendering", "masks", "data"},
 }
 """Which packages of ours a layer may import. Modules at the top (errors, files, palette, ...) are open to all."""
 

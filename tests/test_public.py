@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 PACKAGES = (
-    "benchmarking data editing evaluation lifting masks models rendering runs selection splats viewer demo".split()
+    "benchmarking data editing evaluation lifting masks models objects rendering runs selection splats viewer demo".split()
 )
 
 

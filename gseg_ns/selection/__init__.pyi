@@ -1,6 +1,6 @@
 from .colors import base_colors, color_at, flood, of_color
 from .history import History
-from .neighbourhood import Neighbourhood, largest_component, middle_extents, pieces
+from .neighbourhood import Neighbourhood, largest_component, middle_extents, named_groups, pieces
 from .outlines import Outline, Stroke, drawn_over
 from .overlay import highlight
 from .packed import PackedMask
@@ -51,6 +51,7 @@ __all__ = [
     "longest_extents",
     "middle_extents",
     "of_color",
+    "named_groups",
     "pick",
     "pieces",
     "rectangle",

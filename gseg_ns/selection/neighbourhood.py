@@ -149,9 +149,14 @@ def pieces(means: Tensor, mask: Tensor, extents: Tensor | None = None, k: int = 
 
 
 def largest_component(
-    means: Tensor, mask: Tensor, extents: Tensor | None = None, k: int = 16, reach: float = 3.0
+    means: Tensor,
+    mask: Tensor,
+    extents: Tensor | None = None,
+    k: int = 16,
+    reach: float = 3.0,
+    groups: Tensor | None = None,
 ) -> Tensor:
-    """Keep the largest connected part of a selection.
+    """Keep the largest connected part of a selection, or of each object that is selected.
 
     Args:
         means: [N, 3] centres.
@@ -159,6 +164,8 @@ def largest_component(
         extents: see `pieces`.
         k: see `pieces`.
         reach: see `pieces`.
+        groups: int [N], 0 = none. With them, of each group that is selected (half of it at least, see `named_groups`)
+            the piece with most of it stays, too; without, the largest of all alone.
 
     Returns:
         bool [N], a subset of `mask`.
@@ -166,7 +173,33 @@ def largest_component(
     piece = pieces(means, mask, extents, k, reach)
     if not bool(mask.any()):
         return mask.clone()
-    return piece == torch.bincount(piece[mask]).argmax()
+    count = int(piece.max()) + 1
+    keep = torch.zeros(count, dtype=torch.bool, device=mask.device)
+    keep[torch.bincount(piece[mask], minlength=count).argmax()] = True
+    for rows in [] if groups is None else named_groups(mask, groups):
+        keep[torch.bincount(piece[rows], minlength=count).argmax()] = True
+    return mask & keep[piece.clamp_min(0)]
+
+
+def named_groups(mask: Tensor, groups: Tensor) -> list[Tensor]:
+    """What a selection has of each object that it names: groups of which it holds half at least.
+
+    Of others it holds a few strays.
+
+    Args:
+        mask: bool [N].
+        groups: int [N], 0 = none.
+
+    Returns:
+        Row numbers of the selection, of each such group, the largest first.
+    """
+    groups = groups.to(mask.device, torch.int64)
+    size = int(groups.max()) + 1 if len(groups) else 1
+    all_of, chosen = torch.bincount(groups, minlength=size), torch.bincount(groups[mask], minlength=size)
+    named = (chosen > 0) & (2 * chosen >= all_of)
+    named[0] = False
+    order = sorted(torch.nonzero(named)[:, 0].tolist(), key=lambda group: -int(chosen[group]))
+    return [torch.nonzero(mask & (groups == group))[:, 0] for group in order]
 
 
 def middle_extents(log_scales: Tensor) -> Tensor:

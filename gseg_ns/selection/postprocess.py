@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.neighbours import PointTree
+from gseg_ns.selection.neighbourhood import named_groups
 
 MANY = 20_000
 """Gaussians of which a quantile is taken at least, where there are more."""
@@ -160,7 +161,9 @@ def _ball_query(
     return grown
 
 
-def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8, deviations: float = 3.0) -> Tensor:
+def clean_up(
+    means: Tensor, selected: Tensor, neighbours: int = 8, deviations: float = 3.0, groups: Tensor | None = None
+) -> Tensor:
     """Drop the outliers of a selection, then take in what lies between its Gaussians.
 
     The statistical filter, then a ball query of which those stay that have the selection around them: their
@@ -172,11 +175,23 @@ def clean_up(means: Tensor, selected: Tensor, neighbours: int = 8, deviations: f
         selected: bool [N].
         neighbours: how many on each side are compared.
         deviations: of the statistical filter; one, its own default, takes a tenth of every object along its edges.
+        groups: int [N], 0 = none. With them each object that is selected (see `named_groups`) is cleaned by itself: a
+            dense one must not make a sparse one an outlier. Strays of others are compared with the largest.
 
     Returns:
         bool [N].
     """
     points = means.detach()
+    named = [] if groups is None else named_groups(selected, groups)
+    if len(named) > 1:
+        cleaned = torch.zeros_like(selected)
+        strays = selected.clone()
+        for rows in named[1:]:
+            part = torch.zeros_like(selected)
+            part[rows] = True
+            strays &= ~part
+            cleaned |= clean_up(means, part, neighbours, deviations)
+        return cleaned | clean_up(means, strays, neighbours, deviations)
     kept = statistical_filter(points, selected, deviations)
     # The largest gap but for a hundredth: a single outlier must not set the radius.
     tree = PointTree(points[kept])

@@ -1,0 +1,82 @@
+"""Boxes of objects made of Gaussians."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from gseg_ns.objects import OrientedBox, box_iou, box_of_points, fit_box
+from gseg_ns.splats import Splats
+
+CUBE = OrientedBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0))
+
+
+def shell(half: tuple[float, float, float], rotation: Rotation, shift: np.ndarray, count: int = 600) -> np.ndarray:
+    """Points on the faces of a box."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (count, 3))
+    points[np.arange(count), rng.integers(0, 3, count)] = rng.choice([-1.0, 1.0], count)
+    return rotation.apply(points * half) + shift
+
+
+def discs(points: np.ndarray, size: float = 0.004) -> Splats:
+    count = len(points)
+    return Splats(
+        torch.from_numpy(points).float(),
+        torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4).clone(),
+        torch.full((count, 3), size).log(),
+        torch.full((count,), 3.0),
+        torch.zeros(count, 1, 3),
+    )
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 0), (0, 0, 30), (40, 25, 10)], ids=["along the axes", "turned", "lying"])
+def test_the_box_of_a_box_is_itself(turn: tuple[int, int, int]) -> None:
+    rotation = Rotation.from_euler("xyz", turn, degrees=True)
+    shift = np.array([1.0, -2.0, 0.5])
+    x, y, z, w = rotation.as_quat()
+    truth = OrientedBox(tuple(shift), (0.5, 0.3, 0.1), (w, x, y, z))
+    points = shell((0.5, 0.3, 0.1), rotation, shift)
+    assert box_iou(box_of_points(points), truth) > 0.94
+    assert box_iou(fit_box(discs(points)), truth) > 0.9
+
+
+def test_what_is_round_stands_along_the_axes_of_the_scene() -> None:
+    angle = np.tile(np.linspace(0, 2 * np.pi, 60, endpoint=False), 2)
+    points = np.stack([np.cos(angle), np.sin(angle), np.repeat([-2.0, 2.0], 60)], axis=1)
+    assert box_of_points(points).rotation[0] > 0.9999
+
+
+def test_a_few_stray_gaussians_do_not_stretch_a_box_and_large_ones_fill_it() -> None:
+    points = shell((0.5, 0.3, 0.1), Rotation.identity(), np.zeros(3), 2000)
+    strays = np.concatenate([points, [[9.0, 0, 0], [0, 9.0, 9.0]]])
+    assert max(fit_box(discs(strays)).half_sizes) < 0.55
+    plate = discs(np.zeros((1, 3)))
+    plate.scales = torch.tensor([[1.0, 1.0, 0.01]]).log()
+    half = fit_box(plate).half_sizes
+    assert half[0] == pytest.approx(half[1])
+    assert 1 < half[0] < 1.2
+    assert half[2] == pytest.approx(half[0] / 100)
+
+
+def test_volume_in_common() -> None:
+    assert box_iou(CUBE, CUBE) == pytest.approx(1)
+    assert box_iou(CUBE, OrientedBox((1.0, 0.0, 0.0), (1.0, 1.0, 1.0), CUBE.rotation)) == pytest.approx(1 / 3)
+    assert box_iou(CUBE, OrientedBox((3.0, 0.0, 0.0), (1.0, 1.0, 1.0), CUBE.rotation)) == 0
+    assert box_iou(CUBE, OrientedBox((2.0, 0.0, 0.0), (1.0, 1.0, 1.0), CUBE.rotation)) == 0
+    turned = OrientedBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (np.cos(np.pi / 8), 0.0, 0.0, np.sin(np.pi / 8)))
+    octagon = 8 * (np.sqrt(2) - 1)
+    assert box_iou(CUBE, turned) == pytest.approx(octagon / (8 - octagon))
+
+
+def test_a_box_moves_with_the_frame_and_knows_what_is_inside() -> None:
+    box = OrientedBox((1.0, 2.0, 3.0), (0.5, 0.3, 0.1), (1.0, 0.0, 0.0, 0.0))
+    quarter = Rotation.from_euler("z", 90, degrees=True).as_matrix()
+    moved = box.moved(quarter, np.array([0.0, 0.0, 1.0]), 2.0)
+    assert moved.centre == pytest.approx((-4.0, 2.0, 8.0))
+    assert moved.half_sizes == pytest.approx((0.6, 1.0, 0.2))  # axes are named as they lie in the scene
+    assert moved.volume == pytest.approx(8 * box.volume)
+    assert box.contains(np.array([[1.4, 2.2, 3.0], [1.6, 2.0, 3.0]])).tolist() == [True, False]
+    assert np.abs(box.corners() - box.centre).max(axis=0) == pytest.approx((0.5, 0.3, 0.1))

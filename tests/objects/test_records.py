@@ -1,0 +1,135 @@
+"""The table of objects, and what floats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gseg_ns.objects import Evidence, find_floaters, gather_evidence, object_records, schema
+from gseg_ns.rendering import Camera
+from gseg_ns.splats import Splats
+
+
+def ball(centre: tuple[float, float, float], count: int, color: float, seed: int) -> Splats:
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1) * 0.2
+    return Splats(
+        points + torch.tensor(centre),
+        torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4).clone(),
+        torch.full((count, 3), 0.03).log(),
+        torch.full((count,), 3.0),
+        torch.full((count, 1, 3), color),
+    )
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[Splats, torch.Tensor, Evidence]:
+    """Two balls in front of a wall; of the first one three Gaussians float before the wall, and one behind it."""
+    wall = ball((0.0, 0.0, 0.0), 900, -1.0, 2)
+    grid = torch.linspace(-2, 2, 30)
+    wall.means = torch.stack([*torch.meshgrid(grid, grid, indexing="ij"), torch.full((30, 30), 5.0)], -1).view(-1, 3)
+    wall.scales = torch.full((900, 3), 0.1).log()
+    stray = ball((0.0, 0.0, 0.0), 4, 1.0, 3)
+    stray.means = torch.tensor([[0.9, 0.9, 3.0], [0.92, 0.9, 3.0], [1.2, -0.7, 4.0], [0.0, 0.0, 9.0]])
+    stray.opacities = torch.tensor([-1.0, -1.0, -1.0, 3.0])
+    splats = Splats.cat([ball((-0.5, 0.0, 3.0), 300, 1.0, 0), ball((0.5, 0.0, 3.0), 200, 0.0, 1), wall, stray])
+    groups = torch.cat([torch.full((300,), 1), torch.full((200,), 2), torch.full((900,), 3), torch.full((4,), 1)])
+    views = []
+    for shift in (-0.3, 0.0, 0.3):
+        viewmat = torch.eye(4)
+        viewmat[0, 3] = shift
+        camera = Camera(viewmat, torch.tensor([[80.0, 0, 48], [0, 80.0, 36], [0, 0, 1]]), 96, 72)
+        labels = torch.full((72, 96), 3)
+        rows, columns = torch.meshgrid(torch.arange(72) + 0.5, torch.arange(96) + 0.5, indexing="ij")
+        for group, x in ((1, -0.5), (2, 0.5)):
+            labels[((columns - 48 - 80 * (x + shift) / 3) ** 2 + (rows - 36) ** 2).sqrt() < 80 * 0.26 / 3] = group
+        views.append((camera, labels))
+    return splats, groups, gather_evidence(splats, groups, views)
+
+
+def test_views_say_how_much_is_seen_as_what(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    splats, groups, evidence = scene
+    assert evidence.num_views == 3
+    assert evidence.views.tolist() == [0, 3, 3, 3]
+    assert evidence.pixels.sum() == 3 * 72 * 96
+    assert (evidence.own <= evidence.total + 1e-4).all()
+    assert evidence.own[-4:].max() < 0.01
+    assert evidence.total[-1] < 0.5  # behind the wall
+    first = groups == 1
+    first[-4:] = False
+    front = first & (splats.means[:, 2] < 2.85)
+    assert evidence.exposure[front].min() > evidence.exposure[first & (splats.means[:, 2] > 3.15)].median()
+
+
+def test_floaters_are_found_by_what_views_show(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    splats, groups, evidence = scene
+    floating = find_floaters(splats, groups, evidence)
+    assert floating[-4:].all()
+    assert floating.sum() <= 4 + 2
+    # Also without views: crumbs apart from the rest.
+    assert torch.nonzero(find_floaters(splats, groups))[:, 0].tolist() == [1400, 1401, 1402, 1403]
+    # What is in no group does not float, and of what no view shows nothing is said but that.
+    assert not find_floaters(splats, torch.zeros_like(groups), evidence).any()
+    blind = replace(evidence, total=torch.zeros(1404), own=torch.zeros(1404))
+    assert torch.equal(find_floaters(splats, groups, blind), find_floaters(splats, groups))
+
+
+def test_a_part_of_its_own_is_no_floater(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    splats, groups, evidence = scene
+    both = torch.where(groups == 2, 1, groups)  # two balls that are called one object
+    assert not find_floaters(splats, both, replace(evidence, own=evidence.total))[:500].any()
+
+
+def test_records_say_what_there_is(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    splats, groups, evidence = scene
+    first, second, wall = object_records(splats, groups, evidence, {2: "jug"})
+    assert [first.name, second.name, wall.name] == ["object 1", "jug", "object 3"]
+    assert first.count + first.floaters == 304
+    assert first.floaters >= 4
+    assert first.centre == pytest.approx((-0.5, 0.0, 2.85), abs=0.05)  # the front is what views see
+    assert max(first.box.half_sizes) < 0.26
+    assert first.box.volume == pytest.approx(first.volume)
+    assert first.low[0] == pytest.approx(-0.73, abs=0.04)
+    assert first.high[0] == pytest.approx(-0.27, abs=0.04)
+    assert first.color == pytest.approx((199, 199, 199), abs=1)
+    assert second.color == pytest.approx((128, 128, 128), abs=1)
+    assert first.views == 3
+    assert first.confidence is not None
+    assert 0.5 < first.confidence <= 1
+    # With the floaters: what they do to a box.
+    kept = object_records(splats, groups, evidence, floating=torch.zeros(len(splats), dtype=torch.bool))[0]
+    assert kept.count == 304
+    assert kept.floaters == 0
+
+
+def test_without_views_and_with_parents(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    splats, groups, _ = scene
+    parents = torch.where(groups == 3, 7, 4)
+    records = object_records(splats, groups, parents=parents, only=[1, 3])
+    assert [(record.id, record.parent, record.views, record.confidence) for record in records] == [
+        (1, 4, None, None),
+        (3, None, None, None),
+    ]
+    assert records[0].box.half_sizes == pytest.approx((0.23, 0.23, 0.23), abs=0.03)
+
+
+def test_rows_of_edits_take_the_evidence_along(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    evidence = scene[2]
+    rows = evidence.rows(torch.tensor([5, -1, 5]))
+    assert rows.own.tolist() == [float(evidence.own[5]), 0.0, float(evidence.own[5])]
+
+
+def test_records_follow_the_schema(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    splats, groups, evidence = scene
+    jsonschema.Draft202012Validator.check_schema(schema())
+    check = jsonschema.Draft202012Validator(schema())
+    listed = [record.as_dict() for record in object_records(splats, groups, evidence)]
+    check.validate({"objects": listed, "views_asked": 3, "frame": "nerfstudio"})
+    check.validate({"objects": [record.as_dict() for record in object_records(splats, groups)], "views_asked": None})
+    assert list(check.iter_errors({"objects": [{**listed[0], "box": None}]}))
+    row = object_records(splats, groups)[0].as_row()
+    assert {"id", "centre_x", "extents_high_z", "box_half_sizes_y", "box_rotation_w", "dominant_color_g"} <= set(row)
+    assert not [value for value in row.values() if isinstance(value, list | dict)]
