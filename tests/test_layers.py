@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE = tuple(
-    "captures rendering splats masks lifting selection objects editing evaluation demo proxies".split()
-)
+PURE = tuple("captures rendering splats masks lifting selection objects editing evaluation demo proxies".split())
 """Layers that know nothing of Nerfstudio."""
 
 ALLOWED = {
@@ -32,8 +30,32 @@ ALLOWED = {
     "data": {"data", "captures", "masks", "rendering"},
     "dataparsers": {"dataparsers", "captures", "evaluation", "data"},
     "models": {"models", "data", "splats", "rendering", "masks", "lifting"},
-    "runs": {"runs", "captures", "models", "data", "selection", "objects", "editing", "splats", "rendering", "masks", "lifting"},
-    "viewer": {"viewer", "runs", "models", "lifting", "selection", "objects", "editing", "splats", "rendering", "masks", "data"},
+    "runs": {
+        "runs",
+        "captures",
+        "models",
+        "data",
+        "selection",
+        "objects",
+        "editing",
+        "splats",
+        "rendering",
+        "masks",
+        "lifting",
+    },
+    "viewer": {
+        "viewer",
+        "runs",
+        "models",
+        "lifting",
+        "selection",
+        "objects",
+        "editing",
+        "splats",
+        "rendering",
+        "masks",
+        "data",
+    },
 }
 """Which packages of ours a layer may import. Modules at the top (errors, files, palette, ...) are open to all."""
 
