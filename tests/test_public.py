@@ -9,9 +9,10 @@ from types import ModuleType
 
 import pytest
 
-PACKAGES = (
-    "benchmarking data editing evaluation lifting masks models objects rendering runs selection splats viewer demo".split()
-)
+PACKAGES = """
+benchmarking data editing evaluation lifting masks models objects
+rendering runs selection splats viewer demo
+""".split()
 
 
 @pytest.mark.parametrize("package", PACKAGES)
