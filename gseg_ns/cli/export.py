@@ -53,6 +53,9 @@ class Export:
     """Kilograms per cubic metre, for the mass of what is touched; needs --unit"""
     min_gaussians: int = 20
     """Groups with fewer Gaussians get no file of their own"""
+    keep_floaters: bool = False
+    """Leave in objects what floats: Gaussians that are called an object and are no part of what the training views show
+    of it. Otherwise they are in no object (scene files have them, with the label 0)"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
     overwrite: bool = False
@@ -60,14 +63,17 @@ class Export:
 
     def main(self) -> None:
         """Export."""
+        import torch
         from rich.markup import escape
         from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.options import check_scale
+        from gseg_ns.objects import find_floaters, object_records
         from gseg_ns.runs.edited_run import EditedRun
+        from gseg_ns.runs.evidence import run_evidence
         from gseg_ns.runs.run import load_run
-        from gseg_ns.splats.objects import write_objects
+        from gseg_ns.splats.objects import placement_in, write_objects
 
         if not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise GsegError(f"{self.output_dir} already has files: name another folder or add --overwrite")
@@ -90,6 +96,31 @@ class Export:
             CONSOLE.print(f"[yellow]Groups are written without names: {escape(str(error))}")
             names = {}
         placement = self._placement(run)
+        evidence = run_evidence(run, self.scale, lambda ids: track(ids, description="Asking views", console=CONSOLE))
+        seen = None if evidence is None else evidence.to("cpu").rows(edited.scene.source.cpu()[rows.cpu()])
+        floating = torch.zeros(len(splats), dtype=torch.bool)
+        if not self.keep_floaters and seen is not None:  # a guess by distance alone is not made for the user
+            floating = find_floaters(splats, groups, seen)
+            chosen = torch.ones_like(floating) if everything and not self.drop_unlabelled else ~floating
+            groups = torch.where(floating, 0, groups)
+            splats, groups = splats.subset(chosen), groups[chosen]
+            seen = seen.rows(torch.nonzero(chosen)[:, 0])
+        placed = placement_in(self.format, placement)
+        units = "m" if placed.meters_per_unit == 1 else "capture" if self.frame == "original" else "scene"
+        records = object_records(
+            placed.of(splats),
+            groups,
+            seen,
+            names,
+            torch.zeros(len(splats), dtype=torch.bool),
+            units,
+            up=placed.up_vector().numpy(),
+        )
+        left_out = torch.bincount(edited.groups[rows].cpu()[floating])
+        details = {record.id: record.as_dict() for record in records}
+        for group, count in enumerate(left_out.tolist()):
+            if group in details:
+                details[group]["floaters"] = count
         listed = write_objects(
             self.output_dir,
             splats,
@@ -102,11 +133,15 @@ class Export:
             run=edited.fingerprint.digest,
             tileset=self.tileset,
             proxies=self._proxies(),
+            about={"views_asked": None if evidence is None else evidence.num_views},
+            details=details,
         )
         [scene] = self.output_dir.glob("scene.*")
         CONSOLE.print(
             f"Wrote {len(splats)} Gaussians to {scene} and {len(listed)} objects to {self.output_dir / 'objects'}"
         )
+        if bool(floating.any()):
+            CONSOLE.print(f"{int(floating.sum())} floaters are in no object; --keep-floaters keeps them")
         if everything and not bool((edited.groups > 0).any()):
             run.model.require_groups()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ class Evidence:
 
     def to(self, device: torch.device | str) -> Evidence:
         """The same on `device`."""
-        parts = (self.total, self.own, self.exposure, self.pixels, self.views)
-        return Evidence(*(part.to(device) for part in parts), self.num_views)
+        names = ("total", "own", "exposure", "pixels", "views")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 @torch.no_grad()

@@ -115,6 +115,7 @@ def write_objects(
     run: str = "",
     proxies: Proxies | None = None,
     tileset: bool = False,
+    details: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Write `scene`, one file for each group in `objects/`, and `objects.json`, which lists them.
 
@@ -134,6 +135,7 @@ def write_objects(
         run: digest of the run's Gaussians, by which a file that comes back is known.
         proxies: with them, each object gets a mesh to touch: a GLB beside its file, in USD a child.
         tileset: for GLB, whether `tileset.json` (3D Tiles) is written around the scene.
+        details: further entries of each group in `objects.json`, in file coordinates.
 
     Returns:
         What `objects.json` says of each object: group, name where it has one, file, gaussians, color, min and max
@@ -152,6 +154,7 @@ def write_objects(
     with atomic_folder(folder, lambda: _listed_files(folder), index=_INDEX) as staging:
         writer = _Writer(staging, splats, groups, form, where, run, proxies)
         listed = writer.write(objects_of(groups, names, min_gaussians), track)
+        listed = [{**(details or {}).get(entry["group"], {}), **entry} for entry in listed]
         if tileset:
             means = placed_means(splats.means, where)
             write_tileset(staging / _TILESET, "scene.glb", means.amin(dim=0), means.amax(dim=0))

@@ -45,6 +45,7 @@ def splats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
         config_path=folder / "config.yml",
         model=SimpleNamespace(gaussian_groups=lambda scale: torch.arange(N) % 4, splats=splats.clone, has_scales=False),
         frame=lambda: (frame, 0.5),
+        datamanager=SimpleNamespace(absent="its scene is gone"),
     )
     monkeypatch.setattr(runs, "load_run", lambda path: run)
     return splats
@@ -163,3 +164,47 @@ def test_formats_of_other_programs(tmp_path: Path, splats: Splats) -> None:
     pytest.importorskip("pxr.UsdVol")
     out = export(tmp_path / "b", format="usdz")
     assert {path.name for path in out.iterdir()} == {"scene.usdz", "objects", "objects.json"}
+
+
+def test_floaters_are_left_out_of_objects_unless_they_are_to_be_kept(
+    tmp_path: Path, splats: Splats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gseg_ns.objects import Evidence
+    from gseg_ns.runs import evidence
+
+    own = torch.full((N,), 9.0)
+    own[[1, 5]] = 0.0  # of group 1: shown as something else
+    splats.means[[1, 5]] += 100
+    seen = torch.tensor([0, 90, 90, 90])
+    said = Evidence(torch.full((N,), 9.0), own, torch.ones(N), seen, torch.tensor([0, 7, 7, 7]), 7)
+    monkeypatch.setattr(evidence, "run_evidence", lambda *_: said)
+    index = json.loads((export(tmp_path / "a") / "objects.json").read_text())
+    first = index["objects"][0]
+    assert index["views_asked"] == 7
+    assert (first["id"], first["floaters"], first["count"], first["gaussians"], first["views"]) == (1, 2, 13, 13, 7)
+    assert first["name"] == "object 1"
+    assert max(first["max"]) < 50
+    assert max(first["box"]["half_sizes"]) < 10
+    scene = read_ply(tmp_path / "a" / "scene.ply")
+    assert len(scene) == N - 1
+    assert (scene.extra["label"] == 1).sum() == 13  # the floaters are there, in no object
+    kept = json.loads((export(tmp_path / "b", keep_floaters=True) / "objects.json").read_text())["objects"][0]
+    assert (kept["count"], kept["floaters"]) == (15, 0)
+    assert max(kept["max"]) > 50
+    assert len(read_ply(export(tmp_path / "c", groups=[1]) / "scene.ply")) == 13
+
+
+def test_the_index_follows_its_schema_in_the_coordinates_of_the_files(tmp_path: Path, splats: Splats) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from gseg_ns.objects import schema
+
+    index = json.loads((export(tmp_path / "a", frame="original") / "objects.json").read_text())
+    jsonschema.Draft202012Validator(schema()).validate(index)
+    for entry in index["objects"]:
+        assert entry["units"] == "capture"
+        assert entry["views"] is None
+        assert all(a <= b <= c for a, b, c in zip(entry["min"], entry["centre"], entry["max"], strict=True))
+    metres = json.loads((export(tmp_path / "b", unit=2.0) / "objects.json").read_text())["objects"][0]
+    plain = json.loads((export(tmp_path / "c") / "objects.json").read_text())["objects"][0]
+    assert (metres["units"], plain["units"]) == ("m", "scene")
+    assert metres["box"]["half_sizes"] == pytest.approx([2 * half for half in plain["box"]["half_sizes"]], rel=1e-3)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component, middle_extents
+from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component, middle_extents, named_groups
 
 
 def grid(side: int, offset: float = 0.0) -> torch.Tensor:
@@ -97,3 +97,15 @@ def test_an_edit_changes_the_graph_around_it_alone() -> None:
 def test_a_graph_of_few_takes_in_more() -> None:
     graph = Neighbourhood(torch.zeros(1, 3)).edited(torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]))
     assert graph.grow(torch.tensor([True, False])).tolist() == [True, False]
+
+
+def test_the_largest_piece_of_each_object_stays() -> None:
+    line = torch.arange(20.0)[:, None] * torch.tensor([0.1, 0.0, 0.0])
+    shifts = [torch.tensor([0.0, 0.0, 0.0]), torch.tensor([0.0, 50.0, 0.0]), torch.tensor([0.0, 0.0, 90.0])]
+    means = torch.cat([line + shifts[0], line[:10] + shifts[1], line[:4] + shifts[2], line[:16] + shifts[2] * 2])
+    groups = torch.tensor([1] * 20 + [2] * 10 + [1] * 4 + [3] * 16)
+    mask = torch.ones(50, dtype=torch.bool)
+    mask[38:] = False  # of the third object a few strays, and no more
+    assert torch.nonzero(largest_component(means, mask, groups=groups))[:, 0].tolist() == list(range(30))
+    assert torch.nonzero(largest_component(means, mask))[:, 0].tolist() == list(range(20))
+    assert [len(rows) for rows in named_groups(mask, groups)] == [24, 10]
