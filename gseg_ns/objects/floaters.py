@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.neighbours import PointTree
-from gseg_ns.objects.boxes import fit_box
+from gseg_ns.objects.boxes import OrientedBox, fit_box
 from gseg_ns.objects.evidence import Evidence
 from gseg_ns.selection.neighbourhood import middle_extents, pieces
 from gseg_ns.splats import Splats
@@ -23,6 +23,9 @@ UNSEEN = 0.5
 
 CRUMB = 0.01
 """A piece apart from the rest with less than this part of the object's weight is no part that a mask shows."""
+
+NEAR = 0.2
+"""Unless it lies in the box of the larger pieces, or no farther from it than this part of half its longest side."""
 
 TOUCHING = 3.0
 """Gaussians touch where their centres are no farther apart than this many times their extents together."""
@@ -67,6 +70,10 @@ def _floating(splats: Splats, evidence: Evidence | None) -> Tensor:
     large = heavy >= CRUMB * heavy.sum()
     large[heavy.argmax()] = True
     taken = shown & large[piece.clamp_min(0)]
+    crumbs = torch.nonzero(shown & ~taken)[:, 0]
+    if len(crumbs):  # a wire is many crumbs, since its Gaussians are needles far apart
+        box = fit_box(splats.subset(taken), weights[taken])
+        taken[crumbs[_within(box, splats.means[crumbs], NEAR * max(box.half_sizes))]] = True
     held = taken.clone()
     if bool(unseen.any()):
         piece = pieces(splats.means, taken | unseen, extents, reach=TOUCHING)
@@ -78,9 +85,13 @@ def _floating(splats: Splats, evidence: Evidence | None) -> Tensor:
         distance, nearest = PointTree(splats.means[taken]).nearest(splats.means[rest], 1)
         touching = distance[:, 0] <= TOUCHING * (extents[rest] + extents[taken][nearest[:, 0]])
         box = fit_box(splats.subset(taken), weights[taken])
-        inside = torch.from_numpy(box.contains(splats.means[rest].cpu().double().numpy())).to(rest.device)
-        held[rest[touching & inside]] = True
+        held[rest[touching & _within(box, splats.means[rest])]] = True
     return ~held
+
+
+def _within(box: OrientedBox, points: Tensor, margin: float = 0.0) -> Tensor:
+    """Which points [n, 3] are in a box and a margin: bool [n]."""
+    return torch.from_numpy(box.contains(points.cpu().double().numpy(), margin)).to(points.device)
 
 
 def is_shown(evidence: Evidence) -> Tensor:

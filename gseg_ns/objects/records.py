@@ -153,7 +153,8 @@ def object_records(
         if evidence is not None:
             known = evidence.rows(kept)
             shown = is_shown(known)
-            weights = torch.where(shown, known.own, 0) if bool(shown.any()) else None
+            # Reflections and what is under the floor lie behind something nearly opaque, and are seen through it.
+            weights = torch.where(shown, known.own * known.exposure, 0) if bool(shown.any()) else None
             seen, confidence = _seen(evidence, group, known)
         box = fit_box(part, weights, up)
         low, high = fit_sides(part, weights)
