@@ -11,6 +11,12 @@ from torch import Tensor
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.kernels import tiles
 
+_GRAIN = 4096
+"""Gaussians worth handing to a thread."""
+
+_PARTS = 4
+"""Parts of the depth order that are put into tiles side by side."""
+
 
 class TileLists(NamedTuple):
     """gsplat's intersection tensors (`isect_tiles` and `isect_offset_encode`), with tighter lists."""
@@ -44,28 +50,35 @@ def tile_lists(
     shapes = conics.detach().reshape(total, 3).contiguous().numpy()
     alphas = opacities.detach().reshape(total).contiguous().numpy()
     sizes = radii.reshape(total).contiguous().numpy()
-    counts = np.empty(total, np.int32)
-    rows = np.empty((total, 3), np.int32)
-    layout = (points, shapes, alphas, sizes, tile_size, tile_width, tile_height, width, height, counts, rows)
-    threads.share(tiles.tile_spans, total, *layout, np.empty((0, 2), np.int32), grain=4096)
+    counts, rows, limits = np.empty(total, np.int32), np.empty((total, 3), np.int32), np.empty(total, np.float64)
+    threads.share(
+        tiles.tile_rows, total, points, shapes, alphas, sizes, tile_size, tile_height, limits, rows, grain=_GRAIN
+    )
     np.cumsum(rows[:, 1], out=rows[:, 2])
     num_rows = int(rows[-1, 2]) if total else 0
     rows[:, 2] -= rows[:, 1]
-    spans = np.empty((max(num_rows, 1), 2), np.int32)
-    threads.share(tiles.tile_spans, total, *layout, spans, grain=4096)
+    spans = np.empty((num_rows, 2), np.int32)
+    threads.share(
+        tiles.tile_spans, total, points, shapes, sizes, limits, rows, tile_size, tile_width, height, counts, spans,
+        grain=_GRAIN,
+    )  # fmt: skip
 
     z = depths.detach().reshape(total).contiguous().float().numpy()
     seen = np.flatnonzero(counts)
     # Cameras stay apart because ids of one camera are contiguous and the tile sort below is stable.
-    order = seen[np.argsort(z[seen], kind="stable")]
-    offsets = np.empty(cameras * per_camera + 1, np.int64)
-    tiles.count_tiles(order, rows, spans, max(count, 1), per_camera, tile_width, offsets)
-    flatten_ids = np.empty(offsets[-1], np.int32)
-    isect_ids = np.empty(offsets[-1], np.int64)
-    bits = per_camera.bit_length()
-    tiles.fill_tiles(
-        order, rows, spans, z.view(np.int32), max(count, 1), per_camera, tile_width, bits, offsets[:-1].copy(),
-        flatten_ids, isect_ids,
+    order = np.empty(len(seen), np.int32)
+    tiles.by_depth(z, seen, order)
+    layout = (_PARTS, order, rows, spans, max(count, 1), per_camera, tile_width)
+    cursors = np.empty((_PARTS, cameras * per_camera), np.int64)
+    threads.share(tiles.count_tiles, _PARTS, *layout, cursors)
+    in_tiles, offsets = cursors.sum(axis=0), np.zeros(cameras * per_camera + 1, np.int64)
+    np.cumsum(in_tiles, out=offsets[1:])
+    cursors = offsets[:-1] + np.cumsum(cursors, axis=0) - cursors
+    flatten_ids, isect_ids = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int64)
+    threads.share(tiles.fill_tiles, _PARTS, *layout, cursors, flatten_ids)
+    threads.share(
+        tiles.name_pairs, cameras * per_camera, offsets, flatten_ids, z.view(np.int32), per_camera,
+        per_camera.bit_length(), isect_ids,
     )  # fmt: skip
     return TileLists(
         torch.from_numpy(counts).reshape(cameras, count),

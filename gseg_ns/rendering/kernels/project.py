@@ -60,13 +60,20 @@ def forward(  # type: ignore[no-untyped-def]
         pz = view[2, 0] * mx + view[2, 1] * my + view[2, 2] * mz + view[2, 3]
         if not near <= pz <= far:
             continue
-        qw, qx, qy, qz = float(quats[g, 0]), float(quats[g, 1]), float(quats[g, 2]), float(quats[g, 3])
-        norm = 1.0 / math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
-        R = rotation(qw * norm, qx * norm, qy * norm, qz * norm)
         fx, fy, cx, cy = float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])
         tx, _ = clamped(px, pz, fx, cx, width)
         ty, _ = clamped(py, pz, fy, cy, height)
         j00, j02, j11, j12 = fx / pz, -fx * tx / (pz * pz), fy / pz, -fy * ty / (pz * pz)
+        x2d, y2d = fx * px / pz + cx, fy * py / pz + cy
+        # Most Gaussians outside of the image are, however they are turned: |J R S|^2 <= |J|^2 max(s)^2.
+        widest = max(abs(scales[g, 0]), abs(scales[g, 1]), abs(scales[g, 2]))
+        spread = 0.5 * (j00 * j00 + j02 * j02 + j11 * j11 + j12 * j12) * widest * widest + eps2d
+        bound = 1.001 * (3.0 * math.sqrt(spread + max(0.1, spread)) + 1.0)
+        if x2d + bound <= 0 or x2d - bound >= width or y2d + bound <= 0 or y2d - bound >= height:
+            continue
+        qw, qx, qy, qz = float(quats[g, 0]), float(quats[g, 1]), float(quats[g, 2]), float(quats[g, 3])
+        norm = 1.0 / math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
+        R = rotation(qw * norm, qx * norm, qy * norm, qz * norm)
         xx, xy, yy = 0.0, 0.0, 0.0
         for k in range(3):
             # Column k of R_view R_quat S, then of U.
@@ -81,7 +88,6 @@ def forward(  # type: ignore[no-untyped-def]
         xx += eps2d
         yy += eps2d
         det = xx * yy - xy * xy
-        x2d, y2d = fx * px / pz + cx, fy * py / pz + cy
         # Also false for a NaN or infinity in any input: such a Gaussian is left out.
         if not (0 < det < np.inf and abs(x2d) < np.inf and abs(y2d) < np.inf):
             continue

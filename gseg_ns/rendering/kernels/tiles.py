@@ -15,6 +15,9 @@ import numpy as np
 from gseg_ns.rendering.kernels.jit import kernel
 from gseg_ns.rendering.kernels.weights import cutoff
 
+# Values of a digit of `by_depth`: three of them are a float32.
+DIGITS = 1 << 11
+
 
 @kernel
 def row_band(mean_x, mean_y, a, b, c, limit, y_first, y_last):  # type: ignore[no-untyped-def]
@@ -38,54 +41,59 @@ def row_band(mean_x, mean_y, a, b, c, limit, y_first, y_last):  # type: ignore[n
 
 
 @kernel
-def tile_spans(  # type: ignore[no-untyped-def]
-    start,
-    stop,
-    means2d,
-    conics,
-    opacities,
-    radii,
-    tile_size,
-    tile_width,
-    tile_height,
-    width,
-    height,
-    counts,
-    rows,
-    spans,
-):
-    """For Gaussians start..stop: the tile rows each touches, and in each row the first and last+1 tile column.
+def tile_rows(start, stop, means2d, conics, opacities, radii, tile_size, tile_height, limits, rows):  # type: ignore[no-untyped-def]
+    """For Gaussians start..stop: the tile rows that each may touch.
 
-    With `spans` empty only `counts` (tiles) and `rows` (first row, number of rows) are written; call again with
-    `spans` [rows of all Gaussians, 2] and `rows[:, 2]` holding each Gaussian's first row in it.
+    Args:
+        limits: [M] float64, written: see `cutoff`.
+        rows: [M, 3] int32, of which the first row and the number of rows are written.
     """
     for g in range(start, stop):
-        fill = spans.shape[0] > 0
-        if not fill:
-            counts[g] = 0
-            rows[g, 0] = 0
-            rows[g, 1] = 0
+        rows[g, 0] = 0
+        rows[g, 1] = 0
         radius = float(radii[g])
-        limit = cutoff(float(opacities[g]))
-        if not (radius > 0 and limit >= 0):
+        limit = cutoff(float(opacities[g])) if radius > 0 else -1.0
+        limits[g] = limit
+        if limit < 0:
             continue
-        x, y = float(means2d[g, 0]), float(means2d[g, 1])
+        y = float(means2d[g, 1])
         a, b, c = float(conics[g, 0]), float(conics[g, 1]), float(conics[g, 2])
-        first_column = max(0, math.floor((x - radius) / tile_size))
-        last_column = min(tile_width, math.ceil((x + radius) / tile_size))
         first_row = max(0, math.floor((y - radius) / tile_size))
         last_row = min(tile_height, math.ceil((y + radius) / tile_size))
-        regular = a > 0 and c > 0 and a * c > b * b
-        if regular:
+        if a > 0 and c > 0 and a * c > b * b:
             reach = math.sqrt(2.0 * limit * a / (a * c - b * b))
             # Pixel centres lie half a pixel in: row r has centres r * tile + 0.5 .. r * tile + tile - 0.5.
             first_row = max(first_row, math.floor((y - reach - 0.5) / tile_size))
             last_row = min(last_row, math.floor((y + reach - 0.5) / tile_size) + 1)
-        if first_row >= last_row:
+        if first_row < last_row:
+            rows[g, 0] = first_row
+            rows[g, 1] = last_row - first_row
+
+
+@kernel
+def tile_spans(  # type: ignore[no-untyped-def]
+    start, stop, means2d, conics, radii, limits, rows, tile_size, tile_width, height, counts, spans
+):
+    """For Gaussians start..stop: in each tile row that it may touch, the first and last+1 tile column.
+
+    Args:
+        limits, rows: from `tile_rows`, and in `rows[:, 2]` each Gaussian's first row in `spans`.
+        counts: [M] int32, written: how many tiles each touches.
+        spans: [rows of all Gaussians, 2] int32, written.
+    """
+    for g in range(start, stop):
+        counts[g] = 0
+        if rows[g, 1] == 0:
             continue
+        radius, limit = float(radii[g]), limits[g]
+        x, y = float(means2d[g, 0]), float(means2d[g, 1])
+        a, b, c = float(conics[g, 0]), float(conics[g, 1]), float(conics[g, 2])
+        first_column = max(0, math.floor((x - radius) / tile_size))
+        last_column = min(tile_width, math.ceil((x + radius) / tile_size))
+        regular = a > 0 and c > 0 and a * c > b * b
         total = 0
-        base = rows[g, 2]
-        for row in range(first_row, last_row):
+        for number in range(rows[g, 1]):
+            row = rows[g, 0] + number
             begin, end = first_column, last_column
             if regular:
                 last_centre = min((row + 1) * tile_size, height) - 0.5
@@ -98,54 +106,94 @@ def tile_spans(  # type: ignore[no-untyped-def]
                     end = min(end, math.floor(math.floor(right - 0.5) / tile_size) + 1)
                     if begin >= end:
                         begin, end = 0, 0
-            if fill:
-                spans[base + row - first_row, 0] = begin
-                spans[base + row - first_row, 1] = end
+            spans[rows[g, 2] + number, 0] = begin
+            spans[rows[g, 2] + number, 1] = end
             total += end - begin
-        if not fill:
-            counts[g] = total
-            rows[g, 0] = first_row
-            rows[g, 1] = last_row - first_row
+        counts[g] = total
 
 
 @kernel
-def count_tiles(order, rows, spans, num_gaussians, tiles_per_camera, tile_width, offsets):  # type: ignore[no-untyped-def]
-    """Number of Gaussians of each tile, written as exclusive sums into `offsets` [tiles + 1]."""
-    offsets[:] = 0
-    for g in order:
-        tile = (g // num_gaussians) * tiles_per_camera + rows[g, 0] * tile_width
-        for row in range(rows[g, 2], rows[g, 2] + rows[g, 1]):
-            for column in range(spans[row, 0], spans[row, 1]):
-                offsets[tile + column + 1] += 1
-            tile += tile_width
-    for tile in range(1, offsets.shape[0]):
-        offsets[tile] += offsets[tile - 1]
+def by_depth(depths, chosen, order):  # type: ignore[no-untyped-def]
+    """Sort by depth, equal ones in the order in which they are: a radix sort of the numbers' bits.
+
+    Args:
+        depths: [M] float32, finite.
+        chosen: [S] which of them.
+        order: [S] int32, written.
+    """
+    count = chosen.shape[0]
+    keys, other_keys = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    ids, other_ids = order, np.empty(count, np.int32)
+    bits = depths.view(np.uint32)
+    tables = np.zeros((3, DIGITS), np.int64)
+    for i in range(count):
+        g = chosen[i]
+        ids[i] = g
+        # +0 and -0 are one depth; what is negative comes first, and rises backwards.
+        key = bits[g] if depths[g] != 0 else np.uint32(0)
+        keys[i] = key ^ (np.uint32(0xFFFFFFFF) if key >> np.uint32(31) else np.uint32(0x80000000))
+        for digit in range(3):
+            tables[digit, (keys[i] >> np.uint32(11 * digit)) & np.uint32(DIGITS - 1)] += 1
+    for digit in range(3):
+        table = tables[digit]
+        place = np.int64(0)
+        for value in range(DIGITS):
+            amount = table[value]
+            table[value] = place
+            place += amount
+        for i in range(count):
+            value = np.intp((keys[i] >> np.uint32(11 * digit)) & np.uint32(DIGITS - 1))
+            place = table[value]
+            table[value] = place + 1
+            other_keys[place], other_ids[place] = keys[i], ids[i]
+        keys, other_keys = other_keys, keys
+        ids, other_ids = other_ids, ids
+    order[:] = ids
+
+
+@kernel
+def count_tiles(  # type: ignore[no-untyped-def]
+    start, stop, parts, order, rows, spans, num_gaussians, tiles_per_camera, tile_width, counts
+):
+    """Gaussians of each tile, in parts start..stop of the depth order: [parts, tiles] int64, written."""
+    for part in range(start, stop):
+        counts[part] = 0
+        for i in range(part * order.shape[0] // parts, (part + 1) * order.shape[0] // parts):
+            g = order[i]
+            tile = (g // num_gaussians) * tiles_per_camera + rows[g, 0] * tile_width
+            for row in range(rows[g, 2], rows[g, 2] + rows[g, 1]):
+                for column in range(spans[row, 0], spans[row, 1]):
+                    counts[part, np.uintp(tile + column)] += 1
+                tile += tile_width
 
 
 @kernel
 def fill_tiles(  # type: ignore[no-untyped-def]
-    order,
-    rows,
-    spans,
-    depth_bits,
-    num_gaussians,
-    tiles_per_camera,
-    tile_width,
-    tile_bits,
-    cursor,
-    flatten_ids,
-    isect_ids,
+    start, stop, parts, order, rows, spans, num_gaussians, tiles_per_camera, tile_width, cursors, flatten_ids
 ):
-    """Counting sort: Gaussians in depth order into their tiles. `cursor` starts as the tiles' offsets."""
-    for g in order:
-        camera = g // num_gaussians
-        tile = rows[g, 0] * tile_width
-        for row in range(rows[g, 2], rows[g, 2] + rows[g, 1]):
-            for column in range(spans[row, 0], spans[row, 1]):
-                slot = cursor[camera * tiles_per_camera + tile + column]
-                cursor[camera * tiles_per_camera + tile + column] = slot + 1
-                flatten_ids[slot] = g
-                isect_ids[slot] = (
-                    (np.int64(camera) << (32 + tile_bits)) | (np.int64(tile + column) << 32) | np.int64(depth_bits[g])
-                )
-            tile += tile_width
+    """Counting sort: parts start..stop of the Gaussians in depth order into their tiles.
+
+    Args:
+        cursors: [parts, tiles] int64, where each part's Gaussians begin in the tile's list; advanced.
+        flatten_ids: written.
+    """
+    for part in range(start, stop):
+        for i in range(part * order.shape[0] // parts, (part + 1) * order.shape[0] // parts):
+            g = order[i]
+            tile = (g // num_gaussians) * tiles_per_camera + rows[g, 0] * tile_width
+            for row in range(rows[g, 2], rows[g, 2] + rows[g, 1]):
+                for column in range(spans[row, 0], spans[row, 1]):
+                    slot = cursors[part, np.uintp(tile + column)]
+                    cursors[part, np.uintp(tile + column)] = slot + 1
+                    flatten_ids[np.uintp(slot)] = g
+                tile += tile_width
+
+
+@kernel
+def name_pairs(start, stop, offsets, flatten_ids, depth_bits, tiles_per_camera, tile_bits, isect_ids):  # type: ignore[no-untyped-def]
+    """gsplat's sort keys of the lists of tiles start..stop: camera | tile | bits of the depth."""
+    for tile in range(start, stop):
+        camera = tile // tiles_per_camera
+        high = (np.int64(camera) << (32 + tile_bits)) | (np.int64(tile - camera * tiles_per_camera) << 32)
+        for slot in range(offsets[tile], offsets[tile + 1]):
+            isect_ids[slot] = high | np.int64(depth_bits[flatten_ids[slot]])
