@@ -90,15 +90,17 @@ def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, T
         return none, none, none.float()
     scene, present, counts, pair_offsets, pair_sums = _pair_sums(meta, labels, num_labels)
     entries, kept = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    # Each piece of work goes through all pairs: no more pieces than threads.
+    grain = max(1 << 17, -(-count // threads.num_threads()))
     threads.share(
-        contribute.count_votes, count, count, *scene[1:], counts, pair_offsets, pair_sums, entries, grain=1 << 17
+        contribute.count_votes, count, count, *scene[1:], counts, pair_offsets, pair_sums, entries, grain=grain
     )
     begins = np.zeros(count + 1, np.int64)
     np.cumsum(entries, out=begins[1:])
     listed = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.float32)
     threads.share(
         contribute.list_votes, count, count, *scene[1:], present, counts, pair_offsets, pair_sums, begins, *listed,
-        kept, grain=1 << 17,
+        kept, grain=grain,
     )  # fmt: skip
     ends = np.cumsum(kept)
     found = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
