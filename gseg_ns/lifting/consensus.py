@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array, diags_array, hstack
 from torch import Tensor
 
 from gseg_ns.errors import OptionError
+from gseg_ns.lifting.linkage import merge, merge_linked
 from gseg_ns.lifting.votes import ViewVotes, view_votes
 from gseg_ns.neighbours import PointTree
 
@@ -38,6 +40,12 @@ CELL_MEMBERS = 10
 
 MIN_MEMBERS = 3
 """A region of fewer Gaussians is left out: it is what masks disagree about."""
+
+PAIRS = 4096
+"""Pairs of regions that are compared at a time."""
+
+ROWS = 512
+"""Regions that are compared with all others at a time."""
 
 ROUNDS = 5
 """Sizes of cells, each smaller than the last by the square root of two, for the Gaussians that agree with no region."""
@@ -137,16 +145,12 @@ def find_groups(means: Tensor, views: Sequence[ViewVotes], options: ConsensusOpt
     if len(kept) == 0:
         return groups
     region, count = region[kept], int(region.max()) + 1
-    same, both = _affinity(region, count, _Asked(views, order, known[kept], len(means)))
-    border = _borders(points[kept], region, count)
-    usual = float((same * border).sum() / max(float((both * border).sum()), 1e-12))
-    cluster = merge((same + DOUBT * usual) * border, (both + DOUBT) * border, options.join_neighbours, evidence=0)
-    members = np.zeros((count, int(cluster.max()) + 1), np.float32)
-    members[np.arange(count), cluster] = 1
-    doubted = same * (both / (both + DOUBT))
-    cluster = merge(members.T @ doubted @ members, members.T @ both @ members, options.join_distant, evidence=0)[
-        cluster
-    ]
+    affinity = _Affinity(region, count, _Asked(views, order, known[kept], len(means)))
+    pairs = _borders(points[kept], region)
+    same, both = affinity.of(*pairs)
+    usual = float(same.sum() / max(float(both.sum()), 1e-12))
+    cluster = merge_linked(count, *pairs, same + DOUBT * usual, both + DOUBT, options.join_neighbours)
+    cluster = merge(*affinity.of_clusters(cluster), options.join_distant, evidence=0)[cluster]
     groups[known[kept]] = torch.from_numpy(cluster[region.numpy()]) + 1
     return _supported(groups, views, options)
 
@@ -289,92 +293,74 @@ def _cell_keys(unit: np.ndarray, side: float) -> np.ndarray:
     return (index[:, 0] * 2048 + index[:, 1]) * 2048 + index[:, 2]
 
 
-def _affinity(region: Tensor, count: int, views: Iterable[ViewVotes]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum over views how likely two regions share a mask (numerator) and are both seen (denominator): [R, R] each."""
-    best = torch.zeros(count)
-    for view in views:
-        best = torch.maximum(best, _shares(view, region, count - 1)[:, 1:].sum(dim=1))
-    same = np.zeros((count, count), np.float32)
-    both = np.zeros((count, count), np.float32)
-    for view in views:
-        table = _shares(view, region, count - 1)[:, 1:]
-        total = table.sum(dim=1)
+class _Affinity:
+    """How likely regions share a mask, summed over views (`same`), of how much views see both (`both`).
+
+    Neither table [R, R] is ever whole: `same` is the product of a sparse matrix with itself, `both` that of a row a
+    view.
+    """
+
+    def __init__(self, region: Tensor, count: int, views: Iterable[ViewVotes]) -> None:
+        """Ask the views.
+
+        Args:
+            region: of each Gaussian.
+            count: R.
+            views: what they say.
+        """
+        tables = [csr_array(_shares(view, region, count - 1)[:, 1:].numpy()) for view in views]
+        totals = [np.asarray(table.sum(axis=1), np.float32).reshape(-1) for table in tables]
+        best = np.maximum.reduce(totals)
         # A view shows some of the regions; of the others it says nothing.
-        shown = total.nonzero().squeeze(1)
-        table, total = table[shown], total[shown]
-        weight = total / (total + FAINT * best[shown] + PIXEL)
-        share = table / total.clamp_min(1e-6)[:, None] * weight[:, None]
-        pairs = np.ix_(shown.numpy(), shown.numpy())
-        same[pairs] += (share @ share.T).numpy()
-        both[pairs] += (weight[:, None] * weight[None]).numpy()
-    return same, both
+        weights = [np.where(total > 0, total / (total + FAINT * best + PIXEL), 0) for total in totals]
+        self._shares = hstack(
+            [
+                diags_array(weight / np.maximum(total, 1e-6)) @ table
+                for table, total, weight in zip(tables, totals, weights, strict=True)
+            ],
+            format="csr",
+            dtype=np.float32,
+        )  # [R, masks of all views]
+        self._weights = np.stack(weights, axis=1).astype(np.float32)  # [R, V]
+
+    def of(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`same` and `both` of pairs of regions [E]."""
+        same, both = np.empty(len(first), np.float32), np.empty(len(first), np.float32)
+        for start in range(0, len(first), PAIRS):
+            rows, columns = first[start : start + PAIRS], second[start : start + PAIRS]
+            same[start : start + PAIRS] = self._shares[rows].multiply(self._shares[columns]).sum(axis=1)
+            both[start : start + PAIRS] = np.einsum("ev,ev->e", self._weights[rows], self._weights[columns])
+        return same, both
+
+    def of_clusters(self, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums over the regions of clusters [R]: `same`, of which little is believed where few views compare, `both`.
+
+        Returns:
+            [G, G] float32 each.
+        """
+        count = int(cluster.max()) + 1
+        members = csr_array((np.ones(len(cluster), np.float32), cluster, np.arange(len(cluster) + 1)))
+        same = np.zeros((count, count), np.float32)
+        for start in range(0, len(cluster), ROWS):
+            rows = slice(start, start + ROWS)
+            found = (self._shares[rows] @ self._shares.T).tocoo()
+            both = (self._weights[rows] @ self._weights.T)[found.row, found.col]
+            doubted = csr_array((found.data * (both / (both + DOUBT)), (found.row, found.col)), shape=found.shape)
+            summed = (members[rows].T @ (doubted @ members)).tocoo()
+            same[summed.row, summed.col] += summed.data
+        seen = members.T @ self._weights
+        return same, seen @ seen.T
 
 
-def _borders(points: Tensor, region: Tensor, count: int) -> np.ndarray:
-    """Which regions touch: float32 [R, R] of 0 and 1."""
+def _borders(points: Tensor, region: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Which regions touch: pairs [E], the smaller number first."""
     found = PointTree(points).others(NEIGHBOURS)[1]
     first = region.repeat_interleave(found.shape[1]).numpy()
     second = region[found].flatten().numpy()
-    border = np.zeros((count, count), np.float32)
-    border[first, second] = 1
-    border[second, first] = 1
-    np.fill_diagonal(border, 0)
-    return border
-
-
-def merge(same: np.ndarray, both: np.ndarray, threshold: float, evidence: float = 1.0) -> np.ndarray:
-    """Average linkage: merge the pair of highest affinity same / both until it is below `threshold`.
-
-    Args:
-        same: [R, R] symmetric, summed evidence for.
-        both: [R, R] symmetric, summed evidence at all; a pair below `evidence` has none.
-        threshold: smallest affinity that merges.
-        evidence: about the number of views that must see both sides.
-
-    Returns:
-        cluster of each row [R] int64 from 0.
-    """
-    same, both = same.astype(np.float64), both.astype(np.float64)
-    count = len(same)
-    alive = np.ones(count, bool)
-    parent = np.arange(count)
-
-    def affinities(row: int) -> np.ndarray:
-        usable = alive & (both[row] >= max(evidence, 1e-9))
-        values = np.where(usable, same[row] / np.maximum(both[row], 1e-12), -1.0)
-        values[row] = -1
-        return values
-
-    best, partner = np.full(count, -1.0), np.zeros(count, np.int64)
-    for row in range(count):
-        values = affinities(row)
-        partner[row] = values.argmax()
-        best[row] = values[partner[row]]
-    while count > 1:
-        kept = int(best.argmax())
-        if best[kept] < threshold:
-            break
-        gone = int(partner[kept])
-        for table in (same, both):
-            table[kept] += table[gone]
-            table[:, kept] += table[:, gone]
-        alive[gone], best[gone], parent[gone] = False, -2.0, kept
-        values = affinities(kept)
-        partner[kept] = values.argmax()
-        best[kept] = values[partner[kept]]
-        # Whose best was one of the two has to look again; for all others only the merged one is news.
-        for other in np.nonzero(alive & ((partner == gone) | (partner == kept)))[0].tolist():
-            if other != kept:
-                others = affinities(other)
-                partner[other] = others.argmax()
-                best[other] = others[partner[other]]
-        nearer = alive & (values > best)
-        nearer[kept] = False
-        best[nearer], partner[nearer] = values[nearer], kept
-    root = parent
-    while not np.array_equal(root, root[root]):
-        root = root[root]
-    return np.unique(root, return_inverse=True)[1].reshape(-1)
+    count = int(region.max()) + 1
+    pairs = np.unique(np.minimum(first, second) * count + np.maximum(first, second))
+    low, high = pairs // count, pairs % count
+    return low[low < high], high[low < high]
 
 
 def _supported(groups: Tensor, views: Sequence[ViewVotes], options: ConsensusOptions) -> Tensor:

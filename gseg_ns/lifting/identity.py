@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gseg_ns.lifting.blocks import decide
+from gseg_ns.lifting.blocks import highest_score
 
 SHARPNESS = 10.0
 """Score of a group for an encoding that is exactly its code: softmax then gives it nearly everything."""
@@ -51,15 +51,10 @@ class IdentityClassifier(nn.Module):
             encodings: composited or single encodings.
             train_unlabelled: whether class 0 was trained and may win.
         """
-
-        def choose(rows: Tensor) -> Tensor:
-            scores = self(rows)
-            if train_unlabelled or scores.shape[-1] == 1:
-                return scores.argmax(dim=-1)
-            label = scores[..., 1:].argmax(dim=-1) + 1
-            return torch.where(rows.norm(dim=-1) < SILENT, 0, label)
-
-        return decide(choose, encodings, self.num_classes)
+        if train_unlabelled or self.num_classes == 1:
+            return highest_score(encodings, self.weight, self.bias)
+        label = highest_score(encodings, self.weight[1:], self.bias[1:]) + 1
+        return torch.where(encodings.norm(dim=-1) < SILENT, 0, label)
 
     def forward(self, encodings: Tensor) -> Tensor:
         """Map encodings [..., D] to scores [..., C].

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.blocks import decide
+from gseg_ns.lifting.blocks import highest_score
 from gseg_ns.lifting.codebook import (
     PRESETS,
     assign,
@@ -24,10 +24,10 @@ from gseg_ns.lifting.codebook import (
     matched_and_won,
     shared_masks,
 )
-from gseg_ns.lifting.consensus import merge
 from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
 from gseg_ns.lifting.drawing import draw_different
 from gseg_ns.lifting.identity import SILENT
+from gseg_ns.lifting.linkage import merge
 from gseg_ns.masks import resize_labels
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.rendering import pixel_weights
@@ -274,13 +274,10 @@ class UnifiedLiftModel(SegmentationModel):
 
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         """Pick the code with the highest similarity, counted from 1: ids [...] int64; 0 where there is no feature."""
-        answers = self.code_answers()
-
-        def choose(rows: Tensor) -> Tensor:
-            logits = associate(rows, self.codebook).masked_fill(~self.named_codes, -torch.inf)
-            return torch.where(rows.norm(dim=-1) < SILENT, 0, answers[logits.argmax(dim=-1)] + 1)
-
-        return decide(choose, features, len(self.codebook))
+        named = self.named_codes.nonzero().squeeze(1)
+        answers = self.code_answers()[named]
+        found = answers[highest_score(features, self.codebook[named])] + 1
+        return torch.where(features.norm(dim=-1) < SILENT, 0, found)
 
     @torch.no_grad()
     def gaussian_groups(self, scale: float | None = None) -> Tensor:

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting import consensus
 from gseg_ns.lifting.consensus import (
     ConsensusOptions,
     _supported,
     find_groups,
     foremost,
     group_lookup,
-    merge,
     view_labels,
 )
 from gseg_ns.lifting.votes import ViewVotes
@@ -142,40 +142,30 @@ def test_masks_find_their_group_and_merged_ones_none() -> None:
     assert lookup.tolist() == [0, 1, 0, 2]
 
 
-def test_average_linkage_by_hand() -> None:
-    same = np.array([[0, 9, 1, 0], [9, 0, 4, 0], [1, 4, 0, 0], [0, 0, 0, 0]], float)
-    both = np.array([[0, 10, 10, 0.5], [10, 0, 5, 0], [10, 5, 0, 0], [0.5, 0, 0, 0]], float)
-    # 0 and 1 (0.9) merge first; with 2 they then have (1 + 4) / (10 + 5), not the 0.8 of the pair.
-    assert merge(same, both, 0.5).tolist() == [0, 0, 1, 2]
-    assert merge(same, both, 0.3).tolist() == [0, 0, 0, 1]
-    assert merge(same, both, 0.95).tolist() == [0, 1, 2, 3]
-    assert merge(np.zeros((1, 1)), np.zeros((1, 1)), 0.5).tolist() == [0]
-
-
-def test_linkage_does_what_the_plain_algorithm_does() -> None:
-    generator = np.random.default_rng(0)
-    count = 25
-    both = generator.integers(1, 9, (count, count)).astype(float)
-    both = both + both.T
-    same = both * np.square(generator.random((count, count)))
-    same = (same + same.T) / 2
-
-    clusters = [[i] for i in range(count)]
-    while len(clusters) > 1:
-        pairs = [(i, j) for i in range(len(clusters)) for j in range(i)]
-        ratio = {
-            (i, j): same[np.ix_(clusters[i], clusters[j])].sum() / both[np.ix_(clusters[i], clusters[j])].sum()
-            for i, j in pairs
-        }
-        best = max(ratio, key=ratio.__getitem__)
-        if ratio[best] < 0.4:
-            break
-        clusters[best[0]] += clusters.pop(best[1]) if best[1] > best[0] else clusters[best[1]]
-        if best[1] < best[0]:
-            del clusters[best[1]]
-    expected = {frozenset(cluster) for cluster in clusters}
-    found = merge(same, both, 0.4)
-    assert {frozenset(np.nonzero(found == c)[0].tolist()) for c in set(found.tolist())} == expected
+def test_affinities_are_those_of_whole_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    means, truth = boxes()
+    asked = views(truth)
+    generator = torch.Generator().manual_seed(3)
+    region = torch.randint(23, (len(means),), generator=generator)
+    tables = [consensus._shares(view, region, 22)[:, 1:] for view in asked]
+    totals = torch.stack([table.sum(dim=1) for table in tables])
+    weights = totals / (totals + consensus.FAINT * totals.max(dim=0).values + consensus.PIXEL)
+    same = sum(
+        (table @ table.T) * torch.outer(weight / total, weight / total)
+        for table, total, weight in zip(tables, totals, weights, strict=True)
+    )
+    both = weights.T @ weights
+    cluster = np.arange(23) % 7
+    members = torch.nn.functional.one_hot(torch.from_numpy(cluster)).float()
+    monkeypatch.setattr(consensus, "ROWS", 5)
+    monkeypatch.setattr(consensus, "PAIRS", 6)
+    affinity = consensus._Affinity(region, 23, asked)
+    first, second = (part.numpy() for part in torch.triu_indices(23, 23, 1))
+    for found, table in zip(affinity.of(first, second), (same, both), strict=True):
+        np.testing.assert_allclose(found, table[first, second], rtol=1e-4)
+    expected = members.T @ (same * both / (both + consensus.DOUBT)) @ members, members.T @ both @ members
+    for found, table in zip(affinity.of_clusters(cluster), expected, strict=True):
+        np.testing.assert_allclose(found, table, rtol=1e-4)
 
 
 def test_what_a_view_says_of_its_gaussians() -> None:
