@@ -6,6 +6,7 @@ block, except `allow_checkpoint_scalars`, which widens what torch may read from 
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -66,6 +67,40 @@ def with_globals(function: Callable[..., Any], **replacements: Any) -> Callable[
 def eager(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the Python function inside a `torch.compile`d one, which needs a C++ compiler at run time."""
     return getattr(function, "_torchdynamo_orig_callable", function)
+
+
+@contextmanager
+def compiled_when_called() -> Iterator[None]:
+    """Within this block, a function that Nerfstudio decorates to be compiled is compiled at its first call.
+
+    The decorator alone imports torch's compiler: a third of the start of a command that compiles nothing.
+    """
+    from nerfstudio.utils import misc
+
+    original = misc.torch_compile
+
+    def torch_compile(*args: Any, **kwargs: Any) -> Any:
+        if args:
+            return original(*args, **kwargs)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(function)
+            def compiled(*given: Any, **named: Any) -> Any:
+                if not made:
+                    made.append(original(**kwargs)(function))
+                return made[0](*given, **named)
+
+            made: list[Callable[..., Any]] = []
+            compiled._torchdynamo_orig_callable = function  # type: ignore[attr-defined]
+            return compiled
+
+        return decorate
+
+    misc.torch_compile = torch_compile
+    try:
+        yield
+    finally:
+        misc.torch_compile = original
 
 
 def intrinsics_on(camera: Cameras, device: torch.device) -> Cameras:

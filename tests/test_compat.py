@@ -96,3 +96,21 @@ def test_a_users_error_at_the_end_of_a_process_is_its_message() -> None:
     assert done.returncode == 1
     assert "Error: scene [0] is gone" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_what_upstream_compiles_is_compiled_when_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nerfstudio.utils import misc
+
+    compiled = []
+
+    def torch_compile(**options: object) -> object:
+        return lambda function: compiled.append((function, options)) or (lambda value: function(value) + 1)
+
+    monkeypatch.setattr(misc, "torch_compile", torch_compile)
+    with compat.compiled_when_called():
+        double = misc.torch_compile(dynamic=True)(lambda value: 2 * value)
+    assert misc.torch_compile is torch_compile
+    assert compat.eager(double)(3) == 6
+    assert not compiled
+    assert [double(3), double(4)] == [7, 9]
+    assert [options for _, options in compiled] == [{"dynamic": True}]

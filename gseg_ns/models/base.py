@@ -15,9 +15,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
-from nerfstudio.models import splatfacto
 from nerfstudio.models.base_model import ModelConfig
-from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -31,6 +29,7 @@ from gseg_ns.models.budget import device_budget, draw_within
 from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
 from gseg_ns.models.schedule import AUTO, resolve
+from gseg_ns.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, splatfacto
 from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
 from gseg_ns.models.trained_geometry import load_geometry, take_over

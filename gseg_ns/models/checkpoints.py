@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 from torch import Tensor
@@ -20,6 +19,7 @@ from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.models.chance import chance_state, restore_chance
+from gseg_ns.models.splatfacto import SplatfactoModel
 from gseg_ns.reading import check_stored, check_tensors, reading
 
 _STEP = re.compile(r"step-\d+\.ckpt")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from nerfstudio.models.splatfacto import RGB2SH, SH2RGB
 from torch import Tensor
 
+from gseg_ns.models.splatfacto import RGB2SH, SH2RGB
 from gseg_ns.splats import Splats
 
 GEOMETRY = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")

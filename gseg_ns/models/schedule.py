@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar
 
-from nerfstudio.models.splatfacto import SplatfactoModelConfig
+from gseg_ns.models.splatfacto import SplatfactoModelConfig
 
 ConfigT = TypeVar("ConfigT", bound=SplatfactoModelConfig)
 

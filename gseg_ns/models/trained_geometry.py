@@ -7,13 +7,13 @@ from typing import Any, Literal, cast
 
 import torch
 import yaml
-from nerfstudio.models.splatfacto import SplatfactoModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.models.checkpoints import read_latest
 from gseg_ns.models.parameters import GEOMETRY, from_parameters
+from gseg_ns.models.splatfacto import SplatfactoModelConfig
 from gseg_ns.reading import number, read_bytes, read_json, reading
 from gseg_ns.splats import Splats
 from gseg_ns.splats.container import MIN_OPACITY_LOGIT

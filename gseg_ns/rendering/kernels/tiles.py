@@ -191,7 +191,7 @@ def fill_tiles(  # type: ignore[no-untyped-def]
 
 @kernel
 def name_pairs(start, stop, offsets, flatten_ids, depth_bits, tiles_per_camera, tile_bits, isect_ids):  # type: ignore[no-untyped-def]
-    """gsplat's sort keys of the lists of tiles start..stop: camera | tile | bits of the depth."""
+    """Sort keys as gsplat's, of the lists of tiles start..stop: camera | tile | bits of the depth."""
     for tile in range(start, stop):
         camera = tile // tiles_per_camera
         high = (np.int64(camera) << (32 + tile_bits)) | (np.int64(tile - camera * tiles_per_camera) << 32)
