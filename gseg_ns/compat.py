@@ -184,16 +184,32 @@ class LazyLpips(nn.Module):
 
 
 @contextmanager
-def lazy_lpips() -> Iterator[None]:
-    """Within this block, torchmetrics' LPIPS is built lazily (see `LazyLpips`)."""
-    from torchmetrics.image import lpip
+def metrics_when_asked() -> Iterator[None]:
+    """Within this block, Splatfacto's constructor gets its metrics without torchmetrics.
 
-    original = lpip.LearnedPerceptualImagePatchSimilarity
-    lpip.LearnedPerceptualImagePatchSimilarity = lambda **kwargs: LazyLpips(original, **kwargs)  # type: ignore
+    Importing that brings transformers and scikit-learn along: a quarter of the start of a command. LPIPS is built when
+    it is first asked (see `LazyLpips`), and the other is `Psnr`.
+    """
+
+    def lpips(**kwargs: Any) -> nn.Module:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        return LearnedPerceptualImagePatchSimilarity(**kwargs)
+
+    image, lpip = types.ModuleType("torchmetrics.image"), types.ModuleType("torchmetrics.image.lpip")
+    image.PeakSignalNoiseRatio = lambda **_: Psnr()  # type: ignore[attr-defined]
+    lpip.LearnedPerceptualImagePatchSimilarity = lambda **kwargs: LazyLpips(lpips, **kwargs)  # type: ignore[attr-defined]
+    stand_ins = {module.__name__: module for module in (image, lpip)}
+    originals = {name: sys.modules.get(name) for name in stand_ins}
+    sys.modules.update(stand_ins)
     try:
         yield
     finally:
-        lpip.LearnedPerceptualImagePatchSimilarity = original  # type: ignore[misc]
+        for name, module in originals.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def tell_user_errors() -> None:

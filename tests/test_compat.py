@@ -114,3 +114,17 @@ def test_what_upstream_compiles_is_compiled_when_it_is_called(monkeypatch: pytes
     assert not compiled
     assert [double(3), double(4)] == [7, 9]
     assert [options for _, options in compiled] == [{"dynamic": True}]
+
+
+def test_splatfacto_is_built_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchmetrics"]:
+        monkeypatch.delitem(sys.modules, name)
+    with compat.metrics_when_asked():
+        from torchmetrics.image import PeakSignalNoiseRatio
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        assert isinstance(PeakSignalNoiseRatio(data_range=1.0), compat.Psnr)
+        assert isinstance(LearnedPerceptualImagePatchSimilarity(normalize=True), compat.LazyLpips)
+    assert not [name for name in sys.modules if name.split(".")[0] == "torchmetrics"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
+import numpy as np
 import torch
 import tyro
 from nerfstudio.cameras.cameras import Cameras
@@ -177,7 +178,8 @@ class SegmentationModel(ResumableModel):
             self.seed_points = (seed[0][chosen], torch.empty((0, 3)))
         elif self._budget:
             self.config.num_random = min(self.config.num_random, self._budget)
-        with compat.lazy_lpips():
+        self._is_given = trained is not None
+        with compat.metrics_when_asked():
             super().populate_modules()
         self.seed_points = seed
 
@@ -202,13 +204,18 @@ class SegmentationModel(ResumableModel):
         """Nerfstudio's viewer finds it here."""
         if self._on_cpu:
             threads.configure()
-        self.psnr = compat.Psnr()  # type: ignore[assignment]
         self._get_outputs = compat.with_globals(
             SplatfactoModel.get_outputs, rasterization=self._rasterize, get_viewmat=self._viewmat
         )
         self._get_loss_dict = compat.with_globals(
             SplatfactoModel.get_loss_dict, torch=compat.ScalarsOn(lambda: self.device)
         )
+
+    def k_nearest_sklearn(self, x: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distances to neighbours and these, [N, k] each: sizes to start from, which given Gaussians have."""
+        if self._is_given:
+            return np.ones((len(x), k), np.float32), np.zeros((len(x), k), np.float32)
+        return super().k_nearest_sklearn(x, k)
 
     @property
     def _budget(self) -> int:

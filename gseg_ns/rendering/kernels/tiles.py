@@ -136,13 +136,13 @@ def by_depth(depths, chosen, order):  # type: ignore[no-untyped-def]
             tables[digit, (keys[i] >> np.uint32(11 * digit)) & np.uint32(DIGITS - 1)] += 1
     for digit in range(3):
         table = tables[digit]
-        place = np.int64(0)
+        place = 0
         for value in range(DIGITS):
             amount = table[value]
             table[value] = place
             place += amount
         for i in range(count):
-            value = np.intp((keys[i] >> np.uint32(11 * digit)) & np.uint32(DIGITS - 1))
+            value = (keys[i] >> np.uint32(11 * digit)) & np.uint32(DIGITS - 1)
             place = table[value]
             table[value] = place + 1
             other_keys[place], other_ids[place] = keys[i], ids[i]
