@@ -747,7 +747,7 @@ def test_damaged_files_are_refused_or_make_sense(
             kept.write_bytes(data)
             raise AssertionError(f"{what}: {type(error).__name__}: {error}; kept as {kept}") from error
     for figure in ("inputs", "refused", "taken"):
-        record_property(figure, locals()[figure])
+        record_property(figure, str(locals()[figure]))
     assert refused or inputs < 20 or name in TOLERANT
 
 
