@@ -26,9 +26,10 @@ class Lift:
     """Coordinates of a PLY: Nerfstudio's normalised ones (as ns-export writes), or those of the capture's own poses"""
     masks_dir: Path = Path("masks")
     """Folder of masks, relative to the scene"""
-    association: Literal["consensus", "memory-bank", "none"] = "consensus"
-    """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, or not at all
-    since their ids agree already"""
+    association: Literal["consensus", "memory-bank", "tree", "none"] = "consensus"
+    """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, as a tree of
+    parts, objects and groups out of overlapping masks (--scale 0, 0.5 and 1 of the other commands), or not at all since
+    their ids agree already"""
     strengths: bool = True
     """Fit how loud each Gaussian is in label images (seconds): better borders; what a Gaussian is in stays"""
     output_dir: Path = Path("outputs")

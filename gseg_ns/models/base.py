@@ -411,6 +411,17 @@ class SegmentationModel(ResumableModel):
         """What features are multiplied with before they are compared at a scale: [D], or None for nothing."""
         return None
 
+    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+        """The group that a pixel shows; 0 = none.
+
+        Args:
+            feature: the main feature composited there [D].
+            rows: the Gaussians [K] that add to it, -1 for what is not of this model,
+            weights: and how much [K].
+            scale: see `gaussian_groups`.
+        """
+        return int(self.decode(feature[None], scale))
+
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         """Turn composited features [..., D] into group ids [...] int64, 0 = none."""
         raise NotImplementedError(type(self).__name__)

@@ -9,13 +9,19 @@ from typing import Any, Literal
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
+from rich.progress import track
 from torch import Tensor
 
+from gseg_ns.lifting.association import NO_GROUPS
+from gseg_ns.lifting.consensus import foremost, group_lookup
 from gseg_ns.lifting.identity import SILENT, identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.strengths import StrengthOptions, fit_strengths
+from gseg_ns.lifting.tree import WIDTH, Level, Tree, grow_tree
+from gseg_ns.lifting.votes import Lift, VoteStore, view_votes
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
-from gseg_ns.rendering import PixelWeights, dominant_labels, pixel_weights
+from gseg_ns.rendering import PixelWeights, dominant_labels, pixel_weights, top_contributors
 from gseg_ns.transfer import upload
 from gseg_ns.view_cache import ViewCache
 
@@ -23,11 +29,20 @@ from gseg_ns.view_cache import ViewCache
 _STRENGTHS = StrengthOptions()
 
 
+def level_of(scale: float) -> Level:
+    """The level of a tree that a scale in [0, 1] means: parts at 0, objects at 0.5, groups at 1."""
+    return "part" if scale < 0.25 else "object" if scale <= 0.75 else "group"
+
+
 @dataclass
 class GagaModelConfig(IdentityModelConfig):
     """Gaga: geometry first, then masks associated by a 3D-aware memory bank, then identity encodings."""
 
     _target: type = field(default_factory=lambda: GagaModel)
+    association: Literal["consensus", "memory-bank", "tree"] = "consensus"  # type: ignore[assignment]
+    """How masks of different views find together: by the agreement of all views (ours: independent of the order of
+    views), by the paper's 3D-aware memory bank, or as one tree of parts, objects and groups out of overlapping masks,
+    which answers at the scales 0, 0.5 and 1 by its votes"""
     labels: Literal["encodings", "vote"] = "vote"
     """What says which group a Gaussian is in: the closed-form vote, or the encoding that is trained from there (the
     paper). By the vote, label images are exact for any number of groups: the label of the largest summed weight times
@@ -59,11 +74,16 @@ class GagaModel(IdentityModel):
     """Geometry phase, association, identity phase on frozen geometry."""
 
     config: GagaModelConfig
-    gaussian_buffers = ("voted_labels", "voted_confidence", "strengths")
+    gaussian_buffers = ("voted_labels", "voted_confidence", "strengths", "tree_nodes")
+    _tree_tables = ("tree_parents", "tree_evidence", "tree_objects")
 
     voted_labels: Tensor
     voted_confidence: Tensor
     strengths: Tensor
+    tree_nodes: Tensor
+    tree_parents: Tensor
+    tree_evidence: Tensor
+    tree_objects: Tensor
 
     def populate_modules(self) -> None:
         """Build the model and its 3D loss."""
@@ -77,15 +97,21 @@ class GagaModel(IdentityModel):
         self.register_buffer("voted_confidence", torch.zeros(0))
         # [N], how loud each is in label images; none where they were not fitted.
         self.register_buffer("strengths", torch.zeros(0))
+        # See `Tree`; empty where masks were associated in another way.
+        self.register_buffer("tree_nodes", torch.zeros(0, dtype=torch.int32))
+        self.register_buffer("tree_parents", torch.zeros(0, dtype=torch.int32))
+        self.register_buffer("tree_evidence", torch.zeros(0))
+        self.register_buffer("tree_objects", torch.zeros(0, dtype=torch.bool))
 
     def start_feature_phase(self) -> None:
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
         self._samples = self._empty_cache()
         if not self.lookups:
-            lifted = self.lift_masks()
+            grown = self.config.association == "tree" and not self.masks().config.masks_are_consistent
+            lifted = self._grow_tree() if grown else self.lift_masks()
             self.voted_labels = lifted.labels.int().to(self.device)
             self.voted_confidence = lifted.confidence.to(self.device)
-            if self.config.use_strengths:
+            if self.config.use_strengths and not grown:  # strengths are of one cut
                 self._fit_strengths()
             self._refresh_projection(self.step)
 
@@ -106,6 +132,56 @@ class GagaModel(IdentityModel):
             f"of mixed pixels went from {found.before:.1%} to {found.after:.1%} "
             f"({time.perf_counter() - started:.1f} s)."
         )
+
+    def _grow_tree(self) -> Lift:
+        """Put the overlapping masks of all training views into one tree; its objects are the groups of the training.
+
+        Returns:
+            The object of each Gaussian, and how sure it is.
+        """
+        masks, names, views = self.masks(), self._names(), self._masked_views()
+        started = time.perf_counter()
+        votes, painted = VoteStore(), VoteStore()
+        members, pictures = [], []
+        for view in track(views, "Asking views", total=len(views), console=CONSOLE, transient=True):
+            found = masks.mask_set(view.index)
+            assert found is not None
+            region, covers = found.regions
+            meta = self.project_view(view.index)
+            votes.append(view_votes(meta, region.to(self.device)))
+            painted.append(foremost(view_votes(meta, view.labels.to(self.device))))
+            members.append(covers)
+            step = -(-region.shape[1] // WIDTH)
+            pictures.append(top_contributors(meta)[0][::step, ::step].int().cpu())
+        tree = grow_tree(votes, members, pictures, self.num_points, CONSOLE.log)
+        self.num_groups = len(tree)
+        self.tree_nodes, self.tree_parents = tree.nodes.int().to(self.device), tree.parents.int().to(self.device)
+        self.tree_evidence, self.tree_objects = tree.evidence.to(self.device), tree.objects.to(self.device)
+        self.has_scales = tree.depth > 1
+        labels = tree.labels("object")
+        for view, answer in zip(views, painted, strict=True):
+            lookup = group_lookup(answer, labels, len(tree), self.config.consensus)
+            self.lookups[names[view.index]] = lookup
+        self._start_encodings(labels)
+        seconds = time.perf_counter() - started
+        CONSOLE.log(
+            f"Put the masks of {len(views)} views into a tree of {len(tree)} things, "
+            f"{int((labels.unique() > 0).sum())} of them objects, in {seconds:.1f} s."
+        )
+        if len(tree) == 0:
+            CONSOLE.log(f"[yellow]{escape(NO_GROUPS)}")
+        return Lift(labels, tree.confidence)
+
+    @torch.no_grad()
+    def tree(self) -> Tree | None:
+        """The tree of parts, objects and groups, where masks were associated so. A method: see `masks`."""
+        if len(self.tree_parents) == 0 or len(self.tree_nodes) != self.num_points:
+            return None
+        sure = self.voted_confidence.cpu()
+        return Tree(
+            self.tree_parents.long().cpu(), self.tree_nodes.long(), self.tree_evidence.cpu(), sure,
+            self.tree_objects.cpu(),
+        )  # fmt: skip
 
     @torch.no_grad()
     def _sample(self, view: int) -> tuple[PixelWeights, Tensor] | None:
@@ -153,11 +229,15 @@ class GagaModel(IdentityModel):
 
     @property
     def _by_vote(self) -> bool:
-        return self.config.labels == "vote" and len(self.voted_labels) == self.num_points
+        voted = self.config.labels == "vote" or len(self.tree_parents) > 0
+        return voted and len(self.voted_labels) == self.num_points
 
     @torch.no_grad()
     def gaussian_groups(self, scale: float | None = None) -> Tensor:
         """The group of each Gaussian: [N] int64, 0 = none."""
+        tree = self.tree()
+        if tree is not None:
+            return tree.labels(level_of(self.default_scale if scale is None else scale))
         return self.voted_labels.long() if self._by_vote else super().gaussian_groups(scale)
 
     @torch.no_grad()
@@ -167,36 +247,50 @@ class GagaModel(IdentityModel):
             return super().label_image(camera, scale)
         with self._evaluating():
             self.render(camera.to(self.device))
-            return self._heaviest(None)
+            return self._heaviest(self.gaussian_groups(scale))
 
     def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
         """As in the base; by the vote, what weighs most."""
-        return self._heaviest(rows) if self._by_vote else super().shown_labels(image, rows)
+        if not self._by_vote:
+            return super().shown_labels(image, rows)
+        return self._heaviest(self.voted_labels, rows)
 
-    def _heaviest(self, rows: Tensor | None) -> Tensor:
-        """The voted label of the largest sum of weight times strength at each pixel of the last `render`: [H, W].
+    def _heaviest(self, labels: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The label of the largest sum of weight times strength at each pixel of the last `render`: [H, W].
 
         Args:
+            labels: of all Gaussians [N].
             rows: bool [N], the Gaussians in that render; None: all.
         """
-        labels, strengths = self.voted_labels, self.strengths if len(self.strengths) else None
+        strengths = self.strengths if len(self.strengths) else None
         if rows is not None:
             labels, strengths = labels[rows], None if strengths is None else strengths[rows]
         answers, weights = dominant_labels(self.info, labels, strengths)
         return torch.where(weights < SILENT, 0, answers)
+
+    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+        """As in the base; by the vote, what weighs most."""
+        if not self._by_vote:
+            return super().group_under(feature, rows, weights, scale)
+        groups = torch.where(rows >= 0, self.gaussian_groups(scale)[rows.clamp_min(0)], 0)
+        sums = torch.zeros(self.num_groups + 1, device=groups.device).index_add_(0, groups, weights.float())
+        sums[0] = 0
+        best = int(sums.argmax())
+        return best if float(sums[best]) >= SILENT else 0
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 
     def resize_for(self, state: dict[str, Tensor]) -> None:
         """As many votes as the checkpoint has."""
         super().resize_for(state)
-        for name in self.gaussian_buffers:
+        for name in (*self.gaussian_buffers, *self._tree_tables):
             setattr(self, name, getattr(self, name).new_zeros(state[name].shape))
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
-        """Load a checkpoint; older ones have no votes, or no strengths."""
-        none = {name: getattr(self, name).new_zeros(0) for name in self.gaussian_buffers}
-        super().load_state_dict({**none, **dict}, **kwargs)
+        """Load a checkpoint; older ones have no votes, no strengths or no tree."""
+        names = (*self.gaussian_buffers, *self._tree_tables)
+        super().load_state_dict({**{name: getattr(self, name).new_zeros(0) for name in names}, **dict}, **kwargs)
+        self.has_scales = bool((self.tree_parents > 0).any())
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """Splatfacto's metrics, and the number of groups once there are any."""

@@ -84,9 +84,7 @@ class IdentityModel(SegmentationModel):
         Returns:
             The label of each Gaussian that encodings and classifier now say, and how sure it is.
         """
-        masks = self.masks()
-        names = [path.as_posix() for path in masks.train_dataset.image_filenames]
-        views = [_TrainingView(self, view) for view in range(len(names)) if masks.labels(view) is not None]
+        masks, names, views = self.masks(), self._names(), self._masked_views()
         started = time.perf_counter()
         votes = VoteStore()
         answers = self._answers(views)
@@ -99,11 +97,8 @@ class IdentityModel(SegmentationModel):
         self.num_groups = found.num_groups
         self.lookups = {names[view.index]: lookup for view, lookup in zip(views, found.lookups, strict=True)}
         lifted = lift(votes, found.lookups, found.num_groups, self.num_points)
-        labels = lifted.labels.to(self.device)
-        encodings = initialise_from_labels(labels, found.num_groups + 1, IDENTITY_DIM, self.classifier)
-        self.gauss_params["identity"].data.copy_(encodings)
+        self._start_encodings(lifted.labels)
         seconds = time.perf_counter() - started
-        self._targets = {}
         CONSOLE.log(
             f"Associated the masks of {len(views)} views with {self.num_groups} groups, and lifted them "
             f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
@@ -111,6 +106,22 @@ class IdentityModel(SegmentationModel):
         if self.num_groups == 0:
             CONSOLE.log(f"[yellow]{escape(NO_GROUPS)}")
         return lifted
+
+    def _names(self) -> list[str]:
+        """Of all training images, as `lookups` has them."""
+        return [path.as_posix() for path in self.masks().train_dataset.image_filenames]
+
+    def _masked_views(self) -> list[_TrainingView]:
+        """The training views with masks."""
+        masks = self.masks()
+        return [_TrainingView(self, v) for v in range(len(masks.train_dataset)) if masks.labels(v) is not None]
+
+    def _start_encodings(self, labels: Tensor) -> None:
+        """Start encodings and classifier at the labels of the Gaussians [N], 0..`num_groups`."""
+        here = labels.to(self.device)
+        encodings = initialise_from_labels(here, self.num_groups + 1, IDENTITY_DIM, self.classifier)
+        self.gauss_params["identity"].data.copy_(encodings)
+        self._targets = {}
 
     @property
     def found_nothing(self) -> bool:

@@ -122,7 +122,7 @@ class Prompter:
         features = self.model.gauss_params[self.model.main_feature].detach()[source.clamp_min(0)]
         # What came from elsewhere has no feature; a picture of the edited scene shows it as such, too.
         feature = found.weights @ torch.where(source[:, None] >= 0, features, 0)
-        group = 0 if self.model.prompts_by_feature else int(self.model.decode(feature[None], scale))
+        group = 0 if self.model.prompts_by_feature else self.model.group_under(feature, source, found.weights, scale)
         if group == 0 and not (self.model.prompts_by_feature and bool(feature.any())):
             raise GsegError("That spot belongs to no group. Click elsewhere, or draw a rectangle.")
         return Point(feature, group, found.top, positive)

@@ -1,27 +1,30 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from plyfile import PlyData
 
 from gseg_ns.cli.lift import Lift
+from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
+from gseg_ns.masks import MaskSet, write_mask_set
 from gseg_ns.neighbours import PointTree
 from gseg_ns.rendering import dominant_labels
 from gseg_ns.runs.edited_model import with_gaussians
+from gseg_ns.runs.prompting import Prompter
 from gseg_ns.runs.run import Run, load_run
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 
 
-@pytest.fixture(scope="module")
-def lifted(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
-    """The scene's points as opaque balls, labelled; their PLY is gone."""
-    folder = tmp_path_factory.mktemp("lift")
-    vertices = PlyData.read(str(small_scene / "points3D.ply"))["vertex"]
+def write_points(scene: Path, path: Path) -> None:
+    """The scene's points as a PLY of opaque balls."""
+    vertices = PlyData.read(str(scene / "points3D.ply"))["vertex"]
     means = torch.from_numpy(np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32))
     count = len(means)
     radius = PointTree(means).others(1)[0].median()
@@ -32,7 +35,14 @@ def lifted(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         opacities=torch.full((count,), 3.0),
         sh=torch.zeros(count, 1, 3),
     )
-    write_ply(folder / "cloud.ply", splats)
+    write_ply(path, splats)
+
+
+@pytest.fixture(scope="module")
+def lifted(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """The scene's points as opaque balls, labelled; their PLY is gone."""
+    folder = tmp_path_factory.mktemp("lift")
+    write_points(small_scene, folder / "cloud.ply")
     Lift(small_scene, folder / "cloud.ply", "original", output_dir=folder, experiment_name="room").main()
     (folder / "cloud.ply").unlink()
     (config,) = folder.glob("room/gaga/*/config.yml")
@@ -128,3 +138,43 @@ def test_how_a_geometry_is_drawn_is_kept(small_scene: Path, lifted: tuple[Run, P
     Lift(small_scene, tmp_path / "cloud.ply", output_dir=tmp_path / "out").main()
     (config,) = (tmp_path / "out").rglob("config.yml")
     assert load_run(config).model.splats().rasterize_mode == "antialiased"
+
+
+def test_overlapping_masks_become_a_tree(small_scene: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scene" / "overlapping"
+    shutil.copytree(small_scene, tmp_path / "scene", dirs_exist_ok=True)
+    folder.mkdir()
+    for path in sorted((small_scene / "gt/object").glob("*.png")):
+        labels = torch.from_numpy(np.asarray(Image.open(path)).astype(np.int64))
+        masks = [labels == label for label in labels.unique() if label]
+        together = torch.stack([labels == 1, labels == 2]).any(dim=0)
+        write_mask_set(folder / f"{path.stem}.json", MaskSet.from_arrays(torch.stack([*masks, together])))
+    write_points(small_scene, tmp_path / "cloud.ply")
+    Lift(
+        tmp_path / "scene",
+        tmp_path / "cloud.ply",
+        "original",
+        Path("overlapping"),
+        "tree",
+        output_dir=tmp_path / "runs",
+    ).main()
+    (config,) = tmp_path.glob("runs/*/gaga/*/config.yml")
+    run = load_run(config)
+    model = run.model
+    assert model.has_scales
+    parts, objects, groups = (model.gaussian_groups(scale) for scale in (0.0, 0.5, 1.0))
+    assert torch.equal(model.gaussian_groups(), objects)
+    assert len(parts.unique()) > len(groups.unique()) > 2
+    # A click on a group answers with what the scale asks for.
+    wide = max(groups.unique().tolist(), key=lambda label: len(parts[groups == label].unique()))
+    assert len(parts[groups == wide].unique()) > 1
+    camera = run.datamanager.eval_dataset.cameras[0:1]
+    narrow, whole = model.label_image(camera, 0.0), model.label_image(camera, 1.0)
+    assert torch.equal(narrow > 0, whole > 0)
+    y, x = (whole == wide).nonzero()[0].tolist()
+    prompter = Prompter(model)
+    view = to_camera(camera)
+    assert prompter.point(view, x + 0.5, y + 0.5, scale=1.0).group == wide
+    assert prompter.point(view, x + 0.5, y + 0.5, scale=0.0).group == int(narrow[y, x])
+    kept = with_gaussians(model, model.splats().subset(groups == wide), (groups == wide).nonzero().flatten())
+    assert set(kept.gaussian_groups(0.0).tolist()) == set(parts[groups == wide].tolist())

@@ -1,0 +1,83 @@
+"""Where a tree is cut when nobody says: no level of SAM has more masks than another, so the middle of the stack is the
+only level that masks can name.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gseg_ns.lifting.tree.masks import FITS, MaskSets, sees
+from gseg_ns.lifting.tree.nesting import node_sets
+
+ALL = 0.9
+"""A view in which a node is nearly all that shows of its parent says nothing of the node: its mask is the parent's."""
+
+
+def balanced_cut(parents: np.ndarray, nodes: np.ndarray, masks: MaskSets) -> np.ndarray:
+    """Cut each path where as many views have a mask of something larger as have one of something smaller.
+
+    The sum of |above - below| over all that the views see is the least possible (dynamic programme over the tree).
+
+    Args:
+        parents: [n + 1] of the nodes 1..n in pre-order, 0 = none.
+        nodes: [G] the deepest node of each Gaussian.
+        masks: of all views.
+
+    Returns:
+        bool [n + 1], the nodes of the cut.
+    """
+    count = len(parents) - 1
+    sets = node_sets(parents, nodes)
+    sizes = masks.sizes(sets)
+    fits = masks.fits(sets, sizes).tocoo()
+    telling = np.ones(sizes.shape, bool)
+    below = parents[1:] > 0
+    telling[below] = sizes[below] <= ALL * sizes[parents[1:][below] - 1]
+    told = telling[fits.row, masks.view_of[fits.col]] & (fits.data > FITS)
+    row, column, value = fits.row[told], fits.col[told], fits.data[told]
+    # A mask is one node's: that which it fits best.
+    rising = np.lexsort((-row, value))
+    owner = np.full(len(masks.view_of), -1)
+    owner[column[rising]] = row[rising]
+    shown = np.zeros(sizes.shape, bool)
+    owned = owner >= 0
+    shown[owner[owned], masks.view_of[owned]] = True
+    audience = sees(sizes)
+    mass = np.bincount(nodes, masks.weight, count + 1)
+
+    def share(node: int, those: list[int]) -> float:
+        if not those:
+            return 0.0
+        heard = shown[np.array(those) - 1].any(axis=0)
+        return float(audience[node - 1] @ heard) / float(audience[node - 1].sum() + 1)
+
+    cost = np.zeros(count + 1)
+    apart = np.zeros(count + 1)  # what a node's own Gaussians cost if they are cut off from all that is below it
+    for node in range(1, count + 1):
+        if mass[node] <= 0:
+            continue
+        path = [node]
+        while parents[path[-1]] > 0:
+            path.append(int(parents[path[-1]]))
+        for place, above in enumerate(path):
+            imbalance = abs(share(node, path[place + 1 :]) - share(node, path[:place]))
+            cost[above] += mass[node] * imbalance
+            if place == 0:
+                apart[node] = mass[node] * imbalance
+    least = np.zeros(count + 1)
+    whole = np.zeros(count + 1, bool)
+    split = apart.copy()
+    inner_node = np.zeros(count + 1, bool)
+    for node in range(count, 0, -1):  # children come before their parents
+        whole[node] = not inner_node[node] or cost[node] <= split[node]
+        least[node] = cost[node] if whole[node] else split[node]
+        split[parents[node]] += least[node]
+        inner_node[parents[node]] = True
+    cut = np.zeros(count + 1, bool)
+    open_ = np.zeros(count + 1, bool)
+    open_[0] = True
+    for node in range(1, count + 1):
+        if open_[parents[node]]:
+            cut[node] = whole[node] or mass[node] > 0
+            open_[node] = not whole[node]
+    return cut
