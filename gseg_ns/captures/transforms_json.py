@@ -110,6 +110,10 @@ def splits(meta: Mapping[str, Any], frames: list[Frame], path: Path, photographs
     return said
 
 
+MOST_SCALED = 1e9
+"""Largest scale between two coordinates that is believed: what is beyond leaves no number finite."""
+
+
 def applied_transform(meta: Mapping[str, Any], path: Path) -> np.ndarray | None:
     """From the coordinates of the reconstruction to those of the frames, if the file says so: [4, 4] float64.
 
@@ -128,8 +132,11 @@ def applied_transform(meta: Mapping[str, Any], path: Path) -> np.ndarray | None:
         scale = float(meta.get("applied_scale", 1.0))
     except (TypeError, ValueError):
         scale = float("nan")
-    if not (np.isfinite(scale) and scale > 0):
-        raise GsegError(f"{path}: applied_scale is {meta.get('applied_scale')!r}: it must be a positive number.")
+    if not MOST_SCALED**-1 <= scale <= MOST_SCALED:
+        raise GsegError(
+            f"{path}: applied_scale is {meta.get('applied_scale')!r}: it must be a positive number, up to "
+            f"{MOST_SCALED:g} and down to {1 / MOST_SCALED:g}."
+        )
     matrix[:3] *= scale
     return matrix
 
