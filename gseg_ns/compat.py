@@ -6,6 +6,7 @@ block, except `allow_checkpoint_scalars`, which widens what torch may read from 
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 import types
@@ -22,6 +23,9 @@ from gseg_ns.transfer import upload
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+"""Of errors of the system that users can mend: a full disk, no permission."""
 
 
 def allow_checkpoint_scalars() -> None:
@@ -215,20 +219,26 @@ def metrics_when_asked() -> Iterator[None]:
 def tell_user_errors() -> None:
     """Let a `GsegError` that reaches the end of a process be its message, and no traceback. May be called again.
 
-    Nerfstudio's own commands (`ns-viewer`, `ns-render`, `ns-export`, `ns-eval`) catch none.
+    Nerfstudio's own commands (`ns-viewer`, `ns-render`, `ns-export`, `ns-eval`) catch none. Neither do they where a
+    disk is full or a folder may not be written to.
     """
     if getattr(sys.excepthook, "tells_user_errors", False):
         return
     before = sys.excepthook
 
     def tell(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
-        if not isinstance(error, GsegError):
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            where = "Cannot write" if error.filename is None else f"Cannot use {error.filename}"
+            text = f"{where}: {error.strerror}. Check free space and permissions; the last file written may be half."
+        elif isinstance(error, GsegError):
+            text = str(error)
+        else:
             before(kind, error, trace)
             return
         from nerfstudio.utils.rich_utils import CONSOLE
         from rich.markup import escape
 
-        CONSOLE.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+        CONSOLE.print(f"[bold red]Error:[/] {escape(text)}", highlight=False)
 
     tell.tells_user_errors = True  # type: ignore[attr-defined]
     sys.excepthook = tell

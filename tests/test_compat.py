@@ -128,3 +128,19 @@ def test_splatfacto_is_built_without_torchmetrics(monkeypatch: pytest.MonkeyPatc
         assert isinstance(PeakSignalNoiseRatio(data_range=1.0), compat.Psnr)
         assert isinstance(LearnedPerceptualImagePatchSimilarity(normalize=True), compat.LazyLpips)
     assert not [name for name in sys.modules if name.split(".")[0] == "torchmetrics"]
+
+
+def test_a_full_disk_at_the_end_of_a_process_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import errno
+    import sys
+
+    told: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda _, error, __: told.append(error))
+    compat.tell_user_errors()
+    sys.excepthook(OSError, OSError(errno.ENOSPC, "No space left on device", "a.ply"), None)
+    assert "Cannot use a.ply: No space left on device" in capsys.readouterr().out
+    other = OSError(errno.ENOENT, "No such file")
+    sys.excepthook(OSError, other, None)
+    assert told == [other]

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nerfstudio.scripts.train import train_loop
 from nerfstudio.utils import writer
+from PIL import Image
 from rich.console import Console
 
 from gseg_ns.benchmarking import training
@@ -40,7 +42,7 @@ from random_splats import make
 if not hasattr(os, "fork"):
     pytest.skip("needs fork", allow_module_level=True)
 
-from forked import Ended, content, in_child
+from forked import Ended, content, in_child, same
 
 FEW = 1
 
@@ -57,6 +59,10 @@ class Command:
     """All that it writes is there in one step; else each of its files is."""
     often: bool = False
     """Killed in the short run, too."""
+    seldom: bool = False
+    """In the long run alone."""
+    killed: bool = True
+    """Else it is not killed here."""
 
 
 COMMANDS = {
@@ -94,6 +100,37 @@ COMMANDS = {
         "demo {out}/d --objects 2 --views 8 --width 32 --height 32 --overwrite",
         "demo {out}/d --objects 1 --views 8 --width 32 --height 32",
     ),
+    "export of spz": Command(
+        "export --load-config {run} --output-dir {out}/e --overwrite --format spz",
+        "export --load-config {run} --output-dir {out}/e --groups 1 2",
+        seldom=True,
+    ),
+    "export of usd": Command(
+        "export --load-config {run} --output-dir {out}/e --overwrite --format usd",
+        "export --load-config {run} --output-dir {out}/e --groups 1 2",
+        seldom=True,
+    ),
+    "export of tiles with proxies": Command(
+        "export --load-config {run} --output-dir {out}/e --overwrite --format glb --tileset --proxy box",
+        "export --load-config {run} --output-dir {out}/e --groups 1 2",
+        seldom=True,
+    ),
+    "sheet of masks": Command(
+        "masks --data {scene} --output-dir {out}/m --max-side 64 --preview", at_once=False, seldom=True
+    ),
+    "lift": Command(
+        "lift --data {scene} --geometry {run} --output-dir {out}/l --experiment-name e", at_once=False, seldom=True
+    ),
+    "bench": Command(
+        "bench quality --scenes {scene} --methods gaga --iterations 30 --ground-truth gt/object --output {out}/b",
+        at_once=False,
+        seldom=True,
+        killed=False,  # in test_killed_processes.py
+    ),
+    "protocol": Command(
+        "protocol replica-gaga --data {out}/room_0 --prepare --predictions {out}/p --output {out}/scores.json",
+        at_once=False,
+    ),
 }
 
 
@@ -121,6 +158,7 @@ class Work:
             from gseg_ns.runs import run as runs
 
             runs.load_run = lambda *_: self.run
+            training.ns_train = lambda *_: training.TrainedRun(self.run.config_path, 1.0, 1.0)
             console.CONSOLE, console.ERRORS = Console(width=10_000), Console(stderr=True, width=10_000)
             main.ERRORS = console.ERRORS
             sys.argv = ["gseg", *words]
@@ -152,6 +190,8 @@ class Work:
                 state = read_checkpoint(self.out / name)["pipeline"]
                 tensors = {key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor)}
                 value = b"".join(key.encode() + tensor.numpy().tobytes() for key, tensor in tensors.items())
+            if name.endswith(".json"):
+                value = re.sub(rb"\d+\.\d+(e-\d+)?", b"N", value)  # seconds differ
             if name.endswith(".yml"):
                 value = time_of_run.sub("T", value.decode()).encode()
             found[time_of_run.sub("T", name)] = value
@@ -162,6 +202,8 @@ class Work:
 def work(request: pytest.FixtureRequest, loaded: Run, ball_room: Path, tmp_path: Path) -> Work:
     """The command that the parameter names, and its former content in place."""
     command = COMMANDS[request.param]
+    if command.seldom and not is_long(request):
+        pytest.skip("with --kills 10")
     edits = tmp_path / "edits.json"
     names = {"run": loaded.config_path, "scene": ball_room, "edits": edits}
     view = next(iter(loaded.views("train")))
@@ -174,8 +216,23 @@ def work(request: pytest.FixtureRequest, loaded: Run, ball_room: Path, tmp_path:
         done = made(command.before)
         assert done.status == 0, done.said
         made.out.rename(made.former)
+    if request.param == "protocol":
+        write_replica(made.former / "room_0")
     made.begin()
     return made
+
+
+def write_replica(scene: Path) -> None:
+    """A scene as the benchmark replica-gaga has them, and predictions in `p` beside it."""
+    ids = np.repeat([[3, 3, 8, 8, 8, 8]], 4, axis=0).astype(np.uint8)
+    for folder in ("images", "semantic_instance"):
+        (scene / folder).mkdir(parents=True)
+    (scene.parent / "p/room_0").mkdir(parents=True)
+    Image.fromarray(ids).save(scene.parent / "p/room_0/test_rgb_0002.png")
+    for view in ("train 0000", "train 0005", "test 0002"):
+        split, number = view.split()
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(scene / f"images/{split}_rgb_{number}.png")
+        Image.fromarray(ids).save(scene / f"semantic_instance/{split}_semantic_instance_{number}.png")
 
 
 def is_allowed(work: Work, before: dict[str, bytes], after: dict[str, bytes]) -> bool:
@@ -189,8 +246,8 @@ def is_allowed(work: Work, before: dict[str, bytes], after: dict[str, bytes]) ->
 @pytest.mark.parametrize("work", COMMANDS, indirect=True)
 def test_a_killed_command(work: Work, request: pytest.FixtureRequest) -> None:
     kills = request.config.getoption("--kills")
-    if kills <= FEW and not work.command.often:
-        pytest.skip("killed with --kills 10")
+    if (kills <= FEW and not work.command.often) or not work.command.killed:
+        pytest.skip("killed with --kills 10, or elsewhere")
     before = work.content()
     done = work()
     assert done.status == 0, done.said
@@ -228,6 +285,64 @@ def test_a_command_on_a_full_disk(work: Work, request: pytest.FixtureRequest) ->
         assert "ignored in" not in done.said
         assert is_allowed(work, before, after), size
         assert not list(work.out.rglob("*.tmp*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives up capabilities of Linux")
+@pytest.mark.parametrize("work", COMMANDS, indirect=True)
+def test_a_command_that_may_not_write(work: Work) -> None:
+    before = work.content()
+    folders = [work.out, *(path for path in work.out.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        done = work(as_anyone=True)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert_one_message(done)
+    assert str(work.out) in done.said
+    assert work.content() == before
+    assert not list(work.out.rglob("*.tmp*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives up capabilities of Linux")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "masks --data {locked} --output-dir {out}/m",
+        "masks --data {scene} --check {locked}",
+        "lift --data {locked} --geometry {run} --output-dir {out}",
+        "lift --data {scene} --geometry {locked} --output-dir {out}",
+        "eval --load-config {run} --ground-truth {locked} --output {out}/scores.json",
+        "render --load-config {run} --output-dir {out}/r --edits {locked}/edits.json",
+        "export --load-config {run} --output-dir {out}/e --edits {locked}/edits.json",
+        "isolate --load-config {run} --groups 1 --output-dir {locked}/i --name one",
+        "protocol replica-gaga --data {locked}",
+        "bench quality --scenes {locked} --methods gaga --output {out}/b",
+        "demo {locked}/d --objects 1 --views 8 --width 32 --height 32",
+    ],
+)
+def test_what_may_not_be_read(arguments: str, loaded: Run, ball_room: Path, tmp_path: Path) -> None:
+    locked, out = tmp_path / "locked", tmp_path / "out"
+    names = {"run": loaded.config_path, "scene": ball_room, "locked": locked}
+    locked.mkdir()
+    work = Work(Command(arguments), out, names, loaded)
+    work.begin()
+    locked.chmod(0)
+    try:
+        done = work(as_anyone=True)
+    finally:
+        locked.chmod(0o755)
+    assert_one_message(done)
+    assert str(locked) in done.said
+    assert not work.content()
+
+
+def assert_one_message(done: Ended) -> None:
+    assert done.status == 1, done.said
+    assert done.said.count("Error:") == 1, done.said
+    assert "Traceback" not in done.said
+    assert "ignored in" not in done.said
 
 
 def is_long(request: pytest.FixtureRequest) -> bool:
@@ -370,17 +485,6 @@ def test_a_killed_training_goes_on_bit_for_bit(
     (finished,) = checkpoints(folder)
     assert same(read_checkpoint(finished), read_checkpoint(last))
     assert not list(folder.parent.glob(".*"))
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two checkpoints hold the same, to the last bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
 
 
 def test_a_training_on_a_full_disk(small_scene: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def write_usd(
         for layer, part in zip(layers_of(parts, [""] * len(parts)), parts, strict=True):
             xform = _object(pxr, stage, f"{_WORLD}/{layer.prim}", part, part.splats(splats, placement))
             _translate(pxr, xform, layer.origin)
-        stage.GetRootLayer().Save()
+        _save(pxr, stage)
         del stage
         if packed:
             package(file, temporary)
@@ -115,7 +116,7 @@ def write_usd_object(
     stage.SetDefaultPrim(xform.GetPrim())
     if proxy is not None:
         _collision(pxr, stage, f"/{name}/collision", proxy, mass)
-    stage.GetRootLayer().Save()
+    _save(pxr, stage)
 
 
 def write_usd_stage(path: Path, layers: Sequence[Layer], placement: Placement) -> None:
@@ -133,7 +134,7 @@ def write_usd_stage(path: Path, layers: Sequence[Layer], placement: Placement) -
         xform = pxr.UsdGeom.Xform.Define(stage, f"{_WORLD}/{layer.prim}")
         xform.GetPrim().GetReferences().AddReference(f"./{layer.file}")
         _translate(pxr, xform, layer.origin)
-    stage.GetRootLayer().Save()
+    _save(pxr, stage)
 
 
 def layers_of(parts: Sequence[Part], files: Sequence[str]) -> list[Layer]:
@@ -163,7 +164,7 @@ def _pxr() -> Any:
     """OpenUSD's modules, if they know Gaussians."""
     try:
         import pxr
-        from pxr import Gf, Kind, Sdf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdUtils, UsdVol, Vt  # noqa: F401
+        from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdUtils, UsdVol, Vt  # noqa: F401
 
         if not hasattr(UsdVol, "ParticleField3DGaussianSplat"):
             raise ImportError
@@ -184,6 +185,18 @@ def _new_stage(pxr: Any, path: Path, placement: Placement) -> Usd.Stage:
     about = {"frame": placement.frame, "unitKnown": placement.meters_per_unit is not None, "fromRun": matrix}
     layer.customLayerData = {"gseg": about}
     return stage
+
+
+def _save(pxr: Any, stage: Usd.Stage) -> None:
+    """Write a stage.
+
+    Raises:
+        OSError: it cannot be written; pxr has an exception of its own, which says no reason.
+    """
+    try:
+        stage.GetRootLayer().Save()
+    except pxr.Tf.ErrorException as error:
+        raise OSError(errno.EIO, "the disk is full or fails") from error
 
 
 def _object(pxr: Any, stage: Usd.Stage, path: str, part: Part, splats: Splats) -> Any:

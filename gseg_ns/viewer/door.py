@@ -198,6 +198,23 @@ def guarded(door: Door, process: Callable[[str, Any], Awaitable[Answer | None]] 
     return process_request
 
 
+async def _consume(websocket: Any, handle_message: Callable[[Any], None], message_class: Any) -> None:
+    """As `_message_consumer` of viser, but a message that is none is passed over.
+
+    It would end the connection's handler without what is called when a browser goes: Nerfstudio's thread that renders
+    for it would stay.
+    """
+    while True:
+        raw = await websocket.recv()
+        try:
+            if not isinstance(raw, bytes):  # a text
+                continue
+            message = message_class.deserialize(raw)
+        except Exception:  # whatever those bytes make viser and msgspec stumble over
+            continue
+        handle_message(message)
+
+
 @dataclass(frozen=True)
 class _Rules:
     """How the next server of this thread is guarded."""
@@ -251,7 +268,7 @@ def guard_viewers() -> None:
         websockets = SimpleNamespace(
             server=SimpleNamespace(serve=guarded_serve), exceptions=_infra.websockets.exceptions
         )
-        with_globals(work, websockets=websockets)(self, ready)
+        with_globals(work, websockets=websockets, _message_consumer=_consume)(self, ready)
 
     @functools.wraps(share)
     def shared(self: Any, *arguments: Any, **options: Any) -> str | None:

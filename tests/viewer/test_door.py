@@ -7,15 +7,18 @@ import http.client
 import re
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import viser
 import websockets
 from nerfstudio.viewer import viewer as upstream
+from viser import _messages
 from websockets.datastructures import Headers
 
 from gseg_ns.method_configs.gaga import gaga
@@ -198,6 +201,45 @@ def test_ports_that_go_without_saying() -> None:
 def test_what_is_this_machine_alone() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]")))
     assert not any(map(is_loopback, ("0.0.0.0", "", "::", "10.0.0.1", "example.org")))
+
+
+def test_messages_that_are_none_are_passed_over() -> None:
+    """And who leaves after them is seen to leave: else the thread that renders for a browser would stay."""
+    server = serve()
+    left, came = threading.Event(), threading.Event()
+    server._websock_server.on_client_disconnect(lambda _: left.set())
+    server._websock_server.register_handler(_messages.ViewerCameraMessage, lambda *_: came.set())
+    encode = msgspec.msgpack.encode
+    camera = {"type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 1], "fov": 1, "aspect": 1}
+    whole = {**camera, "look_at": [0, 0, 0], "up_direction": [0, 0, 1]}
+
+    async def connect() -> None:
+        async with websockets.connect(f"ws://{LOOPBACK}:{server.get_port()}/") as socket:
+            for message in (
+                "a text",
+                b"",
+                b"\xc1",
+                b"\x91" * 5000,
+                encode(None),
+                encode([1, 2]),
+                encode({}),
+                encode({"type": "Nothing"}),
+                encode({"type": ["a"]}),
+                encode({"type": "Message"}),
+                encode(camera),
+                encode({**whole, "more": 1}),
+                encode({**whole, "fov": "wide"}),
+                encode({**whole, "wxyz": 1}),
+            ):
+                await socket.send(message)
+            assert not came.wait(0.2)
+            await socket.send(encode(whole))
+            assert await asyncio.to_thread(came.wait, 20)
+            assert not left.is_set()
+
+    asyncio.run(connect())
+    assert left.wait(20)
+    server.stop()
 
 
 def test_frames_of_other_sites() -> None:
