@@ -51,7 +51,7 @@ class StrengthOptions:
     """How strengths are fitted."""
 
     steps: int = 880
-    """Steps of the fit: longer gains less than a tenth of a point"""
+    """Steps of the fit"""
     rate: float = 0.1
     """Adam's rate, which falls to a tenth"""
     robust: float = 0.7
