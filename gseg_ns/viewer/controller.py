@@ -161,8 +161,8 @@ class SegmentController:
             self._points.append(point)
             before = session.selection.count
             count = self._resolve(session)
+            label = session.labels(self._group_scale).get(point.group)
         what = "object" if self.model.prompts_by_feature else f"group {point.group}"
-        label = session.labels(self._group_scale).get(point.group)
         if label and not self.model.prompts_by_feature:
             what += f" ({label})"
         return (

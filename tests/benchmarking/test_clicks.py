@@ -68,6 +68,11 @@ class Model:
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         return (features[..., 2] > features[..., 1]).long() + 1
 
+    def group_under(
+        self, feature: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor, scale: float | None = None
+    ) -> int:
+        return int(self.decode(feature[None], scale))
+
 
 class Run:
     def __init__(self) -> None:

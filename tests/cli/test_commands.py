@@ -73,7 +73,10 @@ def test_ns_export_and_gseg_export_agree(gaga_run: Path, run_command: Run, tmp_p
 def test_an_isolated_run_is_exported_alike(gaga_run: Path, run_command: Run, tmp_path: Path) -> None:
     """`gseg isolate`, then Nerfstudio's own export, against `gseg export` of the same groups."""
     scene = tmp_path / "all"
-    assert run_command("gseg", "export", "--load-config", gaga_run, "--output-dir", scene).returncode == 0
+    assert (
+        run_command("gseg", "export", "--load-config", gaga_run, "--keep-floaters", "--output-dir", scene).returncode
+        == 0
+    )
     listed = json.loads((scene / "objects.json").read_text())["objects"]
     groups = [str(entry["group"]) for entry in listed[:2]]
     assert len(groups) == 2
@@ -85,8 +88,9 @@ def test_an_isolated_run_is_exported_alike(gaga_run: Path, run_command: Run, tmp
     done = run_command("ns-export", "gaussian-splat", "--load-config", config, "--output-dir", tmp_path / "ns")
     assert done.returncode == 0, done.stderr[-2000:]
     done = run_command(
-        "gseg", "export", "--load-config", gaga_run, "--groups", *groups, "--output-dir", tmp_path / "gseg"
-    )
+        "gseg", "export", "--load-config", gaga_run, "--groups", *groups, "--keep-floaters", "--output-dir",
+        tmp_path / "gseg",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = PlyData.read(next((tmp_path / "ns").glob("*.ply")))["vertex"]
     ours = PlyData.read(tmp_path / "gseg/scene.ply")["vertex"]
