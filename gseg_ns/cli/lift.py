@@ -31,7 +31,8 @@ class Lift:
     parts, objects and groups out of overlapping masks (--scale 0, 0.5 and 1 of the other commands), or not at all since
     their ids agree already"""
     strengths: bool = True
-    """Fit how loud each Gaussian is in label images (seconds): better borders; what a Gaussian is in stays"""
+    """Fit how loud each Gaussian is in label images (seconds): better borders; what a Gaussian is in stays.
+    Not with a tree, which is cut at several levels"""
     output_dir: Path = Path("outputs")
     """Where runs are written"""
     experiment_name: str | None = None

@@ -273,10 +273,12 @@ class GagaModel(IdentityModel):
         if not self._by_vote:
             return super().group_under(feature, rows, weights, scale)
         groups = torch.where(rows >= 0, self.gaussian_groups(scale)[rows.clamp_min(0)], 0)
-        sums = torch.zeros(self.num_groups + 1, device=groups.device).index_add_(0, groups, weights.float())
-        sums[0] = 0
-        best = int(sums.argmax())
-        return best if float(sums[best]) >= SILENT else 0
+        sums = torch.zeros((2, self.num_groups + 1), device=groups.device)
+        factors = self.strengths[rows.clamp_min(0)] if len(self.strengths) else 1
+        sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))
+        sums[0, 0] = -1  # none is no answer, and the weight that must show is without strengths
+        best = int(sums[0].argmax())
+        return best if best and float(sums[1, best]) >= SILENT else 0
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 

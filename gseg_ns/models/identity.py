@@ -38,8 +38,8 @@ class IdentityModelConfig(SegmentationModelConfig):
 
     _target: type = field(default_factory=lambda: IdentityModel)
     association: Literal["consensus", "memory-bank"] = "consensus"
-    """How masks of different views find together: by the agreement of all views (ours: nearer to the ceiling on every
-    scene measured, independent of the order of views), or by the paper's 3D-aware memory bank"""
+    """How masks of different views find together: by the agreement of all views (ours: independent of the order of
+    views), or by the paper's 3D-aware memory bank"""
     consensus: ConsensusOptions = field(default_factory=ConsensusOptions)
     """Settings of the agreement of views"""
     memory_bank: MemoryBankOptions = field(default_factory=MemoryBankOptions)

@@ -1,4 +1,4 @@
-"""What there is to say of each object: one table for exports, `gseg info`, the viewer and other programs.
+"""What there is to say of each object: one table for exports and other programs.
 
 The pure part of the job: Gaussians, groups and what the views said go in, records come out. Which run they are of, and
 what is done with them, is the caller's.
@@ -106,7 +106,7 @@ def _flat(key: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of `objects.json` and of `gseg info --json`."""
+    """The JSON Schema (2020-12) of `objects.json`."""
     return json.loads((files("gseg_ns.objects") / "objects.schema.json").read_text(encoding="utf-8"))
 
 
