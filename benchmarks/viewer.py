@@ -84,9 +84,7 @@ def in_browser(load_config: Path, data: Path, truth_dir: str, clicks: int) -> tu
         running.look(camera)
         spot = driver.interior(truth == first)
         for _ in range(clicks):
-            running.press("None")
-            running.press("Click +")
-            running.wait(lambda: "click on the picture" in running.panel._status.content, "the tool")
+            running.clear()
             running.settle()
             running.frames.clear()
             started = time.perf_counter()

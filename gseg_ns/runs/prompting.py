@@ -83,7 +83,7 @@ class Prompter:
 
     def groups(self, scale: float | None = None) -> Tensor:
         """The group of each of the model's Gaussians at a scale: int64 [N], 0 = none."""
-        key = (self.model.geometry_version(), self.model.step, scale)
+        key = self._key(scale)
         if self._groups is None or self._groups[0] != key:
             self._groups = key, self.model.gaussian_groups(scale)
         return self._groups[1]
@@ -92,6 +92,13 @@ class Prompter:
     def has_groups(self) -> bool:
         """Whether groups have been asked for, which with some methods takes long the first time."""
         return self._groups is not None
+
+    def knows(self, scale: float | None = None) -> bool:
+        """Whether the groups at a scale have been asked for, and are those of the model as it is now."""
+        return self._groups is not None and self._groups[0] == self._key(scale)
+
+    def _key(self, scale: float | None) -> tuple[Any, ...]:
+        return self.model.geometry_version(), self.model.step, scale
 
     @torch.no_grad()
     def point(

@@ -180,6 +180,13 @@ def checked_message(message: Any) -> Any:
         if corners is None:
             raise Refused("no event")
         return replace(message, screen_pos=positions)
+    if isinstance(message, _messages.SceneNodeClickMessage):
+        return replace(
+            message,
+            ray_origin=_vector(message.ray_origin),
+            ray_direction=_direction(message.ray_direction, 3),
+            screen_pos=tuple(_number(value, 0.0, 1.0) for value in _numbers(message.screen_pos, 2)),
+        )
     if isinstance(message, _messages.TransformControlsUpdateMessage):
         return replace(message, wxyz=_direction(message.wxyz, 4), position=_vector(message.position))
     return message

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 from nerfstudio.cameras.cameras import Cameras
@@ -39,9 +42,12 @@ from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.prompts_sam import SamPrompts
 from gseg_ns.selection.selection import Mode
-from gseg_ns.viewer.controller import Change, Group, SegmentController
-from gseg_ns.viewer.markdown import breakable, plain
+from gseg_ns.viewer import clicks
+from gseg_ns.viewer.autosave import Autosave
+from gseg_ns.viewer.controller import SegmentController
+from gseg_ns.viewer.page import Page, value
 from gseg_ns.viewer.reach import Reach
+from gseg_ns.viewer.selecting import Change
 
 if TYPE_CHECKING:
     import viser
@@ -50,11 +56,42 @@ if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
 
 _CLICK_HEIGHT = 720  # pixels in which the position of a click is expressed
-_LISTED = 60  # groups in the dropdown
+_RATIO = 10.0  # viser's units in one of the scene
 _LIMIT = 1e6  # of shifts, in units of the scene
-_MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:|\+|−)\*\*")
+_MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:)\*\*")
 """What the tab itself says in bold."""
-_NO_NAME, _NO_GROUP = "(none)", "(press “Segment everything”)"
+_NO_NAME = "(none)"
+_TOOLS = ("click", "rectangle")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Browser:
+    """What one browser has chosen for itself."""
+
+    mode: Mode = "set"
+    held: Mode | None = None
+    """While a modifier key is down."""
+    tool: str = "click"
+    through: bool = False
+    """Whether a rectangle takes what is hidden behind, too."""
+    open: bool = True
+    """Whether the tab is what it shows."""
+    notification: Any = None
+    """The one that it shows."""
+
+    @property
+    def means(self) -> Mode:
+        """How what it selects meets the selection."""
+        return self.held or self.mode
+
+
+@dataclass
+class Said:
+    """What the tab said last."""
+
+    content: str = ""
+    well: bool = True
 
 
 class SegmentPanel(ViewerControl):
@@ -68,6 +105,10 @@ class SegmentPanel(ViewerControl):
         """Belong to a model; the viewer calls `_setup` when there is one."""
         self._model = model
         self.controller: SegmentController | None = None
+        self._status = Said()
+        self._browsers: dict[int, Browser] = {}
+        self._page: Page | None = None
+        self._autosave: Autosave | None = None
 
     # ------------------------------------------------------------------------------------------------ drawing
 
@@ -90,41 +131,42 @@ class SegmentPanel(ViewerControl):
         self.controller = SegmentController(self._model, viewer.train_lock)
         warm_up(self._model.device)
         self._config = viewer.log_filename.parent / "config.yml"
-        self._options: dict[str, Group] = {}
-        gui = viewer.viser_server.gui
+        self._seen_state: Any = None
+        # One thing after the other, in the order in which browsers ask; what takes long has a thread of its own.
+        self._acts = ThreadPoolExecutor(1, thread_name_prefix="gseg-tab")
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="gseg-slow")
+        server = viewer.viser_server
+        gui = server.gui
         with _tab(gui, "Segment"):
-            self._status = gui.add_markdown("Click on an object to select it.")
-            self._summary = gui.add_markdown("")
-            self._build_picking(gui)
-            with gui.add_folder("Selection"):
+            self._page = Page(server, lambda *command: self._queue(lambda: self._command(*command)))
+            self._build_method(gui)
+            with gui.add_folder("Select more", expand_by_default=False):
                 self._build_selection(gui)
-            with gui.add_folder("Groups"):
-                self._build_groups(gui)
             with gui.add_folder("Edit", expand_by_default=False):
                 self._build_edits(gui)
             with gui.add_folder("Export", expand_by_default=False):
                 self._build_export(gui)
+        clicks.listen(server.scene, lambda event: self._queue(lambda: self._clicked(event)))
+        server.on_client_connect(lambda client: self._show_browser(client.client_id))
+        server.on_client_disconnect(self._left)
         self._say(self.controller.load(self._config.parent))
+        self._autosave = Autosave(
+            lambda: self._controller.save(self._config.parent),
+            lambda why: self._say(f"**Not done:** what was done last is not on disk: {why}"),
+        )
+        self._seen_state = self.controller.state()
         self._refresh()
 
-    def _build_picking(self, gui: viser.GuiApi) -> None:
+    def _build_method(self, gui: viser.GuiApi) -> None:
+        """What only some methods have."""
         controller = self._controller
-        _buttons(gui, "Click", ("Click +", "Click -"), self._choose_tool)
-        _buttons(gui, "Draw", ("Rectangle", "Stop"), self._choose_tool)
-        self._keep_picking = gui.add_checkbox(
-            "Keep picking", False, hint="Stay in this mode after a click. The camera does not move meanwhile."
-        )
-        self._mode = gui.add_dropdown(
-            "Mode",
-            ("set", "add", "remove", "intersect"),
-            hint="How rectangles, groups, texts and SAM meet the selection",
-        )
-        self._visible = gui.add_checkbox("Visible only", True, hint="The rectangle leaves out what is behind")
         if self._model.has_scales:
             self._scale = gui.add_slider(
                 "Scale", 0.0, 1.0, 0.01, controller.scale, hint="0: parts, 1: groups of objects"
             )
-            self._scale.on_update(lambda _: self._do(lambda: self._rescale(float(self._scale.value))))
+            self._scale.on_update(
+                lambda event: self._do(lambda: self._rescale(float(self._scale.value)), event.client_id)
+            )
         if self._model.prompts_by_feature:
             self._threshold = gui.add_slider(
                 "Threshold",
@@ -135,17 +177,10 @@ class SegmentPanel(ViewerControl):
                 hint="Least cosine with the clicked; lower selects more",
             )
             self._threshold.on_update(
-                lambda _: self._do(lambda: controller.reprompt(threshold=float(self._threshold.value)))
+                lambda event: self._do(
+                    lambda: controller.reprompt(threshold=float(self._threshold.value)), event.client_id
+                )
             )
-
-        self._sam = gui.add_text(
-            "SAM",
-            "",
-            hint="Checkpoint of Segment Anything. With one, its mask of the points clicked on a view is meant",
-        )
-        self._sam_prompts = SamPrompts(self._model.device)
-        if can_search(self._model):
-            self._build_text(gui)
 
     def _build_text(self, gui: viser.GuiApi) -> None:
         masks = cast(MaskDatamanager, self.viewer.pipeline.datamanager)
@@ -157,62 +192,51 @@ class SegmentPanel(ViewerControl):
             return search.find(words, self._reach.model(clip.value), self._say)
 
         gui.add_button("Find by text").on_click(
-            lambda _: self._do(lambda: self._controller.find(text.value.strip(), find, self._chosen_mode()))
+            lambda event: self._do(
+                lambda: self._controller.find(text.value.strip(), find, self._mode_of(event.client_id)),
+                event.client_id,
+            )
         )
 
     def _build_selection(self, gui: viser.GuiApi) -> None:
         controller = self._controller
 
-        def change(what: str) -> None:
-            self._do(lambda: controller.change(cast(Change, what.lower())))
+        def change(what: str, client: int | None) -> None:
+            self._do(lambda: controller.change(cast(Change, what.lower())), client)
 
-        _buttons(
-            gui,
-            "History",
-            ("Undo", "Redo"),
-            lambda way: self._do(controller.undo if way == "Undo" else controller.redo),
-        )
         _buttons(gui, "Select", ("None", "All", "Invert"), change)
         _buttons(gui, "Refine", ("Grow", "Shrink", "Clean", "Largest"), change)
+        self._sam = gui.add_text(
+            "SAM",
+            "",
+            hint="Checkpoint of Segment Anything. With one, its mask of the points clicked on a view is meant",
+        )
+        self._sam_prompts = SamPrompts(self._model.device)
+        if can_search(self._model):
+            self._build_text(gui)
         name = gui.add_text("Name", "", hint="Of the selection; no slashes")
-        gui.add_button("Save selection").on_click(lambda _: self._do(lambda: self._save(name.value)))
+        gui.add_button("Save selection", hint="Under this name").on_click(
+            lambda event: self._do(lambda: controller.keep(name.value), event.client_id)
+        )
         self._named = gui.add_dropdown("Saved", (_NO_NAME,))
         gui.add_button("Load selection").on_click(
-            lambda _: self._do(lambda: controller.recall(self._chosen_name(), self._chosen_mode()))
+            lambda event: self._do(
+                lambda: controller.recall(self._chosen_name(), self._mode_of(event.client_id)), event.client_id
+            )
         )
-
-    def _build_groups(self, gui: viser.GuiApi) -> None:
-        gui.add_button("Segment everything", hint="List the groups and show them in color").on_click(
-            lambda _: self._do(self._segment_everything)
-        )
-        self._group_list = gui.add_markdown("")
-        self._group = gui.add_dropdown("Group", (_NO_GROUP,))
-        for label, acts in (("This group", ("Pick", "Hide")), ("Of groups", ("Isolate", "Show all"))):
-            _buttons(gui, label, acts, lambda act: self._do(lambda: self._on_group(act)))
-        name = gui.add_text("Group name", "")
-        gui.add_button("Rename group").on_click(lambda _: self._do(lambda: self._rename(name.value)))
 
     def _build_edits(self, gui: viser.GuiApi) -> None:
-        controller = self._controller
-        operations: dict[str, Callable[[PackedMask], Operation]] = {"Hide": Hide, "Isolate": Isolate, "Remove": Remove}
-
-        def act(what: str) -> None:
-            if what == "Show all":
-                self._do(lambda: controller.edit(ShowAll()))
-            else:
-                self._edit(operations[what])
-
-        for label, acts in (("Object", ("Hide", "Remove")), ("Scene", ("Isolate", "Show all"))):
-            _buttons(gui, label, acts, act)
+        _buttons(gui, "Object", ("Remove",), lambda _, client: self._edit(Remove, client))
         color = gui.add_rgb("Color", (230, 60, 60))
         gui.add_button("Recolor").on_click(
-            lambda _: self._edit(
-                lambda mask: Recolor(mask, tuple(float(c) / 255 for c in color.value))  # type: ignore[arg-type]
+            lambda event: self._edit(
+                lambda mask: Recolor(mask, tuple(float(c) / 255 for c in color.value)),  # type: ignore[arg-type]
+                event.client_id,
             )
         )
         opacity = gui.add_slider("Opacity x", 0.0, 2.0, 0.05, 0.5)
         gui.add_button("Set opacity").on_click(
-            lambda _: self._edit(lambda mask: SetOpacity(mask, float(opacity.value)))
+            lambda event: self._edit(lambda mask: SetOpacity(mask, float(opacity.value)), event.client_id)
         )
         far = (_LIMIT, _LIMIT, _LIMIT)
         near = (-_LIMIT, -_LIMIT, -_LIMIT)
@@ -229,25 +253,30 @@ class SegmentPanel(ViewerControl):
             )
 
         kinds: dict[str, Any] = {"Move": Transform, "Copy": Duplicate}
-        _buttons(gui, "Place", tuple(kinds), lambda what: self._edit(lambda mask: placed(kinds[what], mask)))
+        _buttons(
+            gui, "Place", tuple(kinds), lambda what, client: self._edit(lambda mask: placed(kinds[what], mask), client)
+        )
         source = gui.add_text("Swap with", "", hint="Saved selection, PLY, or …/config.yml#3 of another run")
-        gui.add_button("Swap").on_click(lambda _: self._do(lambda: self._swap(source.value.strip())))
+        gui.add_button("Swap").on_click(
+            lambda event: self._do(lambda: self._swap(source.value.strip()), event.client_id)
+        )
 
     def _build_export(self, gui: viser.GuiApi) -> None:
         controller = self._controller
         default = self._reach.run / "selection.ply"
         path = gui.add_text("PLY", str(default))
         overwrite = gui.add_checkbox("Overwrite", False)
-        gui.add_button("Export PLY", hint="The selected Gaussians, with edits").on_click(
-            lambda _: self._do(lambda: controller.export_ply(self._reach.path(path.value, ".ply"), overwrite.value))
+        gui.add_button("Export PLY", hint="All that is selected, as one file, with edits").on_click(
+            lambda event: self._do(
+                lambda: controller.export_ply(self._reach.path(path.value, ".ply"), overwrite.value), event.client_id
+            )
         )
         name = gui.add_text("Run name", "object")
         gui.add_button(
             "Isolate to new run", hint="Write the selected Gaussians as a Nerfstudio run, below this one"
-        ).on_click(lambda _: self._do(lambda: self._isolate_run(name.value)))
-        self._command = gui.add_text("As PLY", "", hint="The command that exports the new run with plain Nerfstudio")
-        gui.add_button("Save session", hint="Selections and edits, beside config.yml").on_click(
-            lambda _: self._do(lambda: controller.save(self._config.parent))
+        ).on_click(lambda event: self._do(lambda: self._isolate_run(name.value), event.client_id))
+        self._command_field = gui.add_text(
+            "As PLY", "", hint="The command that exports the new run with plain Nerfstudio"
         )
 
     # ------------------------------------------------------------------------------------------------ actions
@@ -262,135 +291,269 @@ class SegmentPanel(ViewerControl):
         assert self.controller is not None
         return self.controller
 
-    def _do(self, action: Callable[[], str]) -> None:
-        """Run an action; say what came of it; draw."""
+    def _queue(self, act: Callable[[], None]) -> None:
+        """Do something after all that browsers asked for before."""
+
+        def run() -> None:
+            try:
+                act()
+            except Exception:
+                _LOG.exception("The Segment tab could not do what was asked for")
+                self._say("**Not done:** something went wrong; the terminal says what.")
+
+        self._acts.submit(run)
+
+    def _do(self, action: Callable[[], str], client: int | None = None) -> None:
+        """Run an action; say what came of it, to the browser that asked and in the tab; draw."""
+        if self._autosave is not None:
+            self._autosave.wait()
         try:
-            self._say(action())
+            said = action()
         except GsegError as error:
-            self._say(f"**Not done:** {error}")
-        self._refresh()
+            said = f"**Not done:** {error}"
+        self._say(said, client)
+        self._keep()
         self.viewer._trigger_rerender()
+        self._refresh()
 
-    def _edit(self, make: Callable[[PackedMask], Operation]) -> None:
-        self._do(lambda: self._controller.edit_selection(make))
+    def _edit(self, make: Callable[[PackedMask], Operation], client: int | None = None) -> None:
+        self._do(lambda: self._controller.edit_selection(make), client)
 
-    def _say(self, text: str) -> None:
-        if text:
-            said = _MARKS.split(text)
-            parts = [f"**{part}**" if index % 2 else breakable(plain(part)) for index, part in enumerate(said)]
-            self._status.content = " ".join(filter(None, parts))
+    def _keep(self) -> None:
+        """Save what has changed."""
+        state = self._controller.state()
+        if self._autosave is None or state is self._seen_state:
+            return
+        self._seen_state = state
+        # While the geometry trains, what is saved speaks of Gaussians that will not be those of any checkpoint.
+        if self.viewer.trainer is None or self._model.in_feature_phase or self.viewer.train_btn_state == "completed":
+            self._autosave.changed()
+
+    def _say(self, text: str, client: int | None = None) -> None:
+        """Show a text as it is, in the tab and, where one asked, as a notification of that browser."""
+        if not text:
+            return
+        well = "**Not" not in text
+        text = _MARKS.sub(r"\1", text)
+        self._status.content, self._status.well = text, well
+        if self._page is not None:
+            self._page.show(said=text, well=well)
+        if client is not None:
+            self._notify(client, text, well)
+
+    def _notify(self, client: int, text: str, well: bool) -> None:
+        handle = self.viewer.viser_server.get_clients().get(client)
+        if handle is None:
+            return
+        browser = self._browser(client)
+        if browser.notification is not None:
+            browser.notification.remove()
+        browser.notification = handle.add_notification(
+            "", text[:500], auto_close=4000 if well else 8000, color="green" if well else "red"
+        )
 
     def _refresh(self) -> None:
         """Bring what the tab shows up to date."""
         controller = self._controller
-        self._summary.content = plain(controller.summary())
         names = tuple(controller.names) or (_NO_NAME,)
         if self._named.options != names:
             self._named.options = names
         self._say(controller.take_notice())
-
-    def _choose_tool(self, tool: str) -> None:
-        """Register for the pointer. While registered, dragging does not move the camera, so one click unregisters."""
-        scene = self.viser_server.scene
-        self._release_pointer()
-        if tool == "Stop":
-            self._say("The mouse moves the camera.")
+        if self._page is None:
             return
-        kind = "rect-select" if tool == "Rectangle" else "click"
+        picked = controller.picked()
+        listed = controller.lists
+        if listed:
+            groups = controller.groups()
+            objects = [
+                {
+                    "id": group.id,
+                    "name": group.name,
+                    "count": group.count,
+                    "color": "#{:02x}{:02x}{:02x}".format(*group.color),
+                    "hidden": group.hidden,
+                }
+                for group in groups
+            ]
+            self._page.show(objects=objects, why="" if groups else controller.why_no_groups())
+        elif not self._page.knows("objects"):
+            self._page.show(objects=[], why="")
+        self._page.show(
+            listed=listed,
+            selected=list(picked.groups),
+            called=picked.called,
+            gaussians=picked.gaussians,
+            steps=list(controller.steps()),
+            hides=controller.hides(),
+            groups=self.viewer.control_panel._output_render.value == "groups",
+        )
 
-        @scene.on_pointer_event(event_type=kind)  # type: ignore[arg-type]
-        def _(event: viser.ScenePointerEvent) -> None:
-            if not self._keep_picking.value:
-                self._release_pointer()
-            self._do(lambda: self._picked(event, tool))
+    # ------------------------------------------------------------------------------------------- what browsers ask
 
-        self._say("Draw a rectangle." if tool == "Rectangle" else f"{tool}: click on the picture.")
+    def _browser(self, client: int) -> Browser:
+        return self._browsers.setdefault(client, Browser())
 
-    def _release_pointer(self) -> None:
+    def _left(self, client: viser.ClientHandle) -> None:
+        self._browsers.pop(client.client_id, None)
+
+    def _mode_of(self, client: int | None) -> Mode:
+        return "set" if client is None else self._browser(client).means
+
+    def _show_browser(self, client: int) -> None:
+        browser = self._browser(client)
+        if self._page is not None:
+            self._page.show_one(client, mode=browser.mode, tool=browser.tool, through=browser.through)
+
+    def _command(self, client: int, name: str, values: list[Any]) -> None:
+        """Do what a page asks for."""
+        controller, browser = self._controller, self._browser(client)
+        if name == "open":
+            browser.open = bool(values and values[0])
+            if not browser.open:
+                self._choose_tool(client, "click")
+        elif name in ("mode", "held"):
+            mode = values[0] if values and values[0] in get_args(Mode) else None
+            if name == "held":
+                browser.held = mode
+            elif mode is not None:
+                browser.mode = mode
+        elif name == "tool":
+            self._choose_tool(client, value(values, 0, str))
+        elif name == "through":
+            browser.through = not browser.through
+            self._show_browser(client)
+        elif name == "groups":
+            self._do(self._switch_groups, client)
+        elif name == "list":
+            self._slow.submit(self._do, self._list, client)
+        elif name == "look":
+            self._do(lambda: self._look(client, None if values[:1] == [None] else value(values, 0, int)), client)
+        else:
+            self._do(lambda: self._act(controller, browser, name, values), client)
+
+    def _act(self, controller: SegmentController, browser: Browser, name: str, values: list[Any]) -> str:
+        """What the page's buttons do to the session."""
+        if name == "pick":
+            mode = value(values, 1, str)
+            return controller.select_group(value(values, 0, int), mode if mode in get_args(Mode) else browser.means)
+        if name == "eye":
+            return controller.toggle(value(values, 0, int))
+        if name == "name":
+            return controller.label(value(values, 0, int), value(values, 1, str))
+        if name == "change" and values and values[0] in get_args(Change):
+            return controller.change(values[0])
+        edits: dict[str, Callable[[PackedMask], Operation]] = {"hide": Hide, "isolate": Isolate, "remove": Remove}
+        if name in edits:
+            return controller.edit_selection(edits[name])
+        if name == "show all":
+            return controller.edit(ShowAll())
+        if name in ("undo", "redo"):
+            return controller.undo() if name == "undo" else controller.redo()
+        if name == "export":
+            return controller.export_objects(self._reach.check(self._reach.run / "exports"))
+        raise GsegError("The page asked for something that the viewer does not know. Reload it.")
+
+    def _choose_tool(self, client: int, tool: str) -> None:
+        """Take a tool. While a rectangle is drawn, the mouse does not move the camera: it is for one."""
+        handle = self.viewer.viser_server.get_clients().get(client)
+        if handle is None or tool not in _TOOLS:
+            return
+        self._browser(client).tool = tool
         with warnings.catch_warnings():  # viser warns when nothing was registered
             warnings.simplefilter("ignore")
-            self.viser_server.scene.remove_pointer_callback()
+            handle.scene.remove_pointer_callback()
+        if tool == "rectangle":
 
-    def _picked(self, event: viser.ScenePointerEvent, tool: str) -> str:
-        view = self._view(event.client)
-        camera = to_camera(view)
-        points = [(x * camera.width, y * camera.height) for x, y in event.screen_pos]
-        if tool == "Rectangle":
-            return self._controller.drag(camera, points[0], points[1], self._chosen_mode(), bool(self._visible.value))
-        positive = tool == "Click +"
-        if checkpoint := self._sam.value.strip():
-            path = self._reach.path(checkpoint)
+            @handle.scene.on_pointer_event(event_type="rect-select")
+            def _(event: viser.ScenePointerEvent) -> None:
+                self._queue(lambda: self._dragged(event))
 
-            def answer(picture: Tensor, prompt: Prompt) -> Tensor:
-                self._say(f"Asking SAM ({path}) …")
-                return self._sam_prompts.mask(path, picture, prompt)
+            self._say("Drag a rectangle over the picture.")
+        self._show_browser(client)
 
-            return self._controller.mark(view, *points[0], positive, answer, self._chosen_mode())
-        return self._controller.click(camera, *points[0], positive)
-
-    def _view(self, client: viser.ClientHandle) -> Cameras:
-        """The view [1] of the browser that was clicked in, not of the first one."""
+    def _dragged(self, event: viser.ScenePointerEvent) -> None:
+        client = event.client_id
         from nerfstudio.viewer.utils import get_camera
 
-        return get_camera(self.viewer.get_camera_state(client), _CLICK_HEIGHT)
+        camera = to_camera(get_camera(self.viewer.get_camera_state(event.client), _CLICK_HEIGHT))
+        corner, opposite = ((x * camera.width, y * camera.height) for x, y in event.screen_pos)
+        assert client is not None
+        mode, through = self._mode_of(client), self._browser(client).through
+        self._do(lambda: self._controller.drag(camera, corner, opposite, mode, not through), client)
+        self._choose_tool(client, "click")
 
-    def _save(self, name: str) -> str:
-        said = self._controller.keep(name)
-        return f"{said} {self._controller.save(self._config.parent)}"
+    def _clicked(self, event: viser.SceneNodePointerEvent[Any]) -> None:
+        """Answer a click on the picture."""
+        browser = self._browser(event.client_id)
+        if not browser.open:
+            return
+        view, x, y = clicks.view_of(self.viewer.get_camera_state(event.client), event, _CLICK_HEIGHT)
+        mode = browser.means
+        if checkpoint := self._sam.value.strip():
+            # SAM takes seconds: other clicks need not wait, and those for SAM keep their order.
+            self._slow.submit(self._do, lambda: self._mark(checkpoint, view, x, y, mode), event.client_id)
+            return
+        self._do(lambda: self._click(view, x, y, mode), event.client_id)
 
-    def _chosen_mode(self) -> Mode:
-        return cast(Mode, self._mode.value)
+    def _click(self, view: Cameras, x: float, y: float, mode: Mode) -> str:
+        return self._controller.click(to_camera(view), x, y, mode != "remove", mode == "set", mode == "intersect")
+
+    def _mark(self, checkpoint: str, view: Cameras, x: float, y: float, mode: Mode) -> str:
+        path = self._reach.path(checkpoint)
+
+        def answer(picture: Tensor, prompt: Prompt) -> Tensor:
+            self._say(f"Asking SAM ({path}) …")
+            return self._sam_prompts.mask(path, picture, prompt)
+
+        return self._controller.mark(view, x, y, mode != "remove", answer)
 
     def _chosen_name(self) -> str:
         if self._named.value == _NO_NAME:
             raise GsegError("No selection has been saved yet. Give it a name and press “Save selection”.")
         return str(self._named.value)
 
-    def _segment_everything(self) -> str:
-        count = self._list_groups()
+    def _switch_groups(self) -> str:
+        """Show groups in colors, or what was shown before."""
         control = self.viewer.control_panel
-        if "groups" in control._output_render.options:
-            control._output_render.value = "groups"
-        if not count:
-            return "There are no groups yet: this method finds them later in training."
-        return f"{count} groups" + (f", the largest {_LISTED} are listed." if count > _LISTED else ".")
+        if control._output_render.value == "groups":
+            control._output_render.value = "rgb"
+            return "Back to colors."
+        if self._model.two_phases and not self._model.in_feature_phase and not self._model.prompts_by_feature:
+            raise GsegError(self._controller.why_no_groups())
+        if "groups" not in control._output_render.options:
+            raise GsegError("The first picture is not drawn yet. Press again.")
+        control._output_render.value = "groups"
+        return "Objects in their colors. The same switch leads back."
 
-    def _list_groups(self) -> int:
-        """Show the groups of the present scale; the one that was chosen stays chosen. Returns how many there are."""
-        groups = self._controller.groups()
-        chosen = self._options.get(str(self._group.value))
-        self._options = {_line(group): group for group in groups[:_LISTED]}
-        self._group.options = tuple(self._options) or (_NO_GROUP,)
-        again = [line for line, group in self._options.items() if chosen is not None and group.id == chosen.id]
-        if again:
-            self._group.value = again[0]
-        self._group_list.content = "\n\n".join(_swatch(group) for group in groups[:_LISTED])
-        return len(groups)
+    def _list(self) -> str:
+        count = len(self._controller.groups())
+        return f"{count} objects." if count else self._controller.why_no_groups()
+
+    def _look(self, client: int, group: int | None) -> str:
+        """Move a browser's camera before an object, from where it looks now."""
+        (x, y, z), radius = self._controller.sphere_of(group)
+        camera = self.viewer.viser_server.get_clients()[client].camera
+        centre = np.array([x, y, z]) * _RATIO
+        back = camera.position - centre
+        distance = max(1.3 * radius * _RATIO / math.sin(min(camera.fov, 2.0) / 2), 0.2)
+        position = centre + back / max(float(np.linalg.norm(back)), 1e-9) * distance
+        with camera.client.atomic():
+            camera.position = position
+            camera.look_at = centre
+        return "Looking at it."
 
     def _rescale(self, scale: float) -> str:
-        """Change the scale. Groups of the old one are others, so they are listed no more."""
-        self._options = {}
-        self._group.options = (_NO_GROUP,)
-        self._group_list.content = ""
-        return self._controller.reprompt(scale=scale)
+        """Change the scale; the list of objects follows, where there was one."""
+        listed = self._controller.lists
+        said = self._controller.reprompt(scale=scale)
+        if listed:
+            self._slow.submit(self._relist, scale)
+        return said
 
-    def _rename(self, name: str) -> str:
-        said = self._controller.label(self._chosen_group().id, name)
-        self._list_groups()
-        return f"{said} {self._controller.save(self._config.parent)}"
-
-    def _chosen_group(self) -> Group:
-        if self._group.value not in self._options:
-            raise GsegError("Press “Segment everything”, then choose a group.")
-        return self._options[str(self._group.value)]
-
-    def _on_group(self, action: str) -> str:
-        if action == "Show all":
-            return self._controller.edit(ShowAll())
-        group = self._chosen_group().id
-        if action == "Pick":
-            return self._controller.select_group(group, self._chosen_mode())
-        return self._controller.edit_selection(Hide if action == "Hide" else Isolate, group)
+    def _relist(self, scale: float) -> None:
+        if self._controller.scale == scale:  # else another one has come meanwhile
+            self._controller.groups()
+            self._refresh()
 
     def _swap(self, source: str) -> str:
         controller = self._controller
@@ -413,19 +576,8 @@ class SegmentPanel(ViewerControl):
         from gseg_ns.runs.isolated import export_command
 
         config = self._controller.isolate_run(self._config, name, self._reach.home_of_runs)
-        self._command.value = export_command(config)
+        self._command_field.value = export_command(config)
         return f"Wrote {config}. The command that exports it stands under “As PLY”."
-
-
-def _line(group: Group) -> str:
-    name = f" {group.name}" if group.name else ""
-    return f"{group.id}{name} ({group.count:,})"
-
-
-def _swatch(group: Group) -> str:
-    hidden = ", hidden" if group.hidden else ""
-    color = "#{:02x}{:02x}{:02x}".format(*group.color)
-    return f"<span style={{{{color: '{color}'}}}}>■</span> {plain(_line(group))}{hidden}"
 
 
 def _quaternion(degrees: Any) -> tuple[float, float, float, float]:
@@ -440,13 +592,15 @@ def _quaternion(degrees: Any) -> tuple[float, float, float, float]:
     )
 
 
-def _buttons(gui: viser.GuiApi, label: str, options: tuple[str, ...], action: Callable[[str], None]) -> None:
+def _buttons(
+    gui: viser.GuiApi, label: str, options: tuple[str, ...], action: Callable[[str, int | None], None]
+) -> None:
     """A row of buttons that each act every time they are pressed."""
     group = gui.add_button_group(label, options)
     # viser 0.2.7 takes a group for an input, and an input that keeps its value calls nobody: a second "Undo" in a row
     # would do nothing.
     group._impl.is_button = True
-    group.on_click(lambda _: action(str(group.value)))
+    group.on_click(lambda event: action(str(group.value), event.client_id))
 
 
 def _tab(gui: viser.GuiApi, label: str) -> Any:

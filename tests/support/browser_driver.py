@@ -127,14 +127,31 @@ class Running:
             assert time.monotonic() < end, f"waited in vain for {what}: {self.panel._status.content}"
             self.page.wait_for_timeout(30)
 
-    def click(self, tool: str, camera: Any, x: float, y: float) -> None:
-        """Choose a tool and click on the picture."""
-        self.press(tool)
-        self.wait(lambda: "click on the picture" in self.panel._status.content, tool)
-        self.page.wait_for_timeout(200)  # the message that turns clicking on is on its way
-        before = self.panel._status.content
+    def click(self, mode: str, camera: Any, x: float, y: float) -> str:
+        """Choose a mode (Replace, Add, Remove, Intersect), click on the picture, and return what is said."""
+        chosen = self.page.get_by_role("button", name=mode, exact=True)
+        if "on" not in (chosen.get_attribute("class") or "").split():
+            chosen.click()
+        return self.point(camera, x, y)
+
+    def point(self, camera: Any, x: float, y: float) -> str:
+        """Click on the picture, and return what is said."""
+        self.panel._status.content = ""
         self.page.mouse.click(*self.canvas(camera, x, y))
-        self.wait(lambda: self.panel._status.content != before, "the click")
+        self.wait(lambda: self.panel._status.content != "", "the click")
+        return str(self.panel._status.content)
+
+    def said(self, label: str) -> str:
+        """Press a button of the tab and return what is said."""
+        self.panel._status.content = ""
+        self.press(label)
+        self.wait(lambda: self.panel._status.content != "", label)
+        return str(self.panel._status.content)
+
+    def clear(self) -> None:
+        """Select nothing."""
+        if self.controller.selected.any():
+            self.said("Select none")
 
     def rendered(self, camera: Any, output: str = "selection") -> np.ndarray:
         """What the selection, or everything that is drawn, covers in a view."""
@@ -185,7 +202,7 @@ def viewing(config_path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def browsing(config_path: Path, browser: Any = None) -> Iterator[Running]:
+def browsing(config_path: Path, browser: Any = None, window: dict[str, int] | None = None) -> Iterator[Running]:
     """Open a run in Nerfstudio's viewer and a page on it, of a browser of its own unless one is given."""
     frames: list[tuple[float, int]] = []
 
@@ -193,7 +210,7 @@ def browsing(config_path: Path, browser: Any = None) -> Iterator[Running]:
         connection.on("framereceived", lambda data: frames.append((time.perf_counter(), len(data))))
 
     with viewing(config_path) as viewer, chromium() if browser is None else nullcontext(browser) as browser:
-        page = browser.new_page(viewport=WINDOW)
+        page = browser.new_page(viewport=window or WINDOW)
         page.set_default_timeout(90_000)
         page.on("websocket", listen)
         page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}", wait_until="domcontentloaded")
@@ -252,17 +269,11 @@ def take_screenshot(load_config: Path, screenshot: Path, scene: Path) -> None:
         screenshot: JPEG or PNG to write.
         scene: its scene, with ground truth.
     """
-    with browsing(load_config) as running:
-        running.page.set_viewport_size({"width": 1200, "height": 760})
+    with browsing(load_config, window={"width": 1280, "height": 720}) as running:
         camera, truth = find_view(running, scene)
         first, _ = two_objects(truth)
         running.look(camera)
-        running.press("Segment everything")
-        running.wait(lambda: "groups" in running.panel._status.content, "the groups")
-        running.viewer.control_panel._output_render.value = "rgb"
-        running.click("Click +", camera, *interior(truth == first))
-        running.page.mouse.move(1100, 400)
-        running.page.mouse.wheel(0, -5000)
+        running.click("Replace", camera, *interior(truth == first))
         running.settle()
         screenshot.parent.mkdir(parents=True, exist_ok=True)
         # Text stays crisp in a JPEG whose colors have the full resolution.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any
@@ -71,8 +72,18 @@ class ViewerClient:
 
     def press(self, label: str, value: Any = True, nth: int = -1) -> str:
         """Press a button of the Segment tab and return what it says."""
+        return self.answer(lambda: self.update(self.handle(label, nth), value=value))
+
+    def command(self, *command: Any) -> str:
+        """Ask for something as the script of the tab does, and return what the tab says."""
+        self._commands = getattr(self, "_commands", 0) + 1
+        text = json.dumps(["test", [[self._commands, *command]]])
+        return self.answer(lambda: self.update(self.handle("Segment"), value=text))
+
+    def answer(self, act: Any) -> str:
+        """Do something that the tab answers."""
         status = self.viewer.pipeline.model.panel._status
         status.content = "waiting"
-        self.update(self.handle(label, nth), value=value)
-        self.wait(lambda: status.content != "waiting", label)
-        return str(status.content).replace("\u200b", "")
+        act()
+        self.wait(lambda: status.content != "waiting", "an answer")
+        return str(status.content)

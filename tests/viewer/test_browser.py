@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.runs.run import load_run
 from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
+from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.reach import FOLDERS
 
 pytestmark = [
@@ -70,7 +72,7 @@ def test_click_refine_and_undo(running: Running, ball_room: Path) -> None:
     before = np.asarray(running.screenshot(box)).astype(int)
 
     # click + on an object: its mask as rendered from that camera is the ground truth's
-    running.click("Click +", camera, *interior(truth == first))
+    running.click("Replace", camera, *interior(truth == first))
     assert iou(running.rendered(camera), truth == first) >= 0.8
     selected = running.controller.selected
     running.settle()
@@ -80,18 +82,18 @@ def test_click_refine_and_undo(running: Running, ball_room: Path) -> None:
     assert np.abs(shown[spot] - before[spot]).sum() > 20, "the picture in the browser is not highlighted"
 
     # click + on a neighbour and - on it again
-    running.click("Click +", camera, *interior(truth == second))
+    running.click("Add", camera, *interior(truth == second))
     both = running.controller.selected
     assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
-    running.click("Click -", camera, *interior(truth == second))
+    running.click("Remove", camera, *interior(truth == second))
     assert iou(running.rendered(camera), truth == first) >= 0.8
     assert torch.equal(running.controller.selected, selected)
 
     # undo restores the former selection exactly
-    running.press("Undo")
-    running.wait(lambda: torch.equal(running.controller.selected, both), "undo")
-    running.press("Undo")
-    running.wait(lambda: torch.equal(running.controller.selected, selected), "undo")
+    assert running.said("Undo") == f"Undone: take away group {second}."
+    assert torch.equal(running.controller.selected, both)
+    running.said("Undo")
+    assert torch.equal(running.controller.selected, selected)
 
     # the mouse moves the camera between clicks
     pose = np.array(running.client().camera.position)
@@ -103,13 +105,27 @@ def test_click_refine_and_undo(running: Running, ball_room: Path) -> None:
     running.wait(lambda: np.abs(np.array(running.client().camera.position) - pose).max() > 1e-3, "the camera")
     running.look(camera)
 
-    # a click while a render runs
-    running.press("Click +")
+    # and so does a short drag, which selects nothing
+    running.settle()
+    pose = np.array(running.client().camera.position)
+    x, y = running.canvas(camera, *interior(truth == second))
+    running.page.mouse.move(x, y)
+    running.page.mouse.down()
+    running.page.mouse.move(x + 5, y)
+    running.page.mouse.up()
+    running.wait(lambda: np.abs(np.array(running.client().camera.position) - pose).max() > 1e-3, "the camera")
     running.page.wait_for_timeout(300)
-    running.viewer._trigger_rerender()
-    running.page.mouse.click(*running.canvas(camera, *interior(truth == first)))
-    running.wait(lambda: "group" in running.panel._status.content, "the click during a render")
     assert torch.equal(running.controller.selected, selected)
+    running.look(camera)
+
+    # a click while a render runs
+    running.viewer._trigger_rerender()
+    said = running.click("Replace", camera, *interior(truth == first))
+    assert "group" in said
+    assert torch.equal(running.controller.selected, selected)
+
+    # what it hit stands in a notification of this browser
+    running.page.locator(".mantine-Notification-root").get_by_text(said).wait_for()
 
 
 def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room: Path) -> None:
@@ -125,8 +141,8 @@ def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room:
         and (labels == second).sum() > 500
     )
     running.look(camera)
-    running.press("None")
-    running.click("Click +", camera, *interior(truth == first))
+    running.clear()
+    running.click("Replace", camera, *interior(truth == first))
     selected = running.controller.selected
     before = set(running.viewer.viser_server.get_clients())
     page = browser.new_page(viewport=WINDOW)
@@ -137,24 +153,23 @@ def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room:
         (client_id,) = set(running.viewer.viser_server.get_clients()) - before
         other = Running(running.viewer, page, running.config, [], client_id)
         page.get_by_role("tab", name="Segment").click(timeout=60_000)
-        shown = f"{int(selected.sum()):,} of"
-        page.get_by_text(shown).first.wait_for()
+        page.get_by_text(f"Hide group {first}").first.wait_for()
         other.look(other_view)
         pose = np.array(running.client().camera.position)
-        other.click("Click +", other_view, *interior(other_truth == second))
+        other.click("Add", other_view, *interior(other_truth == second))
         both = running.controller.selected
         assert bool((both >= selected).all())
         assert iou(running.rendered(other_view), (other_truth == first) | (other_truth == second)) >= 0.8
-        running.page.get_by_text(f"{int(both.sum()):,} of").first.wait_for()
+        running.page.get_by_text("Hide 2 objects").first.wait_for()
         assert np.array_equal(np.array(running.client().camera.position), pose)
         # back to the first one, which takes away what the second one chose
-        running.click("Click -", camera, *interior(truth == second))
+        running.click("Remove", camera, *interior(truth == second))
         assert torch.equal(running.controller.selected, selected)
-        page.get_by_text(shown).first.wait_for()
+        page.get_by_text(f"Hide group {first}").first.wait_for()
     finally:
         page.close()
     running.wait(lambda: set(running.viewer.viser_server.get_clients()) == before, "the second browser to go")
-    running.click("Click +", camera, *interior(truth == second))
+    running.click("Add", camera, *interior(truth == second))
     assert torch.equal(running.controller.selected, both)
 
 
@@ -164,52 +179,50 @@ def test_isolate_export_and_reload(running: Running, ball_room: Path) -> None:
     camera, truth = find_view(running, ball_room)
     first, _ = two_objects(truth)
     running.look(camera)
-    running.press("None")
-    running.click("Click +", camera, *interior(truth == first))
+    running.clear()
+    running.click("Replace", camera, *interior(truth == first))
     selected = running.controller.selected
 
     # isolate shows only the object
-    running.unfold("Edit")
-    running.press("Isolate", nth=1)
-    running.wait(lambda: len(running.controller._session.state.operations) == 1, "isolate")
+    running.said("Isolate")
     assert iou(running.rendered(camera, "accumulation"), truth == first) >= 0.8
 
     # export writes the selected Gaussians
-    running.unfold("Export")
-    path = running.config.parent / "object.ply"
-    running.retype(str(running.config.parent / "selection.ply"), str(path))
-    running.page.wait_for_timeout(300)
-    running.press("Export PLY")
-    running.wait(path.exists, "the PLY")
-    running.wait(lambda: "Wrote" in running.panel._status.content, "the PLY")
+    assert "Wrote 1 file" in running.said("Export")
+    (path,) = (running.config.parent / "exports").glob("*.ply")
     vertex = PlyData.read(path)["vertex"]
     means = running.viewer.pipeline.model.means.detach()[selected].numpy()
     assert np.array_equal(np.stack([vertex[axis] for axis in "xyz"], 1), means)
+    shutil.rmtree(path.parent)
 
     # and a run of its own, with the command that exports it
-    running.press("Isolate to new run")
-    running.wait(lambda: running.panel._command.value.startswith("ns-export gaussian-splat"), "the run")
+    running.unfold("Export")
+    assert "Wrote" in running.said("Isolate to new run")
+    assert running.panel._command_field.value.startswith("ns-export gaussian-splat")
 
-    # a name for a group, kept on disk at once
-    running.press("Segment everything")
-    running.wait(lambda: "groups" in running.panel._status.content, "the groups")
+    # a name for it, kept on disk at once
     name = "{largest} <thing>"
-    running.fill("Group name", name)
-    running.press("Rename group")
+    running.press("Name")
+    field = running.page.get_by_label("Name of the object")
+    field.fill(name)
+    field.press("Enter")
     running.wait((running.config.parent / GROUP_NAMES_FILE).exists, "the name on disk")
-    running.wait(lambda: name in str(running.panel._group.value), "the name in the list")
-    assert running.controller.groups()[0].name == name
-    running.page.get_by_text(f"{running.controller.groups()[0].id} {name} (").first.wait_for()
+    assert {group.id: group.name for group in running.controller.groups()}[first] == name
+    running.page.locator(".row.on").get_by_text(name).wait_for()
 
     # a reload keeps the session
-    summary = running.controller.summary()
     old = running.client().client_id
     running.page.reload(wait_until="domcontentloaded")
     running.wait(lambda: any(c != old for c in running.viewer.viser_server.get_clients()), "the reload", 60)
     running.page.get_by_role("tab", name="Segment").click(timeout=60_000)
-    running.page.get_by_text(summary.split(" of ")[0]).first.wait_for(timeout=60_000)
-    assert running.controller.summary() == summary
+    running.page.get_by_text(f"Hide {name}").first.wait_for(timeout=60_000)
     assert torch.equal(running.controller.selected, selected)
+
+    # and so does another viewer
+    running.panel._autosave.wait()
+    again = SegmentController(running.viewer.pipeline.model)
+    assert "Restored selections, edits, names of groups" in again.load(running.config.parent)
+    assert torch.equal(again.selected, selected)
 
 
 def test_scale_threshold_and_text(
@@ -230,18 +243,18 @@ def test_scale_threshold_and_text(
         camera, truth = find_view(running, ball_room)
         first, second = two_objects(truth)
         running.look(camera)
-        running.click("Click +", camera, *interior(truth == first))
-        assert "object" in running.panel._status.content
+        running.click("Replace", camera, *interior(truth == first))
+        assert "the object" in running.panel._status.content
         assert iou(running.rendered(camera), truth == first) >= 0.8
         selected = running.controller.selected
-        running.click("Click +", camera, *interior(truth == second))
+        running.click("Add", camera, *interior(truth == second))
         assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
-        running.press("Undo")
-        running.wait(lambda: torch.equal(running.controller.selected, selected), "undo")
+        running.said("Undo")
+        assert torch.equal(running.controller.selected, selected)
 
         # the largest scale: all objects and not the room
-        running.press("None")
-        running.click("Click +", camera, *interior(truth == first))
+        running.clear()
+        running.click("Replace", camera, *interior(truth == first))
         running.fill("Scale", "1")
         running.wait(lambda: "Scale 1.00" in running.panel._status.content, "the scale")
         assert iou(running.rendered(camera), truth > 0) >= 0.8
@@ -253,9 +266,10 @@ def test_scale_threshold_and_text(
         running.wait(lambda: torch.equal(running.controller.selected, selected), "the threshold")
 
         # clusters of features are the objects
-        running.press("Segment everything")
-        running.wait(lambda: "groups" in running.panel._status.content, "the groups")
+        assert "objects." in running.said("List the objects")
         assert abs(len(running.controller.groups()) - len(np.unique(truth))) <= 3
+        running.page.locator(".row").first.wait_for()
+        running.unfold("Select more")
 
         # text, with a CLIP that knows no words: that it answers, and with what, and that clicks go on meanwhile
         running.fill("CLIP", "tiny")
@@ -263,30 +277,28 @@ def test_scale_threshold_and_text(
         running.press("Find by text")
         running.wait(lambda: "“a mug”" in running.panel._status.content, "the text", 300)
         assert loaded == ["tiny"]
-        running.press("None")
-        running.click("Click +", camera, *interior(truth == first))
+        running.clear()
+        running.click("Replace", camera, *interior(truth == first))
         assert torch.equal(running.controller.selected, selected)
 
         # SAM answers: all points on a view are one prompt, and the mode says how it meets what is there
         monkeypatch.setattr(prompts_sam, "load_predictor", lambda path, device: Predictor())
         running.fill("SAM", "sam.pth")
-        for tool, points in (("Click +", 1), ("Click +", 2)):
-            at = interior(truth == (first, second)[points - 1])
-            running.press(tool)
-            running.page.wait_for_timeout(500)
-            running.page.mouse.click(*running.canvas(camera, *at))
+        for points in (1, 2):
+            running.panel._browser(running.client().client_id).mode = "set" if points == 1 else "add"
             said = f"SAM, {points} point"
+            running.page.mouse.click(*running.canvas(camera, *interior(truth == (first, second)[points - 1])))
             running.wait(lambda said=said: said in running.panel._status.content, said)
         assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
         running.fill("SAM", "")
-        running.press("None")
-        running.click("Click +", camera, *interior(truth == first))
+        running.clear()
+        running.click("Replace", camera, *interior(truth == first))
         assert torch.equal(running.controller.selected, selected)
 
         # an object of another run takes its place
         running.unfold("Edit")
         running.fill("Swap with", f"{constructed_run}#{second}")
         running.press("Swap")
-        running.wait(lambda: "Swap done" in running.panel._status.content, "the other run", 120)
+        running.wait(lambda: "Swap: done" in running.panel._status.content, "the other run", 120)
         count = int((load_run(constructed_run).model.gaussian_groups() == second).sum())
         assert int(running.controller.selected.sum()) == count

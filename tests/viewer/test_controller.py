@@ -239,7 +239,7 @@ def test_save_load_and_recall(controller: SegmentController, model: GagaModel, t
     controller.edit(Remove(controller.packed()))
     controller.save(tmp_path)
     other = SegmentController(model)
-    assert "Loaded" in other.load(tmp_path)
+    assert "Restored" in other.load(tmp_path)
     assert other.names == ["mug"]
     assert {group.id: group.name for group in other.groups()} == {1: "", 3: "ball"}
     assert other.outputs(view(), None)["accumulation"][32, 48, 0] < 0.01
@@ -269,7 +269,7 @@ def test_a_damaged_file_is_told_and_kept(controller: SegmentController, model: G
     (tmp_path / "edits.json").write_text("{")
     other = SegmentController(model)
     said = other.load(tmp_path)
-    assert said.startswith(f"Loaded selections, names of groups of {tmp_path}. **Not loaded:**")
+    assert said.startswith(f"Restored selections, names of groups of {tmp_path}. **Not loaded:**")
     assert "edits.json" in said
     assert {group.id: group.name for group in other.groups()} == {1: "", 2: "", 3: "ball"}
     assert "is kept as edits.json.bak" in other.save(tmp_path)
@@ -284,7 +284,7 @@ def test_clicks_that_sam_answers(controller: SegmentController) -> None:
     def click(ball: int, positive: bool = True, mode: Mode = "set", camera: Cameras | None = None) -> str:
         return controller.mark(view() if camera is None else camera, *pixel_of(ball), positive, sam, mode)
 
-    with pytest.raises(GsegError, match="Begin with a “Click"):
+    with pytest.raises(GsegError, match="Begin with a click"):
         click(0, positive=False)
     controller.select_group(3)
     assert "SAM, 1 point: 150 Gaussians selected" in click(0)
@@ -309,7 +309,7 @@ def test_clicks_that_sam_answers(controller: SegmentController) -> None:
     click(1, mode="remove", camera=moved)
     assert not controller.selected.any()
     # the mode is about what was there before the points, and undo takes points back one by one
-    assert controller.undo() == "Undone."
+    assert controller.undo() == "Undone: select what SAM answers."
     assert torch.equal(controller.selected, rows(1, 2))
     click(2, mode="remove", camera=moved)
     assert len(sam.asked[-1][1].positive) == 1, "undo ends a prompt"
@@ -469,3 +469,12 @@ def test_a_model_with_its_own_gaussians_is_the_same_model(degree: int) -> None:
     for name in ("rgb", "depth", "accumulation", "groups"):
         assert torch.allclose(a[name], b[name], atol=1e-5), name
     assert torch.equal(model.gaussian_groups(), other.gaussian_groups())
+
+
+def test_each_object_is_cleaned_by_itself(controller: SegmentController) -> None:
+    """A selection of two objects has two pieces, and neither is an outlier of the other."""
+    for ball in (0, 2):
+        controller.click(to_camera(view()), *pixel_of(ball), positive=True)
+    for what in ("clean", "largest"):
+        controller.change(what)
+        assert torch.equal(controller.selected, rows(0, 2)), what

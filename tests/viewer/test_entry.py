@@ -71,14 +71,15 @@ def test_no_files_and_no_foreign_pages(viewer: Any, tmp_path: Path) -> None:
     websockets.sync.client.connect(address, origin=websockets.Origin(f"http://127.0.0.1:{port}")).close()
 
 
-def test_writes_stay_below_the_run(client: ViewerClient, config: Path, tmp_path: Path) -> None:
+def test_writes_stay_below_the_run(client: ViewerClient, viewer: Any, config: Path, tmp_path: Path) -> None:
     run = config.parent
     victim = tmp_path / "victim.ply"
     victim.write_text("precious")
     (run / "way-out").symlink_to(tmp_path)
     (run / "victim.ply").symlink_to(victim)
-    before = files(run)
     client.press("Select", "All")
+    viewer.pipeline.model.panel._autosave.wait()  # the session itself is kept beside the run
+    before = files(run)
     client.fill("Overwrite", True)
     relative = os.path.relpath(victim, run)
     outside = [victim, tmp_path / "new.ply", relative, "../new.ply", "~/new.ply", "~nobody/new.ply", "way-out/new.ply"]
@@ -132,6 +133,13 @@ def test_folders_that_are_given(
         vars(panel).pop("_reach", None)
 
 
+def click(client: ViewerClient, **fields: Any) -> None:
+    """Click on the middle of the picture."""
+    usual = {"name": "/segment", "instance_index": None, "screen_pos": [0.5, 0.5]}
+    ray = {"ray_origin": [0.0, 0.0, 10.0], "ray_direction": [0.0, 0.0, 1.0]}
+    client.send("SceneNodeClickMessage", **{**usual, **ray, **fields})
+
+
 def test_fields_for_paths_say_nothing_of_what_lies_outside(client: ViewerClient, tmp_path: Path) -> None:
     """Whether it is a file, a folder, or nothing."""
     there = tmp_path / "there.ply"
@@ -142,20 +150,9 @@ def test_fields_for_paths_say_nothing_of_what_lies_outside(client: ViewerClient,
     for source in ("there.ply", "missing.ply", "there.yml#1", "missing.yml#1", "folder/x.ply"):
         client.fill("Swap with", str(tmp_path / source))
         said.add(client.press("Swap"))
-    panel = client.viewer.pipeline.model.panel
     for checkpoint in (there, tmp_path / "missing.pth", Path("~nobody/x.pth"), Path("/dev/zero")):
         client.fill("SAM", str(checkpoint))
-        client.press("Click", "Click +")
-        panel._status.content = "waiting"
-        client.send(
-            "ScenePointerMessage",
-            event_type="click",
-            ray_origin=[0.0, 0.0, 0.0],
-            ray_direction=[0.0, 0.0, 1.0],
-            screen_pos=[[0.5, 0.5]],
-        )
-        client.wait(lambda: panel._status.content != "waiting", "the click")
-        said.add(panel._status.content.replace("\u200b", ""))
+        said.add(client.answer(lambda: click(client)))
     client.fill("SAM", "")
     assert len(said) == 1, said
     assert "reaches only files below" in said.pop()
@@ -190,9 +187,9 @@ def test_numbers_are_clamped(client: ViewerClient, viewer: Any) -> None:
     for label in fields:
         for wrong in (math.nan, math.inf, "1", None, True, [1, 2], [math.nan] * 3, {"a": 1}, [], b"x", ["a", "b", "c"]):
             client.update(client.handle(label), value=wrong)
-    for label in ("Mode", "Group", "Saved", "Output type", "Select", "History"):
+    for label in ("Saved", "Output type", "Select", "Refine"):
         client.update(client.handle(label), value="no such option")
-    for label in ("Overwrite", "Keep picking"):
+    for label in ("Overwrite",):
         client.update(client.handle(label), value="yes")
     for name in ("update_cb", "is_button", "gui_api", "disabled", "label", "_gseg_made_by", "__class__"):
         client.update(client.handle("PLY"), **{name: []})
@@ -262,9 +259,25 @@ def markdown(client: ViewerClient) -> list[str]:
     return [text for text in found if text]
 
 
+def scripts(client: ViewerClient) -> list[str]:
+    """What the tab's script was told."""
+    found = [message["source"] for message in client.received if message["type"] == "RunJavascriptMessage"]
+    return [source for source in found if source.startswith("(window.gsegLater")]
+
+
+def check_is_data(source: str) -> None:
+    """What the tab's script is told is JSON, which JavaScript reads as text and numbers alone."""
+    patch = re.fullmatch(
+        r"\(window\.gsegLater=window\.gsegLater\|\|\[\]\)\.push\((.*)\);window\.gsegTab&&window\.gsegTab\.take\(\)",
+        source,
+    )
+    assert patch, source
+    assert source.isascii()
+    json.loads(patch[1])
+
+
 def check_is_text(content: str) -> None:
-    """Nothing in a Markdown is code but the squares before the groups; what stands in a fence stays there."""
-    content = re.sub(r"<span style=\{\{color: '#[0-9a-f]{6}'\}\}>■</span>", "", content)
+    """Nothing in a Markdown is code; what stands in a fence stays there."""
     content = content.replace("<small>", "").replace("</small>", "")
     fences = content.split("\n```\n") if "\n```\n" in content or content.endswith("\n```") else [content]
     if content.endswith("\n```"):
@@ -281,14 +294,14 @@ def test_script_in_every_text_field(client: ViewerClient, viewer: Any, config: P
     client.press("Select", "All")
     fields = texts(client)
     labels = {handle._impl.label for handle in fields}
-    assert {"SAM", "Name", "Group name", "Swap with", "PLY", "Run name", "Render name", "Output Directory"} <= labels
-    client.press("Segment everything")
+    assert {"SAM", "Name", "Segment", "Swap with", "PLY", "Run name", "Render name", "Output Directory"} <= labels
     for payload in PAYLOADS:
         for field in fields:
             client.update(field, value=payload)
         client.wait(lambda payload=payload: client.handle("Run name").value.split() == payload.split(), "the text")
-        for button in ("Save selection", "Rename group", "Swap", "Export PLY", "Isolate to new run"):
+        for button in ("Save selection", "Swap", "Export PLY", "Isolate to new run"):
             client.press(button)
+        client.command("name", 1, payload)
         count = len(markdown(client))
         for nth in (0,):  # Nerfstudio's own: they show commands with what was typed
             client.update(client.handle("Generate Command", nth), value=True)
@@ -296,6 +309,9 @@ def test_script_in_every_text_field(client: ViewerClient, viewer: Any, config: P
         client.fill("SAM", "")
     said = markdown(client)
     assert any("pwned" in content for content in said)
+    assert any("pwned" in script for script in scripts(client))
+    for script in scripts(client):
+        check_is_data(script)
     for content in said:
         check_is_text(content)
     viewer.pipeline.model.panel.controller._session.history.reset(viewer.pipeline.model.panel.controller._session.state)
@@ -313,14 +329,16 @@ def hostile_session(run: Path, payload: str) -> None:
 
 def test_script_in_the_files_of_a_run(client: ViewerClient, viewer: Any, config: Path) -> None:
     panel, run = viewer.pipeline.model.panel, config.parent
-    before = len(markdown(client))
+    before = len(scripts(client))
     for payload in PAYLOADS:
         hostile_session(run, payload)
         panel._do(lambda: panel.controller.load(run))
         assert "Not loaded:" in panel._status.content
-    client.wait(lambda: len(markdown(client)) > before, "what was said")
+    client.wait(lambda: len(scripts(client)) > before, "what was said")
     for content in markdown(client):
         check_is_text(content)
+    for script in scripts(client):
+        check_is_data(script)
     for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE):
         (run / name).unlink()
 

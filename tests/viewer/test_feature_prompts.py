@@ -43,7 +43,7 @@ def test_the_scale_says_how_much_a_click_means(controller: SegmentController) ->
     camera = to_camera(view())
     controller.reprompt(scale=0.0)
     said = controller.click(camera, *pixel_of(0), positive=True)
-    assert "object: +150 → 150 Gaussians" in said
+    assert "the object: +150, 150 Gaussians now" in said
     assert torch.equal(controller.selected, rows(0))
     assert "Scale 1.00: 300 Gaussians" in controller.reprompt(scale=1.0)
     assert torch.equal(controller.selected, rows(0, 1))

@@ -14,7 +14,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.models.gaga import GagaModelConfig
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.viewer import panel as panel_module
-from gseg_ns.viewer.controller import Group, SegmentController
+from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.panel import SegmentPanel
 from three_balls import build_model, rows, view
 
@@ -24,19 +24,15 @@ def panel(tmp_path: Path) -> Any:
     """A tab without its buttons."""
     panel: Any = SegmentPanel(build_model(GagaModelConfig()))
     panel.controller = SegmentController(panel._model)
-    panel._status = SimpleNamespace(content="")
     panel._config = tmp_path / "config.yml"
     return panel
 
 
 def test_names_stand_as_they_are(panel: Any) -> None:
-    """In MDX, a brace begins JavaScript and a less-than a component."""
+    """The tab shows what is said as text, and marks what was not done."""
     panel._say("**Not done:** There is no selection '{a} <b> *c* d_e'. /x/y")
-    assert panel._status.content == (
-        r"**Not done:** There is no selection '\{a\} \<b\> \*c\* d\_e'. " + "/\u200bx/\u200by"
-    )
-    line = panel_module._swatch(Group(3, "{a} <b>", 1000, (255, 0, 16), True))
-    assert line == r"<span style={{color: '#ff0010'}}>■</span> 3 \{a\} \<b\> (1,000), hidden"
+    assert panel._status.content == "Not done: There is no selection '{a} <b> *c* d_e'. /x/y"
+    assert not panel._status.well
 
 
 def test_a_swap_means_what_is_selected_when_the_other_run_is_loaded(
@@ -67,17 +63,14 @@ def test_a_swap_means_what_is_selected_when_the_other_run_is_loaded(
 def test_clicks_go_to_sam_where_a_checkpoint_is_named(panel: Any) -> None:
     asked: list[Any] = []
     panel.controller = SimpleNamespace(
-        click=lambda *arguments: "plain",
-        mark=lambda camera, x, y, positive, answer, mode: (
-            f"{x:.0f} {y:.0f} {positive} {answer('picture', 'points')} {mode}"
-        ),
+        click=lambda camera, *arguments: arguments,
+        mark=lambda camera, x, y, positive, answer: f"{x:.0f} {y:.0f} {positive} {answer('picture', 'points')}",
     )
-    panel._view = lambda client: view()
-    panel._mode, panel._sam = SimpleNamespace(value="add"), SimpleNamespace(value=" ")
+    assert panel._click(view(), 48.0, 16.0, "add") == (48.0, 16.0, True, False, False)
+    assert panel._click(view(), 48.0, 16.0, "set") == (48.0, 16.0, True, True, False)
+    assert panel._click(view(), 48.0, 16.0, "remove") == (48.0, 16.0, False, False, False)
+    assert panel._click(view(), 48.0, 16.0, "intersect") == (48.0, 16.0, True, False, True)
     panel._sam_prompts = SimpleNamespace(mask=lambda *arguments: asked.append(arguments) or "mask")
-    event = SimpleNamespace(client=None, screen_pos=((0.5, 0.25),))
-    assert panel._picked(event, "Click +") == "plain"
-    panel._sam.value = "sam.pth "
-    assert panel._picked(event, "Click -") == "48 16 False mask add"
+    assert panel._mark("sam.pth", view(), 48.0, 16.0, "remove") == "48 16 False mask"
     assert asked == [(panel._config.parent / "sam.pth", "picture", "points")]
     assert "Asking SAM" in panel._status.content

@@ -1,0 +1,131 @@
+"""What leaves the viewer: splat files, runs, and the session beside the run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gseg_ns.editing.session import Session
+from gseg_ns.errors import GsegError
+from gseg_ns.files import slug
+from gseg_ns.models.base import SegmentationModel
+from gseg_ns.runs.isolated import write_run
+from gseg_ns.selection.store import check_name
+from gseg_ns.splats.ply import write_ply
+from gseg_ns.viewer.held import Held
+
+
+class Exporting(Held):
+    """Writing."""
+
+    def __init__(self, model: SegmentationModel, lock: AbstractContextManager[Any] | None = None) -> None:
+        super().__init__(model, lock)
+        self._writing = threading.Lock()
+        self._saving = threading.Lock()
+
+    def save(self, folder: Path) -> str:
+        """Write selections, edits and names of groups beside a run's `config.yml`."""
+        with self._saving:
+            with self._held() as session:
+                unsaved = session.unsaved()
+            kept = unsaved.write(folder)  # waiting for the disk, without the lock
+        said = f"Saved selections, edits and names of groups in {folder}."
+        if kept:
+            said += f" What was there and had not been loaded is kept as {', '.join(path.name for path in kept)}."
+        return said
+
+    def load(self, folder: Path) -> str:
+        """Read what `save` wrote; the empty string when there is nothing."""
+        with self._held() as session:
+            self._end_prompt()
+            loaded = session.load(folder)
+        if loaded is None:
+            return ""
+        said = [f"Restored {', '.join(loaded.parts)} of {folder}."] if loaded.parts else []
+        if loaded.left_out:
+            names = ", ".join(loaded.left_out)
+            said.append(f"**Left out:** {names}, made of copies that the list of edits does not make.")
+        said.extend(f"**Not loaded:** {problem}" for problem in loaded.problems)
+        return " ".join(said)
+
+    def export_ply(self, path: Path, overwrite: bool = False) -> str:
+        """Write the selected Gaussians, edits baked in, as a 3DGS PLY that every splat tool reads.
+
+        Raises:
+            GsegError: nothing is selected, the file is there already, or it cannot be written.
+        """
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            splats = session.scene.splats.subset(_selected(session)).to("cpu")
+        with self._writing:  # two that write one file: the second finds that of the first
+            if path.exists() and not overwrite:
+                raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
+            write_ply(path, splats)
+        return f"Wrote {len(splats):,} Gaussians to {path} ({time.perf_counter() - started:.1f} s)."
+
+    def isolate_run(self, config: Path, name: str, output_dir: Path | None = None) -> Path:
+        """Write the selected Gaussians, edits baked in, as a run of its own; see `write_run`.
+
+        Returns:
+            the new run's `config.yml`.
+        """
+        check_name(name)
+        with self._held() as session, torch.no_grad():
+            keep = _selected(session)
+            splats, source = session.scene.splats.subset(keep), session.scene.source[keep]
+            return write_run(config, self.model, splats, source, name, output_dir)
+
+    def export_objects(self, folder: Path) -> str:
+        """Write a PLY an object that is selected, edits baked in, under names that nothing has yet.
+
+        What belongs to no object, or all where objects are not known, becomes one file.
+
+        Args:
+            folder: made if need be.
+
+        Raises:
+            GsegError: nothing is selected, or a file cannot be written.
+        """
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            keep = _selected(session)
+            groups = self._row_groups(scene) if self._knows_groups else torch.zeros_like(scene.source)
+            parts = [
+                (
+                    self._name(session, group) if group > 0 else "selection",
+                    scene.splats.subset(keep & (groups == group)),
+                )
+                for group in groups[keep].unique().tolist()
+            ]
+        written = []
+        with self._writing:  # two that export at once: the second finds the names of the first
+            for name, splats in parts:
+                path = _free(folder, slug(name) or "object")
+                write_ply(path, splats.to("cpu"))
+                written.append(path.name)
+        files = f"{len(written)} file{'' if len(written) == 1 else 's'}"
+        return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s)."
+
+
+def _free(folder: Path, stem: str) -> Path:
+    """A name for a PLY that nothing has."""
+    path, number = folder / f"{stem}.ply", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}.ply"
+    return path
+
+
+def _selected(session: Session) -> Tensor:
+    """The selected rows that have not been removed, bool [M]; a GsegError when there are none."""
+    mask = session.selection.mask & ~session.scene.removed
+    if not bool(mask.any()):
+        raise GsegError("Nothing is selected, so nothing was written. Click on an object first.")
+    return mask

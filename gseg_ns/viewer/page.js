@@ -1,0 +1,410 @@
+// The upper part of the Segment tab: modes, tools, actions and the list of objects. Called with the id of the text
+// field by which it speaks to the viewer; the viewer speaks to it through `window.gsegTab.take()`.
+//
+// Whatever comes from a run or a user is put on the page as text (`textContent`, `value`, `title`), never as markup.
+(function (field) {
+  "use strict";
+  if (window.gsegTab) window.gsegTab.end();
+
+  const page = Math.random().toString(36).slice(2);
+  const state = { objects: [], selected: [], pictures: {}, mode: "set", tool: "click", steps: [null, null] };
+  let sequence = 0;
+  let queue = [];
+  let held = null; // the mode while a modifier key is held
+  let open = null;
+  let editing = null;
+
+  // ------------------------------------------------------------------------------------------------ to the viewer
+
+  function input() {
+    const label = document.querySelector(`label[for="${field}"]`);
+    const box = label && label.parentElement.parentElement.parentElement.parentElement;
+    return box && { box, text: box.querySelector("input") };
+  }
+
+  function send(name, ...values) {
+    queue.push([++sequence, name, ...values]);
+    // viser passes the last of quick changes on: what came before goes along until there is no more room.
+    while (queue.length > 1 && JSON.stringify(queue).length > 3000) queue.shift();
+    queue = queue.slice(-12);
+    write();
+  }
+
+  function write() {
+    const found = input();
+    if (!found || !queue.length) return;
+    const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+    set.call(found.text, JSON.stringify([page, queue]));
+    found.text.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // ------------------------------------------------------------------------------------------------------ the page
+
+  const SHAPES = {
+    click: "M5 3l6 16 2-7 7-2z",
+    rectangle: "M4 6h16v12H4z",
+    undo: "M9 14L4 9l5-5M4 9h10a6 6 0 0 1 0 12h-3",
+    redo: "M15 14l5-5-5-5M20 9H10a6 6 0 0 0 0 12h3",
+    groups: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
+    through: "M3 12s3-6 9-6 9 6 9 6-3 6-9 6-9-6-9-6zM12 9a3 3 0 1 0 .01 0z",
+    help: "M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2M12 18v.01",
+    pencil: "M4 20l1-5L16 4l4 4L9 19z",
+    eye: "M3 12s3-6 9-6 9 6 9 6-3 6-9 6-9-6-9-6zM12 10a2 2 0 1 0 .01 0z",
+    closed: "M3 12s3 6 9 6 9-6 9-6M5 16l-2 2M12 18v3M19 16l2 2",
+  };
+
+  function icon(name) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 24 24");
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("d", SHAPES[name]);
+    svg.append(path);
+    return svg;
+  }
+
+  function make(tag, className, ...children) {
+    const element = document.createElement(tag);
+    element.className = className;
+    element.append(...children);
+    return element;
+  }
+
+  function button(content, hint, act, className = "") {
+    const element = make("button", className, content);
+    element.type = "button";
+    element.title = hint;
+    element.setAttribute("aria-label", hint.split(":")[0]);
+    element.addEventListener("click", (event) => {
+      event.stopPropagation();
+      act(event);
+    });
+    return element;
+  }
+
+  const MODES = [
+    ["set", "Replace", "Replace: a click selects what is under it and nothing else (1)"],
+    ["add", "Add", "Add: a click adds what is under it (2, or hold Shift)"],
+    ["remove", "Remove", "Remove: a click takes what is under it away (3, or hold Alt)"],
+    ["intersect", "∩", "Intersect: of what is selected, keep what is under a click (4)"],
+  ];
+  const TOOLS = [
+    ["click", "Objects: click on one"],
+    ["rectangle", "Rectangle: drag one over the picture; the camera stands still meanwhile"],
+  ];
+  const KEYS = [
+    ["1 2 3 4", "replace, add, remove, intersect"],
+    ["Shift, Alt + click", "add, remove once"],
+    ["H  I  U", "hide, isolate, show all"],
+    ["N", "name what is selected"],
+    ["X", "export"],
+    ["F", "look at what is selected"],
+    ["G", "groups or colors"],
+    ["Delete", "remove"],
+    ["Esc", "select nothing"],
+    ["Ctrl+Z  Ctrl+Y", "undo, redo"],
+  ];
+
+  const modes = Object.fromEntries(
+    MODES.map(([name, label, hint]) => [name, button(label, hint, () => setMode(name))]),
+  );
+  const tools = Object.fromEntries(
+    TOOLS.map(([name, hint]) => [name, button(icon(name), hint, () => send("tool", name), "icon")]),
+  );
+  const undo = button(icon("undo"), "Undo", () => send("undo"), "icon");
+  const redo = button(icon("redo"), "Redo", () => send("redo"), "icon");
+  const groups = button(icon("groups"), "Groups: show the objects in colors, and back (G)", () => send("groups"), "icon");
+  const through = button(icon("through"), "Through: a rectangle takes what is hidden behind, too", () => send("through"), "icon");
+  const help = button(icon("help"), "Keys", () => keys.toggleAttribute("hidden"), "icon");
+  const keys = make("div", "keys");
+  keys.hidden = true;
+  for (const [key, meaning] of KEYS) keys.append(make("b", "", key), make("span", "", meaning));
+
+  const said = make("div", "said", "Click on an object in the picture.");
+  said.setAttribute("role", "status");
+  const acts = {
+    hide: button("Hide", "Hide: do not draw it (H)", () => send("hide")),
+    isolate: button("Isolate", "Isolate: draw nothing else (I)", () => send("isolate")),
+    name: button("Name", "Name: what is selected (N)", () => rename(state.selected[0])),
+    export: button("Export", "Export: a PLY an object, in the folder exports of the run (X)", () => send("export")),
+    showAll: button("Show all", "Show all: draw what is hidden again (U)", () => send("show all")),
+    none: button("Select none", "Select none: (Esc)", () => send("change", "none")),
+  };
+  const search = make("input", "search");
+  search.placeholder = "Search objects";
+  search.setAttribute("aria-label", "Search objects");
+  search.addEventListener("input", list);
+  const order = make("select", "order");
+  order.title = "Order of the list";
+  order.setAttribute("aria-label", "Order of the list");
+  for (const name of ["size", "name", "id"]) order.append(new Option(`by ${name}`, name));
+  order.addEventListener("change", list);
+  const refresh = button("List the objects", "List the objects: this method looks for them first, which takes a while", () => send("list"));
+  refresh.hidden = true;
+  const rows = make("div", "rows");
+  rows.setAttribute("role", "listbox");
+
+  const root = make(
+    "div",
+    "gseg",
+    make("div", "line modes", ...Object.values(modes), make("i", ""), undo, redo, help),
+    make("div", "line", ...Object.values(tools), make("i", ""), through, groups),
+    keys,
+    said,
+    make("div", "grid", ...Object.values(acts)),
+    make("div", "line", search, order),
+    refresh,
+    rows,
+  );
+
+  const style = document.createElement("style");
+  style.textContent = `
+    .gseg { padding: 0 0.6em 0.4em; font-size: 13px; }
+    .gseg .modes { gap: 3px; }
+    .gseg button, .gseg input, .gseg select { font: inherit; color: inherit; border: 1px solid #8886; border-radius: 4px;
+      background: #8881; height: 26px; padding: 0 6px; box-sizing: border-box; min-width: 0; }
+    .gseg button { cursor: pointer; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+    .gseg button:hover { background: #8884; }
+    .gseg button:disabled { opacity: 0.4; cursor: default; }
+    .gseg button.on { background: #ffd369; color: #222; border-color: #ffd369; }
+    .gseg button.icon { width: 28px; padding: 3px; flex: none; }
+    .gseg svg { width: 100%; height: 100%; fill: none; stroke: currentColor; stroke-width: 1.8; display: block; }
+    .gseg .line { display: flex; gap: 4px; margin-bottom: 5px; align-items: center; }
+    .gseg .line i { flex: 1; }
+    .gseg .modes button:not(.icon) { padding: 0 5px; flex: none; }
+    .gseg .grid { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; margin-bottom: 5px; }
+    .gseg .said { height: 34px; line-height: 17px; overflow: hidden; margin-bottom: 5px; font-size: 12px;
+      overflow-wrap: anywhere; }
+    .gseg .said.bad { color: #ff8b7b; }
+    .gseg .search { flex: 1; }
+    .gseg .keys { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; font-size: 12px; margin-bottom: 5px; }
+    .gseg .keys[hidden] { display: none; }
+    .gseg .rows { height: 190px; overflow-y: auto; border: 1px solid #8884; border-radius: 4px; }
+    .gseg .why { padding: 8px; opacity: 0.8; white-space: normal; }
+    .gseg .row { display: flex; align-items: center; gap: 6px; height: 30px; padding: 0 4px; cursor: pointer;
+      content-visibility: auto; contain-intrinsic-height: 30px; }
+    .gseg .row:hover { background: #8883; }
+    .gseg .row.on { background: #ffd36940; box-shadow: inset 3px 0 #ffd369; }
+    .gseg .row.hidden .name, .gseg .row.hidden .picture { opacity: 0.4; }
+    .gseg .row .picture { width: 26px; height: 26px; flex: none; border-radius: 3px; object-fit: cover; }
+    .gseg .row .swatch { width: 8px; height: 26px; flex: none; border-radius: 2px; }
+    .gseg .row .name { flex: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+    .gseg .row input { flex: 1; }
+    .gseg .row .count { opacity: 0.6; font-size: 11px; }
+    .gseg .row button { border: 0; background: none; width: 22px; height: 22px; padding: 2px; flex: none; }`;
+
+  // ----------------------------------------------------------------------------------------------------- the list
+
+  function title(object) {
+    return object.name || `Object ${object.id}`;
+  }
+
+  function list() {
+    if (editing) return;
+    const words = search.value.trim().toLowerCase();
+    const shown = state.objects.filter((o) => !words || `${title(o)} ${o.id}`.toLowerCase().includes(words));
+    if (order.value === "name") shown.sort((a, b) => title(a).localeCompare(title(b), undefined, { numeric: true }));
+    if (order.value === "id") shown.sort((a, b) => a.id - b.id);
+    const top = rows.scrollTop;
+    rows.replaceChildren(...shown.map(row));
+    if (!state.objects.length) rows.append(make("div", "why", state.why || ""));
+    else if (!shown.length) rows.append(make("div", "why", "No object has such a name."));
+    rows.scrollTop = top;
+    mark(false);
+  }
+
+  function row(object) {
+    const swatch = make("div", "swatch");
+    swatch.style.background = object.color;
+    const picture = make("img", "picture");
+    picture.alt = "";
+    if (state.pictures[object.id]) picture.src = state.pictures[object.id];
+    else picture.style.visibility = "hidden";
+    const name = make("span", "name", title(object));
+    const element = make(
+      "div",
+      object.hidden ? "row hidden" : "row",
+      swatch,
+      picture,
+      name,
+      make("span", "count", object.count.toLocaleString("en")),
+      button(icon("pencil"), `Rename ${title(object)}`, () => rename(object.id)),
+      button(icon(object.hidden ? "closed" : "eye"), `Eye of ${title(object)}`, () => send("eye", object.id)),
+    );
+    element.dataset.id = object.id;
+    element.title = `${title(object)}: click selects, double click looks at it`;
+    element.setAttribute("role", "option");
+    element.addEventListener("click", (event) => {
+      if (event.detail < 2) send("pick", object.id, modeOf(event) || state.mode);
+    });
+    element.addEventListener("dblclick", () => send("look", object.id));
+    return element;
+  }
+
+  function rename(id) {
+    const element = [...rows.children].find((child) => child.dataset.id === String(id));
+    if (!element) return said.replaceChildren("Select one object first, or press the pencil of one in the list.");
+    const object = state.objects.find((one) => one.id === id);
+    const text = make("input", "");
+    text.value = object.name;
+    text.maxLength = 64;
+    text.placeholder = title(object);
+    text.setAttribute("aria-label", "Name of the object");
+    editing = text;
+    element.querySelector(".name").replaceWith(text);
+    element.scrollIntoView({ block: "nearest" });
+    text.focus();
+    text.select();
+    text.addEventListener("click", (event) => event.stopPropagation());
+    const done = (keep) => {
+      if (editing !== text) return;
+      editing = null;
+      if (keep && text.value.trim() !== object.name) send("name", id, text.value);
+      list();
+    };
+    text.addEventListener("blur", () => done(true));
+    text.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter") done(true);
+      if (event.key === "Escape") done(false);
+    });
+  }
+
+  function mark(follow) {
+    const chosen = new Set(state.selected.map(String));
+    let first = null;
+    for (const element of rows.children) {
+      const on = chosen.has(element.dataset.id);
+      element.classList.toggle("on", on);
+      element.setAttribute("aria-selected", on);
+      if (on && !first) first = element;
+    }
+    if (follow && first) first.scrollIntoView({ block: "nearest" });
+  }
+
+  function show() {
+    for (const [name, element] of Object.entries(modes)) element.classList.toggle("on", (held || state.mode) === name);
+    for (const [name, element] of Object.entries(tools)) element.classList.toggle("on", state.tool === name);
+    groups.classList.toggle("on", Boolean(state.groups));
+    through.classList.toggle("on", Boolean(state.through));
+    const called = state.called || "nothing";
+    const some = called !== "nothing";
+    for (const name of ["hide", "isolate", "export"]) {
+      const verb = name[0].toUpperCase() + name.slice(1);
+      acts[name].textContent = some ? `${verb} ${called}` : verb;
+      acts[name].disabled = !some;
+    }
+    acts.name.disabled = state.selected.length !== 1;
+    acts.name.textContent = acts.name.disabled ? "Name" : `Name ${called}`;
+    acts.none.disabled = !some;
+    acts.showAll.disabled = !state.objects.some((object) => object.hidden) && !state.hides;
+    undo.disabled = !state.steps[0];
+    redo.disabled = !state.steps[1];
+    undo.title = state.steps[0] ? `Undo: ${state.steps[0]} (Ctrl+Z)` : "Undo: nothing";
+    redo.title = state.steps[1] ? `Redo: ${state.steps[1]} (Ctrl+Y)` : "Redo: nothing";
+    refresh.hidden = state.listed !== false;
+    said.textContent = state.said || "Click on an object in the picture.";
+    said.title = said.textContent;
+    said.classList.toggle("bad", state.well === false);
+  }
+
+  function take() {
+    const patches = window.gsegLater || [];
+    window.gsegLater = [];
+    let relist = false;
+    let remark = false;
+    for (const patch of patches) {
+      relist = relist || "objects" in patch || "pictures" in patch || "why" in patch;
+      remark = remark || "selected" in patch;
+      if (patch.pictures) patch.pictures = { ...(patch.anew ? {} : state.pictures), ...patch.pictures };
+      Object.assign(state, patch);
+    }
+    if (relist) list();
+    if (relist || remark) mark(remark);
+    show();
+  }
+
+  // ------------------------------------------------------------------------------------------- modifiers and keys
+
+  function setMode(mode) {
+    state.mode = mode;
+    send("mode", mode);
+    show();
+  }
+
+  function modeOf(event) {
+    return event.shiftKey ? "add" : event.altKey || event.ctrlKey || event.metaKey ? "remove" : null;
+  }
+
+  function hold(mode) {
+    if (mode === held) return;
+    held = mode;
+    send("held", mode);
+    show();
+  }
+
+  function pressed(event) {
+    if (event.target instanceof HTMLCanvasElement && event.button === 0 && open) hold(modeOf(event));
+  }
+
+  function key(event) {
+    const writes = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName || "") || event.target.isContentEditable;
+    if (!open || writes) return;
+    const letter = event.key.toLowerCase();
+    const command = event.ctrlKey || event.metaKey;
+    const act = command
+      ? { z: () => send(event.shiftKey ? "redo" : "undo"), y: () => send("redo") }[letter]
+      : event.altKey
+        ? undefined
+        : {
+            1: () => setMode("set"),
+            2: () => setMode("add"),
+            3: () => setMode("remove"),
+            4: () => setMode("intersect"),
+            h: () => send("hide"),
+            i: () => send("isolate"),
+            u: () => send("show all"),
+            n: () => rename(state.selected[0]),
+            x: () => send("export"),
+            f: () => send("look", state.selected.length === 1 ? state.selected[0] : null),
+            g: () => send("groups"),
+            delete: () => send("remove"),
+            escape: () => send("change", "none"),
+          }[letter];
+    if (!act || event.repeat) return;
+    event.preventDefault();
+    act();
+  }
+
+  // ------------------------------------------------------------------------------------------------------ its life
+
+  function watch() {
+    const found = input();
+    if (found && root.parentElement !== found.box.parentElement) {
+      found.box.style.display = "none";
+      found.box.after(root);
+      write();
+    }
+    const now = root.offsetParent !== null;
+    if (found && now !== open) {
+      open = now;
+      send("open", open);
+    }
+  }
+
+  document.head.append(style);
+  document.addEventListener("pointerdown", pressed, true);
+  document.addEventListener("keydown", key);
+  const timer = setInterval(watch, 100);
+  window.gsegTab = {
+    take,
+    end() {
+      clearInterval(timer);
+      document.removeEventListener("pointerdown", pressed, true);
+      document.removeEventListener("keydown", key);
+      root.remove();
+      style.remove();
+    },
+  };
+  watch();
+  take();
+})
