@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gseg_ns.benchmarking.closed_form import Association
-from gseg_ns.benchmarking.published import TABLES, Row, Table
+from gseg_ns.benchmarking.published import PAPER, TABLES, Row, Table, association_options
 from gseg_ns.benchmarking.quality import ORDERS, TRUE_VOTES, Runner, SceneData
 from gseg_ns.benchmarking.stand_in import embedding_options
 from gseg_ns.benchmarking.training import TrainSettings, check_scale
@@ -79,11 +79,12 @@ def run_ablation(
     options: Sequence[str] = (),
     geometry_options: Sequence[str] = (),
     only: Sequence[str] = (),
+    encodings: bool = False,
 ) -> tuple[list[Outcome], list[Path]]:
     """Rerun a paper's ablation tables on a scene.
 
-    Rows that are an association are voted in closed form on one geometry; others are trained. Two-phase methods share
-    one geometry a seed, so that rows differ in nothing else.
+    Rows that are an association are voted in closed form on one geometry, unless `encodings`; others are trained.
+    Two-phase methods share one geometry a seed, so that rows differ in nothing else.
 
     Args:
         runner: trains and scores.
@@ -96,6 +97,7 @@ def run_ablation(
         options: further options of `ns-train` for every row.
         geometry_options: of the run of gaga that makes the geometry.
         only: names of the rows to run; all where none is named.
+        encodings: train them on what rows associate, by the paper's recipe.
 
     Returns:
         the tables, and the geometries that were used (none for methods that train their own).
@@ -108,7 +110,8 @@ def run_ablation(
     geometries: dict[int, Path] = {}
     if takes_geometry(method):
         if geometry is not None:
-            seeds = (0,) if method == "gaga" else seeds  # a given splat leaves nothing to chance
+            # A given splat leaves nothing to chance but what is trained.
+            seeds = (0,) if method == "gaga" and not encodings else seeds
             geometries = dict.fromkeys(seeds, geometry)
         else:
             for seed in seeds:
@@ -119,14 +122,17 @@ def run_ablation(
         seeds = [seed for seed in seeds if seed in geometries]
 
     def measure(row: Row, seed: int) -> dict[str, Any] | None:
+        row_options = row.options
         if row.association is not None:
-            return runner.closed_form(scene, geometries[seed], row.association, frame=frame)
-        assert row.options is not None
+            if not encodings:
+                return runner.closed_form(scene, geometries[seed], row.association, frame=frame)
+            row_options = (*PAPER, *association_options(row.association))
+        assert row_options is not None
         shared = geometries.get(seed)
         length = iterations if shared is None else feature_steps(method, iterations)
         frame_options = () if shared is None else ("--pipeline.model.geometry-frame", frame)
         settings = TrainSettings(
-            method, scene.folder, scene.masks, length, seed, (*options, *frame_options, *row.options)
+            method, scene.folder, scene.masks, length, seed, (*options, *frame_options, *row_options)
         )
         return runner.trained(scene, settings, "" if shared is None else str(shared.resolve()))
 
@@ -137,7 +143,10 @@ def run_ablation(
     for table in (with_levels(table, levels) for table in TABLES[method]):
         measured: dict[str, list[dict[str, Any]]] = {}
         for row in table.rows:
-            if (row.association is None and row.options is None) or (only and row.name not in only):
+            without = row.association is None and row.options is None
+            # Ids of one view each are no classes that encodings could be trained on.
+            apart = encodings and row.association is not None and row.association.kind == "none"
+            if without or apart or (only and row.name not in only):
                 continue
             results = [measure(row, seed) for seed in seeds]
             found = [result for result in results if result is not None]

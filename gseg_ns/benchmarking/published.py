@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from gseg_ns.benchmarking.closed_form import Association
@@ -42,7 +43,23 @@ def option(name: str, value: object) -> tuple[str, str]:
     return MODEL + name, str(value)
 
 
-def _bank(**options: float) -> Association:
+PAPER = option("recipe", "paper")
+"""The method as its paper has it; rows without are of the default."""
+
+
+def association_options(association: Association) -> tuple[str, ...]:
+    """An association as options of `ns-train gaga`."""
+    bank = association.memory_bank
+    changed = {
+        spec.name: getattr(bank, spec.name)
+        for spec in dataclasses.fields(bank)
+        if getattr(bank, spec.name) != getattr(MemoryBankOptions(), spec.name)
+    }
+    words = [option(f"memory-bank.{name.replace('_', '-')}", value) for name, value in changed.items()]
+    return (*option("association", association.kind), *(word for pair in words for word in pair))
+
+
+def _bank(**options: float | str) -> Association:
     return Association("memory-bank", MemoryBankOptions(**options))  # type: ignore[arg-type]
 
 
@@ -59,6 +76,7 @@ GAGA = (
             Row("memory bank, all Gaussians", (42.26, 40.19, 45.95), association=_bank(front=1.0)),
             Row("memory bank, w/o partition", (46.08, 27.88, 50.67), association=_bank(grid=1)),
             Row("memory bank", (46.50, 41.52, 52.50), association=_bank()),
+            Row("memory bank (official code)", association=_bank(similarity="official", exclusive=False)),
             Row("consensus (ours)", association=Association("consensus")),
         ),
     ),
@@ -108,10 +126,10 @@ SAGA = (
         "SAGA (AAAI 2025), section 4.4: pictures (Figure 5), no numbers",
         _CLICKS,
         (
-            Row("full", options=()),
-            Row("w/o smoothing", options=_NO_SMOOTHING),
-            Row("w/o feature norm", options=_NO_NORM),
-            Row("w/o both", options=(*_NO_SMOOTHING, *_NO_NORM)),
+            Row("full", options=PAPER),
+            Row("w/o smoothing", options=(*PAPER, *_NO_SMOOTHING)),
+            Row("w/o feature norm", options=(*PAPER, *_NO_NORM)),
+            Row("w/o both", options=(*PAPER, *_NO_SMOOTHING, *_NO_NORM)),
         ),
         claims=(("full", "w/o smoothing"), ("full", "w/o feature norm"), ("full", "w/o both")),
     ),
@@ -120,10 +138,10 @@ SAGA = (
         "SAGA (AAAI 2025), section 3.4 and appendix A.1: no ablation published",
         _CLICKS,
         (
-            Row("full", options=()),
-            Row("w/o scale gate", options=option("scale-gate", False)),
-            Row("w/o resampling of pairs", options=option("affinity.pairs.resample", False)),
-            Row("w/o weights by mask size", options=option("affinity.pairs.reweight", False)),
+            Row("full", options=PAPER),
+            Row("w/o scale gate", options=(*PAPER, *option("scale-gate", False))),
+            Row("w/o resampling of pairs", options=(*PAPER, *option("affinity.pairs.resample", False))),
+            Row("w/o weights by mask size", options=(*PAPER, *option("affinity.pairs.reweight", False))),
         ),
     ),
     Table(
@@ -151,9 +169,9 @@ SAGA_V1 = (
         f"{_V1}, Table 4, mean of NVOS",
         ("click_iou",),
         (
-            Row("full", (90.93,), options=()),
-            Row("w/o correspondence", (87.63,), options=_NO_CORRESPONDENCE),
-            Row("w/o SAM guidance", (79.81,), options=_NO_GUIDANCE),
+            Row("full", (90.93,), options=PAPER),
+            Row("w/o correspondence", (87.63,), options=(*PAPER, *_NO_CORRESPONDENCE)),
+            Row("w/o SAM guidance", (79.81,), options=(*PAPER, *_NO_GUIDANCE)),
         ),
     ),
     Table(
@@ -161,9 +179,9 @@ SAGA_V1 = (
         f"{_V1}, section 4.4: pictures (Figures 5 and 6), no numbers",
         _CLICKS,
         (
-            Row("full", options=()),
-            Row("w/o correspondence", options=_NO_CORRESPONDENCE),
-            Row("w/o SAM guidance", options=_NO_GUIDANCE),
+            Row("full", options=PAPER),
+            Row("w/o correspondence", options=(*PAPER, *_NO_CORRESPONDENCE)),
+            Row("w/o SAM guidance", options=(*PAPER, *_NO_GUIDANCE)),
         ),
         claims=(("full", "w/o correspondence"),),
     ),
@@ -172,9 +190,6 @@ SAGA_V1 = (
 _NO_CONCENTRATION = option("concentration", False)
 _NO_AREA = option("area-aware", False)
 _NO_FILTER = option("filter-noise", False)
-_EVERY_CODE = (*option("least-won", 0), *option("join-codes", None))
-"""As in the paper: every code is an object of its own, whether it wins masks or not."""
-
 UNIFIED_LIFT = (
     Table(
         "components",
@@ -182,11 +197,12 @@ UNIFIED_LIFT = (
         ("pooled_iou", "f_score"),
         (
             Row("Panoptic-Lifting-GS", (25.3, 32.9)),
-            Row("codebook baseline", (29.5, 39.2), options=(*_NO_CONCENTRATION, *_NO_AREA, *_NO_FILTER, *_EVERY_CODE)),
-            Row("+ concentration", (36.3, 41.3), options=(*_NO_AREA, *_NO_FILTER, *_EVERY_CODE)),
-            Row("+ area-aware mapping", (39.2, 41.0), options=(*_NO_FILTER, *_EVERY_CODE)),
-            Row("+ noise filter (full)", (41.6, 43.9), options=_EVERY_CODE),
-            Row("+ codes that win, joined (ours)", options=()),
+            Row("codebook baseline", (29.5, 39.2), options=(*PAPER, *_NO_CONCENTRATION, *_NO_AREA, *_NO_FILTER)),
+            Row("+ concentration", (36.3, 41.3), options=(*PAPER, *_NO_AREA, *_NO_FILTER)),
+            Row("+ area-aware mapping", (39.2, 41.0), options=(*PAPER, *_NO_FILTER)),
+            Row("+ noise filter (full)", (41.6, 43.9), options=PAPER),
+            Row("official code", options=option("recipe", "official")),
+            Row("default (ours)", options=()),
         ),
     ),
 )
@@ -197,20 +213,17 @@ def _mean(*values: float) -> float:
 
 
 IGD_START = 0.4
-"""The method's own: that row is the default, which the other table has trained already."""
+"""The method's own: that row is the whole method, which the other table has trained already."""
 
 
 def _igd_start(start: float) -> tuple[str, ...]:
     if start == IGD_START:
-        return ()
+        return PAPER
     # The window moves as a whole, so that every row splits as many Gaussians.
-    return (*option("igd-start", start), *option("igd-stop", round(start + 0.1, 3)))
+    return (*PAPER, *option("igd-start", start), *option("igd-stop", round(start + 0.1, 3)))
 
 
 _GRADISEG = "GradiSeg (arXiv 2412.00392)"
-_WHOLE_GRADIENT = option("identity-on-geometry", 1)
-"""As in the paper: geometry receives all of the identity gradient, and not the default's share of it."""
-
 GRADISEG = (
     Table(
         "modules",
@@ -220,21 +233,21 @@ GRADISEG = (
             Row(
                 "w/o IGD and LA-KNN",
                 (_mean(69.7, 77.0, 71.7), _mean(67.9, 68.7, 66.1)),
-                options=(*option("igd", False), *option("la-knn", False), *_WHOLE_GRADIENT),
+                options=(*option("igd", False), *option("la-knn", False), *PAPER),
             ),
             Row(
                 "w/o IGD",
                 (_mean(72.3, 77.7, 73.3), _mean(69.5, 69.5, 68.6)),
-                options=(*option("igd", False), *_WHOLE_GRADIENT),
+                options=(*option("igd", False), *PAPER),
             ),
             Row(
                 "w/o LA-KNN",
                 (_mean(79.3, 77.4, 73.7), _mean(76.4, 69.0, 69.5)),
-                options=(*option("la-knn", False), *_WHOLE_GRADIENT),
+                options=(*option("la-knn", False), *PAPER),
             ),
-            Row("full", (_mean(81.3, 78.5, 74.4), _mean(78.1, 72.9, 70.6)), options=_WHOLE_GRADIENT),
-            Row("a tenth of the gradient (ours)", options=()),
-            Row("a tenth, w/o IGD and LA-KNN (ours)", options=(*option("igd", False), *option("la-knn", False))),
+            Row("full", (_mean(81.3, 78.5, 74.4), _mean(78.1, 72.9, 70.6)), options=PAPER),
+            Row("default (ours)", options=()),
+            Row("default, w/o IGD and LA-KNN (ours)", options=(*option("igd", False), *option("la-knn", False))),
         ),
     ),
     Table(

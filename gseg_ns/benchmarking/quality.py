@@ -16,7 +16,7 @@ from gseg_ns.benchmarking.cells import CellStore, digest_files
 from gseg_ns.benchmarking.clicks import ClickProtocol, background_file, check_levels, click_scores
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm
 from gseg_ns.benchmarking.scoring import score_labels
-from gseg_ns.benchmarking.training import Trainer, TrainSettings, check_scale
+from gseg_ns.benchmarking.training import Trainer, TrainSettings, check_scale, method_and_recipe
 from gseg_ns.errors import GsegError
 from gseg_ns.models.registry import feature_steps, takes_geometry
 
@@ -261,7 +261,7 @@ def run_quality(
     Args:
         runner: trains and scores.
         scenes: the scenes.
-        methods: names in `ns-train`.
+        methods: names in `ns-train`, also with a recipe, as gaga:paper.
         iterations: length of each run.
         seeds: of the runs.
         options: further options of every `ns-train`.
@@ -270,7 +270,8 @@ def run_quality(
     Returns:
         rows in the order of the table: the ceiling, true votes, votes, methods; rows and seeds that failed are missing.
     """
-    check_scale(methods, runner.scale)
+    rows = {name: method_and_recipe(name) for name in methods}
+    check_scale([method for method, _ in rows.values()], runner.scale)
     for scene in scenes:
         scene.check()
     cells: Cells = {}
@@ -279,14 +280,14 @@ def run_quality(
             cells[scene.name, row] = []
         for seed in seeds:
             donor = ""
-            for position, method in enumerate(methods):
+            for position, (name, (method, recipe)) in enumerate(rows.items()):
                 shared = donor if share_geometry and takes_geometry(method) else ""
                 length = feature_steps(method, iterations) if shared else iterations
-                settings = TrainSettings(method, scene.folder, scene.masks, length, seed, tuple(options))
+                settings = TrainSettings(method, scene.folder, scene.masks, length, seed, (*recipe, *options))
                 result = runner.trained(scene, settings, shared)
                 if result is None:
                     continue
-                cells[scene.name, method].append(result)
+                cells[scene.name, name].append(result)
                 if not donor and takes_geometry(method):
                     donor = result["config"]
                 if position == 0:

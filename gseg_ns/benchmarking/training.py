@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from gseg_ns.children import dependent
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import sole_use
+from gseg_ns.models.base import SegmentationModelConfig
 from gseg_ns.models.registry import model_class
 
 NEVER = str(10**9)
@@ -65,6 +67,20 @@ class TrainSettings:
     def config_path(self, output: Path, experiment: str) -> Path:
         """Where `ns-train` writes the run's config.yml."""
         return output / experiment / self.method / "run" / "config.yml"
+
+
+def method_and_recipe(name: str) -> tuple[str, tuple[str, ...]]:
+    """Split the name of a row, as gaga or gaga:paper: the method in `ns-train`, and the options of its recipe.
+
+    Raises:
+        GsegError: there is no such recipe, or no such method.
+    """
+    method, _, recipe = name.partition(":")
+    known = typing.get_args(typing.get_type_hints(SegmentationModelConfig)["recipe"])
+    if recipe and recipe not in known:
+        raise GsegError(f"{name}: {recipe} is no recipe; give {method}:{f' or {method}:'.join(known)}")
+    model_class(method)
+    return method, ("--pipeline.model.recipe", recipe) if recipe else ()
 
 
 def check_scale(methods: Sequence[str], scale: float | None) -> None:

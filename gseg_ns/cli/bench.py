@@ -33,7 +33,8 @@ class Quality:
     output: Path = Path("outputs/bench")
     """Folder for cells, runs, quality.json and quality.png"""
     methods: list[str] = field(default_factory=lambda: ["gaga", "saga", "unified-lift", "gradiseg"])
-    """Methods of ns-train; the first gives the Gaussians of the rows without training"""
+    """Methods of ns-train, also with a recipe, as gaga:paper; the first gives the Gaussians of the rows without
+    training"""
     masks: str = "masks"
     """Mask folder within each scene"""
     ground_truth: str = "gt/instance"
@@ -92,9 +93,10 @@ class Quality:
 class Ablation:
     """Rerun a paper's ablation tables on a scene, beside the published numbers, with a verdict on the order of rows.
 
-    gaga's rows are associations: they are voted in closed form on one geometry, in seconds each, also with the views in
-    other orders. Rows of the other papers are trained; those of saga and saga-v1 share one geometry, and are scored by
-    single clicks on objects. Where SAM's embeddings for saga-v1 are missing, stand-ins are made that say less.
+    Rows are of the paper's recipe (--pipeline.model.recipe paper) but for those that say so. gaga's are associations:
+    they are voted in closed form on one geometry, in seconds each, also with the views in other orders. Rows of the
+    other papers are trained; those of saga and saga-v1 share one geometry, and are scored by single clicks on objects.
+    Where SAM's embeddings for saga-v1 are missing, stand-ins are made that say less.
     """
 
     method: Annotated[str, tyro.conf.Positional]
@@ -117,6 +119,9 @@ class Ablation:
     """One run of each trained row a seed"""
     rows: list[str] = field(default_factory=list)
     """Names of the rows to run; all unless given"""
+    trained: bool = False
+    """gaga: train encodings on what each row associates, as the paper does, instead of voting; so each row takes
+    minutes"""
     clicks: list[str] = field(default_factory=list)
     """Label map folders of the scene whose objects are clicked on (saga, saga-v1), a column each; --ground-truth unless
     given"""
@@ -143,8 +148,10 @@ class Ablation:
             raise GsegError(f"{self.method} trains its geometry with its features: leave --geometry out")
         if self.geometry_options and (self.geometry is not None or not takes_geometry(self.method)):
             raise GsegError("No geometry is trained beforehand: leave --geometry-options out")
-        if self.train_options and self.method == "gaga":
-            raise GsegError("No row of gaga is trained: what its geometry is trained with are --geometry-options")
+        if self.trained and self.method != "gaga":
+            raise GsegError(f"--trained is of gaga: all rows of {self.method} are trained")
+        if self.train_options and self.method == "gaga" and not self.trained:
+            raise GsegError("No row of gaga is trained without --trained: its geometry has --geometry-options")
         scene = SceneData(self.scene, self.masks, self.ground_truth, tuple(self.clicks))
         runner = _runner(self.output, self.redo, self.scale)
         runner.protocol = ClickProtocol(clean=self.method in ("saga", "saga-v1"))
@@ -159,6 +166,7 @@ class Ablation:
             shlex.split(self.train_options),
             shlex.split(self.geometry_options),
             self.rows,
+            self.trained,
         )
         result: dict[str, Any] = {
             "method": self.method,

@@ -91,10 +91,11 @@ def contrastive_loss(
     """InfoNCE between pixels and the centroids of their view's masks (Eq. 1).
 
     Args:
-        features: rendered features of sampled pixels; scaled to unit length here.
+        features: rendered features of sampled pixels.
         labels: masks of the pixels; label 0 = no mask.
         min_pixels: clusters with no more samples than this take no part, as in the official code.
-        scaled: divide similarities by each cluster's temperature (official code); plain dot products otherwise (paper).
+        scaled: compare unit vectors, over each cluster's temperature (official code); plain dot products otherwise
+            (paper).
         per_cluster: divide the sum over pixels by the number of clusters (official code), else by that of pixels.
         train_unlabelled: let the pixels of label 0 be one more mask (official code); otherwise they take no part.
 
@@ -105,7 +106,9 @@ def contrastive_loss(
         return features.sum() * 0.0
     found, index, counts = labels.long().unique(return_inverse=True, return_counts=True)
     keep = ((counts > min_pixels) & ((found != 0) | train_unlabelled))[index].nonzero().squeeze(1)
-    features, labels = unit(features[upload(keep, features.device)]), labels[keep]
+    features, labels = features[upload(keep, features.device)], labels[keep]
+    if scaled:
+        features = unit(features)
     clusters = cluster(features, labels)
     if len(clusters) < 2:
         return features.sum() * 0.0
@@ -121,17 +124,18 @@ def uncertainty(features: Tensor, labels: Tensor, scaled: bool = True) -> Tensor
     """How little each pixel's feature agrees with its own mask among the view's masks: W of Eq. 7.
 
     Args:
-        features: rendered features, [P, D]; scaled to unit length here.
+        features: rendered features, [P, D].
         labels: masks of the pixels, [P] integer; label 0 is a cluster like any other here, since it competes.
-        scaled: divide similarities by temperatures in [0.1, 1] (official code); plain dot products otherwise (paper).
-            Without them unit vectors are at most e^2 apart, and W hardly leaves 1 - 1/S.
+        scaled: compare unit vectors, over temperatures in [0.1, 1] (official code); plain dot products otherwise
+            (paper), which say little until features have grown long.
 
     Returns:
         [P] in [0, 1).
     """
     if features.shape[0] == 0:
         return features.new_zeros(0)
-    features = unit(features)
+    if scaled:
+        features = unit(features)
     clusters = cluster(features, labels)
     logits = features @ clusters.centroids.T
     if scaled:

@@ -8,7 +8,7 @@ the cosines are computed a pixel pair, scale by scale and block by block, with t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -352,14 +352,21 @@ def mask_set_overlap(members: Tensor) -> Tensor:
     return torch.where(shared > 0, shared / union.clamp_min(1), -torch.ones_like(shared))
 
 
-def overlap_loss(features: Tensor, kinds: Tensor, overlap: Tensor, clip: bool = True) -> Tensor:
-    """Version 1's correspondence loss, Eq. 10, as a mean over pixel pairs.
+def overlap_loss(
+    features: Tensor,
+    kinds: Tensor,
+    overlap: Tensor,
+    clip: bool = True,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Version 1's correspondence loss, Eq. 10.
 
     Args:
         features: [P, D] rendered features.
         kinds: [P] int64 kind of each pixel.
         overlap: [U, U], see `mask_set_overlap`.
         clip: take max(cosine, 0) as the official code does (and Hamilton et al.), where the paper does not.
+        reduction: over pixel pairs, a mean as in the official code or a sum as in the paper.
 
     Returns:
         scalar.
@@ -369,4 +376,6 @@ def overlap_loss(features: Tensor, kinds: Tensor, overlap: Tensor, clip: bool = 
     if clip:
         cosine = cosine.clamp_min(0)
     wanted = overlap[kinds].index_select(1, kinds)
-    return -(wanted * cosine).mean() if len(kinds) else features.sum() * 0.0
+    if len(kinds) == 0:
+        return features.sum() * 0.0
+    return -(wanted * cosine).mean() if reduction == "mean" else -(wanted * cosine).sum()

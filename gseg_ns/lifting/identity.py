@@ -22,6 +22,10 @@ SILENT = 0.05
 """An encoding shorter than this (codes have length 1) belongs to no group: empty pixels, Gaussians never seen."""
 
 
+SH_C0 = 0.28209479177387814
+"""The constant of spherical harmonics of degree 0."""
+
+
 class IdentityClassifier(nn.Module):
     """Linear layer from encodings to groups, whose number of groups can be set after the optimizer was made.
 
@@ -44,16 +48,26 @@ class IdentityClassifier(nn.Module):
         self.weight.data = self.weight.new_zeros((num_classes, dim))
         self.bias.data = self.bias.new_zeros(num_classes)
 
-    def predict(self, encodings: Tensor, train_unlabelled: bool = False) -> Tensor:
+    @torch.no_grad()
+    def start(self, num_classes: int) -> None:
+        """Change the number of classes; weights as of a fresh 1x1 convolution, uniform in +-1/sqrt(D)."""
+        self.resize(num_classes)
+        bound = self.weight.shape[1] ** -0.5
+        for values in (self.weight, self.bias):
+            values.copy_(torch.empty(values.shape).uniform_(-bound, bound))
+
+    def predict(self, encodings: Tensor, train_unlabelled: bool = False, num_groups: int | None = None) -> Tensor:
         """Decide the group of encodings [..., D]: int64 [...], 0 where the encoding says nothing.
 
         Args:
             encodings: composited or single encodings.
             train_unlabelled: whether class 0 was trained and may win.
+            num_groups: classes beyond these were only trained to be no answer; None: there are none.
         """
-        if train_unlabelled or self.num_classes == 1:
-            return highest_score(encodings, self.weight, self.bias)
-        label = highest_score(encodings, self.weight[1:], self.bias[1:]) + 1
+        last = self.num_classes if num_groups is None else num_groups + 1
+        if train_unlabelled or last == 1:
+            return highest_score(encodings, self.weight[:last], self.bias[:last])
+        label = highest_score(encodings, self.weight[1:last], self.bias[1:last]) + 1
         return torch.where(encodings.norm(dim=-1) < SILENT, 0, label)
 
     def forward(self, encodings: Tensor) -> Tensor:
@@ -64,6 +78,11 @@ class IdentityClassifier(nn.Module):
         """
         scores = torch.addmm(self.bias[:, None], self.weight, encodings.reshape(-1, encodings.shape[-1]).T)
         return scores.T.view(*encodings.shape[:-1], self.num_classes)
+
+
+def random_colors(count: int, dim: int) -> Tensor:
+    """Features [count, dim] like random colors in SH, uniform in +-1.77 (Gaussian Grouping's code)."""
+    return (torch.rand(count, dim) - 0.5) / SH_C0
 
 
 def identity_loss(scores: Tensor, targets: Tensor, train_unlabelled: bool = False) -> Tensor:

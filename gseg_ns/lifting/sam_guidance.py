@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -81,22 +82,23 @@ def prototypes(projected: Tensor, masks: Tensor) -> Tensor:
     return weight @ projected.flatten(0, 1) / weight.sum(dim=1, keepdim=True).clamp_min(1)
 
 
-def guidance_loss(features: Tensor, queries: Tensor, members: Tensor) -> Tensor:
+def guidance_loss(
+    features: Tensor, queries: Tensor, members: Tensor, reduction: Literal["mean", "sum"] = "mean"
+) -> Tensor:
     """Binary cross entropy between sigmoid(T . F) and the masks (Eqs. 6 and 7).
-
-    A mean over pixels and masks as in the official code (the paper: a sum, whose weight would follow the image size).
 
     Args:
         features: [P, D] rendered.
         queries: [M, D].
         members: [P, M] bool.
+        reduction: over pixels and masks, a mean as in the official code or a sum as in the paper.
 
     Returns:
         scalar, 0 where there is no mask.
     """
     if members.numel() == 0:
         return features.sum() * 0.0
-    return F.binary_cross_entropy_with_logits(features @ queries.T, members.to(features))
+    return F.binary_cross_entropy_with_logits(features @ queries.T, members.to(features), reduction=reduction)
 
 
 def clutter_loss(features: Tensor, queries: Tensor) -> Tensor:

@@ -49,6 +49,11 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     _target: type = field(default_factory=lambda: SegmentationModel)
     num_iterations: tyro.conf.Suppress[int] = 40_000
     """Length of the run in steps: --max-num-iterations, which is the option; milestones are parts of it."""
+    recipe: Literal["best", "paper", "official"] = "best"
+    """Whose method is run: what measures best here (the default), the paper as it is written, or its official code.
+    It sets the options in which the three differ (docs/recipes.md) and no others; an option that is given stays."""
+    recipe_settled: tyro.conf.Suppress[bool] = False
+    """The options are those of the recipe already."""
     geometry_fraction: float = 0.75
     """Part of the run that trains the geometry before it is frozen (Gaga: 30k of 40k)."""
     geometry: Path | None = None

@@ -68,9 +68,9 @@ class GradiSegModelConfig(IdentityModelConfig):
     igd_stop: float = 0.5
     """Part of the run after which it ends (paper: 15k of 30k)"""
     igd_growth: float = 0.3
-    """Gaussians split in the whole window, as a part of those at its start; each event, one every `refine_every`
-    steps, takes its share of those with the largest identity gradient (30 events of 1 % in the paper's schedule).
-    This comes on top of `max_gaussians`."""
+    """Gaussians split in the whole window, as a part of those at its start and no more; each event, one every
+    `refine_every` steps, takes its share of those with the largest identity gradient (30 events of 1 % in the paper's
+    schedule). This comes on top of `max_gaussians`."""
     igd_threshold: float | None = None
     """Split every Gaussian above this mean identity gradient instead, in units of a loss summed over pixels"""
     igd_min_scale: float = 1e-3
@@ -133,6 +133,8 @@ class GradiSegModel(IdentityModel):
             num_candidates=self.config.la_knn_candidates,
             rank_by=self.config.la_knn_rank,
         )
+        self._room: tuple[int, int] | None = None
+        """Gaussians at the start of the window of IGD, and how many were split since."""
         self._drawn: Tensor | None = None
         """The encodings as they entered the rasterizer in this step: their gradient is that of the 2D loss alone."""
 
@@ -227,13 +229,14 @@ class GradiSegModel(IdentityModel):
         window = (self.config.igd_stop - self.config.igd_start) * self.config.num_iterations
         events = max(window / self.config.refine_every, 1.0)
         scales = self.scales.detach().exp()
+        first, done = self._room or (self.num_points, 0)
         mask = select(
             mean_gradient(state),
             scales,
-            self.config.igd_growth / events,
+            self.config.igd_growth / events * first / self.num_points,
             self.config.igd_threshold,
             self.config.igd_min_scale,
-            budget=round(self.config.igd_growth * self.num_points),
+            budget=round(self.config.igd_growth * first) - done,
         )
         axis = split_axis(self.quats.detach()[mask], scales[mask], self.config.igd_direction, state[POSITION][mask])
         count = split_in_two(
@@ -245,8 +248,20 @@ class GradiSegModel(IdentityModel):
             self.config.igd_offset,
             self.config.igd_shrink,
         )
+        self._room = first, done + count
         reset_monitor(state, self.num_points, self.device)
         return count
+
+    # ----------------------------------------------------------------------------------------------- checkpoints
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What IGD has split of what it may, beside what every method saves."""
+        return {**super().get_extra_state(), "igd_room": self._room}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_extra_state` saved; older checkpoints begin to count anew."""
+        super().set_extra_state(state)
+        self._room = state.get("igd_room")
 
     # ------------------------------------------------------------------------------------------------- inference
 

@@ -18,7 +18,7 @@ from gseg_ns.cluster import Cluster
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS, AssociationOptions, associate
 from gseg_ns.lifting.consensus import ConsensusOptions
-from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels
+from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels, random_colors
 from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.remote import ask_view
@@ -44,6 +44,12 @@ class IdentityModelConfig(SegmentationModelConfig):
     """Settings of the agreement of views"""
     memory_bank: MemoryBankOptions = field(default_factory=MemoryBankOptions)
     """Settings of the memory bank"""
+    start_encodings: Literal["lift", "zero", "random"] = "lift"
+    """Where encodings start: at the labels that the masks give in closed form (ours), at zero (Gaga's code), or like
+    random colors in SH (Gaussian Grouping's). The classifier reads the labels back, or is a fresh 1x1 convolution"""
+    num_classes: int = 0
+    """Least number of classes, "unlabelled" among them, over which scores are normalised and losses divided; 0: as many
+    as there are groups (Gaga's code). Gaussian Grouping and GradiSeg: 256"""
     train_unlabelled: bool = False
     """Train pixels without a mask as a class of their own, as the official codes do, instead of leaving them out."""
 
@@ -117,9 +123,16 @@ class IdentityModel(SegmentationModel):
         return [_TrainingView(self, v) for v in range(len(masks.train_dataset)) if masks.labels(v) is not None]
 
     def _start_encodings(self, labels: Tensor) -> None:
-        """Start encodings and classifier at the labels of the Gaussians [N], 0..`num_groups`."""
+        """Start encodings and classifier as `start_encodings` says; `labels` of the Gaussians [N], 0..`num_groups`."""
         here = labels.to(self.device)
-        encodings = initialise_from_labels(here, self.num_groups + 1, IDENTITY_DIM, self.classifier)
+        classes = max(self.num_groups + 1, self.config.num_classes)
+        if self.config.start_encodings == "lift":
+            encodings = initialise_from_labels(here, classes, IDENTITY_DIM, self.classifier)
+        else:
+            self.classifier.start(classes)
+            encodings = torch.zeros((len(here), IDENTITY_DIM))
+            if self.config.start_encodings == "random":
+                encodings = random_colors(len(here), IDENTITY_DIM)
         self.gauss_params["identity"].data.copy_(encodings)
         self._targets = {}
 
@@ -172,7 +185,7 @@ class IdentityModel(SegmentationModel):
 
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         """Classify composited encodings [..., 16] (Gaga Eq. 2): group ids [...] int64."""
-        return self.classifier.predict(features, self.config.train_unlabelled)
+        return self.classifier.predict(features, self.config.train_unlabelled, self.num_groups)
 
     @torch.no_grad()
     def gaussian_groups(self, scale: float | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +36,14 @@ class SagaV1ModelConfig(AffinityModelConfig):
     guidance: without that (`guidance_weight` 0) there is none"""
     clutter_share: float = 0.1
     """Share of the Gaussians drawn for it in each step"""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Of both losses over pixels, masks and pairs: means (official code), or sums (Eq. 7 and 10), which weigh the
+    correspondence with pixels over masks more"""
+    clip_correspondence: bool = True
+    """Cosines below zero count as zero (official code); Eq. 10 has them as they are"""
+    feature_init: float = 0.01
+    """Size of the random features at the start. The official code starts with normal ones (1) and trains for 30 000
+    steps; in a shorter run less of such a start is forgotten"""
     num_pixels: int = 1000
     """Pixels drawn from a view in each step (the official code: all of a 64 x 64 image)"""
     cache_gib: float = 2.0
@@ -54,12 +63,8 @@ class SagaV1Model(AffinityModel):
         self._guides: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
-        """Small random vectors: [count, dim].
-
-        The official code starts with normal ones and trains for 30 000 steps; in a shorter run less of such a start
-        is forgotten.
-        """
-        return 1e-2 * torch.randn((count, dim))
+        """Normal vectors of the size `feature_init`: [count, dim]."""
+        return self.config.feature_init * torch.randn((count, dim))
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Splatfacto's groups, the features and the projection of SAM's embedding."""
@@ -123,7 +128,8 @@ class SagaV1Model(AffinityModel):
         features = self.gauss_params["affinity"]
         drawn = torch.randint(len(features), (round(len(features) * self.config.clutter_share),), device=self.device)
         return {
-            "sam_guidance": self.config.guidance_weight * guidance_loss(rendered, queries, members[:, kept]),
+            "sam_guidance": self.config.guidance_weight
+            * guidance_loss(rendered, queries, members[:, kept], self.config.reduction),
             "clutter": self.config.clutter_weight * clutter_loss(features[drawn], queries),
         }
 
@@ -140,7 +146,9 @@ class SagaV1Model(AffinityModel):
         if self.config.correspondence_weight > 0:
             present, kinds = (upload(part, self.device) for part in regions.unique(return_inverse=True))
             overlap = mask_set_overlap(pool.members[present])
-            losses["correspondence"] = self.config.correspondence_weight * overlap_loss(rendered, kinds, overlap)
+            losses["correspondence"] = self.config.correspondence_weight * overlap_loss(
+                rendered, kinds, overlap, self.config.clip_correspondence, self.config.reduction
+            )
         if self.config.guidance_weight > 0:
             losses |= self._guidance(view, rendered, pool.members[upload(regions, self.device)])
         return losses

@@ -26,6 +26,7 @@ from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig, keep_drawing
 from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newest
 from gseg_ns.models.options import check_options, notes
+from gseg_ns.models.recipes import settle
 from gseg_ns.models.schedule import PAPER_GEOMETRY_STEPS
 
 
@@ -43,6 +44,7 @@ class SegmentationTrainerConfig(TrainerConfig):
         self.set_run_length()
         path = self.get_base_dir() / "config.yml"
         with user_errors():
+            self.settle_recipe()
             _hold(self.get_base_dir())
             CONSOLE.log(f"Saving config to: {path}")
             with atomic_path(path, durable=True) as temporary:
@@ -53,6 +55,14 @@ class SegmentationTrainerConfig(TrainerConfig):
         trained = copy.deepcopy(self)
         cast(SegmentationModelConfig, trained.pipeline.model).geometry_in_checkpoint = True
         return trained
+
+    def settle_recipe(self) -> None:
+        """Give the options the values of the recipe that was asked for, and tell them."""
+        changed = settle(self)
+        if changed:
+            values = ", ".join(f"{option.removeprefix('pipeline.model.')} {value}" for option, value in changed.items())
+            model = cast(SegmentationModelConfig, self.pipeline.model)
+            CONSOLE.log(escape(f"Recipe {model.recipe} of {self.method_name}: {values}"))
 
     def set_run_length(self) -> None:
         """Copy `max_num_iterations` to the model's config."""
@@ -132,6 +142,7 @@ class SegmentationTrainer(Trainer):
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; the model is told how long the run is."""
         with user_errors(), compat.no_questions():
+            self.config.settle_recipe()
             check_options(self.config)
             for note in notes(self.config):
                 CONSOLE.log(f"[yellow]{note}")

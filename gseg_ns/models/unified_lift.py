@@ -26,7 +26,7 @@ from gseg_ns.lifting.codebook import (
 )
 from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
 from gseg_ns.lifting.drawing import draw_different
-from gseg_ns.lifting.identity import SILENT
+from gseg_ns.lifting.identity import SILENT, random_colors
 from gseg_ns.lifting.linkage import merge
 from gseg_ns.masks import resize_labels
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
@@ -37,8 +37,6 @@ FEATURE_DIM = 16
 
 MEMORY_EPOCHS = 10
 """Passes over the training views after which what a code has won has faded to a third."""
-
-SH_C0 = 0.28209479177387814
 
 
 @dataclass
@@ -59,6 +57,10 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     """Loss weights: of the official code (concentration to classification 10^4, l2 distances, classification over
     ln L, a term for the length of features), or of the paper's text (10^2, l1, none of these). The former measures
     better: the latter leaves many codes near no object."""
+    similarity: Literal["temperature", "dot"] = "temperature"
+    """How a pixel's feature is compared with the means of masks, in the contrast and where noise is filtered: unit
+    vectors over each mask's temperature, a mean over masks (official code), or plain dot products, a mean over pixels
+    (Eq. 1 and 7)"""
     num_pixels: int = 2048
     """Pixels drawn from each view (official code: 32768 with replacement, of larger images). Fewer pixels against the
     same `min_pixels` also keep fragments of masks out of the contrast."""
@@ -137,7 +139,7 @@ class UnifiedLiftModel(SegmentationModel):
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Start features like random colors in SH, as Gaussian Grouping's code does, `feature_init` times the size."""
-        return self.config.feature_init * (torch.rand(count, dim) - 0.5) / SH_C0
+        return self.config.feature_init * random_colors(count, dim)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Splatfacto's groups, the features and the codebook."""
@@ -168,6 +170,10 @@ class UnifiedLiftModel(SegmentationModel):
 
     # ---------------------------------------------------------------------------------------------------- losses
 
+    @property
+    def _scaled(self) -> bool:
+        return self.config.similarity == "temperature"
+
     def _started(self, fraction: float) -> bool:
         return self.step >= fraction * self.config.num_iterations
 
@@ -196,7 +202,14 @@ class UnifiedLiftModel(SegmentationModel):
         preset = PRESETS[self.config.weights]
         losses = {
             "contrastive": preset.contrastive
-            * contrastive_loss(features, labels, self.config.min_pixels, train_unlabelled=self.config.train_unlabelled)
+            * contrastive_loss(
+                features,
+                labels,
+                self.config.min_pixels,
+                scaled=self._scaled,
+                per_cluster=self._scaled,
+                train_unlabelled=self.config.train_unlabelled,
+            )
         }
         if preset.norm > 0:
             losses["feature_norm"] = preset.norm * norm_loss(features)
@@ -209,7 +222,7 @@ class UnifiedLiftModel(SegmentationModel):
         preset = PRESETS[self.config.weights]
         believed = None
         if self.config.filter_noise:
-            believed = uncertainty(features, labels) <= self.config.uncertainty_threshold
+            believed = uncertainty(features, labels, self._scaled) <= self.config.uncertainty_threshold
         if not self.config.codebook_trains_features:
             features = features.detach()
         logits = associate(features, self.codebook)

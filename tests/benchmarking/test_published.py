@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 import tyro
 
-from gseg_ns.benchmarking.published import IGD_START, TABLES
+from gseg_ns.benchmarking.published import IGD_START, PAPER, TABLES, association_options
 
 CASES = [
     (method, row.name, row.options)
@@ -34,4 +34,14 @@ def test_the_papers_start_of_igd_is_the_default() -> None:
     assert config.igd_start == IGD_START
     assert config.igd_stop == IGD_START + 0.1
     rows = {row.name: row.options for row in TABLES["gradiseg"][1].rows}
-    assert rows[f"{IGD_START:.0%} of the run"] == ()
+    assert rows[f"{IGD_START:.0%} of the run"] == PAPER
+
+
+def test_a_trained_row_of_gaga_names_what_its_association_changes() -> None:
+    (row,) = [row for row in TABLES["gaga"][0].rows if row.name == "memory bank (official code)"]
+    assert row.association is not None
+    assert association_options(row.association) == (
+        *("--pipeline.model.association", "memory-bank"),
+        *("--pipeline.model.memory-bank.similarity", "official"),
+        *("--pipeline.model.memory-bank.exclusive", "False"),
+    )

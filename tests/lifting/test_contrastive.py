@@ -11,8 +11,8 @@ from gseg_ns.lifting.contrastive import cluster, contrastive_loss, norm_loss, te
 
 
 def reference_loss(features: torch.Tensor, labels: torch.Tensor, min_pixels: int, scaled: bool) -> torch.Tensor:
-    """Eq. 1 with the official temperature, one cluster at a time."""
-    f = features / features.norm(dim=-1, keepdim=True)
+    """Eq. 1 of plain dot products, or of unit vectors with the official temperature, one cluster at a time."""
+    f = features / features.norm(dim=-1, keepdim=True) if scaled else features
     groups = [f[labels == label] for label in labels.unique() if label != 0]
     groups = [g for g in groups if g.shape[0] > min_pixels]
     means = torch.stack([g.mean(0) for g in groups])
