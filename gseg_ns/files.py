@@ -99,6 +99,22 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_full(path: Path) -> bool:
+    """Whether nothing can be added to a file, so that what wrote it and says nothing of a full disk may not have ended.
+
+    It stays as it is.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("ab") as stream:
+            stream.write(b"\0")
+            stream.flush()
+            stream.truncate(size)
+    except OSError:
+        return True
+    return False
+
+
 def sweep(folder: Path) -> None:
     """Remove temporary files and folders directly in a folder that a killed process left.
 

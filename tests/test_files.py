@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gseg_ns.errors import GsegError
-from gseg_ns.files import atomic_path, is_below, slug, sweep, temporary_name, unique_slugs
+from gseg_ns.files import atomic_path, is_below, is_full, slug, sweep, temporary_name, unique_slugs
 
 
 def test_a_name_becomes_part_of_a_file_name() -> None:
@@ -114,3 +114,17 @@ def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
         write()
     assert path.read_text() == "former"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_grow_is_told_and_stays(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size, full in ((5, True), (6, False)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            assert is_full(path) == full
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"12345"

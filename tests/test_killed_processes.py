@@ -1,19 +1,24 @@
 """`ns-train` and `gseg bench` as a user starts them, killed at seeded moments, and started again.
 
-With `--kills 10`, for some minutes: starting ns-train takes longer than all else here.
+With `--kills 10`, for a quarter of an hour: starting ns-train takes longer than all else here. What a run may take is
+measured by an undisturbed one before.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gseg_ns.models.checkpoints import checkpoints, read_checkpoint
 
@@ -24,15 +29,17 @@ from forked import same
 
 FEW = 1
 STEPS = 60
-OPTIONS = (
-    "--pipeline.model.max-gaussians 3000 --pipeline.model.num-downscales 0 --pipeline.model.refine-every 5 "
+SMALL = (
+    "--pipeline.model.max-gaussians 2000 --pipeline.model.num-downscales 0 --pipeline.model.refine-every 5 "
     "--pipeline.model.warmup-length 4"
 )
 TRAIN = (
-    f"gaga --max-num-iterations {STEPS} --steps-per-save 2 {OPTIONS} --vis tensorboard "
+    f"--max-num-iterations {STEPS} --steps-per-save 2 {SMALL} --vis tensorboard "
     "--viewer.quit-on-train-completion True --experiment-name e --timestamp run --steps-per-eval-batch 1000000000 "
     "--steps-per-eval-image 1000000000 --steps-per-eval-all-images 1000000000"
 )
+LONGEST = 3600.0
+"""Seconds that the first, undisturbed run of a command may take, on a machine with much else to do."""
 
 
 class Started:
@@ -50,61 +57,110 @@ class Started:
                 env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "TERM": "dumb"},
             )
 
-    def kill(self, after: float) -> None:
-        """SIGKILL after so many seconds, if it has not ended by then."""
-        try:
-            self.process.wait(after)
-        except subprocess.TimeoutExpired:
-            os.kill(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-    def finish(self) -> float:
-        """Wait until it ends well. Returns how many seconds it took."""
-        assert self.process.wait(300) == 0, self.log.read_text()[-3000:]
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
         return time.perf_counter() - self.began
 
+    def kill(self, when: Callable[[Started], bool]) -> bool:
+        """SIGKILL as soon as something is so. Returns False where it had ended by then."""
+        while self.process.poll() is None:
+            if when(self):
+                os.kill(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+                return True
+            time.sleep(0.001)
+        assert self.process.returncode == 0, self.log.read_text()[-3000:]
+        return False
 
-def train(scene: Path, output: Path) -> Started:
+    def finish(self, limit: float = LONGEST) -> float:
+        """Wait until it ends well. Returns how many seconds it took."""
+        assert self.process.wait(limit) == 0, self.log.read_text()[-3000:]
+        return self.seconds
+
+
+def later(seconds: float) -> Callable[[Started], bool]:
+    """After a time."""
+    return lambda started: started.seconds > seconds
+
+
+def train(method: str, scene: Path, output: Path) -> Started:
     """Start a training, or go on with what is there."""
-    folder = output / "e/gaga/run/nerfstudio_models"
+    folder = output / f"e/{method}/run/nerfstudio_models"
     load = ("--load-dir", folder) if checkpoints(folder) else ()
     output.mkdir(exist_ok=True)
-    return Started(output / "log", "ns-train", *TRAIN.split(), "--data", scene, "--output-dir", output, *load)
+    return Started(output / "log", "ns-train", method, *TRAIN.split(), "--data", scene, "--output-dir", output, *load)
 
 
-def newest_step(folder: Path) -> int:
-    """Of the checkpoints in a folder, each of which can be read; -1 where there is none."""
-    for path in checkpoints(folder):
-        read_checkpoint(path)
+def step_in(folder: Path) -> int:
+    """Of the newest checkpoint by its name; -1 where there is none."""
     return max((int(path.stem[5:]) for path in checkpoints(folder)), default=-1)
 
 
+def saved(folder: Path, step: int, pause: float) -> Callable[[Started], bool]:
+    """Some time after the checkpoint of a step, or a later one, is there."""
+    since: list[float] = []
+
+    def is_so(started: Started) -> bool:
+        if not since and step_in(folder) >= step:
+            since.append(started.seconds)
+        return bool(since) and started.seconds >= since[0] + pause
+
+    return is_so
+
+
+def saving(folder: Path, step: int) -> Callable[[Started], bool]:
+    """While one after it is written."""
+    return lambda _: step_in(folder) >= step and any(folder.parent.glob(".checkpoint.*"))
+
+
 @pytest.mark.timeout(0)
+@pytest.mark.parametrize("method", ["gaga", "saga"])
 def test_a_killed_ns_train_goes_on_bit_for_bit(
-    small_scene: Path, tmp_path: Path, request: pytest.FixtureRequest
+    method: str,
+    ball_room: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
     kills = request.config.getoption("--kills")
-    folder = tmp_path / "killed/e/gaga/run/nerfstudio_models"
+    run = tmp_path / f"killed/e/{method}/run"
+    folder = run / "nerfstudio_models"
     if kills <= FEW:
         pytest.skip("killed with --kills 10")
-    whole = train(small_scene, tmp_path / "undisturbed").finish()
-    (last,) = checkpoints(tmp_path / "undisturbed/e/gaga/run/nerfstudio_models")
+    whole = train(method, ball_room, tmp_path / "undisturbed").finish()
+    (last,) = checkpoints(tmp_path / f"undisturbed/e/{method}/run/nerfstudio_models")
     expected = read_checkpoint(last)
-    chance, reached, finished = random.Random(kills), -1, 0
+    chance, reached, met = random.Random(kills), -1, Counter[str]()
     for number in range(kills):
-        train(small_scene, tmp_path / "killed").kill(after=chance.uniform(0.3, 1.0) * whole)
-        now = newest_step(folder)
-        assert now >= reached, f"kill {number}: step {now} after {reached}"
-        reached = now
+        # Every tenth of the steps is met; one kill in three is before the first of them, one while a step is saved.
+        step = min(STEPS - 3, round(STEPS * (number + chance.random()) / kills))
+        moment = ("starting", "saving", "training")[number % 3]
+        seconds, pause = chance.uniform(0.05, 0.6) * whole, chance.uniform(0.0, 0.1)
+        started = train(method, ball_room, tmp_path / "killed")
+        moments = {
+            "starting": later(seconds),
+            "saving": saving(folder, step),
+            "training": saved(folder, step, pause),
+        }
+        killed = started.kill(moments[moment])
+        met[moment if killed else "ended"] += 1
+        met["half saved"] += any(run.glob(".checkpoint.*"))
+        for path in checkpoints(folder):
+            read_checkpoint(path)
+        assert step_in(folder) >= reached, f"kill {number}: step {step_in(folder)} after {reached}"
+        reached = step_in(folder)
         if reached == STEPS - 1:
             assert same(read_checkpoint(checkpoints(folder)[0]), expected), f"kill {number}"
             for path in checkpoints(folder):
                 path.unlink()
-            reached, finished = -1, finished + 1
-    train(small_scene, tmp_path / "killed").finish()
+            reached = -1
+    train(method, ball_room, tmp_path / "killed").finish(10 * whole + 60)
     (path,) = checkpoints(folder)
     assert same(read_checkpoint(path), expected)
     assert not list(folder.parent.rglob(".*"))
+    record_property("met", dict(met))
+    assert met["half saved"], met
 
 
 def processes_about(text: str) -> list[str]:
@@ -120,9 +176,24 @@ def processes_about(text: str) -> list[str]:
     return found
 
 
+def trains(output: Path) -> Callable[[Started], bool]:
+    """While a benchmark trains."""
+    return lambda _: any("ns-train" in words for words in processes_about(str(output / "runs")))
+
+
+def cells(output: Path) -> Counter[str]:
+    """How many cells a benchmark has kept of each kind; their full names have a digest of where its runs are."""
+    return Counter(path.name.rpartition("-")[0] for path in (output / "cells").glob("[!.]*.json"))
+
+
+def keeps(output: Path, former: int) -> Callable[[Started], bool]:
+    """As soon as it has one more cell."""
+    return lambda _: len(list((output / "cells").glob("[!.]*.json"))) > former
+
+
 @pytest.mark.timeout(0)
 def test_a_killed_bench_leaves_no_training_and_keeps_its_cells(
-    small_scene: Path, tmp_path: Path, request: pytest.FixtureRequest
+    ball_room: Path, tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     kills = request.config.getoption("--kills")
     if kills <= FEW:
@@ -131,35 +202,43 @@ def test_a_killed_bench_leaves_no_training_and_keeps_its_cells(
     def bench(output: Path) -> Started:
         output.mkdir(exist_ok=True)
         arguments = (
-            f"bench quality --methods gaga --seeds 0 1 --iterations 30 --ground-truth gt/object --output {output}"
+            f"bench quality --methods gaga --seeds 0 1 --iterations 10 --ground-truth gt/object --output {output}"
         )
-        options = f"--train-options={OPTIONS}"
-        return Started(output / "log", "gseg", *arguments.split(), options, "--scenes", small_scene)
+        options = f"--train-options={SMALL}"
+        return Started(output / "log", "gseg", *arguments.split(), options, "--scenes", ball_room)
 
     whole = bench(tmp_path / "undisturbed").finish()
-    names = {path.name for path in (tmp_path / "undisturbed/cells").iterdir()}
-    chance, kept, trainings = random.Random(kills), dict[str, bytes](), 0
+    names = cells(tmp_path / "undisturbed")
+    chance, kept, met = random.Random(kills), dict[str, bytes](), Counter[str]()
     output = tmp_path / "killed"
     for number in range(kills):
         started = bench(output)
-        after = whole * chance.uniform(0.15, 0.9)
-        time.sleep(max(0.0, after - 0.05))
-        trainings += any("ns-train" in words for words in processes_about(str(output / "runs")))
-        started.kill(after=0.05)
-        deadline = time.monotonic() + 5
+        # Cells that are kept are not computed again: each kill is to meet what is left.
+        seconds = whole * chance.uniform(0.1, 0.5)
+        moment = ("anywhere", "training", "cell")[number % 3]
+        moments = {"anywhere": later(seconds), "training": trains(output), "cell": keeps(output, len(kept))}
+        killed = started.kill(moments[moment])
+        met[moment if killed else "ended"] += 1
+        deadline = time.monotonic() + 30
         while processes_about(str(output)) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not processes_about(str(output)), f"kill {number}"
-        now = {path.name: path.read_bytes() for path in (output / "cells").glob("*.json")}
-        assert now.keys() <= names
+        now = {path.name: path.read_bytes() for path in (output / "cells").glob("[!.]*.json")}
+        assert cells(output) <= names
         assert kept.items() <= now.items(), f"kill {number}"
         kept = now
-        if now.keys() == names:
+        for path in output.glob("quality.json"):
+            json.loads(path.read_bytes())
+        for path in output.glob("quality.png"):
+            Image.open(path).verify()
+        if cells(output) == names:
             for path in (output / "cells").iterdir():
                 path.unlink()
             kept = {}
-    assert trainings, "no kill met a training"
-    bench(output).finish()
-    assert {path.name for path in (output / "cells").glob("*")} == names
+    record_property("met", dict(met))
+    assert met["training"], "no kill met a training"
+    bench(output).finish(10 * whole + 60)
+    assert cells(output) == names
+    assert {path.suffix for path in (output / "cells").iterdir()} == {".json"}
     assert "cannot be used" not in (output / "log").read_text()
     assert kept.items() <= {path.name: path.read_bytes() for path in (output / "cells").iterdir()}.items()

@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, cast
 
 import torch
 import yaml
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
@@ -120,6 +121,16 @@ def update_in_one_pass(optimizers: Optimizers) -> Optimizers:
             for group in optimizer.param_groups:
                 group["fused"] = True
     return optimizers
+
+
+def write_whole(parsed: DataparserOutputs) -> None:
+    """Let the frame of a scene be written beside and moved: it is written anew when a run goes on."""
+
+    def save_dataparser_transform(path: Path) -> None:
+        with atomic_path(path, durable=True) as temporary:
+            DataparserOutputs.save_dataparser_transform(parsed, temporary)
+
+    parsed.save_dataparser_transform = save_dataparser_transform  # type: ignore[method-assign]
 
 
 @dataclass
@@ -239,6 +250,7 @@ class SegmentationTrainer(Trainer):
                 if self._start_step >= total:
                     raise GsegError(f"The run already has its {total} steps: give more with --max-num-iterations")
                 self.config.max_num_iterations = total - self._start_step
+                write_whole(cast(Any, self.pipeline.datamanager).train_dataparser_outputs)
                 super().train()
                 # Said when it was found, and again where it is seen: hours of training may lie between.
                 if cast(SegmentationModel, self.pipeline.model).found_nothing:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 from torch import Tensor
 
 from gseg_ns.data.datamanager import MaskDatamanager
@@ -30,6 +32,14 @@ Progress = Callable[[str], None]
 def can_search(model: SegmentationModel) -> bool:
     """Whether texts can be asked for: the method answers them and the extra `text` is installed."""
     return model.answers_text and find_spec("transformers") is not None
+
+
+def _keep(graph: VoteGraph, path: Path) -> None:
+    """Keep it for later; where that cannot be, the text is answered all the same."""
+    try:
+        graph.save(path)
+    except GsegError as error:
+        CONSOLE.log(f"[yellow]{escape(str(error))} The masks will be encoded again in another session.")
 
 
 class TextSearch:
@@ -116,13 +126,25 @@ class TextSearch:
         if self._graph is not None and self._graph[0] == key:
             return self._graph[1]
         path = self._folder / f"text_{key[:16]}.npz"
-        if settled and path.exists():
-            graph = VoteGraph.read(path)
-        else:
+        graph = self._kept(path) if settled else None
+        if graph is None:
             graph = model.vote_graph(self._datamanager, encoder, self._options, self._lock, tell)
             if settled:
-                graph.save(path)
+                _keep(graph, path)
         self._graph = key, graph
+        return graph
+
+    def _kept(self, path: Path) -> VoteGraph | None:
+        """What was kept of earlier texts; None where nothing was, or it is damaged: it is made anew, and told."""
+        if not path.exists():
+            return None
+        try:
+            graph = VoteGraph.read(path)
+            if graph.features.shape[1] != self._model.gauss_params[self._model.main_feature].shape[1]:
+                raise GsegError(f"{path} is of other features than those of this run.")
+        except GsegError as error:
+            CONSOLE.log(f"[yellow]{escape(str(error))} The masks are encoded again.")
+            return None
         return graph
 
     def _key(self, clip: str) -> str:

@@ -2,6 +2,7 @@
 
 `ns-viewer`, `ns-render`, `ns-export`, `ns-eval` and `ns-train --load-config` all import our methods before they read
 one. The first four take the newest checkpoint whatever is in it: of our methods, the newest that is whole is taken.
+What they write is whole, too: see `upstream_writing`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import yaml
 
 from gseg_ns.reading import reading
 from gseg_ns.runs.safe_config import check_config, check_names
+from gseg_ns.runs.upstream_writing import WholePath, guard_writing
 
 TRUST = "GSEG_TRUST_CONFIGS"
 """Environment variable: 1 lets Nerfstudio's commands load a config.yml as they would without us."""
@@ -54,9 +56,14 @@ def _guard(module: ModuleType, name: str) -> None:
     def load(text: str, Loader: Any) -> Any:
         from gseg_ns.models.trainer import user_errors
 
+        guard_writing()
+        reader = sys._getframe(1)
+        command = reader.f_back.f_locals.get("self") if reader.f_back is not None else None
+        if isinstance(getattr(command, "output_path", None), Path):
+            command.output_path = WholePath(command.output_path)  # type: ignore[union-attr]
         if os.environ.get(TRUST) == "1":
             return yaml.load(text, Loader=Loader)
-        path = find(sys._getframe(1).f_locals)
+        path = find(reader.f_locals)
         with user_errors():
             # What was checked is what is loaded, and not what the file may have become since it was read.
             config = yaml.load(check_config(path), Loader=Loader)

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
+from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.saga import saga
-from gseg_ns.models.trainer import update_in_one_pass
+from gseg_ns.models.trainer import update_in_one_pass, write_whole
 
 
 def adam_of(values: Tensor) -> Any:
@@ -53,3 +55,24 @@ def test_a_resume_goes_on_from_either_kind_of_adam(
     assert all(bool(torch.isfinite(value)) for value in step(again, 4).values())
     assert not torch.equal(again.pipeline.model.means, before)
     assert float(again.optimizers.optimizers["means"].state_dict()["state"][0]["step"]) == 5
+
+
+def test_the_frame_of_a_scene_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: Any = SimpleNamespace()
+    write_whole(parsed)
+    path = tmp_path / "run/dataparser_transforms.json"
+
+    def save(_: Any, path: Path) -> None:
+        path.write_text("whole")
+
+    monkeypatch.setattr(DataparserOutputs, "save_dataparser_transform", save)
+    parsed.save_dataparser_transform(path)
+
+    def fail(_: Any, path: Path) -> None:
+        path.write_text("ha")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(DataparserOutputs, "save_dataparser_transform", fail)
+    with pytest.raises(GsegError, match="No space left"):
+        parsed.save_dataparser_transform(path)
+    assert [path.read_text() for path in path.parent.iterdir()] == ["whole"]

@@ -106,6 +106,16 @@ def test_texts_of_a_run(
     again.find("a mug", "other", told.append)
     assert len(told) == 1 + views
     assert len(list(folder.iterdir())) == 3
+    # what is damaged is made anew; a folder that cannot be written to costs no answer
+    kept = [path.read_bytes() for path in sorted(folder.iterdir())]
+    for path in folder.iterdir():
+        path.write_bytes(b"half")
+    fresh = TextSearch(pipeline.model, pipeline.datamanager, folder, options=VOTES)
+    assert torch.equal(fresh.find("a mug", "clip", told.append), first)
+    assert sum(path.read_bytes() in kept for path in folder.iterdir()) == 1
+    (tmp_path / "file").touch()
+    nowhere = TextSearch(pipeline.model, pipeline.datamanager, tmp_path / "file", options=VOTES)
+    assert torch.equal(nowhere.find("a mug", "clip", told.append), first)
     # the Gaussians are read once, and again when they have changed
     digest = again._digest()
     assert again._digest() is digest
