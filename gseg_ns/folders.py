@@ -26,7 +26,7 @@ in the folder; see `newest`."""
 def newest(path: Path) -> Path:
     """Where a file is to be read that was written by `atomic_folder`: a kill may have left it in `PENDING`."""
     pending = path.parent / PENDING / path.name
-    return pending if pending.is_file() else path
+    return pending if pending.is_file() and not pending.parent.is_symlink() else path
 
 
 def settle(folder: Path) -> None:
@@ -35,7 +35,7 @@ def settle(folder: Path) -> None:
     Raises:
         GsegError: the folder cannot be written.
     """
-    if not (folder / PENDING).is_dir():
+    if not _is_pending(folder):
         return
     try:
         with _locked(folder):
@@ -178,8 +178,26 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
 
 
+def _is_pending(folder: Path) -> bool:
+    """Whether files are pending; a link of that name was made by somebody else, and leads to the files of others."""
+    return (folder / PENDING).is_dir() and not (folder / PENDING).is_symlink()
+
+
+def _check_links(folder: Path, names: Collection[Path]) -> None:
+    """Refuse to put files into a folder's subfolder that is a link to elsewhere: a foreign run may have such.
+
+    Raises:
+        GsegError: there is one.
+    """
+    inside = folder.resolve()
+    for parent in {folder / name.parent for name in names}:
+        if not parent.resolve().is_relative_to(inside):
+            raise GsegError(f"{parent} is a link that leads out of {folder}: remove it, or name another folder.")
+
+
 def _merge(staging: Path, folder: Path, former: Callable[[], Collection[Path]], index: str | None) -> None:
     written = {folder / path for path in _files(staging)}
+    _check_links(folder, _files(staging))
     with _locked(folder):
         _settle(folder)
         obsolete = {folder / path for path in former()} - written
@@ -193,11 +211,13 @@ def _merge(staging: Path, folder: Path, former: Callable[[], Collection[Path]], 
 
 
 def _settle(folder: Path, last: str | None = None) -> None:
-    pending = folder / PENDING
-    if not pending.is_dir():
+    if not _is_pending(folder):
         return
+    pending = folder / PENDING
+    names = _files(pending)
+    _check_links(folder, names)
     # Files directly in the folder come last: an index is one of them.
-    for name in sorted(_files(pending), key=lambda path: (len(path.parts) == 1, path.name == last)):
+    for name in sorted(names, key=lambda path: (len(path.parts) == 1, path.name == last)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (pending / name).replace(folder / name)
     flush(folder)

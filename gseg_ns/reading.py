@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 import zipfile
 import zlib
@@ -28,7 +29,7 @@ _JSON_MEMORY_A_BYTE = 16
 _JSON_LIST, _JSON_OBJECT, _JSON_VALUE = 88, 288, 48
 """Bytes that a list takes in Python, an object with a key, and a number with its place in a list."""
 
-_LONGEST_PLY_HEADER = 2**20
+_LONGEST_PLY_HEADER = 2**18
 
 _LONGEST_MESSAGE = 1500
 
@@ -294,15 +295,20 @@ def check_ply_counts(path: Path) -> None:
         ValueError: there is no header, or its counts are not true: a row takes a byte a property at least.
     """
     with path.open("rb") as file:
-        header, found, _ = file.read(_LONGEST_PLY_HEADER).partition(b"end_header")
+        header = file.read(_LONGEST_PLY_HEADER)
     size = path.stat().st_size
-    if not header.startswith(b"ply") or not found:
+    begun = re.match(rb"ply(\r\n|\r|\n)", header)
+    lines = [] if begun is None else header.split(begun[1])
+    if b"end_header" not in lines:
         raise ValueError("it has no PLY header")
-    for element in header.split(b"element ")[1:]:
-        first, *properties = element.splitlines()
-        count = int(first.split()[1])
-        if count < 0 or count * max(1, len(properties)) > size:
-            raise ValueError(f"{count} rows are announced in {size} bytes")
+    rows = properties = 0
+    # What a comment says is no element, and does not end the header.
+    for words in (line.split() for line in lines[: lines.index(b"end_header")]):
+        if words[:1] == [b"element"]:
+            rows, properties = int(words[-1]), 0
+        properties += words[:1] == [b"property"]
+        if rows < 0 or rows * max(1, properties) > size:
+            raise ValueError(f"{rows} rows are announced in {size} bytes")
 
 
 def read_npy(path: Path, what: str, remedy: str = "") -> np.ndarray:

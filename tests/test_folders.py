@@ -165,3 +165,35 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
     holder.stdout.close()
     with sole_use(tmp_path, "works in"):
         pass
+
+
+def test_links_of_a_foreign_folder_lead_nowhere(tmp_path: Path) -> None:
+    """Whoever made the folder may have put links into it, and files that a killed process seems to have left."""
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "edits.json").write_text("mine")
+    (run / PENDING).symlink_to(elsewhere)
+    assert newest(run / "edits.json") == run / "edits.json"
+    settle(run)
+    assert content(elsewhere) == {"edits.json": "mine"}
+    assert not (run / "edits.json").exists()
+    (run / PENDING).unlink()
+    (run / PENDING / "objects").mkdir(parents=True)
+    (run / PENDING / "objects/keys").write_text("of others")
+    (run / "objects").symlink_to(elsewhere)
+    with pytest.raises(GsegError, match=r"objects is a link that leads out"):
+        settle(run)
+    (run / PENDING / "objects/keys").unlink()
+    (run / PENDING / "objects").rmdir()
+    (run / "config.yml").touch()
+    with pytest.raises(GsegError, match=r"objects is a link that leads out"):
+        write(run, "one", "objects/keys")
+    assert content(elsewhere) == {"edits.json": "mine"}
+    assert not list(run.glob(".*.tmp*"))
+    # one that stays inside is a user's own
+    (run / "objects").unlink()
+    (run / "there").mkdir()
+    (run / "objects").symlink_to("there")
+    write(run, "one", "objects/keys")
+    assert (run / "there/keys").read_text() == "one"

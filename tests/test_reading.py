@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from gseg_ns.errors import GsegError
-from gseg_ns.reading import check_memory, file_path, inflate, integer, number, read_json, read_npy, read_npz, reading
+from gseg_ns.reading import (
+    check_memory,
+    check_ply_counts,
+    file_path,
+    inflate,
+    integer,
+    number,
+    read_json,
+    read_npy,
+    read_npz,
+    reading,
+)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +164,31 @@ def test_large_files_may_ask_for_more_memory(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2**25)
     check_memory(path, 2**30, "very much")
+
+
+@pytest.mark.parametrize("line", ["\n", "\r\n", "\r"])
+def test_headers_of_plys_are_read_as_others_read_them(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "a.ply"
+
+    def write(*lines: str) -> None:
+        path.write_bytes(line.join(["ply", "format ascii 1.0", *lines, ""]).encode() + b"1")
+
+    many, last = "element vertex 99999999", ("property float x", "end_header")
+    write("comment element of surprise", "element vertex 1", *last)
+    check_ply_counts(path)
+    other = "\n" if line == "\r" else "\r"
+    for lines in (
+        (many, *last),
+        (many.replace(" ", "\t"), *last),
+        (f"  {many}", *last),
+        ("comment end_header", many, *last),
+        (f"comment x{other}end_header{other}" if line != "\r\n" else "comment x\nend_header\ny", many, *last),
+        ("element vertex -1", *last),
+    ):
+        write(*lines)
+        with pytest.raises(ValueError, match="announced"):
+            check_ply_counts(path)
+    for lines in ((), ("comment end_header",), ("comment " + "x" * 2**18, "element vertex 1", *last)):
+        write(*lines)
+        with pytest.raises(ValueError, match="no PLY header"):
+            check_ply_counts(path)

@@ -64,7 +64,7 @@ def _guard(module: ModuleType, name: str) -> None:
         if os.environ.get(TRUST) == "1":
             return yaml.load(text, Loader=Loader)
         path = find(reader.f_locals)
-        with user_errors():
+        with user_errors(), reading(path, "a config.yml of Nerfstudio"):
             # What was checked is what is loaded, and not what the file may have become since it was read.
             config = yaml.load(check_config(path), Loader=Loader)
             check_names(config, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,10 @@ from gseg_ns.reading import check_ply_counts, reading
 from gseg_ns.splats.placement import Axis, Placement
 
 _WHERE = "from run:"
+_FRAMES = ("nerfstudio", "original")
 _LONGEST_NAME = 1000
+_FARTHEST = 1e12
+"""Of numbers that place an object; beyond, floats could not tell its Gaussians from each other."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _placement(said: dict[str, str]) -> Placement | None:
         values = [float(value) for value in said[_WHERE.rstrip(":")].split()]
     except (KeyError, ValueError):
         return None
-    if len(values) != 12 or not all(map(math.isfinite, values)):
+    if len(values) != 12 or not all(abs(value) < _FARTHEST for value in values):  # nor a number that is none
         return None
     upper = torch.tensor(values, dtype=torch.float64).reshape(3, 4)
     scale = float(torch.linalg.det(upper[:, :3]).abs().pow(1 / 3))
@@ -111,11 +113,13 @@ def _placement(said: dict[str, str]) -> Placement | None:
         length = None if unit is None else float(unit[1])
     except ValueError:
         length = None
+    if length is not None and not 1 / _FARTHEST < length < _FARTHEST:
+        length = None
     return Placement(
         rotation=rotation,
         translation=upper[:, 3],
         scale=1.0 if abs(scale - 1) < 1e-12 else scale,
-        frame=said.get("frame", "nerfstudio"),
+        frame=said["frame"] if said.get("frame") in _FRAMES else "nerfstudio",
         up=cast(Axis, up) if up in get_args(Axis) else "z",
         meters_per_unit=length,
     )

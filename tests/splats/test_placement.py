@@ -75,3 +75,19 @@ def test_header_lines_say_what_was_written(name: str) -> None:
 def test_lines_that_make_no_sense_say_nothing(lines: list[str]) -> None:
     assert parse_header(lines).placement is None
     assert parse_header(lines).run == ""
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "1e999", "1e-300", "nan", "inf", "--", "1e300"])
+def test_a_foreign_header_says_nothing_absurd(value: str) -> None:
+    whole = PlyHeader(Placement(), run="a1", group=3, name="mug").comments()
+    unit = parse_header([f"unit: {value} m" if line.startswith("unit") else line for line in whole])
+    assert unit.placement is not None
+    assert unit.placement.meters_per_unit is None
+    if value not in ("0", "-5"):
+        moved = parse_header(
+            [f"{line} {value}".replace(" 0 ", " ", 1) if "from run" in line else line for line in whole]
+        )
+        assert moved.placement is None
+    other = parse_header([line.replace("frame: nerfstudio", f"frame: {value}") for line in whole])
+    assert other.placement is not None
+    assert other.placement.frame == "nerfstudio"

@@ -101,6 +101,14 @@ def test_files_of_the_viewer_are_served_and_no_others(server: viser.ViserServer,
         f"/{secret}",
         f"//{secret}",
         f"/%2e%2e/%2e%2e{secret}",
+        f"{'/%2E%2E' * 30}{secret}",
+        f"{'/%252e%252e' * 30}{secret}",
+        f"{'/..%2f' * 30}{secret}",
+        f"{'/..%5c' * 30}{secret}",
+        f"{'/..;' * 30}{secret}",
+        f"{'/%c0%ae%c0%ae' * 30}{secret}",
+        f"/index.html#/..{up}{secret}",
+        f"/index.html%00{up}{secret}",
         f"{up}/etc/passwd",
         "/assets/../index.html",
         "/..",
@@ -130,6 +138,22 @@ def test_files_of_the_viewer_are_served_and_no_others(server: viser.ViserServer,
         "file://",
         "",
         "http://[",
+        "NULL",
+        "null, http://127.0.0.1:{port}",
+        "http://127.0.0.1:{port}@evil.example",
+        "http://evil.example#127.0.0.1:{port}",
+        "http://127.0.0.1:{port}x",
+        "http://127.0.0.1:0{port}0",
+        "https://127.0.0.1",
+        "ws://127.0.0.1:{port}",
+        "chrome-extension://127.0.0.1:{port}",
+        "HTTP://EVIL.EXAMPLE:{port}",
+        "http://[::1]:{port}",
+        "http://[::ffff:127.0.0.1]:{port}",
+        "http://0x7f.1:{port}",
+        "http://2130706433:{port}",
+        "http://localhost.evil.example:{port}",
+        "//127.0.0.1:{port}",
     ],
 )
 def test_pages_of_other_sites_are_refused(server: viser.ViserServer, origin: str) -> None:
@@ -177,9 +201,15 @@ def test_a_host_name_that_another_made_mean_this_machine() -> None:
     mine = socket.gethostname()
     for host in ("localhost", "127.0.0.1", "[::1]", mine, "a.localhost", "10.0.0.1"):
         assert door.answer("/", headers(Host=f"{host}:7007", Origin=f"http://{host}:7007")) is None, host
-    refused = door.answer("/", headers(Host="evil.example:7007", Origin="http://evil.example:7007"))
-    assert refused is not None
-    assert refused[0] == 403
+        shouted = headers(Host=f"{host.upper()}:7007", Origin=f"HTTP://{host.upper()}:7007")
+        assert door.answer("/", shouted) is None, host
+    for host in (
+        *("evil.example", "EVIL.example", "evil.example.", "localhost.evil.example", "127.0.0.1.evil.example"),
+        *("notlocalhost", "localhost.", f"{mine}.evil.example", "0x7f.1", "", "user@evil.example"),
+    ):
+        refused = door.answer("/", headers(Host=f"{host}:7007", Origin=f"http://{host}:7007"))
+        assert refused is not None, host
+        assert refused[0] == 403
     # behind a token, or where others may come in any case, the name of the host is anything
     for door in (Door(LOOPBACK, token="t"), Door("0.0.0.0")):
         came = headers(Host="gpu.example", Origin="https://gpu.example", Cookie="gseg-viewer-token=t")
