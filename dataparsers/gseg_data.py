@@ -17,9 +17,8 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.data.utils.dataparsers_utils import get_train_eval_split_fraction
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.markup import escape
 
+from gseg_ns import terminal
 from gseg_ns.captures.capture import Capture, Frame, scale_of
 from gseg_ns.captures.reading import Cloud, read_capture, with_files
 from gseg_ns.errors import GsegError
@@ -135,7 +134,7 @@ class GsegDataParser(DataParser):
             return self._outputs(split)
         except GsegError as error:
             if split == "train":
-                CONSOLE.log(f"[yellow]The run is loaded without its scene: {escape(str(error))}")
+                terminal.warn(f"The run is loaded without its scene: {error}")
             return absent_scene(self.config.data, str(error))
 
     def _outputs(self, split: str) -> DataparserOutputs:
@@ -269,7 +268,7 @@ def _with_photometric(capture: Capture, root: Path, images: Path, masks: Path) -
 
 
 def _tell(text: str) -> None:
-    CONSOLE.log(f"[yellow]{escape(text)}")
+    terminal.warn(text)
 
 
 def _cameras(frames: list[Frame], poses: torch.Tensor, crop_radius: float | None) -> Cameras:

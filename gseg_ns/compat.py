@@ -10,15 +10,19 @@ import errno
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from rich.markup import escape
 from torch import Tensor, nn
 
+from gseg_ns import terminal
 from gseg_ns.errors import GsegError
+from gseg_ns.mistyped import understand
 from gseg_ns.transfer import upload
 
 if TYPE_CHECKING:
@@ -168,13 +172,11 @@ class LazyLpips(nn.Module):
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
         """Return the distance of two image batches [B, 3, H, W] in [0, 1], or NaN."""
         if self._metric is None and not self._failed:
-            from nerfstudio.utils.rich_utils import CONSOLE
-
             try:
                 self._metric = self._make().to(predicted.device)
             except Exception as error:  # torchvision raises URLError, RuntimeError or OSError
                 self._failed = True
-                CONSOLE.log(f"[yellow]LPIPS is left out: its weights could not be loaded ({error}).")
+                terminal.warn(f"LPIPS is left out: its weights could not be loaded ({error}).")
         if self._metric is None:
             return predicted.new_tensor(float("nan"))
         return self._metric(predicted, target)
@@ -235,13 +237,37 @@ def tell_user_errors() -> None:
         else:
             before(kind, error, trace)
             return
-        from nerfstudio.utils.rich_utils import CONSOLE
-        from rich.markup import escape
-
-        CONSOLE.print(f"[bold red]Error:[/] {escape(text)}", highlight=False)
+        terminal.ERRORS.print(f"[bold red]Error:[/] {escape(text)}")
 
     tell.tells_user_errors = True  # type: ignore[attr-defined]
     sys.excepthook = tell
+
+
+def answer_mistyped_commands(ours: Callable[[], Collection[str]]) -> None:
+    """Let `ns-train` answer a wrong method, or a wrong option of one of ours, in a few lines. May be called again.
+
+    tyro says hundreds of them. It is left as it is for methods of others and for what is no `ns-train`.
+
+    Args:
+        ours: tells the names of our methods.
+    """
+    import tyro
+
+    parse = tyro.cli
+    if Path(sys.argv[0]).stem != "ns-train" or getattr(parse, "answers_briefly", False):
+        return
+
+    @functools.wraps(parse)
+    def cli(kind: Any, *, args: Sequence[str] | None = None, **options: Any) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        from nerfstudio.configs.method_configs import all_methods
+
+        if not given or (given[0] in all_methods and given[0] not in ours()):
+            return parse(kind, args=args, **options)
+        return understand(parse, kind, given, **options)
+
+    cli.answers_briefly = True  # type: ignore[attr-defined]
+    tyro.cli = cli  # type: ignore[assignment]
 
 
 @contextmanager

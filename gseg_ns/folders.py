@@ -119,6 +119,21 @@ def sole_use(folder: Path, doing: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether another process holds a folder (`sole_use`) now. Never raises."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(descriptor, wait=False)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _lock_file(path: Path) -> int:
     """Make a file and hold it. Returns its descriptor.
 

@@ -77,6 +77,7 @@ def gaga_run(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )
     done = run("ns-train", *arguments.split(), "--data", small_scene, "--output-dir", output)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (output / "terminal.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     return output / "small/gaga/run/config.yml"
 
 

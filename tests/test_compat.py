@@ -140,7 +140,7 @@ def test_a_full_disk_at_the_end_of_a_process_is_a_message(
     monkeypatch.setattr(sys, "excepthook", lambda _, error, __: told.append(error))
     compat.tell_user_errors()
     sys.excepthook(OSError, OSError(errno.ENOSPC, "No space left on device", "a.ply"), None)
-    assert "Cannot use a.ply: No space left on device" in capsys.readouterr().out
+    assert "Cannot use a.ply: No space left on device" in capsys.readouterr().err
     other = OSError(errno.ENOENT, "No such file")
     sys.excepthook(OSError, other, None)
     assert told == [other]

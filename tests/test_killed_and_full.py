@@ -157,7 +157,7 @@ class Work:
             from gseg_ns.cli import console, main
             from gseg_ns.runs import run as runs
 
-            runs.load_run = lambda *_: self.run
+            runs.load_run = lambda *_, **__: self.run
             training.ns_train = lambda *_: training.TrainedRun(self.run.config_path, 1.0, 1.0)
             console.CONSOLE, console.ERRORS = Console(width=10_000), Console(stderr=True, width=10_000)
             main.ERRORS = console.ERRORS

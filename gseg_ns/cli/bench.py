@@ -209,6 +209,8 @@ class Clicks:
     """Score the selections after post-processing too"""
     objects: bool = False
     """A row for each object too"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Print the table."""
@@ -220,7 +222,7 @@ class Clicks:
         if self.clicks < 1:
             raise GsegError(f"--clicks is {self.clicks}: give at least 1")
         check_levels(self.ground_truth)
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         protocol = ClickProtocol(self.scales, self.threshold, self.clicks, self.seed, self.clean)
         scores = {folder.name: score_clicks(run, folder, protocol) for folder in self.ground_truth}
         if not any(scores.values()):

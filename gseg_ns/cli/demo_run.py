@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from gseg_ns.children import dependent
 from gseg_ns.cli.console import CONSOLE
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import read_json
+from gseg_ns.terminal import is_verbose
 
 
 def command_path(name: str) -> str:
@@ -25,7 +27,10 @@ def run_command(name: str, *arguments: str) -> None:
         GsegError: it fails.
     """
     CONSOLE.print(f"[bold cyan]$ {name} {' '.join(arguments)}[/]", markup=True)
-    status = subprocess.run(dependent([command_path(name), *arguments]), check=False).returncode
+    # Deprecations that upstream's modules tell when they are imported, before anybody can route them.
+    quiet = {} if is_verbose() else {"PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning"}
+    command = dependent([command_path(name), *arguments])
+    status = subprocess.run(command, check=False, env={**quiet, **os.environ}).returncode
     if status != 0:
         raise GsegError(f"{name} failed with exit status {status}; its messages are above")
 

@@ -59,6 +59,8 @@ class Edit:
     """Write the edited scene as a 3DGS PLY"""
     overwrite: bool = False
     """Replace the file that --output names"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Edit."""
@@ -76,7 +78,7 @@ class Edit:
             raise GsegError(f"{self.output} is there already: name another file or add --overwrite")
         if self.back and (self.do != "swap" or not (self.other or "").endswith(".ply")):
             raise GsegError("--back goes with --do swap and --other FILE.ply, the object as it came back")
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         check_scale(run, self.scale)
         splats = run.model.splats()
         fingerprint = Fingerprint.of(splats.means)

@@ -30,11 +30,11 @@ class Eval:
     truth that they match, and errors in red; and comparison.png with all of them"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Evaluate."""
-        from rich.progress import track
-
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.options import check_scale
         from gseg_ns.evaluation.boundary import mean_boundary_iou
@@ -45,12 +45,13 @@ class Eval:
         from gseg_ns.files import atomic_path
         from gseg_ns.pictures import contact_sheet, resized, write_png
         from gseg_ns.runs.run import load_run
+        from gseg_ns.terminal import track
 
-        run = load_run(self.load_config, self.data)
+        run = load_run(self.load_config, self.data, self.allow_unfinished)
         check_scale(run, self.scale)
         views = run.truth(self.ground_truth, self.split)
         predicted, truth, ratios, photos = [], [], [], []
-        for view, gt in track(views, description="Evaluating", console=CONSOLE):
+        for view, gt in track(views, "Evaluating"):
             labels = run.model.label_image(view.camera, self.scale).cpu()
             predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
             truth.append(gt)

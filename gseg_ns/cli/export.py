@@ -60,26 +60,28 @@ class Export:
     """Granularity in [0, 1], for methods that have scales"""
     overwrite: bool = False
     """Write into a folder that already has files"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Export."""
         import torch
         from rich.markup import escape
-        from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.options import check_scale
         from gseg_ns.objects import find_floaters, object_records
         from gseg_ns.runs.edited_run import EditedRun
-        from gseg_ns.runs.evidence import run_evidence
+        from gseg_ns.runs.evidence import parents, run_evidence
         from gseg_ns.runs.run import load_run
         from gseg_ns.splats.objects import placement_in, write_objects
+        from gseg_ns.terminal import track
 
         if not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise GsegError(f"{self.output_dir} already has files: name another folder or add --overwrite")
         self._check_up()
         self._check_proxies()
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
         everything = not self.groups and self.selection is None
@@ -96,7 +98,7 @@ class Export:
             CONSOLE.print(f"[yellow]Groups are written without names: {escape(str(error))}")
             names = {}
         placement = self._placement(run)
-        evidence = run_evidence(run, self.scale, lambda ids: track(ids, description="Asking views", console=CONSOLE))
+        evidence = run_evidence(run, self.scale, lambda ids: track(ids, "Asking views"))
         seen = None if evidence is None else evidence.to("cpu").rows(edited.scene.source.cpu()[rows.cpu()])
         floating = torch.zeros(len(splats), dtype=torch.bool)
         if not self.keep_floaters and seen is not None:  # a guess by distance alone is not made for the user
@@ -107,6 +109,11 @@ class Export:
             seen = seen.rows(torch.nonzero(chosen)[:, 0])
         placed = placement_in(self.format, placement)
         units = "m" if placed.meters_per_unit == 1 else "capture" if self.frame == "original" else "scene"
+        parent_scale, larger = parents(run.model, self.scale)
+        if larger is not None:
+            source = edited.scene.source[rows]
+            larger = torch.where(source < 0, 0, larger[source.clamp_min(0)]).cpu()
+            larger = larger if seen is None or self.keep_floaters else larger[chosen]
         records = object_records(
             placed.of(splats),
             groups,
@@ -114,6 +121,7 @@ class Export:
             names,
             torch.zeros(len(splats), dtype=torch.bool),
             units,
+            larger,
             up=placed.up_vector().numpy(),
         )
         left_out = torch.bincount(edited.groups[rows].cpu()[floating])
@@ -128,12 +136,15 @@ class Export:
             self.format,
             self.min_gaussians,
             names,
-            track=lambda ids: track(ids, description="Writing objects", console=CONSOLE),
+            track=lambda ids: track(ids, "Writing objects"),
             placement=placement,
             run=edited.fingerprint.digest,
             tileset=self.tileset,
             proxies=self._proxies(),
-            about={"views_asked": None if evidence is None else evidence.num_views},
+            about={
+                "views_asked": None if evidence is None else evidence.num_views,
+                "parent_scale": parent_scale,
+            },
             details=details,
         )
         [scene] = self.output_dir.glob("scene.*")

@@ -26,6 +26,8 @@ class Isolate:
     """Appended to the experiment's name; derived from what is taken unless given"""
     output_dir: Path | None = None
     """Where runs are written: <output-dir>/<experiment>-<name>/<method>/<time>; beside the original unless given"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Write the run and print the commands that work on it."""
@@ -43,7 +45,7 @@ class Isolate:
         taken = [self.selection] if self.selection else []
         taken += ["groups-" + "-".join(map(str, self.groups[:8]))] if self.groups else []
         name = check_name(self.name or "-".join(taken) or "edited")
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
         scene = edited.scene

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Annotated, Union
@@ -17,6 +18,7 @@ from gseg_ns.cli.doctor import Doctor
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
+from gseg_ns.cli.info import Info, List
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.lift import Lift
 from gseg_ns.cli.masks import Masks
@@ -25,6 +27,8 @@ from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.cli.render import Render
 from gseg_ns.cli.select import Select
 from gseg_ns.errors import GsegError
+from gseg_ns.mistyped import understand
+from gseg_ns.terminal import VERBOSE
 
 Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -37,6 +41,8 @@ Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Merge, tyro.conf.subcommand("merge")],
     Annotated[Eval, tyro.conf.subcommand("eval")],
+    Annotated[Info, tyro.conf.subcommand("info")],
+    Annotated[List, tyro.conf.subcommand("list")],
     Annotated[ProtocolCommand, tyro.conf.subcommand("protocol")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Doctor, tyro.conf.subcommand("doctor")],
@@ -48,10 +54,19 @@ def entrypoint() -> None:
     # Upstream's deprecations are not the user's concern.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    if sys.argv[1:] == ["--version"]:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
+    if len(arguments) < len(sys.argv) - 1:
+        os.environ[VERBOSE] = "1"  # of the commands that are started from here, too
+    if arguments == ["--version"]:
         CONSOLE.print(f"gseg-ns {__version__}", highlight=False)
         return
-    command = tyro.cli(Command, prog="gseg", description="Objects in 3D Gaussian splats.")
+    command = understand(
+        tyro.cli,
+        Command,
+        arguments,
+        prog="gseg",
+        description="Objects in 3D Gaussian splats. With --verbose, what Nerfstudio prints is shown, too.",
+    )
     try:
         command.main()
     except GsegError as error:

@@ -70,6 +70,8 @@ class ProtocolCommand:
     """With --ground: least score of a box"""
     output: Path | None = None
     """JSON file for the scores"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Do what the options ask for."""
@@ -113,21 +115,20 @@ class ProtocolCommand:
     def _render(self, protocol: Protocol, scene: ProtocolScene, predictions: Path) -> None:
         """Render the test views of a run into the folder of predictions."""
         from PIL import Image
-        from rich.progress import track
 
-        from gseg_ns.cli.console import CONSOLE
         from gseg_ns.cli.options import check_scale
         from gseg_ns.files import atomic_path
         from gseg_ns.masks.io import write_label_map
         from gseg_ns.pictures import to_bytes
         from gseg_ns.runs.run import load_run
+        from gseg_ns.terminal import track
 
         assert self.load_config is not None
         if protocol.renders is None:
             raise GsegError(
                 f"{protocol.name} scores answers to prompts: write them with gseg select, then give --predictions"
             )
-        run = load_run(self.load_config)
+        run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         check_scale(run, self.scale)
         wanted, lost = {}, []
         for name, image in protocol.renderings(scene).items():
@@ -145,7 +146,7 @@ class ProtocolCommand:
         for name, target in scene.targets.items():
             if target.prompt is not None:  # answers of another run, or of other texts, would be scored with this one
                 (folder / name).unlink(missing_ok=True)
-        for name, view in track(wanted.items(), description="Rendering", console=CONSOLE):
+        for name, view in track(wanted.items(), "Rendering"):
             photograph, camera = view.photograph.whole(view.camera)
             if protocol.renders == "labels":
                 labels = run.model.label_image(camera, self.scale)

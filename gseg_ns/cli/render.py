@@ -57,6 +57,8 @@ class Render:
     """Groups with fewer Gaussians are not on the contact sheet"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Render."""
@@ -66,7 +68,7 @@ class Render:
 
         if self.frames < 1 or (self.size is not None and not 16 <= self.size <= 4096):
             raise GsegError("--frames must be 1 or more, and --size between 16 and 4096 pixels")
-        run = load_run(self.load_config, self.data)
+        run = load_run(self.load_config, self.data, self.allow_unfinished)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
         if self.sheet:
@@ -77,18 +79,18 @@ class Render:
             self._views(edited)
 
     def _views(self, edited: EditedRun) -> None:
-        from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.folders import atomic_folder
         from gseg_ns.masks import write_label_map
         from gseg_ns.pictures import write_png
+        from gseg_ns.terminal import track
 
         model = edited.model()
         views = list(edited.run.views(self.split))
         shown = False
         with atomic_folder(self.output_dir, durable=False) as folder:
-            for view in track(views, description="Rendering", console=CONSOLE):
+            for view in track(views, "Rendering"):
                 labels, pictures = self._view(model, view)
                 shown |= bool(labels.any())
                 write_label_map(folder / "ids" / f"{view.name}.png", labels)
@@ -127,12 +129,12 @@ class Render:
 
     def _sheet(self, edited: EditedRun) -> None:
         import torch
-        from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.palette import colors
         from gseg_ns.pictures import captioned, contact_sheet, write_png
         from gseg_ns.runs.object_pictures import best_views, camera_towards, object_picture, upwards
+        from gseg_ns.terminal import track
 
         drawn = edited.scene.drawn
         ids, counts = edited.groups[drawn].unique(return_counts=True)
@@ -149,7 +151,7 @@ class Render:
         up = upwards(torch.cat([camera.camera_to_worlds for camera in cameras]))
         tiles = []
         order = sorted(sizes, key=lambda group: -sizes[group])
-        for group in track(order, description="Objects", console=CONSOLE):
+        for group in track(order, "Objects"):
             rows = drawn & (edited.groups == group)
             view = camera_towards(edited.scene.splats.subset(rows), cameras[best[group]], up, self.size or 160)
             text = " ".join(filter(None, [str(group), edited.names.get(group), f"({sizes[group]:,})"]))
@@ -163,14 +165,13 @@ class Render:
 
     def _turntables(self, edited: EditedRun) -> None:
         import torch
-        from rich.markup import escape
-        from rich.progress import track
 
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.files import unique_slugs
         from gseg_ns.folders import atomic_folder
         from gseg_ns.pictures import read_png, write_mp4, write_png
         from gseg_ns.runs.object_pictures import object_picture, turntable, upwards
+        from gseg_ns.terminal import track
 
         # Nothing is written before all names are known to be good.
         objects = {name: edited.object(name) & edited.scene.drawn for name in self.turntable}
@@ -185,10 +186,9 @@ class Render:
             turns = self.output_dir / "turntable"
             folder = turns / folders[name]
             names = [f"{number:03d}.png" for number in range(len(cameras))]
-            described = f"Turning {escape(name)}"
             with atomic_folder(turns, partial(_pictures, folder), durable=False) as staging:
                 paths = [staging / folder.name / name for name in names]
-                for path, camera in zip(track(paths, description=described, console=CONSOLE), cameras, strict=True):
+                for path, camera in zip(track(paths, f"Turning {name}"), cameras, strict=True):
                     write_png(path, object_picture(model, camera))
                 write_mp4(staging / f"{folder.name}.mp4", map(read_png, paths))
             CONSOLE.print(f"Wrote {len(paths)} pictures to {folder} and the film {folder}.mp4", markup=False)

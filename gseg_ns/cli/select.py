@@ -106,6 +106,8 @@ class Select:
     """Name of the selection in an .npz"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
+    allow_unfinished: bool = False
+    """Use a run that has no groups yet, whose answers are chance"""
 
     def main(self) -> None:
         """Select."""
@@ -133,7 +135,7 @@ class Select:
             raise GsegError("Name the view with --view: marks, and a picture of the selection, are of one image")
         if self.sam is not None and not self.point:
             raise GsegError("--sam needs at least one --point")
-        run = load_run(self.load_config, self.data)
+        run = load_run(self.load_config, self.data, self.allow_unfinished)
         check_scale(run, self.scale)
         view = None if self.view is None else self._view(run, self.view)
         found = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,11 +16,9 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers import full_images_datamanager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import Progress
 from torch import Tensor
 
-from gseg_ns import compat
+from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, upright_masks, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
@@ -151,9 +150,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         self._mask_files = files
         without = sum(file is None for file in files)
         if without:
-            CONSOLE.log(
-                f"[yellow]{without} of {len(images)} training images have no mask in {self.masks_path}: "
-                "they train colors only."
+            terminal.warn(
+                f"{without} of {len(images)} training images have no mask in {self.masks_path}: they train colors only."
             )
         self._labels = self._read_labels({view: file for view, file in enumerate(files) if file is not None})
         if self.config.masks_are_consistent:
@@ -163,20 +161,22 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
         self._refuse_regions()
         self._compress_labels()
+        read = sum(int((labels.ids > 0).sum()) for labels in self._labels.values())
+        terminal.say(f"Read {read} masks of {len(self._labels)} of {len(images)} training views: {self.masks_path}")
 
     def _read_labels(self, files: dict[int, MaskFile]) -> dict[int, LabelRuns]:
         """The label maps of views, painted in threads where that was not done before."""
         config = self.config
-        with Progress(console=CONSOLE, transient=True) as bar:
-            task = bar.add_task("Reading masks", total=len(files))
-            found = cached_label_runs(
-                list(files.values()),
-                config.mask_order,
-                config.mask_min_score,
-                config.mask_min_visible,
-                threads=threads.available_cores(),
-                progress=lambda: bar.advance(task),
-            )
+        bar, done = terminal.Progress(len(files)), count(1)
+        found = cached_label_runs(
+            list(files.values()),
+            config.mask_order,
+            config.mask_min_score,
+            config.mask_min_visible,
+            threads=threads.available_cores(),
+            progress=lambda: bar.update("Reading masks", next(done)),
+        )
+        terminal.LINE.clear()
         return dict(zip(files, found, strict=True))
 
     def _refuse_numbering(self, files: Sequence[MaskFile | None]) -> None:
@@ -229,12 +229,12 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         for view, size in sizes.items():
             photographs[view].check_mask(size, self._mask_name(view), self._upright)
         if self._upright:
-            CONSOLE.log("The masks lie on upright copies of the photographs, and are turned back by their EXIF tags.")
+            terminal.say("The masks lie on upright copies of the photographs, and are turned back by their EXIF tags.")
         resized = sum(
             size not in (photographs[view].size, photographs[view].size[::-1]) for view, size in sizes.items()
         )
         if resized:
-            CONSOLE.log(f"[yellow]{resized} masks differ in size from their image and are resized (nearest).")
+            terminal.warn(f"{resized} masks differ in size from their image and are resized (nearest).")
 
     def _compress_labels(self) -> None:
         """Number the labels 1..n: over all views where they are consistent, else in each view."""

@@ -18,6 +18,7 @@ from gseg_ns.demo.render import Renderer, View
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import atomic_folder
 from gseg_ns.masks import write_label_map, write_mask_set
+from gseg_ns.terminal import track
 
 _POINTS = 20_000
 _POINTS_PER_OBJECT = 250
@@ -115,8 +116,6 @@ def _write_points(path: Path, points: NDArray[np.float64], colors: NDArray[np.ui
 def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, mask_errors: MaskErrorLevel) -> None:
     """Render every view and write all files of the scene into an empty folder."""
     from PIL import Image
-    from rich.console import Console
-    from rich.progress import track
 
     num_objects, num_views = len(layout.objects), len(cameras.camera_to_worlds)
     errors = MASK_ERRORS[mask_errors]
@@ -129,8 +128,7 @@ def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, ma
     points, colors = [], []
     num_masks = 0
     visible = np.zeros(num_objects + 1, dtype=np.int64)
-    console = Console(stderr=True)
-    for index in track(range(num_views), description=f"Rendering {num_objects} objects", console=console):
+    for index in track(range(num_views), f"Rendering {num_objects} objects: view"):
         view = renderer.render(cameras, index, seed)
         file = f"{_name(index)}.png"
         Image.fromarray(view.image).save(folder / "images" / file)

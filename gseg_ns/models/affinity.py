@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import track
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
@@ -157,7 +156,8 @@ class AffinityModel(SegmentationModel):
         count = len(datamanager.train_dataset)
         chosen = draw_anchors(self.num_points, options).to(self.device)
         clip, features, gates, selected = [], [], [], []
-        for view in track(range(count), "Encoding masks", console=CONSOLE, transient=True, disable=tell is not None):
+        views: Iterable[int] = range(count)
+        for view in terminal.track(views, "Encoding masks", count) if tell is None else views:
             if tell is not None:
                 tell(f"Encoding masks with CLIP, once for all texts: view {view + 1} of {count} …")
             masks = datamanager.mask_set(view)

@@ -20,7 +20,7 @@ from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
-from gseg_ns import compat, gpu
+from gseg_ns import compat, gpu, terminal
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
@@ -143,6 +143,11 @@ class SegmentationModel(ResumableModel):
             return 0
         return round(self.config.geometry_fraction * self.config.num_iterations)
 
+    @property
+    def groups_start(self) -> int:
+        """The first step after which there are groups; before it, what answers is chance."""
+        return self.geometry_steps if self.two_phases else 0
+
     def without_moments(self, step: int) -> set[str]:
         """Groups of parameters whose moments no step after this one needs: geometry, once it is frozen, and in the end
         all.
@@ -176,8 +181,10 @@ class SegmentationModel(ResumableModel):
             self.config.random_init = False
         elif seed is not None and not self.config.random_init:
             wanted = min(self.config.num_random, self._budget) if self._budget else self.config.num_random
-            seed = starting_points(*seed, wanted, self.config.random_scale)
-            chosen = draw_within(self._budget, seed[0].shape[0])
+            # What is loaded next has Gaussians of its own: then there is nothing to tell.
+            tell = _ignore if self.config.geometry_in_checkpoint else terminal.warn
+            seed = starting_points(*seed, wanted, self.config.random_scale, tell)
+            chosen = draw_within(self._budget, seed[0].shape[0], tell)
             color = seed[1][chosen] if seed[1].shape[0] else None
             # Splatfacto moves the colors of seed points to CUDA; without colors it does not, and we set them below.
             self.seed_points = (seed[0][chosen], torch.empty((0, 3)))
@@ -538,6 +545,10 @@ class SegmentationModel(ResumableModel):
         if found is not None:
             self.feature_mean.copy_(found[0])
             self.feature_basis.copy_(found[1])
+
+
+def _ignore(text: str) -> None:
+    """Tell nobody."""
 
 
 def keep_drawing(config: ModelConfig, model: SegmentationModel) -> bool:

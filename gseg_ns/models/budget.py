@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
+
+from gseg_ns import terminal
 
 CPU_MAX_GAUSSIANS = 60_000
 """Default budget without a GPU: a step of 60 000 Gaussians at 512x384 still takes well under a second on two cores."""
@@ -36,9 +39,9 @@ def device_budget(device: torch.device | str, feature_dims: int) -> int:
     return gpu_budget(torch.cuda.mem_get_info(device)[0], feature_dims)
 
 
-def draw_within(budget: int, count: int) -> Tensor:
+def draw_within(budget: int, count: int, tell: Callable[[str], None] = terminal.warn) -> Tensor:
     """Choose the points to start from: all [count], or a random subset of the budget's size (0 = any)."""
     if not budget or count <= budget:
         return torch.arange(count)
-    CONSOLE.log(f"[yellow]Starting from {budget} of {count} points: raise --max-gaussians to keep more.")
+    tell(f"Starting from {budget} of {count} points: raise --max-gaussians to keep more.")
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:budget].sort().values

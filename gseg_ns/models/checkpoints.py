@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.markup import escape
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.compat import allow_checkpoint_scalars
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
@@ -71,7 +70,7 @@ def read_newest(found: Sequence[Path]) -> tuple[Path, dict[str, Any]]:
         try:
             return path, read_checkpoint(path)
         except GsegError as error:
-            CONSOLE.log(f"[yellow]{escape(str(error))} The one before is taken.")
+            terminal.warn(f"{error} The one before is taken.")
     return oldest, read_checkpoint(oldest)
 
 

@@ -9,10 +9,9 @@ from typing import Any, Literal
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.markup import escape
-from rich.progress import track
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.lifting.consensus import foremost, group_lookup
 from gseg_ns.lifting.identity import SILENT, identity_loss
@@ -143,7 +142,7 @@ class GagaModel(IdentityModel):
         started = time.perf_counter()
         votes, painted = VoteStore(), VoteStore()
         members, pictures = [], []
-        for view in track(views, "Asking views", total=len(views), console=CONSOLE, transient=True):
+        for view in terminal.track(views, "Asking views", len(views)):
             found = masks.mask_set(view.index)
             assert found is not None
             region, covers = found.regions
@@ -164,12 +163,12 @@ class GagaModel(IdentityModel):
             self.lookups[names[view.index]] = lookup
         self._start_encodings(labels)
         seconds = time.perf_counter() - started
-        CONSOLE.log(
+        terminal.say(
             f"Put the masks of {len(views)} views into a tree of {len(tree)} things, "
             f"{int((labels.unique() > 0).sum())} of them objects, in {seconds:.1f} s."
         )
         if len(tree) == 0:
-            CONSOLE.log(f"[yellow]{escape(NO_GROUPS)}")
+            terminal.warn(NO_GROUPS)
         return Lift(labels, tree.confidence)
 
     @torch.no_grad()

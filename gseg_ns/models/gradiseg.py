@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -144,6 +145,15 @@ class GradiSegModel(IdentityModel):
         return self.step >= fraction * self.config.num_iterations
 
     @property
+    def groups_start(self) -> int:
+        """When the masks are associated."""
+        start = self.config.identity_start
+        if start == AUTO:  # a model that is loaded does not know its masks, but what came of them
+            consistent = self._datamanager is not None and self.masks().config.masks_are_consistent
+            start = 0.0 if consistent or self.lookups else 0.25
+        return math.ceil(start * self.config.num_iterations)
+
+    @property
     def in_igd_window(self) -> bool:
         """Whether Gaussians may be split for their identity gradient at the current step."""
         return self.config.igd and self._reached(self.config.igd_start) and not self._reached(self.config.igd_stop)
@@ -151,10 +161,7 @@ class GradiSegModel(IdentityModel):
     def step_cb(self, optimizers: Optimizers, step: int) -> None:
         """Note the step; associate the masks when the time has come."""
         super().step_cb(optimizers, step)
-        start = self.config.identity_start
-        if start == AUTO:
-            start = 0.0 if self.masks().config.masks_are_consistent else 0.25
-        if not self.lookups and self._reached(start):
+        if not self.lookups and self.step >= self.groups_start:
             self.lift_masks()
             self._refresh_projection(step)
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.markup import escape
-from rich.progress import track
 from torch import Tensor
 from torch.nn import Parameter
 
+from gseg_ns import terminal
 from gseg_ns.cluster import Cluster
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS, AssociationOptions, associate
@@ -94,7 +92,7 @@ class IdentityModel(SegmentationModel):
         started = time.perf_counter()
         votes = VoteStore()
         answers = self._answers(views)
-        for answer in track(answers, "Asking views", total=len(views), console=CONSOLE, transient=True):
+        for answer in terminal.track(answers, "Asking views", len(views)):
             votes.append(answer)
         kind = "none" if masks.config.masks_are_consistent else self.config.association
         options = AssociationOptions(kind, self.config.memory_bank, self.config.consensus)
@@ -105,12 +103,12 @@ class IdentityModel(SegmentationModel):
         lifted = lift(votes, found.lookups, found.num_groups, self.num_points)
         self._start_encodings(lifted.labels)
         seconds = time.perf_counter() - started
-        CONSOLE.log(
+        terminal.say(
             f"Associated the masks of {len(views)} views with {self.num_groups} groups, and lifted them "
             f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
         )
         if self.num_groups == 0:
-            CONSOLE.log(f"[yellow]{escape(NO_GROUPS)}")
+            terminal.warn(NO_GROUPS)
         return lifted
 
     def _names(self) -> list[str]:

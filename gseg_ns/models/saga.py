@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import track
 from torch import Tensor
 from torch.nn import Parameter
 
+from gseg_ns import terminal
 from gseg_ns.lifting.affinity import ScaleGate
 from gseg_ns.lifting.affinity_training import AffinityOptions, AffinityViews, view_scales
 from gseg_ns.lifting.scales import ScaleQuantiles
@@ -59,7 +58,7 @@ class SagaModel(AffinityModel):
         count = len(self.masks().train_dataset)
         self._views = AffinityViews(
             self.means.detach(),
-            track(self._mask_views(), "Measuring masks", total=count, console=CONSOLE, transient=True),
+            terminal.track(self._mask_views(), "Measuring masks", count),
             count,
             self.scale_quantiles,
             self.config.affinity,

@@ -7,9 +7,9 @@ from typing import Any, Literal, cast
 
 import torch
 import yaml
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.errors import GsegError
 from gseg_ns.models.checkpoints import read_latest
 from gseg_ns.models.parameters import GEOMETRY, from_parameters
@@ -114,8 +114,8 @@ def _drawable(splats: Splats, path: Path) -> Splats:
             f"{broken} have numbers that are not finite"
         )
     if not bool(kept.all()):
-        CONSOLE.log(
-            f"[yellow]{path.name}: {int((~kept).sum())} of {len(splats)} splats are left out: {broken} with numbers "
+        terminal.warn(
+            f"{path.name}: {int((~kept).sum())} of {len(splats)} splats are left out: {broken} with numbers "
             f"that are not finite, {int((~kept).sum()) - broken} fainter than 1/255."
         )
     return splats.subset(kept)
@@ -147,19 +147,19 @@ def take_over(config: SplatfactoModelConfig, geometry: Path, trained: Splats) ->
         trained: the splat.
     """
     if trained.rasterize_mode == "antialiased" and config.rasterize_mode == "classic":
-        CONSOLE.log(f"{geometry} was trained with --rasterize-mode antialiased: it is drawn that way here, too.")
+        terminal.say(f"{geometry} was trained with --rasterize-mode antialiased: it is drawn that way here, too.")
         config.rasterize_mode = "antialiased"
     if trained.sh_degree > config.sh_degree:
-        CONSOLE.log(
-            f"[yellow]{geometry} has colors of SH degree {trained.sh_degree}, which are cut to --sh-degree "
+        terminal.warn(
+            f"{geometry} has colors of SH degree {trained.sh_degree}, which are cut to --sh-degree "
             f"{config.sh_degree}: what depends on the direction of view looks different."
         )
     if geometry.suffix == ".ply":
         return
     run = geometry if geometry.is_dir() else geometry.parent
     if run_setting(run, "rasterize_mode") == "classic" and config.rasterize_mode == "antialiased":
-        CONSOLE.log(f"[yellow]{geometry} was trained without antialiasing: with it, splats look too thick.")
+        terminal.warn(f"{geometry} was trained without antialiasing: with it, splats look too thick.")
     background = run_setting(run, "background_color")
     if background in ("white", "black") and config.background_color == "random":
-        CONSOLE.log(f"{geometry} was trained on {background}: that is the background here, too.")
+        terminal.say(f"{geometry} was trained on {background}: that is the background here, too.")
         config.background_color = cast(Literal["white", "black"], background)

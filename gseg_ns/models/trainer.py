@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import dataclasses
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -19,7 +21,7 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
-from gseg_ns import compat, gpu
+from gseg_ns import compat, gpu, terminal
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
@@ -36,6 +38,18 @@ class SegmentationTrainerConfig(TrainerConfig):
     """As Nerfstudio's, but `max_num_iterations` is the length of the whole run, also of a resumed one."""
 
     _target: type = field(default_factory=lambda: SegmentationTrainer)
+    verbose: bool = False
+    """Let everything that Nerfstudio prints through to the terminal, and not to train.log beside config.yml. Also:
+    GSEG_VERBOSE=1"""
+
+    def print_to_terminal(self) -> None:
+        """Say what is trained; the configuration itself is in config.yml. From here on prints go to the log."""
+        if not be_quiet(self):
+            super().print_to_terminal()
+            return
+        folder = self.get_base_dir()
+        terminal.say(f"{self.method_name} on {self.pipeline.datamanager.data or self.data}")  # type: ignore[attr-defined]
+        terminal.say(f"  settings, checkpoints, {LOG}: {folder}")
 
     def save_config(self) -> None:
         """Write config.yml; the model's config carries the length of the run, which its milestones follow.
@@ -84,8 +98,26 @@ def user_errors() -> Iterator[None]:
 
 
 def _end(message: str, error: Exception) -> NoReturn:
-    CONSOLE.print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+    terminal.ERRORS.print(f"[bold red]Error:[/] {escape(message)}")
     raise SystemExit(1) from error
+
+
+LOG = "train.log"
+"""Beside config.yml: what is printed in a training."""
+
+_quiet = ExitStack()
+
+
+def be_quiet(config: SegmentationTrainerConfig) -> bool:
+    """Let prints of this process go to the run's log, unless the user wants to see them. May be called again.
+
+    Returns:
+        whether they do.
+    """
+    if not terminal.is_quiet():
+        _quiet.enter_context(terminal.quietly(config.get_base_dir() / LOG, config.verbose, "a"))
+        atexit.register(_quiet.close)
+    return terminal.is_quiet()
 
 
 _held: dict[Path, AbstractContextManager[None]] = {}
@@ -133,6 +165,41 @@ def write_whole(parsed: DataparserOutputs) -> None:
     parsed.save_dataparser_transform = save_dataparser_transform  # type: ignore[method-assign]
 
 
+@contextmanager
+def _telling_of_the_log() -> Iterator[None]:
+    """Where something fails that is not the user's fault, say where the prints before it are."""
+    try:
+        yield
+    except (GsegError, OSError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        path = terminal.log_path()
+        if path is not None and path.is_file() and getattr(error, "code", True):
+            terminal.ERRORS.print(f"What was printed before this: {path}", markup=False)
+        raise
+
+
+@contextmanager
+def _logged_in_lines(config: SegmentationTrainerConfig) -> Iterator[None]:
+    """Within this block, Nerfstudio's table of losses is made for a file, where a cursor does not move up."""
+    logging = config.logging
+    if terminal.is_quiet():
+        config.logging = copy.deepcopy(logging)
+        config.logging.local_writer.max_log_size = 0
+    try:
+        yield
+    finally:
+        config.logging = logging
+
+
+def _count_groups(model: SegmentationModel) -> int:
+    return int((model.gaussian_groups().unique() > 0).sum())
+
+
+_LINES = 10
+"""Lines about the progress of a training where there is no terminal."""
+
+
 @dataclass
 class _WithoutMoments:
     """An optimizer as a checkpoint holds it that has not made a step."""
@@ -156,15 +223,17 @@ class SegmentationTrainer(Trainer):
             self.config.settle_recipe()
             check_options(self.config)
             for note in notes(self.config):
-                CONSOLE.log(f"[yellow]{note}")
+                terminal.warn(note)
             self.config.set_run_length()
             resumed = self.config.load_dir is not None or self.config.load_checkpoint is not None
             cast(SegmentationModelConfig, self.config.pipeline.model).geometry_in_checkpoint = resumed
             if str(self.device).startswith("cuda") and gpu.fault() is not None:
                 self.device = self.config.machine.device_type = "cpu"
             if (told := gpu.unused()) is not None:
-                CONSOLE.log(f"[yellow]{escape(told)}")
-            super().setup(test_mode)
+                terminal.warn(told)
+            with _telling_of_the_log(), _logged_in_lines(self.config):
+                super().setup(test_mode)
+            self._tell_of_the_viewer()
             model = self.pipeline.model
             assert isinstance(model, SegmentationModel)
             if keep_drawing(self.config.pipeline.model, model):
@@ -242,6 +311,42 @@ class SegmentationTrainer(Trainer):
         finally:
             self.config = config
 
+    def train_iteration(self, step: int) -> Any:
+        """As upstream, and tell how far the training is."""
+        found = super().train_iteration(step)
+        done, model = step + 1, cast(SegmentationModel, self.pipeline.model)
+        # To know the loss is to wait for a GPU.
+        if terminal.is_quiet() and self._told.is_due(done):
+            phase = "features" if model.in_feature_phase else "geometry" if model.two_phases else "training"
+            self._told.update(f"{phase}: step", done, f"loss {float(found[0]):.4f}")
+        return found
+
+    def _after_train(self) -> None:
+        """As upstream, and say what came of it and what to do next, before a viewer stays open."""
+        model = cast(SegmentationModel, self.pipeline.model)
+        config = self.base_dir / "config.yml"
+        terminal.LINE.clear()
+        if terminal.is_quiet():
+            steps = self.step + 1 - self._start_step
+            took = terminal.duration(time.monotonic() - self._started_at)
+            found = "" if model.prompts_by_feature else f", {_count_groups(model)} groups"
+            terminal.say(f"Trained {steps} steps in {took}: {model.num_points} Gaussians{found}")
+        # Said when it was found, and again where it is seen: hours of training may lie between.
+        if model.found_nothing:
+            terminal.warn(NO_GROUPS)
+        if terminal.is_quiet():
+            terminal.say(f"  look and click:    ns-viewer --load-config {config}")
+            terminal.say(f"  objects as files:  gseg export --load-config {config} --output-dir objects")
+            if self.viewer_state is not None and not self.config.viewer.quit_on_train_completion:
+                terminal.say("The viewer stays open; Ctrl+C ends it.")
+        super()._after_train()
+
+    def _tell_of_the_viewer(self) -> None:
+        """Say where the viewer is."""
+        if terminal.is_quiet() and self.viewer_state is not None:
+            for line in getattr(self.viewer_state, "viewer_info", []):
+                terminal.say(line)
+
     def train(self) -> None:
         """Train until step `max_num_iterations`. Upstream trains that many steps more after a resume."""
         total = self.config.max_num_iterations
@@ -251,10 +356,18 @@ class SegmentationTrainer(Trainer):
                     raise GsegError(f"The run already has its {total} steps: give more with --max-num-iterations")
                 self.config.max_num_iterations = total - self._start_step
                 write_whole(cast(Any, self.pipeline.datamanager).train_dataparser_outputs)
-                super().train()
-                # Said when it was found, and again where it is seen: hours of training may lie between.
-                if cast(SegmentationModel, self.pipeline.model).found_nothing:
-                    CONSOLE.log(f"[yellow]{escape(NO_GROUPS)}")
+                self._told = terminal.Progress(total, lines=_LINES)
+                self._told.start_at(self._start_step)
+                self._started_at = time.monotonic()
+                with _telling_of_the_log():
+                    super().train()
+        except KeyboardInterrupt:
+            saved = checkpoints(self.checkpoint_dir)
+            terminal.say(
+                f"Stopped in step {self.step} of {total}."
+                + (f" To go on from {saved[0].name}, add --load-dir {self.checkpoint_dir}" if saved else "")
+            )
+            raise
         finally:
             self.config.max_num_iterations = total
             _let_go(self.base_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -173,6 +174,14 @@ class UnifiedLiftModel(SegmentationModel):
     @property
     def _scaled(self) -> bool:
         return self.config.similarity == "temperature"
+
+    @property
+    def groups_start(self) -> int:
+        """When the codes begin to learn, or are found."""
+        if self.config.grouping == "hdbscan":
+            return self.config.num_iterations - 1
+        start = max(self.config.feature_start, self.config.codebook_start)
+        return math.ceil(start * self.config.num_iterations)
 
     def _started(self, fraction: float) -> bool:
         return self.step >= fraction * self.config.num_iterations

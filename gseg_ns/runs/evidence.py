@@ -1,18 +1,33 @@
-"""What the training views of a run say of its objects: see `gseg_ns.objects`."""
+"""What the training views of a run say of its objects: see `gseg_ns.objects`.
+
+To ask them is to render up to a hundred views, so that the answer is kept beside the run, by all that it depends on.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gseg_ns import __version__
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
 from gseg_ns.objects import Evidence, gather_evidence
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
+    from gseg_ns.models.base import SegmentationModel
     from gseg_ns.rendering import Camera
     from gseg_ns.runs.run import Run
 
@@ -21,6 +36,15 @@ MOST_VIEWS = 100
 
 LONGEST = 512
 """Pixels of the longer side in which they are asked: what floats shows there, too."""
+
+
+KEPT = 4
+"""Answers that are kept beside a run: of its scales, for one."""
+
+_NAME = "evidence-{}.npz"
+_ARRAYS = ("total", "own", "exposure", "pixels", "views")
+_COLORS = ("features_dc", "features_rest")
+"""Parameters that say nothing of where a Gaussian is and what it is part of."""
 
 
 @torch.no_grad()
@@ -42,14 +66,79 @@ def run_evidence(
         return None
     count = len(run.datamanager.names("train"))
     chosen = torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
+    cameras = [_small(run, view) for view in chosen]
+    path = run.config_path.parent / _NAME.format(_key(run.model, cameras, groups, scale))
+    if (kept := _read(path, len(groups))) is not None:
+        return kept
 
     def views() -> Iterator[tuple[Camera, Tensor]]:
-        for view in track(chosen):
-            camera = copy.deepcopy(run.datamanager.camera(view))
-            longest = max(int(camera.width.max()), int(camera.height.max()))
-            if longest > LONGEST:
-                camera.rescale_output_resolution(LONGEST / longest)
-            camera = run.model.corrected(camera).to(run.model.device)
+        for place in track(list(range(len(cameras)))):
+            camera = run.model.corrected(cameras[place]).to(run.model.device)
             yield to_camera(camera), run.model.label_image(camera, scale)
 
-    return gather_evidence(run.model.splats(), groups, views())
+    evidence = gather_evidence(run.model.splats(), groups, views())
+    _keep(path, evidence)
+    return evidence
+
+
+def _small(run: Run, view: int) -> Cameras:
+    """The camera [1] of a training view at the size in which it is asked."""
+    camera = copy.deepcopy(run.datamanager.camera(view))
+    longest = max(int(camera.width.max()), int(camera.height.max()))
+    if longest > LONGEST:
+        camera.rescale_output_resolution(LONGEST / longest)
+    return camera
+
+
+def _key(model: SegmentationModel, cameras: Sequence[Cameras], groups: Tensor, scale: float | None) -> str:
+    """A name for all that the answer depends on."""
+    digest = hashlib.blake2b(repr((__version__, scale, LONGEST)).encode(), digest_size=12)
+    tensors = [groups]
+    tensors += [value for name, value in sorted(model.state_dict().items()) if isinstance(value, Tensor)
+                and name.rpartition(".")[2] not in _COLORS]  # fmt: skip
+    for camera in cameras:
+        parts = (camera.camera_to_worlds, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
+        tensors += [part for part in parts if isinstance(part, Tensor)]
+    for tensor in tensors:
+        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, count: int) -> Evidence | None:
+    """What was kept; None where nothing was, or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in _ARRAYS}
+            num_views = int(file["num_views"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    right = all(arrays[name].shape == (count,) for name in ("total", "own", "exposure"))
+    return Evidence(**arrays, num_views=num_views) if right else None
+
+
+def _keep(path: Path, evidence: Evidence) -> None:
+    """Keep an answer in place of the oldest; a run that cannot be written to keeps none."""
+    with suppress(GsegError):
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            arrays = {name: getattr(evidence, name).cpu().numpy() for name in _ARRAYS}
+            np.savez(file, num_views=np.int64(evidence.num_views), **arrays)
+        found = sorted(path.parent.glob(_NAME.format("*")), key=lambda other: other.stat().st_mtime)
+        for former in found[: max(len(found) - KEPT, 0)]:
+            former.unlink(missing_ok=True)
+
+
+def parents(model: SegmentationModel, scale: float | None = None) -> tuple[float | None, Tensor | None]:
+    """The larger things that groups at a scale may be parts of.
+
+    Returns:
+        the coarser scale, and the group of each Gaussian at it [N] int64; None twice where there is none.
+    """
+    if not model.has_scales:
+        return None, None
+    asked = model.default_scale if scale is None else scale
+    if asked >= 1:
+        return None, None
+    coarser = 0.5 if asked < 0.5 else 1.0
+    return coarser, model.gaussian_groups(coarser)

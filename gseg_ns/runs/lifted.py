@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 from torch import Tensor
 
-from gseg_ns import gpu
+from gseg_ns import gpu, terminal
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import atomic_folder
 from gseg_ns.models.checkpoints import write_checkpoint
@@ -68,7 +68,8 @@ def lift_run(config: SegmentationTrainerConfig, cluster: Cluster | None = None) 
     folder = config.get_base_dir()
     if folder.exists():
         raise GsegError(f"{folder} is there already. Wait a second, or choose another --experiment-name.")
-    pipeline = config.pipeline.setup(device=gpu.best_device(), test_mode="val")
+    with terminal.quietly(None):
+        pipeline = config.pipeline.setup(device=gpu.best_device(), test_mode="val")
     model, masks = pipeline.model, pipeline.datamanager
     assert isinstance(model, GagaModel)
     assert isinstance(masks, MaskDatamanager)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
+from gseg_ns.runs.progress import TrainingProgress, check_progress, training_progress
 from gseg_ns.runs.safe_config import read_config
 from gseg_ns.runs.scene import find_scene, where_it_was_looked_for
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from gseg_ns.models.trained_geometry import Similarity
 
 SPLITS: tuple[Split, ...] = ("train", "test")
+
+LOG = "gseg.log"
+"""Beside config.yml: what Nerfstudio prints when the run is loaded, the last time."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class Run:
     model: SegmentationModel
     datamanager: MaskDatamanager
     step: int
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """How far its training is."""
+        return training_progress(self.config_path, self.model, self.step)
 
     def require_scene(self) -> None:
         """Refuse what needs photographs or cameras where there are none.
@@ -123,7 +132,7 @@ def _said(config: Any) -> Path:
     return data.data or config.data or getattr(data.dataparser, "data", None) or Path()
 
 
-def load_run(config_path: Path, data: Path | None = None) -> Run:
+def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool = False) -> Run:
     """Load a run of one of our methods.
 
     Its scene may be gone: see `Run.require_scene`.
@@ -131,16 +140,16 @@ def load_run(config_path: Path, data: Path | None = None) -> Run:
     Args:
         config_path: the run's config.yml.
         data: its scene; None: where config.yml says, or beside the run.
+        allow_unfinished: whether a run is loaded that has no groups yet, whose answers are chance.
 
     Raises:
-        GsegError: no such run, a run of another method, or its checkpoint is damaged; or `data` is no scene.
+        GsegError: no such run, a run of another method, or its checkpoint is damaged; it has no groups yet; or `data`
+            is no scene.
     """
     config = read_config(config_path)
     import torch
-    from nerfstudio.utils.rich_utils import CONSOLE
-    from rich.markup import escape
 
-    from gseg_ns import gpu
+    from gseg_ns import gpu, terminal
     from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
     from gseg_ns.models.checkpoints import read_latest
@@ -153,7 +162,7 @@ def load_run(config_path: Path, data: Path | None = None) -> Run:
     said = _said(config)
     scene = find_scene(config_path, said, data)
     if scene is not None and scene != said:
-        CONSOLE.log(f"The scene is read from {scene}; {config_path.name} says {said}.")
+        terminal.say(f"The scene is read from {scene}; {config_path.name} says {said}.")
         config.data = config.pipeline.datamanager.data = scene
     checkpoint_path, checkpoint = read_latest(config_path.parent)
     # As Nerfstudio's `eval_setup`, which would read both files once more, unchecked, and look for the checkpoint where
@@ -161,8 +170,9 @@ def load_run(config_path: Path, data: Path | None = None) -> Run:
     config.pipeline.model.geometry_in_checkpoint = True
     device = torch.device("cpu" if gpu.best_device() == "cpu" or gpu.fault() else "cuda")
     if (told := gpu.unused()) is not None:
-        CONSOLE.log(f"[yellow]{escape(told)}")
-    with reading(config_path, "the config.yml of a run that can be loaded"):
+        terminal.warn(told)
+    log = terminal.quietly(config_path.parent / LOG)
+    with log, reading(config_path, "the config.yml of a run that can be loaded"):
         pipeline = config.pipeline.setup(device=device, test_mode="test")
         pipeline.eval()
     with reading(checkpoint_path, f"a checkpoint of this run of {config.method_name}"):
@@ -171,4 +181,6 @@ def load_run(config_path: Path, data: Path | None = None) -> Run:
         pipeline.load_pipeline(checkpoint["pipeline"], step)
     assert isinstance(pipeline.model, SegmentationModel)
     assert isinstance(pipeline.datamanager, MaskDatamanager)
+    progress = training_progress(config_path, pipeline.model, step)
+    check_progress(progress, config_path, config, allow_unfinished)
     return Run(config_path, config, pipeline.model, pipeline.datamanager, step)

@@ -30,6 +30,7 @@ from viser import ViserServer
 from viser.infra import _infra
 
 from gseg_ns.compat import with_globals
+from gseg_ns.terminal import CONSOLE
 
 ORIGINS = "GSEG_VIEWER_ORIGINS"
 """Environment variable: further origins, with commas between them, whose pages may drive the viewer."""
@@ -290,8 +291,6 @@ def _guard_nerfstudio() -> None:
 
     @functools.wraps(make)
     def guarded_make(self: Any, config: Any, *arguments: Any, **options: Any) -> None:
-        from nerfstudio.utils.rich_utils import CONSOLE
-
         from gseg_ns.models.base import SegmentationModel
 
         given = dict(zip(("log_filename", "datapath", "pipeline", "trainer"), arguments, strict=False)) | options
@@ -313,9 +312,7 @@ def _guard_nerfstudio() -> None:
             who = "everyone who has this address" if door.token else "EVERYONE on the network, without any token,"
             CONSOLE.print(
                 f"[bold yellow]The viewer is open to the network[/] (bound to {config.websocket_host}): {who} can see "
-                f"and change this scene.\n  {address}",
-                highlight=False,
-                soft_wrap=True,
+                f"and change this scene.\n  {address}"
             )
 
     @functools.wraps(make_legacy)

@@ -47,7 +47,7 @@ def splats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
         frame=lambda: (frame, 0.5),
         datamanager=SimpleNamespace(absent="its scene is gone"),
     )
-    monkeypatch.setattr(runs, "load_run", lambda path: run)
+    monkeypatch.setattr(runs, "load_run", lambda path, **_: run)
     return splats
 
 

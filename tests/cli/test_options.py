@@ -23,7 +23,7 @@ from gseg_ns.runs import run as runs
 @pytest.mark.parametrize("kind", [Edit, Eval, Export, Isolate, Render])
 def test_a_scale_is_refused_by_methods_without(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run: Any = SimpleNamespace(model=SimpleNamespace(has_scales=False), config=SimpleNamespace(method_name="gaga"))
-    monkeypatch.setattr(runs, "load_run", lambda *_: run)
+    monkeypatch.setattr(runs, "load_run", lambda *_, **__: run)
     Image.fromarray(np.ones((4, 6), np.uint8)).save(tmp_path / "0.png")
     needed: dict[Any, dict[str, Any]] = {
         Edit: {},

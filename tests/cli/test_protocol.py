@@ -73,7 +73,7 @@ def test_a_run_is_rendered_and_scored(
         model=SimpleNamespace(label_image=lambda camera, scale: labels, has_scales=False),
         config=SimpleNamespace(method_name="gaga"),
     )
-    monkeypatch.setattr(runs, "load_run", lambda path: run)
+    monkeypatch.setattr(runs, "load_run", lambda path, **_: run)
     options = ("--data", str(replica.parent), "--load-config", "config.yml")
     out, scores = tmp_path / "pred", tmp_path / "scores.json"
     run_command("replica-gaga", *options, "--predictions", str(out), "--output", str(scores))
@@ -122,7 +122,7 @@ def test_texts_are_grounded_on_the_first_test_view(
         device=torch.device("cpu"),
     )
     run = SimpleNamespace(view=lambda name: fake_view({str(i): i for i in (0, 1, 2)}, name), model=model)
-    monkeypatch.setattr(runs, "load_run", lambda path: run)
+    monkeypatch.setattr(runs, "load_run", lambda path, **_: run)
 
     def load(name: str, sam: Path | None, threshold: float, device: torch.device) -> SimpleNamespace:
         assert (name, sam, threshold) == ("detector", None, 0.3)

@@ -21,7 +21,7 @@ def test_turntables_of_names_that_look_alike(tmp_path: Path, monkeypatch: pytest
         config_path=tmp_path / "config.yml",
         views=lambda split: iter([SimpleNamespace(name="0", camera=view())]),
     )
-    monkeypatch.setattr(runs, "load_run", lambda *_: run)
+    monkeypatch.setattr(runs, "load_run", lambda *_, **__: run)
     names = {(1, None): "a b", (2, None): "a-b", (3, None): "!!"}
     save_group_names(tmp_path / GROUP_NAMES_FILE, names, Fingerprint.of(model.means))
 

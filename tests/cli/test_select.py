@@ -40,7 +40,7 @@ def open_run(
         name = method.config.method_name
         if name not in _RUNS:
             _RUNS[name] = train(method)
-        monkeypatch.setattr(runs, "load_run", lambda *_: _RUNS[name])
+        monkeypatch.setattr(runs, "load_run", lambda *_, **__: _RUNS[name])
         return _RUNS[name]
 
     def train(method: Any) -> Run:

@@ -128,7 +128,7 @@ def test_more_masks_than_codes_is_refused_before_training(
 ) -> None:
     with pytest.raises(SystemExit):
         make_trainer("unified-lift", num_codes=2)
-    message = " ".join(capsys.readouterr().out.split())
+    message = " ".join(capsys.readouterr().err.split())
     assert "masks but the codebook has 2 codes" in message
     assert "--pipeline.model.num-codes" in message
 
@@ -140,7 +140,7 @@ def test_another_number_of_codes_cannot_be_resumed(
     trainer.train()
     with pytest.raises(SystemExit):
         make_trainer("unified-lift", load=trainer.checkpoint_dir, steps=8, num_codes=64)
-    assert "resume with --pipeline.model.num-codes 256" in " ".join(capsys.readouterr().out.split())
+    assert "resume with --pipeline.model.num-codes 256" in " ".join(capsys.readouterr().err.split())
 
 
 def test_only_codes_that_win_are_answers(make_trainer: MakeTrainer) -> None:

@@ -50,7 +50,9 @@ def build_run(scene: Path, folder: Path, method: str = "gaga", antialiased: bool
     config.save_config()
     checkpoints = config.get_checkpoint_dir()
     checkpoints.mkdir(parents=True, exist_ok=True)
-    torch.save({"step": 0, "pipeline": pipeline.state_dict()}, checkpoints / "step-000000000.ckpt")
+    model.step = model.config.num_iterations - 1
+    state = {"step": model.step, "pipeline": pipeline.state_dict()}
+    torch.save(state, checkpoints / f"step-{model.step:09d}.ckpt")
     return config.get_base_dir() / "config.yml"
 
 

@@ -1,0 +1,138 @@
+"""`gseg info` and `gseg list`: what runs are, and what is in them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from gseg_ns.errors import GsegError
+
+if TYPE_CHECKING:
+    from gseg_ns.objects import ObjectRecord
+    from gseg_ns.runs.run import Run
+
+_CONFIG = "config.yml"
+
+
+@dataclass
+class Info:
+    """Say what a run is, how far its training is, and what objects it has: sizes, colors, how sure.
+
+    Numbers are in the run's own coordinates. `gseg export` writes the same table in those of its files.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """config.yml of the run, or its folder"""
+    json: bool = False
+    """Write JSON, as the schema of objects.json says, and nothing else"""
+    csv: bool = False
+    """Write the table of objects with commas between its columns, and nothing else"""
+    scale: float | None = None
+    """Granularity in [0, 1] at which groups are meant, for methods that have scales"""
+    data: Path | None = None
+    """The run's scene. Default: where its config.yml says, or of that name beside the run"""
+
+    def main(self) -> None:
+        """Tell."""
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.cli.options import check_scale
+        from gseg_ns.runs.overview import overview
+        from gseg_ns.runs.run import load_run
+        from gseg_ns.terminal import messages_on_stderr, track
+
+        if self.json and self.csv:
+            raise GsegError("Give either --json or --csv")
+        path = self.run / _CONFIG if self.run.is_dir() else self.run
+        with messages_on_stderr(self.json or self.csv):
+            run = load_run(path, self.data, allow_unfinished=True)
+            check_scale(run, self.scale)
+            facts, records = overview(run, self.scale, lambda ids: track(ids, "Asking views"))
+        if self.json:
+            content = {**facts, "objects": [record.as_dict() for record in records]}
+            CONSOLE.file.write(json.dumps(content, indent=1) + "\n")
+        elif self.csv:
+            CONSOLE.file.write(_csv([record.as_row() for record in records]))
+        else:
+            self._show(run, facts, records)
+
+    def _show(self, run: Run, facts: dict[str, Any], records: list[ObjectRecord]) -> None:
+        from rich.table import Table
+
+        from gseg_ns.cli.console import CONSOLE
+
+        progress = run.progress
+        state = "ended" if progress.is_finished else "running" if progress.is_running else "stopped early"
+        steps = f"step {facts['steps']} of {facts['planned_steps']}"
+        CONSOLE.print(f"{facts['method']}, {steps} ({state}): {run.config_path}", markup=False)
+        CONSOLE.print(f"  scene: {facts['scene']}", markup=False)
+        if facts["masks"] is not None:
+            masks = facts["masks"]
+            CONSOLE.print(f"  masks: {masks['views_with_masks']} of {masks['views']} training views, {masks['folder']}")
+        psnr = "not known (gseg eval measures it)" if facts["psnr"] is None else f"{facts['psnr']:.2f} dB"
+        CONSOLE.print(f"  {facts['gaussians']} Gaussians, {facts['groups']} groups, PSNR of test views: {psnr}")
+        if not records:
+            return
+        with_parents = any(record.parent is not None for record in records)
+        columns = ("id", "name", "Gaussians", "floaters", "box", "color", "views", "sure")
+        table = Table(*columns, *(["parent"] if with_parents else []), box=None, pad_edge=False)
+        for record in sorted(records, key=lambda record: -record.count):
+            red, green, blue = record.color
+            table.add_row(
+                str(record.id),
+                record.name,
+                str(record.count),
+                str(record.floaters),
+                " x ".join(f"{2 * half:.3g}" for half in record.box.half_sizes),
+                f"#{red:02x}{green:02x}{blue:02x}",
+                "" if record.views is None else str(record.views),
+                "" if record.confidence is None else f"{record.confidence:.2f}",
+                *([] if not with_parents else [str(record.parent or "")]),
+            )
+        CONSOLE.print(table, soft_wrap=False)
+
+
+@dataclass
+class List:
+    """List the runs below a folder: method, steps, whether training ended, when."""
+
+    folder: tyro.conf.Positional[Path] = Path("outputs")
+    """Where to look"""
+    json: bool = False
+    """Write JSON and nothing else"""
+
+    def main(self) -> None:
+        """List."""
+        from rich.table import Table
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.runs.overview import runs_below
+
+        if not self.folder.is_dir():
+            raise GsegError(f"{self.folder} is no folder")
+        found = runs_below(self.folder)
+        if self.json:
+            CONSOLE.file.write(json.dumps([entry.as_dict() for entry in found], indent=1) + "\n")
+            return
+        if not found:
+            CONSOLE.print(f"There is no run below {self.folder}", markup=False)
+            return
+        table = Table("run", "method", "steps", "state", "last checkpoint", box=None, pad_edge=False)
+        for entry in found:
+            steps = "" if entry.steps is None else f"{entry.steps}/{entry.planned}"
+            table.add_row(str(entry.config), entry.method, steps, entry.state, entry.written)
+        CONSOLE.print(table, soft_wrap=False)
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()

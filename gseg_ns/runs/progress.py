@@ -1,0 +1,85 @@
+"""How far the training of a run is: what is unfinished is told, and what has no groups yet is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gseg_ns import terminal
+from gseg_ns.errors import GsegError
+from gseg_ns.folders import is_held
+
+if TYPE_CHECKING:
+    from gseg_ns.models.base import SegmentationModel
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a training is."""
+
+    steps: int
+    """That the checkpoint has."""
+    planned: int
+    """Of the whole run."""
+    groups_after: int
+    """Steps after which there are groups."""
+    is_running: bool
+    """Whether a process trains the run now."""
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether the groups of the checkpoint are more than chance."""
+        return self.steps >= self.groups_after
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.steps >= self.planned
+
+
+def training_progress(config_path: Path, model: SegmentationModel, step: int) -> TrainingProgress:
+    """How far the training of a loaded run is.
+
+    Args:
+        config_path: its config.yml.
+        model: its model.
+        step: the last one that its checkpoint has.
+    """
+    planned = model.config.num_iterations
+    # Options may name the last step as the one at which groups come; there is a step after which there are some.
+    after = min(model.groups_start + 1, planned)
+    return TrainingProgress(step + 1, planned, after, is_held(config_path.parent))
+
+
+def check_progress(progress: TrainingProgress, config_path: Path, config: Any, allow_unfinished: bool) -> None:
+    """Warn of a run whose training has not come to its end, and refuse one without groups.
+
+    Args:
+        progress: of the run.
+        config_path: its config.yml.
+        config: its TrainerConfig.
+        allow_unfinished: whether it is used all the same.
+
+    Raises:
+        GsegError: there are no groups yet.
+    """
+    if progress.is_finished:
+        return
+    data = config.data or config.pipeline.datamanager.data
+    go_on = (
+        "It is being trained at this moment"
+        if progress.is_running
+        else f"To go on: ns-train {config.method_name} --data {data} --max-num-iterations {progress.planned} "
+        f"--load-dir {config_path.parent / config.relative_model_dir}"
+    )
+    at = f"{config_path} is at step {progress.steps} of {progress.planned}"
+    if progress.has_groups:
+        terminal.warn(f"{at}: its groups are not what they will be. {go_on}.")
+    elif allow_unfinished:
+        terminal.warn(f"{at}, and has no groups before step {progress.groups_after}: what answers is chance.")
+    else:
+        raise GsegError(
+            f"{at}, and has no groups before step {progress.groups_after}. {go_on}. Or add --allow-unfinished to use "
+            "it as it is."
+        )

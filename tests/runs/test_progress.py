@@ -1,0 +1,84 @@
+"""Runs whose training has not come to its end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gseg_ns.errors import GsegError
+from gseg_ns.folders import is_held, sole_use
+from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.method_configs.gradiseg import gradiseg
+from gseg_ns.method_configs.saga import saga
+from gseg_ns.method_configs.unified_lift import unified_lift
+from gseg_ns.models.trainer import _let_go
+from gseg_ns.runs.progress import TrainingProgress
+from gseg_ns.runs.run import load_run
+
+
+@pytest.mark.parametrize(("method", "after"), [(gaga, 30), (saga, 30), (unified_lift, 10), (gradiseg, 10)])
+def test_a_run_without_groups_is_refused(
+    method: Any,
+    after: int,
+    make_trainer: Callable[..., Any],
+    step: Callable[..., Any],
+    small_scene: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer = make_trainer(method, small_scene)
+    config = trainer.base_dir / "config.yml"
+    for number in range(3):
+        step(trainer, number)
+    trainer.save_checkpoint(2)
+    _let_go(trainer.base_dir)  # this process would be training
+    with pytest.raises(GsegError, match=f"is at step 3 of 40, and has no groups before step {after + 1}") as refused:
+        load_run(config)
+    assert f"--load-dir {trainer.checkpoint_dir}" in str(refused.value)
+    assert "--allow-unfinished" in str(refused.value)
+    run = load_run(config, allow_unfinished=True)
+    assert run.progress == TrainingProgress(3, 40, after + 1, is_running=False)
+    assert "is chance" in capsys.readouterr().out
+
+
+def test_a_run_that_ended_early_is_told(
+    make_trainer: Callable[..., Any],
+    step: Callable[..., Any],
+    small_scene: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer = make_trainer(gaga, small_scene, steps=8)
+    for number in range(7):
+        step(trainer, number)
+    trainer.save_checkpoint(6)
+    capsys.readouterr()
+    load_run(trainer.base_dir / "config.yml")
+    assert "It is being trained at this moment" in capsys.readouterr().out
+    _let_go(trainer.base_dir)
+    run = load_run(trainer.base_dir / "config.yml")
+    told = capsys.readouterr().out
+    assert "is at step 7 of 8: its groups are not what they will be. To go on: ns-train gaga" in told
+    assert run.progress.has_groups
+    step(trainer, 7)
+    trainer.save_checkpoint(7)
+    assert load_run(trainer.base_dir / "config.yml").progress.is_finished
+    assert "at step" not in capsys.readouterr().out
+
+
+def test_a_run_in_training_is_known(tmp_path: Path) -> None:
+    assert not is_held(tmp_path)
+    with sole_use(tmp_path, "trains into"):
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+
+
+def test_what_nerfstudio_prints_is_beside_the_run(
+    constructed_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(constructed_run.parent, folder)
+    load_run(folder / "config.yml")
+    assert not capsys.readouterr().out.strip()

@@ -1,0 +1,75 @@
+"""Wrong commands, options and methods."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from gseg_ns.cli import main
+from gseg_ns.mistyped import explain
+
+CASES = [
+    ("exprot", "gseg has no command exprot: did you mean export?"),
+    ("bench qualit", "gseg bench has no command qualit: did you mean quality?"),
+    ("export --load-config x --output-dri y", "gseg export has no option --output-dri: did you mean --output-dir?"),
+    ("render --load-config x --output-dir y --Split=test", "no option --Split"),
+    ("eval --load-config x", "gseg eval needs --ground-truth"),
+    ("render --load-config x --output-dir y --split foo", "Expected one of ('test', 'train')"),
+    ("render --load-config x --output-dir y --frames many", "--frames"),
+    ("--verison", "did you mean --vers"),
+    ("frobnicate", "gseg has no command frobnicate: demo, masks"),
+    ("", "demo, masks, lift"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), CASES)
+def test_what_is_mistyped_is_told_briefly(
+    words: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gseg", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        main.entrypoint()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert len(told.err.splitlines()) <= 6
+    assert not told.out
+
+
+def test_help_is_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gseg", "export", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main.entrypoint()
+    assert ended.value.code in (0, None)
+    assert "--keep-floaters" in capsys.readouterr().out
+
+
+def test_a_dataparser_has_options_of_its_own() -> None:
+    said = """
+╭─ Unrecognized options ──────────────────────────╮
+│ Unrecognized options: --evl-mode, all           │
+│ Available subcommands: nerfstudio-data,         │
+│ gseg-data                                       │
+│ For full helptext, run ns-train --help          │
+╰─────────────────────────────────────────────────╯
+"""
+    known = {("gaga",): ["--data"], ("gaga", "gseg-data"): ["--eval-mode"]}
+    lines = explain(
+        said, "gaga --data x gseg-data --evl-mode all".split(), lambda words: known[tuple(words)], "ns-train"
+    )
+    assert lines == [
+        "Error: ns-train gaga has no option --evl-mode: did you mean --eval-mode?",
+        "All of it: ns-train gaga --help",
+    ]
+
+
+def test_ns_train_answers_briefly_for_our_methods(run_command) -> None:
+    done = run_command("ns-train", "gaga", "--pipline.model.max-gaussians", "5")
+    told = [line for line in done.stderr.splitlines() if "Warning" not in line and not line.startswith("  ")]
+    assert done.returncode == 2
+    assert told == [
+        "Error: ns-train gaga has no option --pipline.model.max-gaussians: "
+        "did you mean --pipeline.model.max-gaussians?",
+        "All of it: ns-train gaga --help",
+    ]

@@ -1,0 +1,108 @@
+"""What a process shows, and what it writes to a log."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from gseg_ns import terminal
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_prints_go_to_the_log_and_what_matters_to_both(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "run" / "a.log"
+    with terminal.quietly(path):
+        print("of upstream")  # noqa: T201
+        warnings.warn("old", UserWarning, stacklevel=1)
+        terminal.say("3 masks [read]")
+        terminal.ERRORS.print("Error: bad")
+    print("after")  # noqa: T201
+    seen = capsys.readouterr()
+    assert seen.out == "3 masks [read]\nafter\n"
+    assert "Error: bad" in seen.err
+    assert "UserWarning" not in seen.err
+    text = path.read_text()
+    assert "of upstream" in text
+    assert "old" in text
+    assert "3 masks [read]" in text
+
+
+def test_verbose_hides_nothing(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(terminal.VERBOSE, "1")
+    with terminal.quietly(tmp_path / "a.log"):
+        print("of upstream")  # noqa: T201
+    assert "of upstream" in capsys.readouterr().out
+    assert not (tmp_path / "a.log").exists()
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_anything(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("")
+    with terminal.quietly(tmp_path / "file" / "a.log"):
+        print("of upstream")  # noqa: T201
+        terminal.say("seen")
+    assert capsys.readouterr().out == "seen\n"
+
+
+def test_an_error_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    before = sys.stdout, warnings.showwarning
+    with pytest.raises(ZeroDivisionError), terminal.quietly(tmp_path / "a.log"), terminal.quietly(tmp_path / "b.log"):
+        raise ZeroDivisionError
+    assert (sys.stdout, warnings.showwarning) == before
+    assert not terminal.is_quiet()
+
+
+def test_without_a_terminal_progress_is_a_few_lines(capsys: Capture) -> None:
+    told = terminal.Progress(1000, lines=10)
+    for step in range(1, 1001):
+        told.update("step", step, "loss 1")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[-1].startswith("  step 1000/1000   loss 1")
+    assert list(terminal.track([1, 2], "Reading")) == [1, 2]
+    assert capsys.readouterr().out == ""
+
+
+def test_on_a_terminal_one_line_is_written_over(tmp_path: Path) -> None:
+    program = (
+        "from gseg_ns import terminal\n"
+        "p = terminal.Progress(5)\n"
+        "terminal._EVERY = 0\n"
+        "for n in range(1, 6): p.update('step', n)\n"
+        "terminal.say('done')\n"
+    )
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=theirs, check=False, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    said = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert said.count("\n") == 1
+    assert "\r\x1b[2K  step 5/5\r\x1b[2Kdone" in said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(7.6, "8 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_durations(seconds: float, said: str) -> None:
+    assert terminal.duration(seconds) == said
+
+
+def test_a_training_is_told_in_few_lines(gaga_run: Path) -> None:
+    lines = (gaga_run.parents[3] / "terminal.txt").read_text().splitlines()
+    text = "\n".join(lines)
+    assert len(lines) <= 30, text
+    for part in (
+        "gaga on", "masks of 14 of 14 training views", "geometry: step", "features: step 250/250", "loss",
+        "Associated the masks", f"gseg export --load-config {gaga_run}", f"ns-viewer --load-config {gaga_run}",
+    ):  # fmt: skip
+        assert part in text
+    log = (gaga_run.parent / "train.log").read_text()
+    assert "Train Iter (time)" in log
+    assert "\x1b[" not in log
