@@ -19,6 +19,13 @@ from gseg_ns.lifting.thresholds import SAME_THING
 _OPAQUE = 0.5
 """A mark says nothing where the splat covers less of the pixel than this."""
 
+_STRAY = 0.1
+"""Part of a mark below which what lies under it may have been hit by accident."""
+
+_PRECISE = 0.5
+"""Part of what looks like a small part of a mask that lies in the mask, from which it is meant and not hit by accident:
+a handle belongs to a mug whose mask holds all of it, the table to none whose mask holds a few of its pixels."""
+
 
 def _no_points() -> Tensor:
     return torch.zeros(0, 2)
@@ -104,10 +111,42 @@ def kmeans(features: Tensor, count: int, iterations: int = 20) -> Tensor:
     return centres
 
 
+def without_stray(
+    features: Tensor, centres: Tensor, image: Tensor | None = None, inside: Tensor | None = None
+) -> Tensor:
+    """Which pixels of a mark are meant, and not hit by accident: those of clusters that hold a fair part of it.
+
+    Starting at the farthest vectors, k-means gives every outlier a query of its own, and a query selects all that is
+    like it: one pixel beside a mask would select the whole neighbour.
+
+    Args:
+        features: of the mark's pixels [n, D].
+        centres: of their clusters [C, D], unit vectors.
+        image: of all pixels of the view [P, D], for a mark that is the whole of what it means (a mask). There a small
+            cluster is meant if most of what is like it in the view lies in the mask (as version 1's code keeps clusters
+            by their precision).
+        inside: [P] bool, which of these the mark holds.
+
+    Returns:
+        [n] bool, some of them true.
+    """
+    own = (F.normalize(features, dim=-1) @ centres.T).argmax(dim=1)
+    sizes = torch.bincount(own, minlength=len(centres))
+    meant = sizes >= min(_STRAY, 0.5 / len(centres)) * len(features)
+    if image is not None and inside is not None and not bool(meant.all()):
+        cosine, nearest = (F.normalize(image, dim=-1) @ centres.T).max(dim=1)
+        like = torch.where(cosine > SAME_THING, nearest, len(centres))
+        seen, held = (torch.bincount(rows, minlength=len(centres) + 1)[:-1] for rows in (like, like[inside]))
+        meant |= held >= _PRECISE * seen.clamp_min(1)
+    return meant[own]
+
+
 def mark_queries(
     prompt: Prompt, feature_image: Tensor, alpha: Tensor | None = None, clusters: int = 5
 ) -> tuple[Tensor, Tensor]:
     """Positive and negative query features of a scribble and a mask, summarised by k-means (v1, section 3.4).
+
+    Pixels that a mark holds by accident have no say, see `without_stray`.
 
     Args:
         prompt: see there; its points are not looked at.
@@ -127,13 +166,19 @@ def mark_queries(
     if alpha is not None:
         solid = alpha.reshape(-1) >= _OPAQUE
 
-    def summarised(region: Tensor, what: str) -> Tensor:
+    def summarised(region: Tensor, what: str, whole: bool = False) -> Tensor:
         if not bool(region.any()):
             return flat.new_zeros(0, channels)
         rows = region.to(flat.device).reshape(-1) & solid
         if not bool(rows.any()):
             raise GsegError(f"The {what} lies on empty space: the splat covers none of its pixels.")
-        return kmeans(flat[rows], clusters)
+        marked = flat[rows]
+        while True:
+            centres = kmeans(marked, clusters)
+            meant = without_stray(marked, centres, *((flat[solid], rows[solid]) if whole else ()))
+            if bool(meant.all()):
+                return centres
+            marked = marked[meant]
 
     prompt.check_size(height, width)
     positive, negative = [flat.new_zeros(0, channels)], flat.new_zeros(0, channels)
@@ -141,7 +186,7 @@ def mark_queries(
         positive.append(summarised(prompt.scribble == 1, "scribble"))
         negative = summarised(prompt.scribble == 2, "negative scribble")
     if prompt.mask is not None:
-        positive.append(summarised(prompt.mask, "mask"))
+        positive.append(summarised(prompt.mask, "mask", whole=True))
     return torch.cat(positive), negative
 
 
@@ -185,8 +230,9 @@ def select(
 def marked_groups(prompt: Prompt, labels: Tensor, cover: float = 0.5) -> tuple[set[int], set[int]]:
     """Groups that a scribble and a mask mean, for methods that know groups alone.
 
-    A scribble means the groups beneath it; a mask means every group that it covers by more than `cover` of what is
-    visible of it. Group 0 is no group.
+    A scribble means the groups beneath it, but those of which it holds less than a tenth of what it holds of another:
+    a few stray pixels mean nothing. A mask means every group that it covers by more than `cover` of what is visible of
+    it. Group 0 is no group.
 
     Args:
         prompt: see there; its points are not looked at.
@@ -201,14 +247,17 @@ def marked_groups(prompt: Prompt, labels: Tensor, cover: float = 0.5) -> tuple[s
     """
     prompt.check_size(*labels.shape)
     flat = labels.reshape(-1).long()
-    wanted, refused = set(), set()
+    wanted: set[int] = set()
+    refused: set[int] = set()
     if prompt.scribble is not None:
         strokes = prompt.scribble.to(flat.device).reshape(-1)
-        wanted.update(flat[strokes == 1].unique().tolist())
-        refused.update(flat[strokes == 2].unique().tolist())
+        for sign, groups in ((1, wanted), (2, refused)):
+            found, counts = flat[(strokes == sign) & (flat > 0)].unique(return_counts=True)
+            if len(found):
+                groups.update(found[counts >= _STRAY * counts.max()].tolist())
     if prompt.mask is not None:
         inside = prompt.mask.to(flat.device).reshape(-1)
         seen = torch.bincount(flat.clamp_min(0))
         covered = torch.bincount(flat[inside].clamp_min(0), minlength=len(seen))
         wanted.update(torch.nonzero(covered > cover * seen).flatten().tolist())
-    return {group for group in wanted if group > 0}, refused
+    return wanted - {0}, refused

@@ -72,6 +72,56 @@ def test_kmeans() -> None:
     assert kmeans(points[:0], 5).shape == (0, 3)
 
 
+def two_things(noise: float = 0.05) -> tuple[Tensor, Tensor]:
+    """A view of a red mug with a blue handle (6 % of it) on a green table: features [40, 50, 3], and the mug's mask."""
+    generator = torch.Generator().manual_seed(0)
+    image = GREEN.expand(40, 50, 3).clone()
+    image[10:30, 10:35] = RED
+    image[10:30, 33:35] = BLUE
+    mask = torch.zeros(40, 50, dtype=torch.bool)
+    mask[10:30, 10:35] = True
+    return image + noise * torch.randn(image.shape, generator=generator), mask
+
+
+@pytest.mark.parametrize("percent", [0, 1, 2, 5])
+def test_stray_pixels_of_a_mask_select_no_neighbour(percent: int) -> None:
+    image, mask = two_things()
+    outside = (~mask).flatten().nonzero().squeeze(1)
+    stray = outside[torch.randperm(len(outside), generator=torch.Generator().manual_seed(1))]
+    mask.view(-1)[stray[: round(percent / 100 * int(mask.sum()))]] = True
+    positive, _ = mark_queries(Prompt(mask=mask), image)
+    assert float((positive @ GREEN).max()) < 0.5
+    assert float((positive @ RED).max()) > 0.95
+    assert float((positive @ BLUE).max()) > 0.95  # small, but the mask holds all of it
+
+
+def test_one_stray_pixel() -> None:
+    image, mask = two_things()
+    mask[0, 0] = True
+    positive, _ = mark_queries(Prompt(mask=mask), image)
+    assert float((positive @ GREEN).max()) < 0.5
+
+
+@pytest.mark.parametrize("percent", [1, 2, 5])
+def test_stray_pixels_of_a_scribble(percent: int) -> None:
+    image, mask = two_things()
+    scribble = torch.zeros(40, 50, dtype=torch.long)
+    scribble[14:19, 11:31] = 1
+    scribble[2, 2 : 2 + percent] = 1
+    scribble[36:38] = 2
+    scribble[20, 20] = 2
+    positive, negative = mark_queries(Prompt(scribble=scribble), image)
+    assert float((positive @ GREEN).max()) < 0.5
+    assert float((negative @ RED).max()) < 0.5
+    labels = torch.where(mask, 7, 3)
+    assert marked_groups(Prompt(scribble=scribble), labels) == ({7}, {3})
+
+
+def test_a_scribble_over_many_groups_means_them_all() -> None:
+    labels = torch.arange(1, 16).repeat_interleave(4)[None]
+    assert marked_groups(Prompt(scribble=torch.ones_like(labels)), labels)[0] == set(range(1, 16))
+
+
 def test_bad_prompts(view: Tensor) -> None:
     alpha = torch.ones(6, 8)
     alpha[0] = 0.2
