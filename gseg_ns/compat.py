@@ -50,6 +50,54 @@ def allow_checkpoint_scalars() -> None:
     torch.serialization.add_safe_globals([*allowed, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType])
 
 
+def _import_upstream() -> None:
+    """Import what all of Nerfstudio imports, without what hardly a command uses: half of the time of its start.
+
+    torchvision asks torch's compiler one question, and Nerfstudio's writer names TensorBoard's class; both get a
+    stand-in that imports the real thing when it is called. This module is the first that our packages import which
+    bring Nerfstudio.
+    """
+
+    def is_compile_supported(*args: Any) -> bool:
+        from torch._dynamo.utils import is_compile_supported
+
+        return bool(is_compile_supported(*args))
+
+    def summary_writer(*args: Any, **kwargs: Any) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(*args, **kwargs)
+
+    contents: dict[str, dict[str, Any]] = {
+        "torch._dynamo": {"__path__": []},
+        "torch._dynamo.utils": {"is_compile_supported": is_compile_supported},
+        "torch.utils.tensorboard": {"SummaryWriter": summary_writer},
+    }
+    if any(name in sys.modules for name in contents):
+        return
+    stand_ins = {name: types.ModuleType(name) for name in contents}
+    for name, content in contents.items():
+        vars(stand_ins[name]).update(content)
+    with _in_their_place(stand_ins):
+        import nerfstudio.configs.base_config  # noqa: F401
+        import torchvision  # noqa: F401
+
+
+@contextmanager
+def _in_their_place(stand_ins: dict[str, types.ModuleType]) -> Iterator[None]:
+    """Within this block, imports find other modules."""
+    originals = {name: sys.modules.get(name) for name in stand_ins}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, module in originals.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
 def with_globals(function: Callable[..., Any], **replacements: Any) -> Callable[..., Any]:
     """Return a copy of `function` that sees other module globals; the original is untouched.
 
@@ -205,17 +253,8 @@ def metrics_when_asked() -> Iterator[None]:
     image, lpip = types.ModuleType("torchmetrics.image"), types.ModuleType("torchmetrics.image.lpip")
     image.PeakSignalNoiseRatio = lambda **_: Psnr()  # type: ignore[attr-defined]
     lpip.LearnedPerceptualImagePatchSimilarity = lambda **kwargs: LazyLpips(lpips, **kwargs)  # type: ignore[attr-defined]
-    stand_ins = {module.__name__: module for module in (image, lpip)}
-    originals = {name: sys.modules.get(name) for name in stand_ins}
-    sys.modules.update(stand_ins)
-    try:
+    with _in_their_place({module.__name__: module for module in (image, lpip)}):
         yield
-    finally:
-        for name, module in originals.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
 
 
 def tell_user_errors() -> None:
@@ -298,3 +337,6 @@ def no_questions() -> Iterator[None]:
         yield
     finally:
         PromptBase.__call__ = original  # type: ignore[method-assign]
+
+
+_import_upstream()

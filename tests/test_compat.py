@@ -144,3 +144,20 @@ def test_a_full_disk_at_the_end_of_a_process_is_a_message(
     other = OSError(errno.ENOENT, "No such file")
     sys.excepthook(OSError, other, None)
     assert told == [other]
+
+
+def test_commands_start_without_what_they_do_not_use() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; import gseg_ns.method_configs.gaga, gseg_ns.runs.lifted\n"
+        "heavy = [name for name in ('torch._dynamo', 'torch._inductor', 'tensorboard', 'torchmetrics', 'sklearn')"
+        " if name in sys.modules]; assert not heavy, heavy\n"
+        "import torch._dynamo.utils; assert torch._dynamo.utils.__file__\n"
+        "from torch.utils.tensorboard import SummaryWriter; assert isinstance(SummaryWriter, type)\n"
+        "from nerfstudio.utils import writer; import tempfile\n"
+        "assert isinstance(writer.SummaryWriter(log_dir=tempfile.mkdtemp()), SummaryWriter)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy.optimize import least_squares
 
 from gseg_ns.captures.capture import CameraKind, Lens
 from gseg_ns.errors import GsegError
@@ -260,6 +259,8 @@ def _nearest(
     Raises:
         GsegError: none is within `MAX_FIT_ERROR` pixels.
     """
+    from scipy.optimize import least_squares
+
     focal = np.array([lens.fx, lens.fy])
     middle = np.array([lens.cx, lens.cy])
     # Directions of which some lie beyond the photograph's border; those that do not come to lie on it do not count.

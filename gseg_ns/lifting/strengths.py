@@ -83,6 +83,14 @@ class Strengths(NamedTuple):
     """The same, of the first fit as far as it is followed."""
 
 
+class Runs(NamedTuple):
+    """Where weights of one label lie in rows, see `by_label`."""
+
+    begins: Tensor  # [R + 1] int64
+    labels: Tensor  # [runs] int32
+    ends: Tensor  # [runs] int64
+
+
 class Rows(NamedTuple):
     """Mixed pixels of some views: what they see, and what they should say."""
 
@@ -90,6 +98,8 @@ class Rows(NamedTuple):
     col: Tensor  # [nnz] int32, Gaussians
     val: Tensor  # [nnz] float32
     targets: Tensor  # [R] int32, from 1
+    runs: Runs | None = None
+    """Of rows that are on the CPU."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -186,7 +196,32 @@ def _gather(
         val[begin : begin + len(part.val)] = part.val
         target[ends[number] : ends[number + 1]] = part.targets
         parts[number] = None  # type: ignore[call-overload]  # so that memory holds every weight once, and one view twice
-    return Rows(crow, col, val, target), ends
+    return by_label(Rows(crow, col, val, target), labels, num_labels), ends
+
+
+def by_label(rows: Rows, labels: Tensor, num_labels: int) -> Rows:
+    """Bring the weights of each row into runs of one label, in place; on a GPU nothing is done.
+
+    A step then looks no label up, and adds what lies side by side.
+
+    Args:
+        rows: the pixels.
+        labels: [N] int, label of each Gaussian.
+        num_labels: K, 0 included.
+    """
+    if rows.crow.is_cuda or len(rows) == 0:
+        return rows
+    names, crow, col = labels.int().numpy(), rows.crow.numpy(), rows.col.numpy()
+    counts = np.zeros(len(rows), np.int64)
+    threads.share(
+        kernels.by_label, len(rows), crow, col, rows.val.numpy(), names, num_labels, int(np.diff(crow).max()), counts,
+        grain=1 << 12,
+    )  # fmt: skip
+    begins = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
+    run_labels, run_ends = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.int64)
+    threads.share(kernels.list_runs, len(rows), crow, col, names, begins, run_labels, run_ends, grain=1 << 12)
+    runs = Runs(*(torch.from_numpy(part) for part in (begins, run_labels, run_ends)))
+    return Rows(rows.crow, rows.col, rows.val, rows.targets, runs)
 
 
 def _fit(rows: Rows, count: int, labels: Tensor, num_labels: int, options: StrengthOptions) -> Tensor:
@@ -219,7 +254,7 @@ def strength_gradient(
     p is the softmax of `SHARPNESS` times the label sums, over the labels from 1 on.
 
     Args:
-        rows: the pixels.
+        rows: the pixels; on the CPU as `by_label` has left them.
         chosen: [B] int64 on the CPU, which of them.
         labels: [N] int, label of each Gaussian.
         values: [N] strengths.
@@ -238,10 +273,12 @@ def strength_gradient(
         slope[:, 1:] = SHARPNESS / len(chosen) * truth**robust * p
         slope.scatter_add_(1, target[:, None] + 1, -SHARPNESS / len(chosen) * truth**robust)
         return torch.zeros_like(values).index_add_(0, col, val * slope[row, name] * (name > 0))
+    assert rows.runs is not None
     parts = torch.zeros(PARTS, len(values), dtype=values.dtype)
     threads.share(
         kernels.agreement_gradient, PARTS, chosen.numpy(), rows.crow.numpy(), rows.col.numpy(), rows.val.numpy(),
-        rows.targets.numpy(), labels.numpy(), values.numpy(), num_labels, SHARPNESS, robust, parts.numpy(),
+        *(part.numpy() for part in rows.runs), rows.targets.numpy(), values.numpy(), num_labels, SHARPNESS, robust,
+        parts.numpy(),
     )  # fmt: skip
     return parts.sum(dim=0).div_(len(chosen))
 

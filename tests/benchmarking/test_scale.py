@@ -90,7 +90,7 @@ def test_the_ledger_knows_the_peak_of_each_phase(scale: Any, monkeypatch: pytest
     ledger.phase("second")
     other = on_card(10)
     ledger.end()
-    assert ledger.peaks == {"first": 4400, "second": 440}
+    assert ledger.peaks == {"first": (4400, 400), "second": (440, 440)}
     assert ledger.now == 440
     assert len(kept) + len(other) == 110
 

@@ -11,6 +11,7 @@ from gseg_ns.errors import OptionError
 from gseg_ns.lifting.strengths import (
     Rows,
     StrengthOptions,
+    by_label,
     disagreement,
     fit_strengths,
     strength_gradient,
@@ -26,7 +27,8 @@ def _rows(num_gaussians: int = 30, count: int = 40, num_labels: int = 5, seed: i
     val = torch.rand(int(crow[-1]), generator=generator) / 5
     targets = torch.randint(1, num_labels, (count,), generator=generator).int()
     labels = torch.randint(0, num_labels, (num_gaussians,), generator=generator).int()
-    return Rows(crow, col, val, targets), labels, torch.rand(num_gaussians, generator=generator) + 0.5
+    rows = by_label(Rows(crow, col, val, targets), labels, num_labels)
+    return rows, labels, torch.rand(num_gaussians, generator=generator) + 0.5
 
 
 def _loss(rows: Rows, chosen: Tensor, labels: Tensor, values: Tensor, num_labels: int, robust: float) -> Tensor:
@@ -62,10 +64,22 @@ def test_the_gradient_of_one_pixel_by_hand() -> None:
     rows = Rows(torch.tensor([0, 2]), torch.tensor([0, 1]).int(), torch.tensor([0.6, 0.4]), torch.tensor([2]).int())
     e = np.exp([6.0, 4.0, 0.0])
     p = e / e.sum()
+    rows = by_label(rows, torch.tensor([1, 2]), 4)
     found = strength_gradient(rows, torch.tensor([0]), torch.tensor([1, 2]).int(), torch.ones(2), 4, 0.0)
     assert found.tolist() == pytest.approx([0.6 * 10 * p[0], 0.4 * 10 * (p[1] - 1)], rel=1e-5)
     wrong = disagreement(rows, torch.tensor([0]), torch.tensor([1, 2]), torch.ones(2), 4)
     assert wrong == pytest.approx(1 - p[1], rel=1e-5)
+
+
+def test_weights_lie_label_by_label_in_the_order_of_the_labels() -> None:
+    labels = torch.tensor([0, 3, 1, 3, 1, 2]).int()
+    crow = torch.tensor([0, 6, 6, 8])
+    col = torch.tensor([1, 0, 2, 3, 5, 4, 0, 0]).int()
+    rows = by_label(Rows(crow, col, col + 0.5, torch.tensor([1, 1, 2]).int()), labels, 4)
+    assert rows.col.tolist() == [1, 3, 2, 4, 5, 0, 0, 0]
+    assert torch.equal(rows.val, rows.col + 0.5)
+    assert rows.runs is not None
+    assert [part.tolist() for part in rows.runs] == [[0, 3, 3, 3], [3, 1, 2], [2, 4, 5]]
 
 
 def test_the_number_of_threads_does_not_matter() -> None:

@@ -10,9 +10,78 @@ from gseg_ns.rendering.kernels.jit import kernel
 
 
 @kernel
+def by_label(start, stop, crow, col, val, labels, num_labels, longest, runs):  # type: ignore[no-untyped-def]
+    """Bring the weights of rows start..stop into runs of one label, in the order in which labels appear; in place.
+
+    Those of label 0 go to the end.
+
+    Args:
+        crow, col, val: [R, N] weights in CSR.
+        labels: [N] label of each Gaussian.
+        num_labels: K, 0 included.
+        longest: weights of the longest row.
+        runs: [R], written: runs of each row.
+    """
+    place = np.full(num_labels, -1, np.int64)
+    names = np.empty(longest, np.int64)
+    ends = np.empty(longest + 1, np.int64)
+    new_col, new_val = np.empty(longest, col.dtype), np.empty(longest, val.dtype)
+    for row in range(start, stop):
+        begin, end = crow[row], crow[row + 1]
+        found = 0
+        for k in range(begin, end):
+            label = np.int64(labels[col[k]])
+            if label > 0:
+                if place[label] < 0:
+                    place[label] = found
+                    names[found] = label
+                    ends[found] = 0
+                    found += 1
+                ends[place[label]] += 1
+        total = 0
+        for i in range(found):
+            count = ends[i]
+            ends[i] = total
+            total += count
+        last = total
+        for k in range(begin, end):
+            label = np.int64(labels[col[k]])
+            at = last
+            if label > 0:
+                at = ends[place[label]]
+                ends[place[label]] += 1
+            else:
+                last += 1
+            new_col[at], new_val[at] = col[k], val[k]
+        for k in range(begin, end):
+            col[k], val[k] = new_col[k - begin], new_val[k - begin]
+        for i in range(found):
+            place[names[i]] = -1
+        runs[row] = found
+
+
+@kernel
+def list_runs(start, stop, crow, col, labels, begins, run_labels, run_ends):  # type: ignore[no-untyped-def]
+    """The runs of rows start..stop that `by_label` has made.
+
+    Args:
+        begins: [R + 1], the first run of each row.
+        run_labels, run_ends: [runs], written: the label, and where in `col` the run ends.
+    """
+    for row in range(start, stop):
+        k = crow[row]
+        for run in range(begins[row], begins[row + 1]):
+            label = labels[col[k]]
+            while k < crow[row + 1] and labels[col[k]] == label:
+                k += 1
+            run_labels[run], run_ends[run] = label, k
+
+
+@kernel
 def agreement_gradient(  # type: ignore[no-untyped-def]
-    start, stop, chosen, crow, col, val, targets, labels, strengths, num_labels, sharpness, robust, out
-):
+    start, stop, chosen, crow, col, val, begins, run_labels, run_ends, targets, strengths, num_labels, sharpness,
+    robust, out,
+):  # fmt: skip
     """Gradient of the generalised cross entropy of some rows by the strengths: added to rows of `out`, one a part.
 
     A label's score is `sharpness` times its summed weight times strength; labels that do not occur in a row have the
@@ -21,50 +90,47 @@ def agreement_gradient(  # type: ignore[no-untyped-def]
     Args:
         start, stop: parts of `chosen`, which are as many as `out` has rows.
         chosen: [B] rows.
-        crow, col, val: [R, N] weights in CSR; `col` may have Gaussians of label 0, which take part in nothing.
+        crow, col, val: [R, N] weights in CSR, each row as `by_label` has left it.
+        begins, run_labels, run_ends: its runs, see `list_runs`.
         targets: [R] the label that each row should have, 1..num_labels-1.
-        labels: [N] label of each Gaussian.
         strengths: [N].
         num_labels: K, 0 included.
         robust: q; the gradient of each row is multiplied with p_target^q.
         out: [parts, N].
     """
     real = val.dtype.type
-    sums = np.zeros(num_labels, val.dtype)
-    names = np.empty(num_labels, np.int64)
+    most = 0
+    for row in chosen:
+        most = max(most, begins[row + 1] - begins[row])
+    sums = np.empty(most, val.dtype)
     parts = out.shape[0]
     for part in range(start, stop):
         for number in range(part * len(chosen) // parts, (part + 1) * len(chosen) // parts):
             row = chosen[number]
-            target = np.int64(targets[row])
-            found = 0
-            for k in range(crow[row], crow[row + 1]):
-                g = np.uintp(col[k])
-                label = np.int64(labels[g])
-                if label > 0:
-                    if sums[label] == 0:
-                        names[found] = label
-                        found += 1
-                    sums[label] += val[k] * strengths[g] + real(1e-30)
-            top = real(0)
+            first, found = begins[row], begins[row + 1] - begins[row]
+            target, right = np.int64(targets[row]), -1
+            k, top = crow[row], real(0)
             for i in range(found):
-                top = max(top, sums[names[i]])
-            total = (num_labels - 1 - found) * math.exp(-sharpness * top)
+                total = real(0)
+                for at in range(k, run_ends[first + i]):
+                    total += val[at] * strengths[np.uintp(col[at])] + real(1e-30)
+                k = run_ends[first + i]
+                if run_labels[first + i] == target:
+                    right = i
+                sums[i] = total
+                top = max(top, total)
+            whole = (num_labels - 1 - found) * math.exp(-sharpness * top)
             for i in range(found):
-                total += math.exp(sharpness * (sums[names[i]] - top))
-            truth = math.exp(sharpness * (sums[target] - top)) / total
+                whole += math.exp(sharpness * (sums[i] - top))
+            truth = math.exp(sharpness * ((sums[right] if right >= 0 else real(0)) - top)) / whole
             pull = sharpness * truth**robust
+            k = crow[row]
             for i in range(found):
-                label = names[i]
-                share = math.exp(sharpness * (sums[label] - top)) / total
-                sums[label] = pull * (share - (1 if label == target else 0))
-            for k in range(crow[row], crow[row + 1]):
-                g = np.uintp(col[k])
-                label = np.int64(labels[g])
-                if label > 0:
-                    out[part, g] += val[k] * sums[label]
-            for i in range(found):
-                sums[names[i]] = 0
+                share = math.exp(sharpness * (sums[i] - top)) / whole
+                slope = real(pull * (share - (1 if i == right else 0)))
+                for at in range(k, run_ends[first + i]):
+                    out[part, np.uintp(col[at])] += val[at] * slope
+                k = run_ends[first + i]
 
 
 @kernel
