@@ -14,14 +14,15 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
 from nerfstudio.scripts.train import train_loop
-from nerfstudio.utils import writer
+from nerfstudio.utils import rich_utils, writer
 from PIL import Image
 from rich.console import Console
 
@@ -49,7 +50,7 @@ FEW = 1
 
 @dataclass
 class Command:
-    """A command of `gseg` that writes below a folder."""
+    """A command of `gseg`, or one of Nerfstudio's with its name, that writes below a folder."""
 
     arguments: str
     """With {run} for config.yml, {out} for the folder and {scene} for a scene's folder."""
@@ -110,6 +111,11 @@ COMMANDS = {
         "export --load-config {run} --output-dir {out}/e --groups 1 2",
         seldom=True,
     ),
+    "export of usdz": Command(
+        "export --load-config {run} --output-dir {out}/e --overwrite --format usdz",
+        "export --load-config {run} --output-dir {out}/e --groups 1 2",
+        seldom=True,
+    ),
     "export of tiles with proxies": Command(
         "export --load-config {run} --output-dir {out}/e --overwrite --format glb --tileset --proxy box",
         "export --load-config {run} --output-dir {out}/e --groups 1 2",
@@ -131,7 +137,33 @@ COMMANDS = {
         "protocol replica-gaga --data {out}/room_0 --prepare --predictions {out}/p --output {out}/scores.json",
         at_once=False,
     ),
+    "ns-export": Command(
+        "ns-export gaussian-splat --load-config {run} --output-dir {out}/e",
+        "export --load-config {run} --output-dir {out}/e --groups 1",
+        at_once=False,
+        seldom=True,
+    ),
+    "ns-export of cameras": Command(
+        "ns-export cameras --load-config {run} --output-dir {out}/e", at_once=False, seldom=True
+    ),
+    "ns-render": Command(
+        "ns-render dataset --load-config {run} --output-path {out}/r --rendered-output-names rgb --image-format png",
+        at_once=False,
+        seldom=True,
+    ),
+    "ns-eval": Command(
+        "ns-eval --load-config {run} --output-path {out}/scores.json --render-output-path {out}/p",
+        at_once=False,
+        seldom=True,
+    ),
 }
+
+UPSTREAM = {
+    "ns-export": "nerfstudio.scripts.exporter",
+    "ns-render": "nerfstudio.scripts.render",
+    "ns-eval": "nerfstudio.scripts.eval",
+}
+"""Modules of Nerfstudio's commands."""
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +193,8 @@ class Work:
             training.ns_train = lambda *_: training.TrainedRun(self.run.config_path, 1.0, 1.0)
             console.CONSOLE, console.ERRORS = Console(width=10_000), Console(stderr=True, width=10_000)
             main.ERRORS = console.ERRORS
+            if words[0] in UPSTREAM:
+                upstream(words)
             sys.argv = ["gseg", *words]
             main.entrypoint()
 
@@ -220,6 +254,18 @@ def work(request: pytest.FixtureRequest, loaded: Run, ball_room: Path, tmp_path:
         write_replica(made.former / "room_0")
     made.begin()
     return made
+
+
+def upstream(words: list[str]) -> NoReturn:
+    """Run a command of Nerfstudio as a process does, which it ends."""
+    rich_utils.CONSOLE.width = 10_000
+    sys.argv = words
+    try:
+        import_module(UPSTREAM[words[0]]).entrypoint()
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        raise SystemExit(1) from None
+    raise SystemExit(0)
 
 
 def write_replica(scene: Path) -> None:

@@ -24,6 +24,7 @@ from gseg_ns.editing.operations import (
     Swap,
     Transform,
 )
+from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.folders import newest, settle
 from gseg_ns.reading import file_path, inflate, integer, number, read_json, reading, text
@@ -34,6 +35,8 @@ EDITS_FILE = "edits.json"
 """Name of the file beside a run's `config.yml`."""
 
 _FORMAT = "gseg-edits-1"
+_MOST = 2**28
+"""Bytes of a list: some thousand edits of a scene of some million Gaussians."""
 _ABOUT = ("a list of edits", "Save it again.")
 _KINDS: dict[EditKind, Any] = {
     "recolor": Recolor,
@@ -114,12 +117,17 @@ def save_edits(
         folder: where the file will lie in the end; where it is written unless given.
 
     Raises:
-        GsegError: the file cannot be written.
+        GsegError: the file cannot be written, or would be larger than one that is read.
     """
+    document = json.dumps(to_json(operations, fingerprint, folder or path.parent), indent=1)  # in ASCII
+    if len(document) > _MOST:
+        raise GsegError(
+            f"Cannot write {path}: {len(operations)} edits take {len(document) / 2**20:,.0f} MiB, more than are read "
+            f"again ({_MOST / 2**20:g}). Undo some, or write what they made of the scene (gseg edit --output)."
+        )
     settle(path.parent)
     with atomic_path(path, durable=True) as temporary:
-        listed = to_json(operations, fingerprint, folder or path.parent)
-        temporary.write_text(json.dumps(listed, indent=1), encoding="utf-8")
+        temporary.write_text(document, encoding="utf-8")
 
 
 def load_edits(path: Path, fingerprint: Fingerprint) -> list[Operation]:
@@ -129,7 +137,7 @@ def load_edits(path: Path, fingerprint: Fingerprint) -> list[Operation]:
         GsegError: no such file, not an edit list, or one made for other Gaussians.
     """
     missing = f"There is no edit list {path}. Save edits in the viewer or with `gseg edit` first."
-    return from_json(read_json(newest(path), *_ABOUT, missing=missing), fingerprint, path)
+    return from_json(read_json(newest(path), *_ABOUT, missing=missing, most=_MOST), fingerprint, path)
 
 
 def _mask_to_json(mask: PackedMask) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from gseg_ns.selection.store import (
     Fingerprint,
     GroupKey,
     SavedSelections,
+    check_group,
     check_metres,
     check_name,
     load_group_names,
@@ -280,8 +281,9 @@ class Session:
             scale: at which the group has this id; None for methods without scales.
 
         Raises:
-            GsegError: a name that cannot be one.
+            GsegError: a name or a group that cannot be one.
         """
+        check_group(group)
         labels = {key: value for key, value in self.state.labels if key != (group, scale)}
         if name.strip():
             labels[group, scale] = check_name(name)

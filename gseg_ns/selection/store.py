@@ -15,7 +15,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.folders import newest, settle
-from gseg_ns.reading import integer, is_one_line, number, read_json, read_npz, reading, text
+from gseg_ns.reading import integer, is_one_line, number, read_json, read_npz, reading, shown, text
 from gseg_ns.selection.packed import PackedMask
 
 SELECTIONS_FILE = "selections.npz"
@@ -35,6 +35,8 @@ _FORMAT_WITHOUT_COPIES = "gseg-selections-1"  # the same but for `lengths` and `
 _NAMES_FORMAT = "gseg-group-names-1"
 _UNITS_FORMAT = "gseg-units-1"
 _LONGEST_NAME = 64
+_MOST = 2**28
+"""Bytes of all selections together, as they are in memory."""
 _METRES = (1e-6, 1e6)
 """A unit of a scene is longer and shorter than these."""
 
@@ -147,18 +149,22 @@ def save_selections(
             packed[name] = mask.resized(count)  # without copies in it, it can do without the edits
     longest = max((mask.length for mask in packed.values()), default=count)
     rows = [np.frombuffer(mask.resized(longest).bits(), dtype=np.uint8) for mask in packed.values()]
+    arrays = {
+        "format": np.array(_FORMAT),
+        "count": np.array(count, dtype=np.int64),
+        "digest": np.array(fingerprint.digest),
+        "names": np.array(list(packed), dtype=str) if packed else np.zeros(0, dtype="U1"),
+        "lengths": np.array([mask.length for mask in packed.values()], dtype=np.int64),
+        "masks": np.stack(rows) if rows else np.zeros((0, (longest + 7) // 8), dtype=np.uint8),
+        "appended": sources[: longest - count],
+    }
+    if sum(array.nbytes for array in arrays.values()) > _MOST:
+        raise GsegError(
+            f"Cannot write {path}: {len(packed)} selections of {longest:,} Gaussians are more than are read again."
+        )
     settle(path.parent)
     with atomic_path(path, durable=True) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            format=np.array(_FORMAT),
-            count=np.array(count, dtype=np.int64),
-            digest=np.array(fingerprint.digest),
-            names=np.array(list(packed), dtype=str) if packed else np.zeros(0, dtype="U1"),
-            lengths=np.array([mask.length for mask in packed.values()], dtype=np.int64),
-            masks=np.stack(rows) if rows else np.zeros((0, (longest + 7) // 8), dtype=np.uint8),
-            appended=sources[: longest - count],
-        )
+        np.savez_compressed(file, **arrays)
 
 
 def load_selections(path: Path, fingerprint: Fingerprint, appended: Tensor | None = None) -> SavedSelections:
@@ -177,7 +183,7 @@ def load_selections(path: Path, fingerprint: Fingerprint, appended: Tensor | Non
     needed = ("format", "count", "digest", "names", "masks")
     missing = f"There is no selection file {path}. Save a selection first."
     with reading(path, *about):
-        archive = read_npz(newest(path), needed, *about, optional=("lengths", "appended"), missing=missing)
+        archive = read_npz(newest(path), needed, *about, optional=("lengths", "appended"), missing=missing, most=_MOST)
         form = _text(archive["format"])
         if form not in (_FORMAT, _FORMAT_WITHOUT_COPIES):
             raise ValueError(f"format {form!r}")
@@ -227,6 +233,8 @@ def save_group_names(path: Path, names: Mapping[GroupKey, str], fingerprint: Fin
     Raises:
         GsegError: a bad name, or a file that cannot be written.
     """
+    for group, _ in names:
+        check_group(group)
     entries = [
         {"group": group, **({} if scale is None else {"scale": scale}), "name": check_name(name)}
         for (group, scale), name in names.items()
@@ -259,6 +267,17 @@ def load_group_names(path: Path, fingerprint: Fingerprint) -> dict[GroupKey, str
             )
             for entry in document["names"]
         }
+
+
+def check_group(group: int) -> int:
+    """Return the number of a group if it can be one: names of others would be written, and not read again.
+
+    Raises:
+        GsegError: it cannot.
+    """
+    if not 0 <= group < 2**31:
+        raise GsegError(f"There is no group {shown(group)}: groups are numbered from 0.")
+    return group
 
 
 def names_at(names: Mapping[GroupKey, str], scale: float | None) -> dict[int, str]:

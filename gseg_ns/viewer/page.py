@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _FIELD = "Segment"
 """Label of the text field. No one sees it."""
 _LONGEST = 4096  # characters of a message
+_LARGEST = 2**31  # of numbers: groups, and how many things were asked for
 
 Command = Callable[[int, str, list[Any]], None]
 """Called with the client's id, the name of what it wants, and values that are numbers, texts, booleans or None."""
@@ -136,6 +137,9 @@ def read_commands(text: Any) -> tuple[str, list[tuple[int, str, list[Any]]]]:
     for number, name, values in commands:
         if type(number) is not int or not isinstance(name, str) or not all(isinstance(v, plain) for v in values):
             raise ValueError("no command")
+        # Nor NaN, which is less than nothing.
+        if not all(abs(v) < _LARGEST for v in (number, *values) if isinstance(v, int | float)):
+            raise ValueError("no number")
     if not isinstance(page, str) or len(page) > 32:
         raise ValueError("no page")
     return page, commands

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gseg_ns.editing import edit_list
 from gseg_ns.editing.edit_list import describe, load_edits, save_edits
 from gseg_ns.editing.operations import (
     Duplicate,
@@ -244,3 +245,13 @@ def test_a_ply_with_values_that_are_none_is_swapped_in_without_them(tmp_path: Pa
 def test_impossible_transforms(values: dict) -> None:
     with pytest.raises(GsegError):
         Transform(first(9), **values)
+
+
+def test_edits_that_could_not_be_read_again_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edit_list, "_MOST", 2000)
+    fingerprint = Fingerprint.of(torch.rand(60, 3))
+    hide = Hide(PackedMask.pack(torch.arange(60) < 9))
+    save_edits(tmp_path / "edits.json", [hide], fingerprint)
+    with pytest.raises(GsegError, match="100 edits take"):
+        save_edits(tmp_path / "edits.json", [hide] * 100, fingerprint)
+    assert load_edits(tmp_path / "edits.json", fingerprint) == [hide]

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.selection.store import Fingerprint, check_name, load_selections, save_selections
+from gseg_ns.selection import store
+from gseg_ns.selection.store import (
+    Fingerprint,
+    check_name,
+    load_group_names,
+    load_selections,
+    save_group_names,
+    save_selections,
+)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -88,3 +96,18 @@ def test_a_mask_of_the_wrong_length_is_not_written(tmp_path: Path) -> None:
 def test_names(name: str) -> None:
     with pytest.raises(GsegError):
         check_name(name)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fingerprint = Fingerprint.of(torch.rand(101, 3))
+    for group in (-1, 2**31, 10**30):
+        with pytest.raises(GsegError, match="There is no group"):
+            save_group_names(tmp_path / "names.json", {(group, None): "mug"}, fingerprint)
+    save_group_names(tmp_path / "names.json", {(2**31 - 1, None): "mug"}, fingerprint)
+    assert load_group_names(tmp_path / "names.json", fingerprint) == {(2**31 - 1, None): "mug"}
+    monkeypatch.setattr(store, "_MOST", 1000)
+    masks = {f"selection {number}": torch.rand(101) < 0.5 for number in range(40)}
+    with pytest.raises(GsegError, match="40 selections of 101 Gaussians"):
+        save_selections(tmp_path / "s.npz", masks, fingerprint)
+    save_selections(tmp_path / "s.npz", {"a": masks["selection 0"]}, fingerprint)
+    assert list(load_selections(tmp_path / "s.npz", fingerprint)) == ["a"]

@@ -80,6 +80,9 @@ def test_a_command_is_done_once(server: Any) -> None:
 @pytest.mark.parametrize(
     "text",
     [None, 3, "", "{", "[]", '["p"]', '["p", 3]', '["p", [[]]]', '["p", [["1", "undo"]]]', '["p", [[true, "undo"]]]',
+     '["p", [[1, "name", 2147483648, "x"]]]', '["p", [[1, "name", -1e300, "x"]]]', '["p", [[1, "x", NaN]]]',
+     '["p", [[1, "x", Infinity]]]', '["p", [[1, "x", 1e999]]]', '["p", [[1' + "0" * 40 + ', "undo"]]]',
+     "[" * 4000, '["p", [[1, "x", ' + "9" * 4050 + "]]]",
      '["p", [[1, 2]]]', '["p", [[1, "name", [1]]]]', '[3, [[1, "undo"]]]', '["p", [[1, "' + "x" * 5000 + '"]]]'],
 )  # fmt: skip
 def test_what_is_no_command_is_refused(text: Any) -> None:
