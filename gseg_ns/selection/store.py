@@ -149,7 +149,7 @@ def save_selections(
             packed[name] = mask.resized(count)  # without copies in it, it can do without the edits
     longest = max((mask.length for mask in packed.values()), default=count)
     rows = [np.frombuffer(mask.resized(longest).bits(), dtype=np.uint8) for mask in packed.values()]
-    arrays = {
+    arrays: dict[str, Any] = {
         "format": np.array(_FORMAT),
         "count": np.array(count, dtype=np.int64),
         "digest": np.array(fingerprint.digest),
