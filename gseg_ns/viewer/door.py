@@ -30,7 +30,7 @@ from viser import ViserServer
 from viser.infra import _infra
 
 from gseg_ns.compat import with_globals
-from gseg_ns.terminal import CONSOLE
+from gseg_ns.terminal import CONSOLE, warn
 
 ORIGINS = "GSEG_VIEWER_ORIGINS"
 """Environment variable: further origins, with commas between them, whose pages may drive the viewer."""
@@ -307,7 +307,15 @@ def _guard_nerfstudio() -> None:
         address = f"http://{socket.gethostname() if is_open else config.websocket_host}:{port}"
         if door.token:
             address += f"/?token={door.token}"
+        # Another port is taken silently, and of that which was asked for it is said that the viewer is there.
+        wanted = getattr(config, "websocket_port", None) or getattr(config, "websocket_port_default", port)
+        if door.token or port != wanted:
             self.viewer_info = [f"Viewer at: {address}", *self.viewer_info[1:]]
+        if port != wanted:
+            warn(
+                f"Port {wanted} is in use, by another viewer perhaps: this one is at {address}. To choose its port: "
+                "--viewer.websocket-port N"
+            )
         if is_open:
             who = "everyone who has this address" if door.token else "EVERYONE on the network, without any token,"
             CONSOLE.print(

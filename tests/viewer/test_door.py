@@ -336,5 +336,27 @@ def test_what_a_viewer_is_bound_to(
         viewer.viser_server.stop()
 
 
+def test_another_port_than_the_one_that_is_wanted_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make(self: Any, config: Any, pipeline: Any, **_: Any) -> None:
+        self.viewer_info = [f"Viewer running locally at: http://localhost:{config.websocket_port}"]
+        self.viser_server = serve(config.websocket_host)
+
+    monkeypatch.setattr(upstream.Viewer, "__init__", make)
+    door_module._guard_nerfstudio()
+    config: Any = SimpleNamespace(websocket_host=LOOPBACK, websocket_port=1, websocket_port_default=7007)
+    viewer: Any = upstream.Viewer(config, pipeline=SimpleNamespace(model=object()), trainer=object())  # type: ignore
+    try:
+        address = f"http://{LOOPBACK}:{viewer.viser_server.get_port()}"
+        said = capsys.readouterr().out
+        assert f"Port 1 is in use, by another viewer perhaps: this one is at {address}" in said
+        assert "--viewer.websocket-port" in said
+        assert viewer.viewer_info == [f"Viewer at: {address}"]
+        config.websocket_port = viewer.viser_server.get_port()
+    finally:
+        viewer.viser_server.stop()
+
+
 def test_our_methods_are_bound_to_this_machine() -> None:
     assert gaga.config.viewer.websocket_host == LOOPBACK
