@@ -9,6 +9,9 @@ SplatFormat = Literal["ply", "spz", "glb", "usd", "usdz"]
 KHR_gaussian_splatting, exact, a node an object. `usd`: OpenUSD, exact, a stage that refers to a layer an object;
 `usdz`: the same in one file."""
 
+ExportFormat = Literal["ply", "spz", "glb", "usd", "usdz", "html"]
+"""Those, and `html`: a page to look at, with all objects in one file."""
+
 ProxyKind = Literal["box", "hull", "pieces", "mesh"]
 """What stands for an object where it has to be touched: its oriented box, its convex hull, several convex pieces, or a
 closed mesh of its surface."""

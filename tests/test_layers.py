@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE = tuple("captures rendering splats masks lifting selection objects editing evaluation demo proxies".split())
+PURE = tuple("captures rendering splats masks lifting selection objects editing evaluation demo proxies page".split())
 """Layers that know nothing of Nerfstudio."""
 
 ALLOWED = {
@@ -24,6 +24,7 @@ ALLOWED = {
     "lifting": {"lifting", "rendering", "splats", "masks"},
     "selection": {"selection", "rendering", "splats", "masks", "lifting"},
     "objects": {"objects", "selection", "rendering", "splats"},
+    "page": {"page", "objects", "splats"},
     "editing": {"editing", "selection", "rendering", "splats"},
     "evaluation": {"evaluation", "masks", "splats"},
     "demo": {"demo", "masks", "splats"},

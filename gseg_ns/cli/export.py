@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gseg_ns.choices import ProxyKind, SplatFormat, UpAxis
+from gseg_ns.choices import ExportFormat, ProxyKind, UpAxis
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gseg_ns.objects import Evidence
     from gseg_ns.runs.run import Run
+    from gseg_ns.splats import Splats
     from gseg_ns.splats.objects import Proxies
     from gseg_ns.splats.placement import Placement
 
@@ -23,10 +27,11 @@ class Export:
     """config.yml of the run"""
     output_dir: Path
     """Folder to write to: scene.ply, objects/group_0001.ply, ..., objects.json. Files of groups that were named in the
-    viewer carry the name"""
-    format: SplatFormat = "ply"
+    viewer carry the name. For html also the file itself, NAME.html"""
+    format: ExportFormat = "ply"
     """3DGS PLY, exact, which every splat tool reads; SPZ for the web: lossy, a tenth of the size, without labels; glTF
-    with KHR_gaussian_splatting, exact; or OpenUSD, exact: a stage and a layer an object, or all in a .usdz"""
+    with KHR_gaussian_splatting, exact; OpenUSD, exact: a stage and a layer an object, or all in a .usdz; or html, a
+    page to send to others: one file, page.html, that shows the scene and its objects in a browser without a network"""
     groups: list[int] = field(default_factory=list)
     """Export only these groups; all of them unless given"""
     selection: str | None = None
@@ -58,6 +63,18 @@ class Export:
     of it. Otherwise they are in no object (scene files have them, with the label 0)"""
     scale: float | None = None
     """Granularity in [0, 1], for methods that have scales"""
+    title: str | None = None
+    """Of the page (html)"""
+    description: str | None = None
+    """Text below the title of the page (html)"""
+    attribution: str | None = None
+    """Who captured the scene and how it may be used, below the description (html)"""
+    max_splats: int | None = None
+    """Most Gaussians in the page (html): what the training views see least of is left out"""
+    sh_degree: int | None = None
+    """Degree of view-dependent color that the page keeps, 0 to 3 (html); unless given, as much as fits in 10 MB"""
+    exact: bool = False
+    """Keep all numbers in the page as they are, in place of SPZ's 8 to 24 bits: several times the size (html)"""
     overwrite: bool = False
     """Write into a folder that already has files"""
     allow_unfinished: bool = False
@@ -77,10 +94,14 @@ class Export:
         from gseg_ns.splats.objects import placement_in, write_objects
         from gseg_ns.terminal import track
 
-        if not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
+        form = self.format
+        if form == "html":
+            self._check_file()
+        elif not self.overwrite and self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise GsegError(f"{self.output_dir} already has files: name another folder or add --overwrite")
         self._check_up()
         self._check_proxies()
+        self._check_page()
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
@@ -107,8 +128,13 @@ class Export:
             groups = torch.where(floating, 0, groups)
             splats, groups = splats.subset(chosen), groups[chosen]
             seen = seen.rows(torch.nonzero(chosen)[:, 0])
-        placed = placement_in(self.format, placement)
-        units = "m" if placed.meters_per_unit == 1 else "capture" if self.frame == "original" else "scene"
+        if form == "html":
+            self._write_page(run, splats, groups, seen, names, placement)
+            if everything and not bool((edited.groups > 0).any()):
+                run.model.require_groups()
+            return
+        placed = placement_in(form, placement)
+        units = self._units(placed)
         parent_scale, larger = parents(run.model, self.scale)
         if larger is not None:
             source = edited.scene.source[rows]
@@ -133,7 +159,7 @@ class Export:
             self.output_dir,
             splats,
             groups,
-            self.format,
+            form,
             self.min_gaussians,
             names,
             track=lambda ids: track(ids, "Writing objects"),
@@ -156,6 +182,78 @@ class Export:
         if everything and not bool((edited.groups > 0).any()):
             run.model.require_groups()
 
+    def _units(self, placed: Placement) -> str:
+        return "m" if placed.meters_per_unit == 1 else "capture" if self.frame == "original" else "scene"
+
+    def _page(self) -> Path:
+        """The file of `--format html`."""
+        return self.output_dir if self.output_dir.suffix.lower() == ".html" else self.output_dir / "page.html"
+
+    def _write_page(
+        self,
+        run: Run,
+        splats: Splats,
+        groups: Tensor,
+        seen: Evidence | None,
+        names: dict[int, str],
+        placement: Placement,
+    ) -> None:
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.page import View, Words, write_page
+        from gseg_ns.runs.opening import opening_view
+        from gseg_ns.splats.objects import placement_in
+
+        opening = opening_view(run, splats, groups)
+        written = write_page(
+            self._page(),
+            splats,
+            groups,
+            names,
+            words=Words(self.title or Words.title, self.description or "", self.attribution or ""),
+            placement=placement,
+            view=None if opening is None else View(*opening),
+            evidence=seen,
+            units=self._units(placement_in("spz", placement)),
+            min_gaussians=self.min_gaussians,
+            max_splats=self.max_splats,
+            sh_degree=self.sh_degree,
+            exact=self.exact,
+        )
+        CONSOLE.print(
+            f"Wrote {written.splats} Gaussians and {written.objects} objects to {self._page()}, "
+            f"{written.size / 1e6:.1f} MB: open it in a browser, or send it"
+        )
+        if written.splats < written.all_splats:
+            by = "the training views show" if seen is not None else "opacities and sizes promise"
+            CONSOLE.print(
+                f"Left out {written.all_splats - written.splats} Gaussians that are seen least: "
+                f"{100 * written.given_up:.2g} % of what {by}"
+            )
+        if written.sh_degree < written.full_sh_degree:
+            CONSOLE.print(
+                f"Colors change with the view to degree {written.sh_degree} of {written.full_sh_degree}; "
+                f"--sh-degree {written.full_sh_degree} keeps all, in a larger file"
+            )
+
+    def _check_file(self) -> None:
+        page = self._page()
+        if page.is_dir():
+            raise GsegError(f"{page} is a folder: name another file")
+        if page.exists() and not self.overwrite:
+            raise GsegError(f"{page} is there already: name another file or add --overwrite")
+
+    def _check_page(self) -> None:
+        options = ("title", "description", "attribution", "max_splats", "sh_degree")
+        given = [name for name in options if getattr(self, name) is not None] + ["exact"] * self.exact
+        if given and self.format != "html":
+            raise GsegError(f"--{given[0].replace('_', '-')} is about a page: choose --format html")
+        if self.format == "html" and (self.tileset or self.proxy is not None):
+            raise GsegError("A page has no --tileset and no --proxy: choose another --format")
+        if self.max_splats is not None and self.max_splats < 1:
+            raise GsegError(f"--max-splats {self.max_splats}: a page shows at least 1")
+        if self.sh_degree is not None and not 0 <= self.sh_degree <= 3:
+            raise GsegError(f"--sh-degree {self.sh_degree}: degrees are 0, 1, 2 and 3")
+
     def _proxies(self) -> Proxies | None:
         from functools import partial
 
@@ -175,8 +273,8 @@ class Export:
             raise GsegError(f"--density {self.density:g}: give kilograms per cubic metre, above 0")
 
     def _check_up(self) -> None:
-        if self.format in ("glb", "spz") and self.up not in (None, "y"):
-            name = "glTF" if self.format == "glb" else "SPZ"
+        if self.format in ("glb", "spz", "html") and self.up not in (None, "y"):
+            name = {"glb": "glTF", "spz": "SPZ", "html": "HTML"}[self.format]
             raise GsegError(f"In {name} files y is up, always: leave out --up {self.up}, or choose another --format")
         if self.format in ("usd", "usdz") and self.up == "y-down":
             raise GsegError("A USD stage has y or z up: choose --up y or --up z")

@@ -208,3 +208,47 @@ def test_the_index_follows_its_schema_in_the_coordinates_of_the_files(tmp_path: 
     plain = json.loads((export(tmp_path / "c") / "objects.json").read_text())["objects"][0]
     assert (metres["units"], plain["units"]) == ("m", "scene")
     assert metres["box"]["half_sizes"] == pytest.approx([2 * half for half in plain["box"]["half_sizes"]], rel=1e-3)
+
+
+def test_a_page(tmp_path: Path, folder: Path, splats: Splats, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gsply")
+    session = Session(splats)
+    session.label(3, "red <script> mug")
+    session.save(folder)
+    out = export(tmp_path / "a", format="html", title="Desk", attribution="CC0", max_splats=40)
+    assert [path.name for path in out.iterdir()] == ["page.html"]
+    text = (out / "page.html").read_text(encoding="utf-8")
+    assert "<title>Desk</title>" in text
+    assert "red \\u003cscript> mug" in text
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Wrote 40 Gaussians and 3 objects" in printed
+    assert "Left out 19 Gaussians that are seen least" in printed
+    with pytest.raises(GsegError, match="is there already"):
+        export(tmp_path / "a", format="html")
+    # Beside an export of files, and under a name of its own.
+    export(tmp_path / "b")
+    export(tmp_path / "b", format="html")
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"scene.ply", "objects", "objects.json", "page.html"}
+    export(tmp_path / "b", overwrite=True)
+    assert (tmp_path / "b" / "page.html").exists()
+    export(tmp_path / "c" / "desk.HTML", format="html", groups=[1, 3])
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["desk.HTML"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"title": "Desk"}, "--title is about a page"),
+        ({"max_splats": 5, "format": "spz"}, "--max-splats is about a page"),
+        ({"exact": True}, "--exact is about a page"),
+        ({"format": "html", "tileset": True}, "no --tileset"),
+        ({"format": "html", "proxy": "box"}, "no --tileset and no --proxy"),
+        ({"format": "html", "max_splats": 0}, "at least 1"),
+        ({"format": "html", "sh_degree": 4}, "degrees are 0, 1, 2 and 3"),
+        ({"format": "html", "up": "z"}, "In HTML files y is up"),
+    ],
+)
+def test_what_pages_have_and_have_not(tmp_path: Path, splats: Splats, options: dict, message: str) -> None:
+    with pytest.raises(GsegError, match=message):
+        export(tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()

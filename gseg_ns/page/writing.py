@@ -1,0 +1,250 @@
+"""Writing a page: what of a scene goes into it, and where it lies there."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gseg_ns.errors import GsegError
+from gseg_ns.files import atomic_path
+from gseg_ns.objects import Evidence, ObjectRecord, object_records
+from gseg_ns.page.document import document
+from gseg_ns.palette import colors
+from gseg_ns.splats import Placement, Splats, write_ply
+from gseg_ns.splats.scene import placed_means
+from gseg_ns.splats.spz import spz_placement, write_spz
+
+LARGEST = 10_000_000
+"""Bytes above which a page keeps less of how colors change with the view, unless it is asked to keep it."""
+
+_MOST_OBJECTS = 65_535
+"""Rows are 16-bit numbers, and 0 is none."""
+
+_FOV = 50.0
+"""Degrees, vertical, where no camera says another."""
+
+_DIGITS = 6
+"""Of lengths in the page's list."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a page says beside the picture, as plain text."""
+
+    title: str = "Objects"
+    description: str = ""
+    attribution: str = ""
+    """Who captured it, and under which licence it may be used."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a page opens, in the coordinates of the splats that it is written from."""
+
+    eye: Sequence[float]  # [3]
+    target: Sequence[float]  # [3]
+    fov: float = _FOV
+    """Vertical, in degrees."""
+
+
+@dataclass(frozen=True)
+class PageReport:
+    """What became of a scene in a page."""
+
+    size: int
+    """Bytes."""
+    splats: int
+    all_splats: int
+    """Before thinning."""
+    given_up: float
+    """Share of what all splats together show that those left out by thinning did, 0..1."""
+    objects: int
+    sh_degree: int
+    """Of the view-dependent colors in the page."""
+    full_sh_degree: int
+    """Of the scene's."""
+
+
+@torch.no_grad()
+def write_page(
+    path: Path,
+    splats: Splats,
+    groups: Tensor,
+    names: Mapping[int, str] | None = None,
+    *,
+    words: Words | None = None,
+    placement: Placement | None = None,
+    view: View | None = None,
+    evidence: Evidence | None = None,
+    units: str = "scene",
+    min_gaussians: int = 1,
+    max_splats: int | None = None,
+    sh_degree: int | None = None,
+    exact: bool = False,
+) -> PageReport:
+    """Write a scene and its objects as one HTML file.
+
+    Nothing of the machine is in it: no path, no name of a file, no time.
+
+    Args:
+        path: the file, written whole or not at all.
+        splats: N Gaussians; those that `Splats.exportable` rejects are left out.
+        groups: int [N]; 0 and below mean none.
+        names: what some groups are called; anything.
+        words: see `Words`.
+        placement: from the coordinates of `splats` to those that lengths are said in. The page turns them so that y is
+            up, and moves the scene to the origin.
+        view: where it opens; before all objects unless given.
+        evidence: what views say of these Gaussians; it says what is seen least.
+        units: see `ObjectRecord.units`.
+        min_gaussians: smaller groups are not in the list.
+        max_splats: more than these are thinned by what is seen least: by `evidence`, else by opacity and size.
+        sh_degree: of the view-dependent colors that is kept; unless given, the highest with which the page stays below
+            `LARGEST`, and with `exact` all of it.
+        exact: PLY, the numbers as they are, in place of SPZ's 8 to 24 bits: four to six times the size.
+
+    Raises:
+        GsegError: nothing can be written, there are too many objects, or as `write_spz` and `write_ply`.
+        ValueError: `max_splats` is below 1.
+    """
+    if max_splats is not None and max_splats < 1:
+        raise ValueError(f"max_splats is {max_splats}; a page shows at least one")
+    words = words or Words()
+    fit = splats.exportable()
+    evidence = None if evidence is None else evidence.to("cpu").rows(fit.cpu().nonzero()[:, 0])
+    splats, groups = splats.subset(fit).to("cpu"), groups.to("cpu", torch.int64)[fit.cpu()]
+    if len(splats) == 0:
+        raise GsegError(f"There is no Gaussian to write to {path}.")
+    splats = replace(splats, extra={})
+    where = _page_placement(splats, placement or Placement())
+    placed = where.of(splats)
+
+    small = torch.bincount(groups.clamp_min(0)) < max(min_gaussians, 1)
+    groups = torch.where((groups > 0) & ~small[groups.clamp_min(0)], groups, 0)
+    upright = where.up_vector().numpy()
+    unfloating = torch.zeros(len(splats), dtype=torch.bool)
+    records = object_records(placed, groups, evidence, names, unfloating, units, up=upright)
+    if len(records) > _MOST_OBJECTS:
+        raise GsegError(
+            f"Cannot write {path}: a page lists at most {_MOST_OBJECTS} objects, these are {len(records)}. "
+            "Leave out the small ones with --min-gaussians."
+        )
+    records.sort(key=lambda record: -record.count)
+
+    weights = _seen(placed, evidence)
+    kept = _thinned(weights, max_splats)
+    full = splats.sh_degree
+    meta: dict[str, Any] = {
+        "title": words.title,
+        "description": words.description,
+        "attribution": words.attribution,
+        "format": "ply" if exact else "spz",
+        "mode": splats.rasterize_mode,
+        "units": units,
+        "view": _opening(placed, records, where, view),
+        "splats": len(kept),
+        "all": len(splats),
+        "objects": [_item(record) for record in records],
+    }
+    rows = _rows(groups[kept], records)
+    placed = placed.subset(kept)
+    for degree in _degrees(full, sh_degree, exact):
+        shown = placed.with_sh_degree(degree)
+        page = document(meta, rows, _file(shown, exact), "deflate" if exact else "none")
+        if len(page) <= LARGEST:
+            break
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(page)
+    given_up = 1 - float(weights[kept].sum() / weights.sum().clamp_min(1e-30))
+    return PageReport(len(page), len(kept), len(splats), max(given_up, 0.0), len(records), degree, full)
+
+
+def _page_placement(splats: Splats, placement: Placement) -> Placement:
+    """Y up as in SPZ, and around the origin, where numbers of few bits are densest."""
+    where = spz_placement(placement)
+    return replace(where, translation=where.translation - placed_means(splats.means, where).median(dim=0).values)
+
+
+def _seen(splats: Splats, evidence: Evidence | None) -> Tensor:
+    """How much is seen of each Gaussian: [N] float64, at least 0."""
+    if evidence is not None and bool((evidence.total > 0).any()):
+        return evidence.total.double()
+    # The larger two of its three axes are what it shows to most directions.
+    area = splats.scales.double().sort(dim=1).values[:, 1:].sum(dim=1).exp()
+    return splats.opacities.double().sigmoid() * area
+
+
+def _thinned(weights: Tensor, most: int | None) -> Tensor:
+    """The rows that are kept, int64 in ascending order."""
+    if most is None or len(weights) <= most:
+        return torch.arange(len(weights))
+    return weights.argsort(descending=True, stable=True)[:most].sort().values
+
+
+def _rows(groups: Tensor, records: Sequence[ObjectRecord]) -> bytes:
+    table = np.zeros(int(groups.max()) + 1, "<u2")
+    for row, record in enumerate(records, start=1):
+        if record.id < len(table):
+            table[record.id] = row
+    return table[groups.numpy()].tobytes()
+
+
+def _item(record: ObjectRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "color": colors(torch.tensor(record.id)).tolist(),
+        "count": record.count,
+        "centre": _short(record.box.centre),
+        "edges": _short(2 * half for half in record.box.half_sizes),
+    }
+
+
+def _opening(placed: Splats, records: Sequence[ObjectRecord], where: Placement, view: View | None) -> dict[str, Any]:
+    """Where the page opens, in its own coordinates."""
+    if view is not None:
+        points = torch.tensor([list(view.eye), list(view.target)], dtype=torch.float64)
+        eye, target = placed_means(points, where).tolist()
+        return {"eye": _short(eye), "target": _short(target), "fov": view.fov}
+    if records:
+        low = torch.tensor([record.low for record in records], dtype=torch.float64).amin(dim=0)
+        high = torch.tensor([record.high for record in records], dtype=torch.float64).amax(dim=0)
+    else:
+        low, high = torch.quantile(
+            placed.means[:: max(1, len(placed) // 10_000)].double(), torch.tensor([0.05, 0.95]).double(), dim=0
+        )
+    middle, radius = (low + high) / 2, max(float((high - low).norm()) / 2, 1e-3)
+    slant = torch.nn.functional.normalize(torch.tensor([0.45, 0.55, 1.0], dtype=torch.float64), dim=0)
+    eye = middle + slant * radius / math.sin(math.radians(_FOV / 2))
+    return {"eye": _short(eye.tolist()), "target": _short(middle.tolist()), "fov": _FOV}
+
+
+def _short(numbers: Any) -> list[float]:
+    return [float(f"{number:.{_DIGITS}g}") for number in numbers]
+
+
+def _degrees(full: int, wanted: int | None, exact: bool) -> list[int]:
+    """Degrees of SH to try, from the best on."""
+    if wanted is not None:
+        return [min(wanted, full)]
+    return [full] if exact else list(range(full, -1, -1))
+
+
+def _file(splats: Splats, exact: bool) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("scene.ply" if exact else "scene.spz")
+        if exact:
+            write_ply(path, splats)
+            return path.read_bytes()
+        write_spz(path, splats, Placement(up="y"))
+        # Packed again: the writer's header says when it was.
+        return gzip.compress(gzip.decompress(path.read_bytes()), mtime=0)

@@ -1,0 +1,296 @@
+"""The page in a real browser: opened from a file, without a network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from browser_driver import CHROMIUM, chromium
+from gseg_ns.page import View, Words, write_page
+from gseg_ns.rendering import rasterization
+from gseg_ns.splats import Placement, Splats, transform
+from page_scene import CENTRES, EYE, FOV, TARGET, camera_at, page_scene, psnr, rendered
+
+pytestmark = [
+    pytest.mark.browser,
+    # In CI a missing browser is a failure.
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine"),
+]
+BACKGROUND = (0xF3, 0xF4, 0xF6)
+HOSTILE = "</script><img src=x onerror=alert(1)> 🫖"
+VIEWS = [(EYE, TARGET), ([-3.0, 1.5, 2.5], [0.0, 0.3, 0.0]), ([0.3, 0.9, 1.9], [0.0, 0.3, -1.0])]
+"""The last with splats beside the lens."""
+
+
+@dataclass
+class Opened:
+    """A page before a browser, and what it is of."""
+
+    page: Any
+    splats: Splats
+    groups: torch.Tensor
+    shift: np.ndarray
+    """From the splats' coordinates to the page's."""
+    file: Path
+    heard: list[str] = field(default_factory=list)
+    """Messages and requests."""
+
+    def ask(self, expression: str) -> Any:
+        return self.page.evaluate(expression)
+
+    def settle(self) -> None:
+        end = time.monotonic() + 60
+        while not self.ask("window.gseg !== undefined && gseg.stage.spark.activeSplats > 0 && gseg.stage.isSettled"):
+            assert time.monotonic() < end, self.page.inner_text("#status")
+            self.page.wait_for_timeout(50)
+
+    def look(self, eye: list[float], target: list[float]) -> None:
+        vectors = [f"new gseg.Vector3(...{(np.array(at) + self.shift).tolist()})" for at in (eye, target)]
+        self.ask(f"gseg.stage.fly({', '.join(vectors)}, 0)")
+        self.settle()
+
+    def picture(self) -> np.ndarray:
+        self.settle()
+        data = self.ask("gseg.stage.picture()").split(",")[1]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+
+    def expected(self, splats: Splats, eye: list[float] = EYE, target: list[float] = TARGET) -> np.ndarray:
+        height, width = self.picture().shape[:2]
+        return rendered(splats, camera_at(eye, target, FOV, width, height), BACKGROUND)
+
+    def place(self, group: int, at: torch.Tensor | None = None) -> tuple[float, float]:
+        """Where a group's middle is in the picture."""
+        point = (CENTRES[group - 11] if at is None else at).double().numpy() + self.shift
+        x, y, w = self.ask(
+            f"(() => {{ const e = gseg.stage.projection().elements, p = {[*point.tolist(), 1]};"
+            "return [0, 1, 3].map((i) => e[i] * p[0] + e[i + 4] * p[1] + e[i + 8] * p[2] + e[i + 12] * p[3]); })()"
+        )
+        return x / w, y / w
+
+    def picked(self, x: float, y: float) -> int:
+        """The group there, 0 for none."""
+        row = self.ask(f"gseg.pick({x}, {y})?.row ?? 0")
+        return self.ask(f"gseg.meta.objects[{row} - 1].id") if row else 0
+
+    def click(self, group: int, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.down(key)
+        self.page.mouse.click(*self.place(group))
+        for key in keys:
+            self.page.keyboard.up(key)
+        self.page.mouse.move(2, 390)
+        self.settle()
+
+    @property
+    def selected(self) -> set[int]:
+        return set(self.ask("[...gseg.store.state.selected].map((row) => gseg.meta.objects[row - 1].id)"))
+
+    def row(self, group: int) -> int:
+        return self.ask(f"gseg.meta.objects.findIndex(({{ id }}) => id === {group}) + 1")
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    pytest.importorskip("gsply")
+    splats, groups = page_scene()
+    file = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(
+        file, splats, groups, {12: HOSTILE}, words=Words("Balls & <cubes>", HOSTILE, "CC0"),
+        placement=Placement(up="y"), view=View(EYE, TARGET, FOV),
+    )  # fmt: skip
+    with chromium() as browser:
+        context = browser.new_context(viewport={"width": 700, "height": 400}, offline=True, color_scheme="light")
+        page = context.new_page()
+        opened = Opened(page, splats, groups, np.zeros(3), file)
+        page.on("console", lambda message: opened.heard.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: opened.heard.append(f"error: {error}"))
+        page.on("request", lambda request: opened.heard.append(f"request: {request.url}"))
+        page.goto(f"file://{file}")
+        opened.settle()
+        opened.shift = np.array(opened.ask("gseg.meta.view.eye")) - EYE
+        yield opened
+        # Whatever was done: nothing was asked for, and nothing said.
+        assert {said.split(":")[1].strip() for said in opened.heard if said.startswith("request")} == {"file", "blob"}
+        assert [said for said in opened.heard if not said.startswith("request")] == []
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(opened: Opened) -> None:
+    opened.ask("while (gseg.store.canUndo) gseg.store.undo();")
+    opened.look(EYE, TARGET)
+
+
+def test_the_picture_is_ours(opened: Opened) -> None:
+    for eye, target in VIEWS:
+        opened.look(eye, target)
+        assert psnr(opened.picture(), opened.expected(opened.splats, eye, target)) >= 40
+
+
+def test_what_is_picked_is_what_our_renderer_names(opened: Opened) -> None:
+    height, width = opened.picture().shape[:2]
+    camera = camera_at(EYE, TARGET, FOV, width, height)
+    s = opened.splats
+    one_hot = torch.nn.functional.one_hot((opened.groups - 10).clamp_min(0), 7).float()
+    weights, _, _ = rasterization(
+        s.means, s.quats, s.scales.exp(), s.opacities.sigmoid(), one_hot, camera.viewmat[None], camera.K[None], width,
+        height, packed=False,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    places = np.stack([rng.integers(0, height, 300), rng.integers(0, width, 300)], axis=1)
+    shares = weights[0].numpy()[places[:, 0], places[:, 1]]
+    named = shares.argmax(axis=1)
+    found = opened.ask(f"{[[x + 0.5, y + 0.5] for y, x in places.tolist()]}.map(([x, y]) => gseg.pick(x, y)?.row ?? 0)")
+    ids = [0, *opened.ask("gseg.meta.objects.map(({ id }) => id - 10)")]
+    picked = np.array([ids[row] for row in found])
+    sure = shares.max(axis=1) > 0.7
+    assert sure.sum() > 100
+    assert set(named[sure].tolist()) == set(range(7))
+    assert (picked == named)[sure].all()
+    assert (picked == named).mean() > 0.98
+
+
+def test_clicks_select_add_take_away_and_are_undone(opened: Opened) -> None:
+    before = opened.picture()
+    opened.click(11)
+    assert opened.selected == {11}
+    x, y = (int(part) for part in opened.place(11))
+    shown = opened.picture()
+    assert np.abs(shown[y, x].astype(int) - before[y, x]).sum() > 60, "not highlighted"
+    assert np.abs(shown[-20:].astype(int) - before[-20:]).max() < 3, "the floor is highlighted"
+    opened.click(14, "Shift")
+    opened.click(15, "Shift")
+    assert opened.selected == {11, 14, 15}
+    opened.click(14, "Alt")
+    assert opened.selected == {11, 15}
+    opened.page.keyboard.press("Control+z")
+    assert opened.selected == {11, 14, 15}
+    opened.page.keyboard.press("Control+y")
+    assert opened.selected == {11, 15}
+    opened.page.mouse.click(*opened.place(11, torch.tensor([0.0, 0.0, 2.6])))  # the floor, before everything
+    assert opened.selected == set()
+
+
+def test_what_is_hidden_is_gone_and_not_hit(opened: Opened) -> None:
+    opened.click(12)
+    opened.page.keyboard.press("h")
+    opened.ask("gseg.store.change({ ...gseg.store.state, selected: new Set() })")
+    rest = opened.splats.subset(opened.groups != 12)
+    assert psnr(opened.picture(), opened.expected(rest)) >= 40
+    assert opened.picked(*opened.place(12)) != 12
+    opened.page.get_by_role("button", name="Show all").click()
+    assert opened.picked(*opened.place(12)) == 12
+
+
+def test_three_are_isolated_in_four(opened: Opened) -> None:
+    opened.click(11)
+    opened.click(13, "Shift")
+    opened.click(15, "Shift")
+    opened.page.keyboard.press("i")
+    opened.ask("gseg.store.change({ ...gseg.store.state, selected: new Set() })")
+    three = opened.splats.subset(torch.isin(opened.groups, torch.tensor([11, 13, 15])))
+    assert psnr(opened.picture(), opened.expected(three)) >= 40
+    assert opened.picked(*opened.place(14)) != 14
+
+
+def test_a_moved_object_keeps_its_own_colors_and_is_hit_where_it_is(opened: Opened) -> None:
+    turn = transform(Splats.cat([opened.splats]), torch.eye(3), torch.zeros(3))  # a copy
+    angle = np.radians(130)
+    rotation = torch.tensor([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]).float()
+    shift = torch.tensor([0.4, 0.9, 0.6])
+    mine = opened.groups == 15
+    moved = transform(turn.subset(mine), rotation, shift)
+    # The page's origin is elsewhere: R (p + s) + t' = R p + t + s.
+    offset = shift.double().numpy() + opened.shift - rotation.double().numpy() @ opened.shift
+    pose = {"turn": [0, float(np.sin(angle / 2)), 0, float(np.cos(angle / 2))], "shift": offset.tolist()}
+    opened.ask(f"gseg.store.change(gseg.move(gseg.store.state, new Map([[{opened.row(15)}, {json.dumps(pose)}]])))")
+    expected = Splats.cat([turn.subset(~mine), moved])
+    assert psnr(opened.picture(), opened.expected(expected)) >= 40
+    assert opened.picked(*opened.place(15, rotation @ CENTRES[4] + shift)) == 15
+    assert opened.picked(*opened.place(15)) != 15
+
+
+def test_the_gizmo_moves_by_mouse(opened: Opened) -> None:
+    opened.click(15)
+    opened.page.keyboard.press("m")
+    opened.settle()
+    x, y = opened.place(15)
+    opened.page.mouse.move(x, y)
+    opened.page.mouse.down()
+    opened.page.mouse.move(x + 30, y - 40, steps=3)
+    opened.page.mouse.up()
+    opened.settle()
+    pose = opened.ask(f"gseg.store.state.poses.get({opened.row(15)})")
+    assert pose["shift"][1] > 0.1
+    opened.page.keyboard.press("m")
+    opened.page.keyboard.press("Control+z")
+    assert opened.ask("gseg.store.state.poses.size") == 0
+
+
+def test_names_are_text_and_can_be_changed(opened: Opened) -> None:
+    page = opened.page
+    assert page.title() == "Balls & <cubes>"
+    assert page.inner_text("#description") == HOSTILE
+    assert page.locator("#objects img, #description img").count() == 0
+    row = page.locator(f'li[data-row="{opened.row(12)}"]')
+    assert row.locator(".text").inner_text() == HOSTILE
+    row.locator(".name").dblclick()
+    row.locator("input").fill("<b>kettle</b>")
+    row.locator("input").press("Enter")
+    assert row.locator(".text").inner_text() == "<b>kettle</b>"
+    page.keyboard.press("Control+z")
+    assert row.locator(".text").inner_text() == HOSTILE
+
+
+def test_an_address_leads_to_a_view_and_objects(opened: Opened) -> None:
+    opened.click(13)
+    opened.look(*VIEWS[1])
+    opened.page.get_by_role("button", name="Link").click()
+    address = opened.ask("location.href")
+    opened.ask("while (gseg.store.canUndo) gseg.store.undo();")
+    opened.look(EYE, TARGET)
+    opened.page.evaluate(f"location.href = {json.dumps(address)}")
+    opened.page.wait_for_timeout(300)
+    opened.settle()
+    assert opened.selected == {13}
+    assert np.allclose(opened.ask("gseg.stage.camera.position.toArray()"), VIEWS[1][0] + opened.shift, atol=1e-3)
+    # What makes no sense is not followed.
+    opened.page.evaluate("location.hash = '#eye=a,b,c&object=999,x&hidden=<script>'")
+    opened.page.wait_for_timeout(200)
+    assert opened.selected == {13}
+
+
+def test_it_is_drawn_when_there_is_something_to_draw(opened: Opened) -> None:
+    opened.settle()
+    drawn = "gseg.stage.renderer.info.render.frame"
+    before = opened.ask(drawn)
+    opened.page.wait_for_timeout(400)
+    assert opened.ask(drawn) == before
+    opened.page.keyboard.press("t")
+    opened.page.wait_for_timeout(600)
+    assert opened.ask(drawn) > before + 1
+    opened.page.keyboard.press("t")
+    opened.settle()
+
+
+def test_dark_and_narrow(opened: Opened) -> None:
+    page = opened.page
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(200)
+    assert opened.picture()[2, 300].tolist() == [0x1D, 0x21, 0x27]
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 390, "height": 700})
+    opened.settle()
+    assert opened.picture().shape[1] == 390
+    page.set_viewport_size({"width": 700, "height": 400})

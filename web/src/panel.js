@@ -1,0 +1,155 @@
+// The list of objects and the buttons beside the picture. Names come from outside: they are only ever set as text.
+import { lengthText } from "./meta.js";
+import { isShown } from "./state.js";
+
+/**
+ * @typedef {object} Actions what the list can ask for
+ * @property {(rows: number[], event: MouseEvent) => void} choose
+ * @property {(row: number) => void} toggle
+ * @property {(row: number) => void} isolate
+ * @property {(row: number) => void} fly
+ * @property {(row: number, name: string) => void} rename
+ * @property {(row: number | null) => void} hover
+ */
+
+/** Objects above which there is a field to search them. */
+const MANY = 8;
+
+/**
+ * @template {Element} T
+ * @param {string} id
+ * @param {new () => T} kind
+ * @returns {T}
+ */
+export function byId(id, kind) {
+  const node = document.getElementById(id);
+  if (!(node instanceof kind)) throw new Error(`The page lacks its part ${id}`);
+  return node;
+}
+
+export class Panel {
+  /** @type {Map<number, {item: HTMLLIElement, name: HTMLButtonElement, text: HTMLElement, eye: HTMLButtonElement}>} */
+  #rows = new Map();
+
+  /**
+   * @param {import("./meta.js").Meta} meta
+   * @param {Actions} actions
+   */
+  constructor(meta, actions) {
+    this.meta = meta;
+    this.actions = actions;
+    this.list = byId("objects", HTMLUListElement);
+    for (const [id, text] of /** @type {const} */ ([
+      ["title", meta.title],
+      ["description", meta.description],
+      ["attribution", meta.attribution],
+    ])) {
+      const node = byId(id, HTMLElement);
+      node.textContent = text;
+      node.hidden = !text;
+    }
+    meta.objects.forEach((_, at) => this.#add(at + 1));
+    if (meta.objects.length) this.#add(0);
+    const search = byId("search", HTMLInputElement);
+    search.hidden = meta.objects.length <= MANY;
+    search.addEventListener("input", () => {
+      const wanted = search.value.trim().toLocaleLowerCase();
+      for (const { item, text } of this.#rows.values()) {
+        item.hidden = !(text.textContent ?? "").toLocaleLowerCase().includes(wanted);
+      }
+    });
+  }
+
+  /** @param {number} row */
+  #add(row) {
+    const { actions, meta } = this;
+    const object = row > 0 ? meta.objects[row - 1] : null;
+    const template = byId("row", HTMLTemplateElement).content.firstElementChild;
+    if (!template) throw new Error("The page lacks its template of rows");
+    const item = /** @type {HTMLLIElement} */ (template.cloneNode(true));
+    const part = (/** @type {string} */ name) => /** @type {HTMLButtonElement} */ (item.querySelector(`.${name}`));
+    const [name, text, eye] = [part("name"), part("text"), part("eye")];
+    item.dataset.row = String(row);
+    if (object) {
+      part("swatch").style.backgroundColor = `rgb(${object.color.join(" ")})`;
+      const longest = lengthText(Math.max(...object.edges), meta.units);
+      part("facts").textContent = `${object.count.toLocaleString("en")} · ${longest}`;
+      name.title = `${object.count.toLocaleString("en")} splats, ${object.edges.map((e) => lengthText(e, meta.units)).join(" × ")}`;
+      name.addEventListener("click", (event) => actions.choose([row], event));
+      name.addEventListener("dblclick", () => this.edit(row));
+      part("fly").addEventListener("click", () => actions.fly(row));
+      part("solo").addEventListener("click", () => actions.isolate(row));
+      item.addEventListener("pointerenter", (event) => actions.hover(event.pointerType === "mouse" ? row : null));
+      item.addEventListener("pointerleave", () => actions.hover(null));
+    } else {
+      item.classList.add("rest");
+      name.disabled = true;
+      part("fly").remove();
+      part("solo").remove();
+    }
+    eye.addEventListener("click", () => actions.toggle(row));
+    this.#rows.set(row, { item, name, text, eye });
+    this.list.append(item);
+  }
+
+  /**
+   * What a row is called now.
+   *
+   * @param {import("./state.js").State} state
+   * @param {number} row
+   */
+  nameOf(state, row) {
+    return state.names.get(row) ?? (row > 0 ? this.meta.objects[row - 1].name : "everything else");
+  }
+
+  /** @param {import("./state.js").State} state */
+  show(state) {
+    for (const [row, { item, name, text, eye }] of this.#rows) {
+      const called = this.nameOf(state, row);
+      if (text.textContent !== called) text.textContent = called;
+      const [selected, shown] = [state.selected.has(row), isShown(state, row)];
+      item.classList.toggle("selected", selected);
+      item.classList.toggle("unseen", !shown);
+      name.setAttribute("aria-pressed", String(selected));
+      eye.setAttribute("aria-pressed", String(shown));
+      eye.setAttribute("aria-label", `${shown ? "Hide" : "Show"} ${called}`);
+      item.querySelector(".solo")?.setAttribute("aria-label", `Isolate ${called}`);
+      item.querySelector(".fly")?.setAttribute("aria-label", `Fly to ${called}`);
+    }
+  }
+
+  /** @param {number} row */
+  reveal(row) {
+    this.#rows.get(row)?.item.scrollIntoView({ block: "nearest" });
+  }
+
+  /**
+   * Let a name be typed.
+   *
+   * @param {number} row
+   */
+  edit(row) {
+    const parts = this.#rows.get(row);
+    if (!parts || row === 0) return;
+    const field = document.createElement("input");
+    field.value = parts.text.textContent ?? "";
+    field.setAttribute("aria-label", "Name");
+    field.maxLength = 200;
+    let open = true;
+    const close = (/** @type {boolean} */ take) => {
+      if (!open) return;
+      open = false;
+      field.replaceWith(parts.name);
+      if (take) this.actions.rename(row, field.value);
+      parts.name.focus();
+    };
+    field.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter") close(true);
+      if (event.key === "Escape") close(false);
+    });
+    field.addEventListener("blur", () => close(true));
+    parts.name.replaceWith(field);
+    field.select();
+  }
+}

@@ -1,0 +1,165 @@
+// Which object is seen at a place: the one that gives most to the pixel, composited front to back on the CPU. What is
+// hidden is not hit, what was moved is hit where it is now.
+import { Quaternion, Vector3 } from "./vendor.js";
+
+/**
+ * @typedef {object} Hit
+ * @property {number} row of the object, 0 for none
+ * @property {number} weight what it gives to the pixel, 0..1
+ * @property {number} splat the one that gives most of it
+ * @property {number} depth along the ray, where that one is seen
+ */
+
+/** Standard deviations within which a splat is looked at; beyond, an opaque one gives less than an eighth bit. */
+const REACH = 3.33;
+
+/** What gives less is not there, as in the picture. */
+const FAINTEST = 1 / 255;
+
+/** Behind this much there is nothing to be seen. */
+const OPAQUE = 0.99;
+
+/** Less is air. */
+const LEAST = 0.1;
+
+/** A pixel is an object's and not its surroundings' where the object gives this share of the larger. */
+const FAIR = 0.5;
+
+export class Picker {
+  /**
+   * @param {{getNumSplats(): number, forEachSplat: import("@sparkjsdev/spark").SplatMesh["forEachSplat"]}} splats
+   * @param {Uint16Array} rows of each splat
+   * @param {import("./table.js").ObjectTable} table
+   */
+  constructor(splats, rows, table) {
+    const count = splats.getNumSplats();
+    this.rows = rows;
+    this.table = table;
+    this.count = count;
+    this.centres = new Float32Array(3 * count);
+    this.scales = new Float32Array(3 * count);
+    this.turns = new Float32Array(4 * count);
+    this.opacities = new Float32Array(count);
+    this.reaches = new Float32Array(count); // squared
+    splats.forEachSplat((i, centre, scales, turn, opacity) => {
+      centre.toArray(this.centres, 3 * i);
+      scales.toArray(this.scales, 3 * i);
+      turn.toArray(this.turns, 4 * i);
+      this.opacities[i] = opacity;
+      this.reaches[i] = (REACH * Math.max(scales.x, scales.y, scales.z)) ** 2;
+    });
+  }
+
+  /**
+   * @param {Vector3} origin
+   * @param {Vector3} direction of unit length
+   * @returns {Hit | null}
+   */
+  pick(origin, direction) {
+    const hits = this.#along(this.#raysOf(origin, direction));
+    hits.sort((a, b) => a.depth - b.depth);
+    /** @type {Map<number, Hit & {most: number}>} */
+    const seen = new Map();
+    let left = 1;
+    for (const { row, splat, alpha, at } of hits) {
+      const weight = left * alpha;
+      const hit = seen.get(row) ?? { row, weight: 0, splat, depth: at, most: 0 };
+      hit.weight += weight;
+      if (weight > hit.most) Object.assign(hit, { most: weight, splat, depth: at });
+      seen.set(row, hit);
+      left *= 1 - alpha;
+      if (left < 1 - OPAQUE) break;
+    }
+    const largest = (/** @type {Iterable<Hit>} */ some) =>
+      [...some].reduce((/** @type {Hit | null} */ best, hit) => (best && best.weight >= hit.weight ? best : hit), null);
+    const most = largest(seen.values());
+    if (!most || most.weight < LEAST) return null;
+    if (most.row > 0) return most;
+    // What belongs to nothing, dust before an object, does not win a close race.
+    const object = largest([...seen.values()].filter((hit) => hit.row > 0));
+    return object && object.weight >= LEAST && object.weight >= FAIR * most.weight ? object : most;
+  }
+
+  /**
+   * The ray as each object's splats, where they are stored, have it: six numbers a row.
+   *
+   * @param {Vector3} origin
+   * @param {Vector3} direction
+   */
+  #raysOf(origin, direction) {
+    const { table } = this;
+    const rays = new Float64Array(6 * table.count);
+    const turn = new Quaternion();
+    const v = new Vector3();
+    for (let row = 0; row < table.count; row++) {
+      const pose = table.pose(row);
+      turn.set(...pose.turn).invert();
+      v.set(...pose.shift).subVectors(origin, v).applyQuaternion(turn).toArray(rays, 6 * row);
+      v.copy(direction).applyQuaternion(turn).toArray(rays, 6 * row + 3);
+    }
+    return rays;
+  }
+
+  /**
+   * The splats that a ray goes through.
+   *
+   * @param {Float64Array} rays
+   */
+  #along(rays) {
+    const { table, rows, centres: c, scales: s, turns: q, opacities, reaches } = this;
+    const shown = Uint8Array.from({ length: table.count }, (_, row) => (table.isShown(row) ? 1 : 0));
+    const hits = [];
+    for (let i = 0; i < this.count; i++) {
+      const row = rows[i];
+      if (!shown[row]) continue;
+      const b = 6 * row;
+      const dx = rays[b + 3];
+      const dy = rays[b + 4];
+      const dz = rays[b + 5];
+      const x = c[3 * i] - rays[b];
+      const y = c[3 * i + 1] - rays[b + 1];
+      const z = c[3 * i + 2] - rays[b + 2];
+      const depth = x * dx + y * dy + z * dz;
+      if (depth <= 0 || x * x + y * y + z * z - depth * depth > reaches[i]) continue;
+      // Both in the splat's own axes, in standard deviations.
+      const qx = -q[4 * i];
+      const qy = -q[4 * i + 1];
+      const qz = -q[4 * i + 2];
+      const qw = q[4 * i + 3];
+      let dd = 0;
+      let de = 0;
+      let ee = 0;
+      const [ex, ey, ez] = turned(qx, qy, qz, qw, x, y, z);
+      const [fx, fy, fz] = turned(qx, qy, qz, qw, dx, dy, dz);
+      const e = [ex, ey, ez];
+      const f = [fx, fy, fz];
+      for (let a = 0; a < 3; a++) {
+        const inverse = 1 / Math.max(s[3 * i + a], 1e-7) ** 2;
+        dd += inverse * f[a] * f[a];
+        de += inverse * f[a] * e[a];
+        ee += inverse * e[a] * e[a];
+      }
+      const alpha = Math.min(0.999, opacities[i] * Math.exp(-0.5 * Math.max(0, ee - (de * de) / dd)));
+      if (alpha >= FAINTEST) hits.push({ row, splat: i, depth, alpha, at: de / dd });
+    }
+    return hits;
+  }
+}
+
+/**
+ * A vector turned by a quaternion.
+ *
+ * @param {number} qx
+ * @param {number} qy
+ * @param {number} qz
+ * @param {number} qw
+ * @param {number} x
+ * @param {number} y
+ * @param {number} z
+ */
+function turned(qx, qy, qz, qw, x, y, z) {
+  const tx = 2 * (qy * z - qz * y);
+  const ty = 2 * (qz * x - qx * z);
+  const tz = 2 * (qx * y - qy * x);
+  return [x + qw * tx + qy * tz - qz * ty, y + qw * ty + qz * tx - qx * tz, z + qw * tz + qx * ty - qy * tx];
+}
