@@ -54,12 +54,14 @@ class SegmentationTrainerConfig(TrainerConfig):
     def save_config(self) -> None:
         """Write config.yml; the model's config carries the length of the run, which its milestones follow.
 
-        It is the first that is written into the run's folder, so that a second training into it ends here.
+        It is the first that is written into the run's folder, so that a second training into it ends here, and so does
+        one whose options cannot work.
         """
         self.set_run_length()
         path = self.get_base_dir() / "config.yml"
         with user_errors():
             self.settle_recipe()
+            check_options(self)
             _hold(self.get_base_dir())
             CONSOLE.log(f"Saving config to: {path}")
             with atomic_path(path, durable=True) as temporary:
