@@ -94,6 +94,8 @@ class Masks:
         output = root / self.output_dir
         self._refuse_training_masks(root, output)
         source = self.chosen_source()
+        if isinstance(source, EntityConfig):
+            source = source.placed_on(images, lambda text: console.print(f"[yellow]{escape(text)}", highlight=False))
         if self.embeddings and not source.embeds:
             raise GsegError(f"The source {source.name} has no image embeddings. Leave --embeddings out.")
         share, shares = generating.parse_shard(self.shard)
@@ -189,7 +191,7 @@ class Masks:
             "missing": "images without masks: training leaves them out",
             "empty": "no mask in the file",
             "resized": "another size, same proportions: resized when read",
-            "turned": "of an upright copy of a photograph with an EXIF tag: turned back when read",
+            "turned": "of a copy of a photograph that was turned by its EXIF tag: turned back when read",
             "wrong_size": "other proportions than the image: another picture, or turned",
             "corrupt": "cannot be read",
             "duplicated": "same name, same image, or same masks as another file",

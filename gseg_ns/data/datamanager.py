@@ -20,11 +20,12 @@ from torch import Tensor
 
 from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
-from gseg_ns.data.photographs import Photograph, photograph_of, upright_masks, view_names
+from gseg_ns.data.photographs import Photograph, photograph_of, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.data.training_regions import same_region, told_apart
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import LabelRuns, MaskFile, MaskFolder, MaskSet, PaintOrder, cached_label_runs, load_masks
+from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
 from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
 
@@ -225,7 +226,13 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         """See that every mask can be of its photograph, and on which pixels of it."""
         photographs = {view: self.photograph(view) for view in self._labels}
         sizes = {view: labels.size for view, labels in self._labels.items() if labels.labels.any()}
-        self._upright = upright_masks((size, photographs[view]) for view, size in sizes.items())
+        self._upright = lie_upright(
+            (
+                MaskOfPhotograph(size, photographs[view].path, photographs[view].size, self._labels[view].image)
+                for view, size in sizes.items()
+            ),
+            terminal.warn,
+        )
         for view, size in sizes.items():
             photographs[view].check_mask(size, self._mask_name(view), self._upright)
         if self._upright:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from gseg_ns.data.datamanager import MaskDatamanager, Split
-from gseg_ns.data.photographs import upright_masks
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.folder import MaskFolder, scan_masks
 from gseg_ns.masks.io import LABEL_SUFFIXES, read_labels
+from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
 
 
 def ground_truth(data: MaskDatamanager, folder: Path, split: Split, required: bool = True) -> dict[int, Tensor]:
@@ -42,8 +43,17 @@ def ground_truth(data: MaskDatamanager, folder: Path, split: Split, required: bo
             "files are matched by path and name without suffix"
         )
     maps = {view: read_labels(path).long() for view, path in known.items()}
-    upright = upright_masks(((labels.shape[0], labels.shape[1]), photographs[view]) for view, labels in maps.items())
+    upright = lie_upright(
+        MaskOfPhotograph(
+            (labels.shape[0], labels.shape[1]), photographs[view].path, photographs[view].size, partial(_same, labels)
+        )
+        for view, labels in maps.items()
+    )
     return {view: photographs[view].truth(labels, known[view], upright) for view, labels in maps.items()}
+
+
+def _same(labels: Tensor) -> Tensor:
+    return labels
 
 
 def ground_truth_files(folder: Path, images: Sequence[Path]) -> dict[Path, Path | None]:

@@ -224,15 +224,6 @@ def view_names(scene: Path, images: Iterable[Path]) -> dict[Path, str]:
     return dict(zip(distinct, keys, strict=True))
 
 
-def upright_masks(sizes: Iterable[tuple[Size, Photograph]]) -> bool:
-    """Whether some of a folder's masks, given by their sizes, show that they lie on upright copies."""
-    return any(
-        fits_upright_alone(size, photo.size, photo.orientation)
-        for size, photo in sizes
-        if size != photo.size  # most are, and their photographs need not be opened
-    )
-
-
 @lru_cache(maxsize=16)
 def _lens(
     kind: int, distortion: tuple[float, ...], pinhole: Pinhole, size: Size, crop_radius: float | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gseg_ns.captures.photographs import image_size
@@ -12,10 +13,17 @@ from gseg_ns.errors import GsegError
 from gseg_ns.masks.folder import MaskFolder
 from gseg_ns.masks.generate import coverage
 from gseg_ns.masks.images import SceneImage
-from gseg_ns.masks.load import load_masks
+from gseg_ns.masks.load import load_labels, load_masks
 from gseg_ns.masks.mask_file import MaskFile
 from gseg_ns.masks.mask_set import MaskSet
-from gseg_ns.masks.orientation import AS_STORED, Size, exif_orientation, fits_upright_alone, same_proportions
+from gseg_ns.masks.orientation import (
+    AS_STORED,
+    MaskOfPhotograph,
+    exif_orientation,
+    fits_upright_alone,
+    lie_upright,
+    same_proportions,
+)
 
 
 @dataclass
@@ -74,7 +82,7 @@ def check(
         report.duplicated.append(f"{key}: {', '.join(file.name for file in files)}")
     owners: dict[MaskFile, SceneImage] = {}
     contents: dict[str, str] = {}
-    sizes: list[tuple[str, Size, Size, int]] = []
+    sizes: list[tuple[str, MaskOfPhotograph]] = []
     for done, image in enumerate(images):
         progress(done)
         try:
@@ -109,10 +117,12 @@ def check(
         if digest in contents:
             report.duplicated.append(f"{shown}: the same masks as {contents[digest]}")
         contents[digest] = shown
-        sizes.append((shown, (mask_set.height, mask_set.width), size, exif_orientation(image.path)))
+        here = (mask_set.height, mask_set.width)
+        sizes.append((shown, MaskOfPhotograph(here, image.path, size, partial(load_labels, file))))
     progress(len(images))
-    upright = any(fits_upright_alone(size, photo, tag) for _, size, photo, tag in sizes)
-    for shown, size, photo, tag in sizes:
+    upright = lie_upright(mask for _, mask in sizes)
+    for shown, mask in sizes:
+        size, photo, tag = mask.size, mask.photograph_size, exif_orientation(mask.photograph)
         line = f"{shown}: {size[1]}x{size[0]}, the image is {photo[1]}x{photo[0]}"
         if fits_upright_alone(size, photo, tag) or (upright and tag != AS_STORED):
             report.turned.append(line)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
+from gseg_ns.captures.photographs import image_size
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.folder import MaskFolder
+from gseg_ns.masks.images import SceneImage
 from gseg_ns.masks.io import read_labels
-from gseg_ns.masks.load import load_masks
+from gseg_ns.masks.load import load_labels, load_masks
 from gseg_ns.masks.mask_set import MaskSet
-from gseg_ns.masks.orientation import mask_index
+from gseg_ns.masks.orientation import AS_STORED, MaskOfPhotograph, exif_orientation, lie_upright, mask_index
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
 from gseg_ns.reading import integer, number, read_json, reading
 
@@ -38,6 +43,21 @@ class EntityConfig:
     """Leave out masks with a lower score. What is kept can still be left out when it is painted for training."""
     min_area: int = 0
     """Leave out masks of fewer pixels."""
+    upright: bool | None = None
+    """Whether the files lie on copies of the photographs that were turned by their EXIF tags (OpenCV and most viewers
+    do). Unset: what their sizes say, else on which the borders of masks lie on edges."""
+
+    def placed_on(self, images: Sequence[SceneImage], tell: Callable[[str], None]) -> EntityConfig:
+        """The same with `upright` found out, from all images of the scene, since one alone may not tell.
+
+        Args:
+            images: of the scene.
+            tell: is told where it cannot be known.
+        """
+        if self.upright is not None or all(exif_orientation(image.path) == AS_STORED for image in images):
+            return self
+        files = MaskFolder(self._folder())
+        return replace(self, upright=lie_upright(_masks_of(files, images), tell))
 
     def settings(self) -> dict[str, Any]:
         """The options, and a digest of the files' names and sizes."""
@@ -52,6 +72,7 @@ class EntityConfig:
             "ignore": list(self.ignore),
             "min_score": self.min_score,
             "min_area": self.min_area,
+            **({"upright": True} if self.upright else {}),
         }
 
     def _folder(self) -> Path:
@@ -88,7 +109,8 @@ class EntitySource:
             masks = load_masks(file)
         height, width = photo.pixels.shape[:2]
         if len(masks):
-            index = mask_index(str(file), (masks.height, masks.width), (height, width), photo.orientation)
+            size, upright = (masks.height, masks.width), self.config.upright is True
+            index = mask_index(str(file), size, (height, width), photo.orientation, upright)
             masks = masks if index is None else masks.remap(index)
         else:
             masks = MaskSet(height, width)
@@ -100,6 +122,17 @@ class EntitySource:
         if beside.is_file():
             return read_scores(beside).get("", {})
         return self.scores.get(path.relative_to(self.files.folder).as_posix(), self.scores.get(path.name, {}))
+
+
+def _masks_of(files: MaskFolder, images: Sequence[SceneImage]) -> Iterator[MaskOfPhotograph]:
+    """How the files lie on the photographs that have one; damaged ones are told where they are converted."""
+    for image in images:
+        with suppress(GsegError):
+            file = files.find(image.name)
+            if file is not None:
+                labels = load_labels(file)
+                size = labels.shape[0], labels.shape[1]
+                yield MaskOfPhotograph(size, image.path, image_size(image.path), partial(load_labels, file))
 
 
 def read_scores(path: Path) -> dict[str, dict[int, float]]:

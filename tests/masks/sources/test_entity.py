@@ -6,10 +6,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskSet, write_label_map, write_mask_set
+from gseg_ns.masks.images import SceneImage, read_image, scene_images
 from gseg_ns.masks.sources.base import Photo
 from gseg_ns.masks.sources.entity import EntityConfig
 
@@ -79,3 +80,58 @@ def test_settings_notice_other_files(tmp_path: Path) -> None:
     assert EntityConfig(folder=tmp_path).settings() == before
     write_label_map(tmp_path / "b.png", LABELS)
     assert EntityConfig(folder=tmp_path).settings() != before
+
+
+def turned_scene(folder: Path, orientation: int, upright: bool, lists: bool) -> tuple[list[SceneImage], np.ndarray]:
+    """Photographs of two bright things with an orientation noted, and masks of them: on turned copies, or as stored."""
+    labels = np.zeros((40, 60), np.int32)
+    labels[4:16, 6:20] = 1
+    labels[22:36, 8:52] = 2
+    image = Image.fromarray(np.where(labels[..., None] == [1, 2, 2], 220, 40).astype(np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    (folder / "images").mkdir(parents=True)
+    (folder / "made").mkdir()
+    for name in ("a", "b", "c"):
+        image.save(folder / f"images/{name}.jpg", exif=exif, quality=95)
+        shown = Image.fromarray(labels.astype(np.uint8), mode="L")
+        if upright:
+            shown = ImageOps.exif_transpose(Image.open(_with_tag(shown, folder / "t.png", orientation)))
+        ids = torch.from_numpy(np.array(shown).astype(np.int32))
+        if lists:
+            write_mask_set(folder / f"made/{name}.json", MaskSet.from_labels(ids))
+        else:
+            write_label_map(folder / f"made/{name}.png", ids)
+    return scene_images(folder), labels
+
+
+def _with_tag(image: Image.Image, path: Path, orientation: int) -> Path:
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("lists", [False, True], ids=["label maps", "run lengths"])
+@pytest.mark.parametrize("upright", [True, False], ids=["turned", "stored"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_files_on_turned_copies_are_turned_back(tmp_path: Path, orientation: int, upright: bool, lists: bool) -> None:
+    images, labels = turned_scene(tmp_path, orientation, upright, lists)
+    told: list[str] = []
+    config = EntityConfig(folder=tmp_path / "made").placed_on(images, told.append)
+    shot = Photo(images[0].name, read_image(images[0].path), orientation)
+    masks = config.setup("cpu").generate(shot, embed=False).masks
+    assert {int(mask.sum()): mask for mask in masks.decode().numpy()}.keys() == {168, 616}
+    assert np.array_equal(masks.decode().numpy().any(axis=0), labels > 0)
+    assert told == []
+    assert EntityConfig(folder=tmp_path / "made", upright=upright).placed_on(images, told.append).upright == upright
+
+
+def test_what_does_not_show_is_told(tmp_path: Path) -> None:
+    images, _ = turned_scene(tmp_path, 3, upright=True, lists=False)
+    for image in images:  # without a single edge
+        _with_tag(Image.new("RGB", (60, 40), (90, 90, 90)), image.path, 3)
+    told: list[str] = []
+    config = EntityConfig(folder=tmp_path / "made").placed_on(images, told.append)
+    assert config.upright is False
+    assert "3 photographs, such as a.jpg, are to be turned by their EXIF tags" in told[0]
