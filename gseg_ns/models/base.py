@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
@@ -33,7 +33,7 @@ from gseg_ns.models.schedule import AUTO, resolve
 from gseg_ns.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, splatfacto
 from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
-from gseg_ns.models.trained_geometry import load_geometry, take_over
+from gseg_ns.models.trained_geometry import camera_corrections, load_geometry, take_over
 from gseg_ns.palette import colors
 from gseg_ns.rendering import composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
@@ -168,12 +168,16 @@ class SegmentationModel(ResumableModel):
     def populate_modules(self) -> None:
         """Build the parameters: Splatfacto's own, from points or from `geometry`, and the features."""
         self.config = resolve(self.config, self.geometry_steps, self.num_train_data)
-        trained = None
+        trained = poses = None
         if self.config.geometry is not None and not self.config.geometry_in_checkpoint:
             trained = load_geometry(self.config.geometry, self.config.geometry_frame, self.kwargs["metadata"])
             if self._on_cpu:
                 gpu.refuse_on_cpu(len(trained.means))
             take_over(self.config, self.config.geometry, trained)
+            poses = camera_corrections(self.config.geometry, self.num_train_data, self.kwargs["metadata"])
+            if poses is not None:
+                # A copy: the default's is everybody's.
+                self.config.camera_optimizer = replace(self.config.camera_optimizer, mode=poses[0])
         color = None
         seed = self.seed_points
         if trained is not None:
@@ -194,6 +198,8 @@ class SegmentationModel(ResumableModel):
         with compat.metrics_when_asked():
             super().populate_modules()
         self.seed_points = seed
+        if poses is not None:
+            self.camera_optimizer.pose_adjustment.data.copy_(poses[1])
 
         if color is not None:
             fraction = color.float() / 255
@@ -552,7 +558,8 @@ def _ignore(text: str) -> None:
 
 
 def keep_drawing(config: ModelConfig, model: SegmentationModel) -> bool:
-    """Note in a run's config how its Gaussians are drawn, which a given geometry may have decided.
+    """Note in a run's config how its Gaussians are drawn, and whether its cameras are corrected, which a given geometry
+    may have decided.
 
     What is loaded later has the Gaussians from the checkpoint, and not the geometry that says it.
 
@@ -560,7 +567,7 @@ def keep_drawing(config: ModelConfig, model: SegmentationModel) -> bool:
         whether the config changed.
     """
     changed = False
-    for name in ("rasterize_mode", "background_color"):
+    for name in ("rasterize_mode", "background_color", "camera_optimizer"):
         if getattr(config, name) != getattr(model.config, name):
             setattr(config, name, getattr(model.config, name))
             changed = True

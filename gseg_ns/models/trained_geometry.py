@@ -124,6 +124,10 @@ def _drawable(splats: Splats, path: Path) -> Splats:
 def run_setting(run: Path, name: str) -> str | None:
     """A setting of a run's model as its config.yml says it, without making a configuration of it.
 
+    Args:
+        run: its folder.
+        name: of the setting, with dots where it is one of a part of the model.
+
     Returns:
         the text, or None where there is no config.yml or no such setting.
     """
@@ -132,7 +136,7 @@ def run_setting(run: Path, name: str) -> str | None:
         return None
     with reading(path, "a config.yml of Nerfstudio"):
         node: Any = yaml.compose(read_bytes(path, _LARGEST_CONFIG).decode("utf-8"), Loader=yaml.SafeLoader)
-        for key in ("pipeline", "model", name):
+        for key in ("pipeline", "model", *name.split(".")):
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
             node = next((value for known, value in pairs if known.value == key), None)
         return node.value if isinstance(node, yaml.ScalarNode) else None
@@ -163,3 +167,47 @@ def take_over(config: SplatfactoModelConfig, geometry: Path, trained: Splats) ->
     if background in ("white", "black") and config.background_color == "random":
         terminal.say(f"{geometry} was trained on {background}: that is the background here, too.")
         config.background_color = cast(Literal["white", "black"], background)
+
+
+CameraCorrections = tuple[Literal["SO3xR3", "SE3"], Tensor]
+"""How cameras are corrected, and by how much: [views, 6]."""
+
+
+def camera_corrections(geometry: Path, views: int, metadata: dict[str, Any]) -> CameraCorrections | None:
+    """What the camera optimizer of the run that a geometry comes from has made of the training views' poses.
+
+    The geometry fits those poses, and not the ones that the scene has.
+
+    Args:
+        geometry: as for `load_geometry`.
+        views: how many training views there are here.
+        metadata: of the dataset here.
+
+    Returns:
+        None for a PLY, without a camera optimizer, or where they are of other views, which is told.
+    """
+    if geometry.is_file() and geometry.suffix == ".ply":
+        return None
+    run = geometry if geometry.is_dir() else geometry.parent
+    mode = run_setting(run, "camera_optimizer.mode")
+    if mode not in ("SO3xR3", "SE3"):
+        return None
+    checkpoint, content = read_latest(run)
+    with reading(checkpoint, "a checkpoint of Splatfacto"):
+        found = content.get("pipeline", {}).get("_model.camera_optimizer.pose_adjustment")
+        if found is None:
+            return None
+        corrections = found.float().reshape(-1, 6).clone()
+        if not bool(corrections.isfinite().all()):
+            raise GsegError(f"{checkpoint} has corrections of cameras that are not finite: train that run again")
+    if len(corrections) != views:
+        CONSOLE.log(
+            f"[yellow]{geometry} was trained with corrected poses of {len(corrections)} views, and there are {views} "
+            "training views here: they cannot be taken over, so that masks lie a little beside what they show."
+        )
+        return None
+    theirs = run_frame(run)
+    if theirs is not None and "dataparser_scale" in metadata:
+        corrections[:, :3] *= _scene_frame(metadata)[1] / theirs[1]
+    CONSOLE.log(f"{geometry} was trained with corrected poses of its cameras ({mode}): they are used here, too.")
+    return cast(Literal["SO3xR3", "SE3"], mode), corrections

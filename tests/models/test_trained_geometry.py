@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.models.trained_geometry import load_geometry, run_setting
+from gseg_ns.models.trained_geometry import camera_corrections, load_geometry, run_setting
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.transform import to_original_frame
@@ -154,3 +154,57 @@ def test_a_model_draws_its_geometry_as_it_was_trained(
     model = make_trainer(gaga, ball_room, geometry=run, sh_degree=1).pipeline.model
     assert model.config.rasterize_mode == model.splats().rasterize_mode == "antialiased"
     assert "colors of SH" in " ".join(capsys.readouterr().out.split())
+
+
+CORRECTED = """pipeline:
+  model:
+    camera_optimizer:
+      mode: {mode}
+"""
+
+
+def write_corrected_run(folder: Path, corrections: torch.Tensor, scale: float, mode: str = "SO3xR3") -> Path:
+    """A run whose cameras were corrected, in a frame of its own."""
+    run = write_run(folder, splats(30), {**frame(), "dataparser_scale": scale})
+    path = run / "nerfstudio_models/step-000000009.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["pipeline"]["_model.camera_optimizer.pose_adjustment"] = corrections
+    torch.save(content, path)
+    (run / "config.yml").write_text(CORRECTED.format(mode=mode))
+    return run
+
+
+def test_cameras_are_corrected_as_they_were_for_the_geometry(ball_room: Path, tmp_path: Path, make_trainer) -> None:
+    from gseg_ns.method_configs.gaga import gaga
+
+    ours = make_trainer(gaga, ball_room).pipeline.datamanager.train_dataset.metadata["dataparser_scale"]
+    corrections = 0.01 * torch.randn((12, 6), generator=torch.Generator().manual_seed(1))
+    run = write_corrected_run(tmp_path / "run", corrections, ours / 2)
+    trainer = make_trainer(gaga, ball_room, geometry=run)
+    model = trainer.pipeline.model
+    assert model.config.camera_optimizer.mode == trainer.config.pipeline.model.camera_optimizer.mode == "SO3xR3"
+    expected = torch.cat([2 * corrections[:, :3], corrections[:, 3:]], dim=1)
+    torch.testing.assert_close(model.camera_optimizer.pose_adjustment.data, expected)
+    assert "mode: SO3xR3" in (trainer.config.get_base_dir() / "config.yml").read_text()
+    camera = trainer.pipeline.datamanager.camera(3)
+    assert not torch.allclose(model.corrected(camera).camera_to_worlds, camera.camera_to_worlds)
+
+
+@pytest.mark.parametrize(("views", "mode"), [(7, "SE3"), (12, "off")])
+def test_corrections_of_other_cameras_are_not_taken(
+    tmp_path: Path, views: int, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_corrected_run(tmp_path / "run", torch.zeros(views, 6), 1.0, mode)
+    assert camera_corrections(run, 12, frame()) is None
+    told = " ".join(capsys.readouterr().out.split())
+    assert ("corrected poses of 7 views, and there are 12" in told) == (views == 7)
+
+
+def test_corrections_of_the_other_kind(tmp_path: Path) -> None:
+    run = write_corrected_run(tmp_path / "run", torch.ones(12, 6), 0.5, "SE3")
+    found = camera_corrections(run, 12, frame())
+    assert found is not None
+    assert found[0] == "SE3"
+    assert torch.equal(found[1], torch.ones(12, 6))
+    write_ply(tmp_path / "a.ply", splats())
+    assert camera_corrections(tmp_path / "a.ply", 12, frame()) is None
