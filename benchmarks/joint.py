@@ -30,7 +30,7 @@ from gseg_ns.splats.ply import write_ply
 
 NEVER = 10**9
 
-SPLATFACTO = ("unified-lift", {"feature_start": 2.0})
+SPLATFACTO = ("unified-lift", {"feature_start": 0.9999})
 """Splatfacto alone: the same trainer, datamanager and model, with no step that has losses on masks."""
 
 
