@@ -96,7 +96,7 @@ _BOUNDS: dict[str, Bounds] = {
     "pairs.hard_positive": _COSINE,
     "pairs.least_drawn": _SHARE,
     "clusters.share": (1e-6, 1, "a share above 0, at most 1"),
-    "clusters.at_least": (2, math.inf, "at least 2"),
+    "clusters.at_least": (0, math.inf, "at least 0"),
     "clusters.at_most": (2, math.inf, "at least 2"),
     "clusters.min_cluster_size": (2, math.inf, "at least 2"),
     "clusters.min_similarity": _COSINE,

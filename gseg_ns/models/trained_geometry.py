@@ -201,13 +201,13 @@ def camera_corrections(geometry: Path, views: int, metadata: dict[str, Any]) -> 
         if not bool(corrections.isfinite().all()):
             raise GsegError(f"{checkpoint} has corrections of cameras that are not finite: train that run again")
     if len(corrections) != views:
-        CONSOLE.log(
-            f"[yellow]{geometry} was trained with corrected poses of {len(corrections)} views, and there are {views} "
+        terminal.warn(
+            f"{geometry} was trained with corrected poses of {len(corrections)} views, and there are {views} "
             "training views here: they cannot be taken over, so that masks lie a little beside what they show."
         )
         return None
     theirs = run_frame(run)
     if theirs is not None and "dataparser_scale" in metadata:
         corrections[:, :3] *= _scene_frame(metadata)[1] / theirs[1]
-    CONSOLE.log(f"{geometry} was trained with corrected poses of its cameras ({mode}): they are used here, too.")
+    terminal.say(f"{geometry} was trained with corrected poses of its cameras ({mode}): they are used here, too.")
     return cast(Literal["SO3xR3", "SE3"], mode), corrections

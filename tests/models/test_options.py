@@ -18,6 +18,7 @@ from gseg_ns.method_configs.saga import saga
 from gseg_ns.method_configs.saga_v1 import saga_v1
 from gseg_ns.method_configs.unified_lift import unified_lift
 from gseg_ns.models.options import _numbers, check_options, notes
+from gseg_ns.models.recipes import settle
 
 METHODS = {method.config.method_name: method for method in (gaga, gradiseg, saga, saga_v1, unified_lift)}
 MODEL, DATA = "pipeline.model", "pipeline.datamanager"
@@ -55,6 +56,15 @@ def data(**changes: Any) -> dict[str, Any]:
 def test_defaults_can_work(name: str) -> None:
     check_options(METHODS[name].config)
     assert notes(METHODS[name].config) == []
+
+
+@pytest.mark.parametrize("recipe", ["paper", "official"])
+@pytest.mark.parametrize("name", METHODS)
+def test_recipes_can_work(name: str, recipe: str) -> None:
+    config = changed(name, **model(recipe=recipe))
+    settle(config)
+    check_options(config)
+    assert notes(config) == []
 
 
 @pytest.mark.parametrize("parser", [ColmapDataParserConfig(), NerfstudioDataParserConfig()])
@@ -272,4 +282,4 @@ def test_nothing_is_written_for_a_run_that_cannot_work(tmp_path: Path, capsys: p
     with pytest.raises(SystemExit):
         config.save_config()
     assert not list(tmp_path.rglob("*"))
-    assert "sh-degree is 4" in capsys.readouterr().out
+    assert "sh-degree is 4" in capsys.readouterr().err
