@@ -211,6 +211,36 @@ def mask_features(feature_image: Tensor, gates: Tensor, masks: MaskSet) -> Tenso
     return gates * total / masks.areas.to(sums).clamp_min(1)[:, None]
 
 
+def shown_groups(masks: MaskSet, labels: Sequence[Tensor], least: float = 0.5) -> Tensor:
+    """The group that each mask of a view shows: the one of the largest IoU with it, where the view has masks.
+
+    Pixels in no mask say nothing: groups spread over what nothing was said about.
+
+    Args:
+        masks: of the view, none of them empty.
+        labels: [H, W] integers, label images of the view, 0 = none; groups of several images have numbers that differ.
+        least: IoU below which a mask shows no group: it is a part of one, or more than one.
+
+    Returns:
+        [M] int64, -1 for none.
+    """
+    region, members = masks.regions
+    best = torch.full((len(masks),), least)
+    found = torch.full((len(masks),), -1, dtype=torch.long)
+    for image in labels:
+        names, index = image.long().unique(return_inverse=True)
+        table = torch.bincount(
+            region.flatten().long() * len(names) + index.flatten(), minlength=len(members) * len(names)
+        )
+        table = table.view(len(members), len(names)).float() * members.any(dim=1, keepdim=True)
+        shared = members.T.float() @ table  # [M, G]
+        union = shared.sum(dim=1, keepdim=True) + table.sum(dim=0) - shared
+        overlap, place = torch.where(names > 0, shared / union.clamp_min(1), 0.0).max(dim=1)
+        better = overlap >= best
+        best, found = torch.where(better, overlap, best), torch.where(better, names[place], found)
+    return found
+
+
 def selected_anchors(anchors: Tensor, features: Tensor, gates: Tensor, least: float) -> Tensor:
     """Which anchor Gaussians each mask selects: [M, A] bool.
 
@@ -342,11 +372,11 @@ class VoteGraph:
     clip: Tensor
     """[M, E] float16 image features."""
     features: Tensor
-    """[M, D] `mask_features`."""
+    """[M, D] `mask_features`; [M, 0] where targets are groups that are known."""
     gates: Tensor
     """[M, D] gates of their scales."""
     targets: Tensor
-    """[M] int64 target of each mask, -1 for none."""
+    """[M] int64 target of each mask, -1 for none: a cluster of masks, or a group."""
 
     def save(self, path: Path) -> None:
         """Write to one .npz."""
@@ -375,9 +405,26 @@ class VoteGraph:
                 raise ValueError("tables of different lengths")
             if not all(bool(values.isfinite().all()) for values in (clip, features, gates)):
                 raise ValueError("values that are no numbers")
-            if len(targets) and not -1 <= int(targets.min()) <= int(targets.max()) < len(targets):
+            last = len(targets) if features.shape[1] else 2**31
+            if len(targets) and not -1 <= int(targets.min()) <= int(targets.max()) < last:
                 raise ValueError("targets that there are not")
             return VoteGraph(clip, features, gates, targets.long())
+
+    def wanted(self, positive: Tensor, negatives: Tensor, options: VoteOptions) -> list[int]:
+        """The targets that a text means: those whose masks agree with it on the average (Eq. 15), or the best one.
+
+        Args:
+            positive: [E] encoding of the text.
+            negatives: [K, E] encodings of `CANONICAL`.
+            options: settings; every field has its meaning beside it.
+        """
+        score = relevancy(self.clip, positive.cpu(), negatives.cpu())
+        names = [int(name) for name in self.targets.unique() if name >= 0]
+        if not names:
+            return []
+        means = torch.stack([score[self.targets == name].mean() for name in names])
+        found = [name for name, mean in zip(names, means, strict=True) if mean > options.relevant]
+        return found or [names[int(means.argmax())]]
 
     def select(self, affinity: Tensor, positive: Tensor, negatives: Tensor, options: VoteOptions) -> Tensor:
         """Gaussians that a text means.
@@ -393,12 +440,7 @@ class VoteGraph:
         """
         chosen = torch.zeros(len(affinity), dtype=torch.bool, device=affinity.device)
         score = relevancy(self.clip, positive.cpu(), negatives.cpu())
-        names = [int(name) for name in self.targets.unique() if name >= 0]
-        if not names:
-            return chosen
-        means = torch.stack([score[self.targets == name].mean() for name in names])
-        wanted = [name for name, mean in zip(names, means, strict=True) if mean > options.relevant]
-        for name in wanted or [names[int(means.argmax())]]:
+        for name in self.wanted(positive, negatives, options):
             rows = (self.targets == name).nonzero().flatten()
             best = rows[score[rows].argmax()]
             gate = self.gates[best].to(affinity)

@@ -57,7 +57,6 @@ class AffinityModel(SegmentationModel):
     feature_dims = {"affinity": AFFINITY_DIM}  # noqa: RUF012
     main_feature = "affinity"
     prompts_by_feature = True
-    answers_text = True
     smoothing = 1
     """Neighbours that a trained feature is averaged over; 1: none."""
 

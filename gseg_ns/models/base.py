@@ -113,8 +113,6 @@ class SegmentationModel(ResumableModel):
     """Whether groups depend on a scale in [0, 1]."""
     prompts_by_feature: bool = False
     """Whether a prompt is answered by the likeness of `main_feature` (see `gate`) and not by groups."""
-    answers_text: bool = False
-    """Whether masks vote on texts (`vote_graph`)."""
     gaussian_buffers: tuple[str, ...] = ()
     """Names of buffers with a row a Gaussian."""
     make_panel: ClassVar[Callable[[SegmentationModel], Panel] | None] = None

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -19,19 +19,17 @@ from torch import Tensor
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CANONICAL, CLIP, ClipEncoder, VoteGraph, VoteOptions, text_feature
-from gseg_ns.models.affinity import STALE
+from gseg_ns.models.affinity import STALE, AffinityModel
 from gseg_ns.models.base import SegmentationModel
-
-if TYPE_CHECKING:
-    from gseg_ns.models.affinity import AffinityModel
+from gseg_ns.models.text_votes import group_votes, meant_groups, text_scales
 
 Progress = Callable[[str], None]
 """Is told what goes on."""
 
 
 def can_search(model: SegmentationModel) -> bool:
-    """Whether texts can be asked for: the method answers them and the extra `text` is installed."""
-    return model.answers_text and find_spec("transformers") is not None
+    """Whether texts can be asked for: the run has features or groups, and the extra `text` is installed."""
+    return bool(model.main_feature) and find_spec("transformers") is not None
 
 
 def _keep(graph: VoteGraph, path: Path) -> None:
@@ -56,18 +54,13 @@ class TextSearch:
         """Prepare; nothing is loaded yet.
 
         Args:
-            model: of a method that answers texts.
+            model: its features find what masks select (saga), or its groups what masks show.
             datamanager: of the run, with its masks.
             folder: where encoded masks are kept, beside `config.yml`.
             lock: held whenever the model is read, view by view, and never while CLIP works.
             options: how masks vote.
-
-        Raises:
-            GsegError: the method has no features that texts can find.
         """
-        if not model.answers_text:
-            raise GsegError(f"{type(model).__name__} has no features that texts can find: train saga")
-        self._model = cast("AffinityModel", model)
+        self._model = model
         self._datamanager = datamanager
         self._folder = folder
         self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
@@ -92,7 +85,8 @@ class TextSearch:
             bool [N] on the model's device.
 
         Raises:
-            GsegError: no text, no CLIP, no masks, features that are not trained yet, or another text is being answered.
+            GsegError: no text, no CLIP, no masks, features or groups that there are not yet, or another text is being
+                answered.
         """
         if not text.strip():
             raise GsegError("The text prompt is empty. Name what you want, e.g. 'a red mug'.")
@@ -103,6 +97,8 @@ class TextSearch:
             graph = self._votes(clip, encoder, tell)
             positive, negatives = text_feature(encoder, text), encoder.texts(CANONICAL)
             with self._lock, torch.no_grad():
+                if not isinstance(self._model, AffinityModel):
+                    return meant_groups(self._model, graph.wanted(positive, negatives, self._options))
                 features = self._model.gauss_params[self._model.main_feature].detach()
                 return graph.select(features, positive, negatives, self._options)
         finally:
@@ -118,17 +114,23 @@ class TextSearch:
     def _votes(self, clip: str, encoder: ClipEncoder, tell: Progress | None) -> VoteGraph:
         model = self._model
         with self._lock:
-            if not model.in_feature_phase:
-                raise GsegError("The features are not trained yet: ask again when the geometry is done.")
+            if isinstance(model, AffinityModel):
+                ready, settled = model.in_feature_phase, bool(model.finished)
+            else:
+                ready, settled = bool((model.gaussian_groups() > 0).any()), not model.training
+            if not ready:
+                raise GsegError("There are no trained features and no groups yet: ask again later in the training.")
             # While the features train they change with every step, and what they say of the masks is kept for a while.
-            settled = bool(model.finished)
             key = self._key(clip) if settled else f"{clip} {model.step // STALE}"
         if self._graph is not None and self._graph[0] == key:
             return self._graph[1]
         path = self._folder / f"text_{key[:16]}.npz"
         graph = self._kept(path) if settled else None
         if graph is None:
-            graph = model.vote_graph(self._datamanager, encoder, self._options, self._lock, tell)
+            if isinstance(model, AffinityModel):
+                graph = model.vote_graph(self._datamanager, encoder, self._options, self._lock, tell)
+            else:
+                graph = group_votes(model, self._datamanager, encoder, self._lock, tell)
             if settled:
                 _keep(graph, path)
         self._graph = key, graph
@@ -140,7 +142,8 @@ class TextSearch:
             return None
         try:
             graph = VoteGraph.read(path)
-            if graph.features.shape[1] != self._model.gauss_params[self._model.main_feature].shape[1]:
+            feature = self._model.gauss_params[self._model.main_feature]
+            if graph.features.shape[1] != (feature.shape[1] if isinstance(self._model, AffinityModel) else 0):
                 raise GsegError(f"{path} is of other features than those of this run.")
         except GsegError as error:
             CONSOLE.log(f"[yellow]{escape(str(error))} The masks are encoded again.")
@@ -153,11 +156,13 @@ class TextSearch:
         return hashlib.blake2b(f"{clip} {found_by} {self._digest()}".encode(), digest_size=16).hexdigest()
 
     def _digest(self) -> str:
-        """Of the Gaussians and their features, which are read again only after training went on: they are large."""
+        """Of the Gaussians and their features or groups, read again only after training went on: they are large."""
         tensors = (self._model.means, self._model.gauss_params[self._model.main_feature])
         state = (self._model.step, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
         if self._hashed is None or self._hashed[0] != state:
             digest = hashlib.blake2b(digest_size=16)
+            if not isinstance(self._model, AffinityModel):
+                tensors = (self._model.means, *(self._model.gaussian_groups(s) for s in text_scales(self._model)))
             for tensor in tensors:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
             self._hashed = state, digest.hexdigest()

@@ -21,6 +21,7 @@ from gseg_ns.lifting.text import (
     masked_crops,
     relevancy,
     selected_anchors,
+    shown_groups,
     text_feature,
 )
 from gseg_ns.masks import MaskSet
@@ -163,3 +164,31 @@ def test_a_tiny_random_clip(tiny_clip: ClipEncoder) -> None:
     assert text_feature(tiny_clip, "a mug").shape == (12,)
     with pytest.raises(GsegError, match="could not be loaded"):
         ClipEncoder.load("/nonexistent/clip")
+
+
+def test_the_group_that_a_mask_shows() -> None:
+    objects = torch.zeros(4, 10, dtype=torch.long)
+    objects[:, :4], objects[:, 4:6] = 3, 9
+    objects[:, 7] = 9  # where no mask says anything
+    parts = torch.where((objects == 3) & (torch.arange(10) < 1), 5, 0)
+    masks = torch.zeros(5, 4, 10, dtype=torch.bool)
+    masks[0, :, :4] = True  # all of 3
+    masks[1, :, :1] = True  # its part 5
+    masks[2, :, 4:7] = True  # 9 and half as much beside it
+    masks[3, :, 2:6] = True  # half of two things
+    masks[4, :, 8:] = True  # nothing
+    found = shown_groups(MaskSet.from_arrays(masks), [objects, parts])
+    assert found.tolist() == [3, 5, 9, 9, -1]
+    assert shown_groups(MaskSet.from_arrays(masks), [objects]).tolist() == [3, -1, 9, 9, -1]
+
+
+def test_targets_that_are_groups() -> None:
+    graph = VoteGraph(
+        torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 1.0]]).half(),
+        torch.zeros(4, 0), torch.zeros(4, 0), torch.tensor([700, 700, 4, -1]),
+    )  # fmt: skip
+    up = torch.tensor([[0.0, 1.0]])
+    # Relevancies of 700: sigmoid(10) and sigmoid(2), of 4: sigmoid(-10).
+    assert graph.wanted(torch.tensor([1.0, 0.0]), up, VoteOptions()) == [700]
+    assert graph.wanted(torch.tensor([1.0, 0.0]), up, VoteOptions(relevant=0.99)) == [700]  # the best one
+    assert graph.wanted(torch.tensor([1.0, 0.0]), up, VoteOptions(relevant=1e-6)) == [4, 700]

@@ -1,4 +1,4 @@
-"""Texts asked of a saga run, with a tiny random CLIP: it knows no words, but everything around it is as in earnest."""
+"""Texts asked of runs, with a tiny random CLIP: it knows no words, but everything around it is as in earnest."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.lifting.text import ClipEncoder, VoteOptions
 from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.runs.text_search import TextSearch, can_search
 
@@ -68,7 +69,7 @@ def test_texts_of_a_run(
 
     assert can_search(pipeline.model)
     step(trainer, 0)
-    with pytest.raises(GsegError, match="not trained yet"):
+    with pytest.raises(GsegError, match="no trained features"):
         search.find("a mug", "clip", told.append)
 
     # in the middle of training nothing is kept on disk, for the features change
@@ -156,8 +157,55 @@ def test_one_text_at_a_time(
     search.find("a cup", "clip")
 
 
-def test_methods_without_features(make_trainer: Callable[..., Any], small_scene: Path, tmp_path: Path) -> None:
-    pipeline = make_trainer(gaga, small_scene).pipeline
-    assert not can_search(pipeline.model)
-    with pytest.raises(GsegError, match="no features"):
-        TextSearch(pipeline.model, pipeline.datamanager, tmp_path)
+class BrightnessClip:
+    """Knows how bright a picture is, and texts by one number: "a photo of a 0.9."."""
+
+    size = 8
+
+    def images(self, pictures: torch.Tensor) -> torch.Tensor:
+        # Of what is not black, which surrounds the mask.
+        bright = pictures.flatten(1).sum(1) / (pictures > 0).flatten(1).sum(1).clamp_min(1)
+        return self._on_circle(bright)
+
+    def texts(self, texts: Any) -> torch.Tensor:
+        return self._on_circle(
+            torch.tensor([float(text.split()[-1].rstrip(".")) if text[-1] == "." else -1.0 for text in texts])
+        )
+
+    @staticmethod
+    def _on_circle(values: torch.Tensor) -> torch.Tensor:
+        angle = 3 * values
+        return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+@pytest.mark.parametrize("method", [gaga, gradiseg], ids=["gaga", "gradiseg"])
+def test_methods_with_groups_answer_texts(
+    make_trainer: Callable[..., Any], small_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    monkeypatch.setattr(ClipEncoder, "load", staticmethod(lambda name, device="cpu": BrightnessClip()))
+    trainer = make_trainer(
+        method, small_scene, steps=250, masks_dir=Path("gt/object"), masks_are_consistent=True, max_gaussians=6000
+    )
+    model, data = trainer.pipeline.model, trainer.pipeline.datamanager
+    search = TextSearch(model, data, tmp_path)
+    with pytest.raises(GsegError, match="no groups yet"):
+        search.find("0.5", "clip")
+    trainer.train()
+    trainer.pipeline.eval()
+    groups = model.gaussian_groups()
+    # The mean brightness of each group's masks, worked out from the photographs.
+    bright: dict[int, list[float]] = {}
+    for view in range(len(data.train_dataset)):
+        picture, labels = data.cached_train[view]["image"].float() / 255, data.labels(view)
+        for group in labels.unique().tolist():
+            bright.setdefault(group, []).append(float(picture[labels == group].mean()))
+    means = {group: sum(values) / len(values) for group, values in bright.items() if group > 0}
+    for wanted in (max(means, key=means.__getitem__), min(means, key=means.__getitem__)):
+        found = search.find(f"{means[wanted]}", "clip")
+        ids = groups[found].unique().tolist()
+        # Whole groups, the brightest or darkest among them, and nothing far from it in brightness.
+        assert torch.equal(found, torch.isin(groups, torch.tensor(ids)))
+        assert wanted in ids
+    assert len(list(tmp_path.glob("text_*.npz"))) == 1
+    again = TextSearch(model, data, tmp_path)
+    assert torch.equal(again.find(f"{means[wanted]}", "clip"), found)
