@@ -534,7 +534,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
 
 
 def test_a_training_on_a_full_disk(small_scene: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    for size in (100_000, *((0, 100, 5000) if is_long(request) else ())):
+    for size in (100_000, *((0, 100, 5000, 20_000, 30_000) if is_long(request) else ())):
         folder = tmp_path / str(size)
         done = training_child(small_scene, folder, largest_file=size)
         assert done.status == 1, done.said

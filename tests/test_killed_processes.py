@@ -211,13 +211,15 @@ def test_a_killed_bench_leaves_no_training_and_keeps_its_cells(
     names = cells(tmp_path / "undisturbed")
     chance, kept, met = random.Random(kills), dict[str, bytes](), Counter[str]()
     output = tmp_path / "killed"
-    for number in range(kills):
+    number = 0
+    while number < kills:
         started = bench(output)
         # Cells that are kept are not computed again: each kill is to meet what is left.
         seconds = whole * chance.uniform(0.1, 0.5)
         moment = ("anywhere", "training", "cell")[number % 3]
         moments = {"anywhere": later(seconds), "training": trains(output), "cell": keeps(output, len(kept))}
         killed = started.kill(moments[moment])
+        number += killed
         met[moment if killed else "ended"] += 1
         deadline = time.monotonic() + 30
         while processes_about(str(output)) and time.monotonic() < deadline:

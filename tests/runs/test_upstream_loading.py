@@ -57,6 +57,23 @@ def test_readers_of_upstream_check_first(
     assert made.exists()
 
 
+@pytest.mark.parametrize(
+    "value", ["!!python/object/apply:pathlib.PosixPath [" + "[" * 300 + "]" * 301, "1" + "0" * 5000]
+)
+def test_what_cannot_be_built_is_one_message(value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is harmless, and yet PyYAML stumbles over it."""
+    path = tmp_path / "config.yml"
+    path.write_text(
+        yaml.dump(all_methods["splatfacto"]).replace("max_num_iterations: 30000", f"max_num_iterations: {value}")
+    )
+    with pytest.raises(SystemExit) as ended:
+        eval_utils.eval_setup(path)
+    assert ended.value.code == 1
+    said = "".join(capsys.readouterr().err.split())
+    assert said.count("Error:") == 1
+    assert str(path) in said
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_runs_of_other_methods_load_as_ever(name: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
