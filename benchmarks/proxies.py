@@ -17,8 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.spatial import cKDTree
 
+from gseg_ns.objects import find_floaters
 from gseg_ns.proxies import make_proxy
 from gseg_ns.runs import load_run
+from gseg_ns.runs.evidence import run_evidence
+from gseg_ns.runs.pixels import training_pixel
 from gseg_ns.splats.mesh import TriangleMesh
 
 _NEAR = 0.02
@@ -38,7 +41,11 @@ def main(config: Path, labelled: Path, least_points: int = 50) -> None:
     run = load_run(config)
     splats, groups = run.model.splats(), run.model.gaussian_groups()
     fit = splats.exportable()
+    evidence = run_evidence(run)
     splats, groups = splats.subset(fit), groups[fit]
+    if evidence is not None:  # as exports leave them out
+        floating = find_floaters(splats, groups, evidence.to("cpu").rows(torch.nonzero(fit)[:, 0]))
+    pixel_at = training_pixel(run)
     data = PlyData.read(labelled)["vertex"]
     points = np.stack([data[axis] for axis in "xyz"], axis=1).astype(np.float64)
     objects = np.asarray(data["object_id"]).astype(int)
@@ -59,11 +66,13 @@ def main(config: Path, labelled: Path, least_points: int = 50) -> None:
             continue
         group = int(names[counts.argmax()])
         iou = (own & (found == group)).sum() / (own | (found == group)).sum()
-        part = splats.subset(groups == group)
+        kept = groups == group if evidence is None else (groups == group) & ~floating
+        part = splats.subset(kept)
+        pixel = 0.0 if pixel_at is None else pixel_at(part.means.median(dim=0).values)
         diagonal = np.linalg.norm(np.ptp(points[own], axis=0))
         start, up = perf_counter(), torch.tensor([0.0, 0, 1])
-        hull = make_proxy(part, up, False, "hull").meshes[0]
-        mesh = make_proxy(part, up, False, "mesh").meshes[0]
+        hull = make_proxy(part, up, False, "hull", pixel=pixel).meshes[0]
+        mesh = make_proxy(part, up, False, "mesh", pixel=pixel).meshes[0]
         seconds = perf_counter() - start
 
         def distances(shape: TriangleMesh, to: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:

@@ -101,7 +101,7 @@ class Edit:
             CONSOLE.print(f"{number:3d}  {describe(operation)}")
         if self.output is not None:
             baked = bake(splats, operations)
-            write_ply(self.output, baked.to("cpu"))
+            write_ply(self.output, baked.to("cpu"), comments=EditedRun(run, (), self.scale).header.comments())
             CONSOLE.print(f"Wrote {len(baked)} Gaussians to {self.output}")
 
     def _operation(self, edited: EditedRun, folder: Path) -> Operation:

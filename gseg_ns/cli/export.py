@@ -46,7 +46,8 @@ class Export:
     """Which way is up in the files: z unless given (as ns-export), y for glTF and SPZ whatever is given. `y-down` is
     for PLY only: SuperSplat, Spark and other web viewers expect it so"""
     unit: float | None = None
-    """Length of a unit of the run in metres: PLY, SPZ and glTF are then in metres, and USD says it (metersPerUnit)"""
+    """Length of a unit of the run in metres: PLY, SPZ and glTF are then in metres, and USD says it (metersPerUnit). The
+    one that was measured and saved with the run unless given"""
     tileset: bool = False
     """With --format glb, write tileset.json (3D Tiles, for Cesium) around the scene"""
     proxy: ProxyKind | None = None
@@ -55,7 +56,7 @@ class Export:
     proxy_vertices: int | None = None
     """Most vertices of a mesh to touch; 64 unless given, of `mesh` 2000"""
     density: float | None = None
-    """Kilograms per cubic metre, for the mass of what is touched; needs --unit"""
+    """Kilograms per cubic metre, for the mass of what is touched; needs the length of a unit"""
     min_gaussians: int = 20
     """Groups with fewer Gaussians get no file of their own"""
     keep_floaters: bool = False
@@ -102,6 +103,8 @@ class Export:
         self._check_up()
         self._check_proxies()
         self._check_page()
+        if self.unit is not None and not 1e-6 <= self.unit <= 1e6:
+            raise GsegError(f"--unit {self.unit:g}: a unit of a run is longer than a micrometre and below 1000 km")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         check_scale(run, self.scale)
         edited = EditedRun(run, self.edits, self.scale)
@@ -118,7 +121,9 @@ class Export:
         except GsegError as error:  # names are an ornament: without them everything can be written
             CONSOLE.print(f"[yellow]Groups are written without names: {escape(str(error))}")
             names = {}
-        placement = self._placement(run)
+        placement = self._placement(run, edited.meters_per_unit if self.unit is None else self.unit)
+        if self.density is not None and placement.meters_per_unit is None:
+            raise GsegError("--density needs the length of a unit: give --unit METRES, or measure it in the viewer")
         evidence = run_evidence(run, self.scale, lambda ids: track(ids, "Asking views"))
         seen = None if evidence is None else evidence.to("cpu").rows(edited.scene.source.cpu()[rows.cpu()])
         floating = torch.zeros(len(splats), dtype=torch.bool)
@@ -166,7 +171,7 @@ class Export:
             placement=placement,
             run=edited.fingerprint.digest,
             tileset=self.tileset,
-            proxies=self._proxies(),
+            proxies=self._proxies(run),
             about={
                 "views_asked": None if evidence is None else evidence.num_views,
                 "parent_scale": parent_scale,
@@ -254,15 +259,19 @@ class Export:
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 3:
             raise GsegError(f"--sh-degree {self.sh_degree}: degrees are 0, 1, 2 and 3")
 
-    def _proxies(self) -> Proxies | None:
-        from functools import partial
-
+    def _proxies(self, run: Run) -> Proxies | None:
         from gseg_ns.proxies import make_proxy
+        from gseg_ns.runs.pixels import training_pixel
         from gseg_ns.splats.objects import Proxies
 
-        if self.proxy is None:
+        kind = self.proxy
+        if kind is None:
             return None
-        return Proxies(partial(make_proxy, kind=self.proxy, vertices=self.proxy_vertices), self.density)
+        return Proxies(
+            lambda splats, up, surrounds, pixel: make_proxy(splats, up, surrounds, kind, self.proxy_vertices, pixel),
+            self.density,
+            training_pixel(run),
+        )
 
     def _check_proxies(self) -> None:
         if self.proxy is None and not (self.proxy_vertices is None and self.density is None):
@@ -279,14 +288,12 @@ class Export:
         if self.format in ("usd", "usdz") and self.up == "y-down":
             raise GsegError("A USD stage has y or z up: choose --up y or --up z")
 
-    def _placement(self, run: Run) -> Placement:
+    def _placement(self, run: Run, unit: float | None) -> Placement:
         """From the run's coordinates to those of the files."""
         from gseg_ns.splats.placement import Placement, original_placement
 
-        if self.unit is not None and not 1e-6 <= self.unit <= 1e6:
-            raise GsegError(f"--unit {self.unit:g}: a unit of a run is longer than a micrometre and below 1000 km")
         if self.frame == "nerfstudio":
-            placement = Placement(meters_per_unit=self.unit)
+            placement = Placement(meters_per_unit=unit)
         else:
             frame = run.frame()
             if frame is None:
@@ -294,7 +301,7 @@ class Export:
                     f"{self.load_config.parent} has no dataparser_transforms.json and its scene is gone: the frame of "
                     "the capture is not known. Export with --frame nerfstudio"
                 )
-            placement = original_placement(*frame, self.unit)
+            placement = original_placement(*frame, unit)
         if self.up is None:
             return placement
         return placement.with_up("-y" if self.up == "y-down" else self.up)

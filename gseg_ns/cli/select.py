@@ -275,13 +275,15 @@ class Select:
         from PIL import Image
 
         from gseg_ns.files import atomic_path
+        from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.selection.store import Fingerprint, save_selections
         from gseg_ns.splats.ply import write_ply
 
         if self.output.suffix == ".npz":
             save_selections(self.output, {self.name: chosen}, Fingerprint.of(run.model.means))
         elif self.output.suffix == ".ply":
-            write_ply(self.output, run.model.splats().subset(chosen).to("cpu"))
+            splats = run.model.splats().subset(chosen).to("cpu")
+            write_ply(self.output, splats, comments=EditedRun(run).header.comments())
         else:
             assert view is not None
             photograph, camera = view

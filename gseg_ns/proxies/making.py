@@ -10,7 +10,8 @@ from torch import Tensor
 from gseg_ns.choices import ProxyKind
 from gseg_ns.errors import GsegError
 from gseg_ns.proxies.convex import convex_hull, convex_pieces, upright_box
-from gseg_ns.proxies.surface import closed_surface, decimated, rotation_matrices
+from gseg_ns.proxies.depth import rotation_matrices
+from gseg_ns.proxies.surface import closed_surface, decimated
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.mesh import Proxy
 
@@ -19,7 +20,12 @@ VERTICES: dict[ProxyKind, int] = {"box": 8, "hull": 64, "pieces": 64, "mesh": 20
 
 
 def make_proxy(
-    splats: Splats, up: Tensor, surrounds: bool, kind: ProxyKind = "hull", vertices: int | None = None
+    splats: Splats,
+    up: Tensor,
+    surrounds: bool,
+    kind: ProxyKind = "hull",
+    vertices: int | None = None,
+    pixel: float = 0.0,
 ) -> Proxy:
     """What stands for an object.
 
@@ -33,13 +39,15 @@ def make_proxy(
         surrounds: whether it is around the other objects.
         kind: see `ProxyKind`.
         vertices: most that each mesh has, at least 4; as many as `VERTICES` says unless given.
+        pixel: length of a pixel of the training pictures where the object is, 0 where that is not known; see
+            `opaque_depth`.
 
     Raises:
         GsegError: a package is not installed.
     """
     most = max(vertices or VERTICES["mesh" if surrounds else kind], 4)
     try:
-        surface = closed_surface(splats, up, surrounds)
+        surface = closed_surface(splats, up, surrounds, pixel=pixel)
     except GsegError:
         surface = convex_hull(_ellipsoids(splats), 255)
         surrounds = False

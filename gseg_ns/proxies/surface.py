@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.rendering import Camera, rasterization
+from gseg_ns.proxies.depth import opaque_depth
+from gseg_ns.rendering import Camera
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.mesh import TriangleMesh
 
@@ -25,10 +26,6 @@ _PIXELS = 1.6
 """Of a view's side, for each voxel of the grid's."""
 _TRUNCATION = 3.0
 """Voxels behind a surface that a view speaks of."""
-_OPAQUE = 0.5
-"""Where a picture is less, it shows what is behind."""
-_FRONT = 1.3
-"""Standard deviations by which a Gaussian's surface is before its centre."""
 _STRAY = 0.005
 """Share of Gaussians on each side that the grid need not hold."""
 _GROUND = 0.02
@@ -47,7 +44,9 @@ class _Grid:
     side: int
 
 
-def closed_surface(splats: Splats, up: Tensor, inside: bool = False, resolution: int = 96) -> TriangleMesh:
+def closed_surface(
+    splats: Splats, up: Tensor, inside: bool = False, resolution: int = 96, pixel: float = 0.0
+) -> TriangleMesh:
     """The solid that no view looks through, as a closed mesh.
 
     Rendered depth is fused as a truncated signed distance (Curless and Levoy 1996). What no view has seen in front of a
@@ -60,13 +59,14 @@ def closed_surface(splats: Splats, up: Tensor, inside: bool = False, resolution:
         inside: whether the object is around the others (a room): it is then looked at from within, and the solid ends
             at its box.
         resolution: voxels along the longest side.
+        pixel: see `opaque_depth`.
 
     Raises:
         GsegError: the object is too faint to have a surface.
     """
     grid, within = _grid(splats, resolution)
     splats = splats.subset(within)
-    field = _distances(splats, grid, up, inside)
+    field = _distances(splats, grid, up, inside, pixel)
     if not inside:
         field = _above_ground(field, grid, splats, up)
     solid = _without_crumbs(field < 0, splats, grid)
@@ -119,7 +119,7 @@ def _grid(splats: Splats, resolution: int) -> tuple[_Grid, Tensor]:
     return _Grid(origin.numpy(), voxel, resolution), within
 
 
-def _distances(splats: Splats, grid: _Grid, up: Tensor, inside: bool) -> NDArray[np.float32]:
+def _distances(splats: Splats, grid: _Grid, up: Tensor, inside: bool, pixel: float) -> NDArray[np.float32]:
     """Signed distance to the surface, positive in front, in -1..1 of the truncation: [side, side, side]."""
     import open3d as o3d
 
@@ -133,7 +133,7 @@ def _distances(splats: Splats, grid: _Grid, up: Tensor, inside: bool) -> NDArray
     )
     far = 4 * grid.voxel * grid.side
     for camera in _inner_cameras(splats, grid) if inside else _outer_cameras(grid, up):
-        depth = _depth(splats, camera, far)
+        depth = opaque_depth(splats, camera, far, pixel)
         size, K = camera.width, camera.K
         # There, pixel centres have whole coordinates.
         lens = o3d.camera.PinholeCameraIntrinsic(
@@ -148,28 +148,6 @@ def _distances(splats: Splats, grid: _Grid, up: Tensor, inside: bool) -> NDArray
     shape = (grid.side,) * 3
     distance, weight = values[:, 0].reshape(shape), values[:, 1].reshape(shape)
     return np.where(weight > 0, distance, np.float32(-1))
-
-
-def _depth(splats: Splats, camera: Camera, far: float) -> NDArray[np.float32]:
-    """Depth of the picture of an object, [H, W]; `far` where there is nothing.
-
-    A Gaussian begins before its centre: what is drawn of it ends, sideways, about a standard deviation from there,
-    where half of it is left, and so it does towards the camera.
-    """
-    device = splats.device
-    viewmat = camera.viewmat.to(device)
-    seen = splats.means @ viewmat[:3, :3].T + viewmat[:3, 3]
-    rays = torch.nn.functional.normalize(seen, dim=-1) @ viewmat[:3, :3]
-    thick = (torch.einsum("nji,nj->ni", rotation_matrices(splats.quats), rays) * splats.scales.exp()).norm(dim=1)
-    front = seen[:, 2] - _FRONT * thick
-    image, alpha, _ = rasterization(
-        splats.means, torch.nn.functional.normalize(splats.quats, dim=-1), splats.scales.exp(),
-        splats.opacities.sigmoid(), front[:, None], viewmat[None], camera.K.to(device)[None], camera.width,
-        camera.height, packed=False, rasterize_mode=splats.rasterize_mode,
-    )  # fmt: skip
-    covered = alpha[0, ..., 0]
-    depth = torch.where(covered > _OPAQUE, image[0, ..., 0] / covered.clamp_min(1e-6), far)
-    return np.ascontiguousarray(depth.cpu().numpy(), np.float32)
 
 
 def _outer_cameras(grid: _Grid, up: Tensor) -> Iterator[Camera]:
@@ -238,17 +216,6 @@ def _without_crumbs(solid: NDArray[np.bool_], splats: Splats, grid: _Grid) -> ND
     weights = np.bincount(reached[x, y, z], splats.opacities.detach().cpu().sigmoid().numpy(), minlength=count + 1)
     weights[0] = 0
     return (weights >= _CRUMB * weights.max())[pieces] & solid
-
-
-def rotation_matrices(quats: Tensor) -> Tensor:
-    """Rotations [N, 3, 3] of quaternions w, x, y, z."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
-    ]
-    return torch.stack(rows, dim=1)
 
 
 def _mesh(field: NDArray[np.float32], grid: _Grid) -> TriangleMesh:

@@ -21,14 +21,17 @@ from gseg_ns.runs.run import Run, load_run
 from gseg_ns.selection.store import (
     GROUP_NAMES_FILE,
     SELECTIONS_FILE,
+    UNITS_FILE,
     Fingerprint,
     SavedSelections,
     load_group_names,
     load_selections,
+    load_units,
     names_at,
 )
-from gseg_ns.splats import Splats
+from gseg_ns.splats import Placement, Splats
 from gseg_ns.splats.ply import write_ply
+from gseg_ns.splats.ply_header import PlyHeader
 
 SWAPPED = "swapped"
 """Folder beside a list of edits with the objects that were taken from other runs."""
@@ -84,6 +87,20 @@ class EditedRun:
             GsegError: the file cannot be read, or is that of another run.
         """
         return names_at(load_group_names(self.folder / GROUP_NAMES_FILE, self.fingerprint), self.scale)
+
+    @cached_property
+    def meters_per_unit(self) -> float | None:
+        """Length of a unit of the run in metres, where one was measured and saved with the run.
+
+        Raises:
+            GsegError: the file cannot be read.
+        """
+        return load_units(self.folder / UNITS_FILE)
+
+    @property
+    def header(self) -> PlyHeader:
+        """What a PLY says of Gaussians that lie where the run has them."""
+        return PlyHeader(Placement(meters_per_unit=self.meters_per_unit), self.fingerprint.digest)
 
     @cached_property
     def selections(self) -> SavedSelections:

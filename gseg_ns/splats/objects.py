@@ -49,10 +49,13 @@ _FULL_DEGREE = 3
 class Proxies:
     """What stands for objects where they have to be touched, and how it is made."""
 
-    make: Callable[[Splats, Tensor, bool], Proxy]
-    """(the object's Gaussians, which way is up [3], whether it is around the others) -> its proxy, where they lie."""
+    make: Callable[[Splats, Tensor, bool, float], Proxy]
+    """(the object's Gaussians, which way is up [3], whether it is around the others, length of a pixel there) -> its
+    proxy, where they lie."""
     density: float | None = None
     """Kilograms per cubic metre, where objects have a mass."""
+    pixel: Callable[[Tensor], float] | None = None
+    """A place [3] in the scene -> length of a pixel of the training pictures there; not known where None."""
 
 
 def placement_in(form: SplatFormat, placement: Placement) -> Placement:
@@ -224,7 +227,12 @@ class _Writer:
         }
         proxy, mass = None, None
         if self.proxies is not None:
-            proxy = self.proxies.make(part.splats(self.splats, self.placement), self.placement.up_vector(), surrounds)
+            pixel = 0.0
+            if self.proxies.pixel is not None:
+                pixel = self.placement.scale * self.proxies.pixel(self.splats.means[part.rows].median(dim=0).values)
+            proxy = self.proxies.make(
+                part.splats(self.splats, self.placement), self.placement.up_vector(), surrounds, pixel
+            )
             cubic = (self.placement.meters_per_unit or 1.0) ** 3
             mass = None if self.proxies.density is None else self.proxies.density * proxy.volume * cubic
             entry["proxy"] = {

@@ -17,7 +17,9 @@ from gseg_ns.files import slug
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.runs.isolated import write_run
 from gseg_ns.selection.store import check_name
+from gseg_ns.splats.placement import Placement
 from gseg_ns.splats.ply import write_ply
+from gseg_ns.splats.ply_header import PlyHeader
 from gseg_ns.viewer.held import Held
 
 
@@ -62,11 +64,11 @@ class Exporting(Held):
         """
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
-            splats = session.scene.splats.subset(_selected(session)).to("cpu")
+            splats, header = session.scene.splats.subset(_selected(session)).to("cpu"), _header(session)
         with self._writing:  # two that write one file: the second finds that of the first
             if path.exists() and not overwrite:
                 raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
-            write_ply(path, splats)
+            write_ply(path, splats, comments=header.comments())
         return f"Wrote {len(splats):,} Gaussians to {path} ({time.perf_counter() - started:.1f} s)."
 
     def isolate_run(self, config: Path, name: str, output_dir: Path | None = None) -> Path:
@@ -104,11 +106,12 @@ class Exporting(Held):
                 )
                 for group in groups[keep].unique().tolist()
             ]
+            header = _header(session)
         written = []
         with self._writing:  # two that export at once: the second finds the names of the first
             for name, splats in parts:
                 path = _free(folder, slug(name) or "object")
-                write_ply(path, splats.to("cpu"))
+                write_ply(path, splats.to("cpu"), comments=header.comments())
                 written.append(path.name)
         files = f"{len(written)} file{'' if len(written) == 1 else 's'}"
         return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s)."
@@ -121,6 +124,11 @@ def _free(folder: Path, stem: str) -> Path:
         number += 1
         path = folder / f"{stem}-{number}.ply"
     return path
+
+
+def _header(session: Session) -> PlyHeader:
+    """What files say of Gaussians that lie where the scene has them."""
+    return PlyHeader(Placement(meters_per_unit=session.state.metres), session.fingerprint.digest)
 
 
 def _selected(session: Session) -> Tensor:

@@ -14,9 +14,17 @@ from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.runs import run as runs
 from gseg_ns.selection.packed import PackedMask
-from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE, Fingerprint, save_selections
+from gseg_ns.selection.store import (
+    GROUP_NAMES_FILE,
+    SELECTIONS_FILE,
+    UNITS_FILE,
+    Fingerprint,
+    save_selections,
+    save_units,
+)
 from gseg_ns.splats import Splats, to_original_frame
 from gseg_ns.splats.ply import read_ply
+from gseg_ns.splats.ply_header import read_header
 
 N = 60
 
@@ -156,6 +164,45 @@ def test_up_and_units(tmp_path: Path, splats: Splats) -> None:
     with pytest.raises(GsegError, match="--unit -1"):
         export(tmp_path / "b", unit=-1.0)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_unit_that_was_measured_and_saved_holds_for_every_format(
+    tmp_path: Path, folder: Path, splats: Splats
+) -> None:
+    save_units(folder / UNITS_FILE, 2.0)
+    for form in ("ply", "glb"):
+        out = export(tmp_path / form, format=form, proxy="box", density=1000.0)
+        index = json.loads((out / "objects.json").read_text())
+        assert index["meters_per_unit"] == 1.0
+        assert {entry["units"] for entry in index["objects"]} == {"m"}
+        for entry in index["objects"]:
+            assert entry["proxy"]["mass"] == pytest.approx(1000 * entry["proxy"]["volume"])
+    scene = read_ply(tmp_path / "ply/scene.ply")
+    torch.testing.assert_close(scene.means, 2 * splats.means[torch.arange(N) != 6], atol=1e-5, rtol=0)
+    assert read_header(tmp_path / "ply/objects/group_0001.ply").placement.meters_per_unit == 1.0  # type: ignore[union-attr]
+    # Whoever says another length means it; in USD lengths stay, and the stage says how long a unit is.
+    index = json.loads((export(tmp_path / "said", unit=3.0) / "objects.json").read_text())
+    assert index["from_run"][0][0] == pytest.approx(3)
+    pytest.importorskip("pxr.UsdVol")
+    from pxr import Usd, UsdGeom
+
+    plain = export(tmp_path / "usd", format="usd", proxy="box", density=1000.0)
+    assert UsdGeom.GetStageMetersPerUnit(Usd.Stage.Open(str(plain / "scene.usda"))) == 2.0
+    masses = [
+        [entry["proxy"]["mass"] for entry in json.loads((path / "objects.json").read_text())["objects"]]
+        for path in (plain, tmp_path / "ply")
+    ]
+    assert masses[0] == pytest.approx(masses[1], rel=0.2)  # surfaces are found anew in other coordinates
+
+
+def test_a_unit_that_is_not_known_or_not_readable(tmp_path: Path, folder: Path, splats: Splats) -> None:
+    with pytest.raises(GsegError, match="--unit METRES"):
+        export(tmp_path / "a", proxy="box", density=1000.0)
+    (folder / UNITS_FILE).write_text("{")
+    with pytest.raises(GsegError, match=UNITS_FILE):
+        export(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    export(tmp_path / "a", unit=1.0)
 
 
 def test_formats_of_other_programs(tmp_path: Path, splats: Splats) -> None:
