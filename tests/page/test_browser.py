@@ -50,11 +50,15 @@ class Opened:
     def ask(self, expression: str) -> Any:
         return self.page.evaluate(expression)
 
-    def settle(self) -> None:
+    def wait(self, condition: str) -> None:
+        # Not `wait_for_function`, which would have the page run text as code: it may not.
         end = time.monotonic() + 60
-        while not self.ask("window.gseg !== undefined && gseg.stage.spark.activeSplats > 0 && gseg.stage.isSettled"):
-            assert time.monotonic() < end, self.page.inner_text("#status")
+        while not self.ask(condition):
+            assert time.monotonic() < end, f"waited in vain for {condition}: {self.page.inner_text('#status')}"
             self.page.wait_for_timeout(50)
+
+    def settle(self) -> None:
+        self.wait("window.gseg !== undefined && gseg.stage.spark.activeSplats > 0 && gseg.stage.isSettled")
 
     def look(self, eye: list[float], target: list[float]) -> None:
         vectors = [f"new gseg.Vector3(...{(np.array(at) + self.shift).tolist()})" for at in (eye, target)]
@@ -67,7 +71,7 @@ class Opened:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
 
     def expected(self, splats: Splats, eye: list[float] = EYE, target: list[float] = TARGET) -> np.ndarray:
-        height, width = self.picture().shape[:2]
+        width, height = self.ask("[gseg.stage.canvas.width, gseg.stage.canvas.height]")
         return rendered(splats, camera_at(eye, target, FOV, width, height), BACKGROUND)
 
     def place(self, group: int, at: torch.Tensor | None = None) -> tuple[float, float]:
@@ -91,7 +95,6 @@ class Opened:
         for key in keys:
             self.page.keyboard.up(key)
         self.page.mouse.move(2, 390)
-        self.settle()
 
     @property
     def selected(self) -> set[int]:
@@ -129,6 +132,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
 @pytest.fixture(autouse=True)
 def _as_it_was(opened: Opened) -> None:
     opened.ask("while (gseg.store.canUndo) gseg.store.undo();")
+    opened.page.mouse.move(2, 390)
     opened.look(EYE, TARGET)
 
 
@@ -139,7 +143,7 @@ def test_the_picture_is_ours(opened: Opened) -> None:
 
 
 def test_what_is_picked_is_what_our_renderer_names(opened: Opened) -> None:
-    height, width = opened.picture().shape[:2]
+    width, height = opened.ask("[gseg.stage.canvas.width, gseg.stage.canvas.height]")
     camera = camera_at(EYE, TARGET, FOV, width, height)
     s = opened.splats
     one_hot = torch.nn.functional.one_hot((opened.groups - 10).clamp_min(0), 7).float()
@@ -238,6 +242,43 @@ def test_the_gizmo_moves_by_mouse(opened: Opened) -> None:
     assert opened.ask("gseg.store.state.poses.size") == 0
 
 
+def test_objects_are_selected_with_lines_on_the_picture(opened: Opened) -> None:
+    """A lasso, a polygon and a brush, each drawn once."""
+    mouse, press = opened.page.mouse, opened.page.keyboard.press
+
+    def around(group: int) -> list[tuple[float, float]]:
+        x, y = opened.place(group)
+        return [(x - 42, y - 38), (x + 42, y - 38), (x + 42, y + 42), (x - 42, y + 42)]
+
+    def drag(*places: tuple[float, float]) -> None:
+        mouse.move(*places[0])
+        mouse.down()
+        for place in places[1:]:
+            mouse.move(*place, steps=3)
+        mouse.up()
+
+    press("o")
+    drag(*around(15))
+    assert opened.selected == {15}
+    press("g")
+    opened.page.keyboard.down("Shift")
+    for corner in around(13):
+        mouse.click(*corner)
+    opened.page.keyboard.up("Shift")
+    mouse.click(*around(13)[0])
+    assert opened.selected == {13}
+    press("b")
+    opened.page.keyboard.down("Shift")
+    drag(opened.place(14), opened.place(16))
+    opened.page.keyboard.up("Shift")
+    assert opened.selected == {13, 14, 15, 16}
+    press("Escape")
+    press("Control+z")
+    assert opened.selected == {13}
+    opened.click(11)  # the tool is away
+    assert opened.selected == {11}
+
+
 def test_names_are_text_and_can_be_changed(opened: Opened) -> None:
     page = opened.page
     assert page.title() == "Balls & <cubes>"
@@ -261,8 +302,7 @@ def test_an_address_leads_to_a_view_and_objects(opened: Opened) -> None:
     opened.ask("while (gseg.store.canUndo) gseg.store.undo();")
     opened.look(EYE, TARGET)
     opened.page.evaluate(f"location.href = {json.dumps(address)}")
-    opened.page.wait_for_timeout(300)
-    opened.settle()
+    opened.wait("gseg.store.state.selected.size === 1")
     assert opened.selected == {13}
     assert np.allclose(opened.ask("gseg.stage.camera.position.toArray()"), VIEWS[1][0] + opened.shift, atol=1e-3)
     # What makes no sense is not followed.
@@ -287,10 +327,11 @@ def test_it_is_drawn_when_there_is_something_to_draw(opened: Opened) -> None:
 def test_dark_and_narrow(opened: Opened) -> None:
     page = opened.page
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(200)
+    opened.wait("gseg.stage.scene.background.getHex() === 0x1d2127")
     assert opened.picture()[2, 300].tolist() == [0x1D, 0x21, 0x27]
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 390, "height": 700})
-    opened.settle()
-    assert opened.picture().shape[1] == 390
+    opened.wait("gseg.stage.canvas.width === 390")
+    assert page.locator("#objects").bounding_box()["y"] > 300
     page.set_viewport_size({"width": 700, "height": 400})
+    opened.wait("gseg.stage.canvas.width === 400")

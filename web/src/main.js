@@ -3,6 +3,7 @@ import { addressOf, placeOf } from "./address.js";
 import { repackHarmonics } from "./harmonics.js";
 import { readMeta } from "./meta.js";
 import { Mover, placed } from "./mover.js";
+import { Pen, under, within } from "./outline.js";
 import { byId, Panel } from "./panel.js";
 import { Picker } from "./picker.js";
 import { drawByTable } from "./shading.js";
@@ -22,7 +23,7 @@ const HOVERED = [1, 1, 1];
 /** Pixels that a pointer may wander between down and up and still click. */
 const STILL = 4;
 
-/** Milliseconds of a pick above which objects are not looked up while the pointer moves. */
+/** Milliseconds of a pick above which objects are looked up now and then only while the pointer moves. */
 const SLOW_PICK = 30;
 
 const BACKGROUNDS = { light: 0xf3f4f6, dark: 0x1d2127 };
@@ -81,7 +82,7 @@ async function main() {
 
   // ---------------------------------------------------------------------------------------------- what can be done
   const chosen = () => [...store.state.selected];
-  /** @param {MouseEvent} event @returns {Mode} */
+  /** @param {MouseEvent | KeyboardEvent} event @returns {Mode} */
   const modeOf = (event) => {
     if (event.altKey) return "remove";
     if (event.shiftKey) return "add";
@@ -139,6 +140,20 @@ async function main() {
     stage.draw();
   }
 
+  const pen = new Pen(stage.host, (tool, points, event) => {
+    const found = tool === "brush" ? under(points, stage, picker) : within(points, stage, picker);
+    const mode = modeOf(event);
+    choose(found, mode === "toggle" ? "add" : mode);
+    if (!found.length) say(tool === "brush" ? "No object under the brush" : "No object is mostly within the outline");
+  });
+  /** @param {import("./outline.js").Tool} tool */
+  function toggleTool(tool) {
+    pen.hold(pen.tool === tool ? null : tool);
+    if (pen.tool && gizmo) toggleGizmo(gizmo);
+    const how = { lasso: "Draw around objects", polygon: "Click corners; Enter or the first corner closes", brush: "Draw over objects" };
+    if (pen.tool) say(how[pen.tool]);
+  }
+
   function copyLink() {
     rememberPlace();
     navigator.clipboard?.writeText(location.href).then(
@@ -189,9 +204,13 @@ async function main() {
       run: () => store.change(moveBack(store.state, chosen())),
       can: () => chosen().some((row) => store.state.poses.has(row)),
     },
+    lasso: { run: () => toggleTool("lasso"), keys: ["o"], isOn: () => pen.tool === "lasso" },
+    polygon: { run: () => toggleTool("polygon"), keys: ["g"], isOn: () => pen.tool === "polygon" },
+    brush: { run: () => toggleTool("brush"), keys: ["b"], isOn: () => pen.tool === "brush" },
     nothing: {
       run: () => {
-        if (gizmo) toggleGizmo(gizmo);
+        if (pen.tool) pen.hold(null);
+        else if (gizmo) toggleGizmo(gizmo);
         else choose([], "only");
       },
       keys: ["Escape"],
@@ -262,7 +281,6 @@ async function main() {
     return /** @type {const} */ ([event.clientX - box.left, event.clientY - box.top]);
   };
   let down = /** @type {readonly [number, number] | null} */ (null);
-  let looking = false;
   stage.canvas.addEventListener("pointerdown", (event) => {
     down = event.isPrimary && event.button === 0 && !mover.isHeld ? placeIn(event) : null;
     if (stage.orbit.autoRotate) stage.turntable(false);
@@ -283,21 +301,29 @@ async function main() {
     const target = direction.clone().multiplyScalar(hit.depth).add(origin);
     stage.fly(target.clone().lerp(origin, 0.6), target);
   });
+  let pointer = /** @type {readonly [number, number] | null} */ (null);
+  let looking = false;
+  function lookUnderPointer() {
+    looking = false;
+    if (!pointer) return;
+    const [x, y] = pointer;
+    const row = mover.isHeld ? 0 : (pick(x, y)?.row ?? 0);
+    hover(row || null);
+    label.hidden = !row;
+    label.textContent = row ? panel.nameOf(store.state, row) : "";
+    label.style.transform = `translate(${x + 14}px, ${y + 14}px)`;
+    stage.canvas.style.cursor = row ? "pointer" : "";
+  }
   stage.canvas.addEventListener("pointermove", (event) => {
-    if (event.pointerType !== "mouse" || event.buttons || looking || pickMs > SLOW_PICK) return;
+    if (event.pointerType !== "mouse" || event.buttons) return;
+    pointer = placeIn(event);
+    if (looking) return;
     looking = true;
-    const [x, y] = placeIn(event);
-    requestAnimationFrame(() => {
-      looking = false;
-      const row = mover.isHeld ? 0 : (pick(x, y)?.row ?? 0);
-      hover(row || null);
-      label.hidden = !row;
-      label.textContent = row ? panel.nameOf(store.state, row) : "";
-      label.style.transform = `translate(${x + 14}px, ${y + 14}px)`;
-      stage.canvas.style.cursor = row ? "pointer" : "";
-    });
+    if (pickMs > SLOW_PICK) setTimeout(lookUnderPointer, 4 * pickMs);
+    else requestAnimationFrame(lookUnderPointer);
   });
   stage.canvas.addEventListener("pointerleave", () => {
+    pointer = null;
     label.hidden = true;
     hover(null);
   });
