@@ -155,7 +155,11 @@ class GsegDataParser(DataParser):
         if self.config.needs_photographs:
             missing = [frame.path for frame in capture.frames if not frame.path.is_file()]
             if missing:
-                raise GsegError(f"{missing[0]} does not exist ({len(missing)} images of {data} are missing)")
+                raise GsegError(
+                    f"{missing[0]} does not exist ({len(missing)} images of {data} are missing): copy them there, "
+                    f"remove their frames from {capture.source.name}, or name the folder that they are in with "
+                    "--images-path (ns-train ... gseg-data --images-path DIR)"
+                )
         chosen = self._split(capture, split)
         if not chosen:
             raise GsegError(

@@ -21,6 +21,9 @@ from gseg_ns.reading import file_path, read_bytes, reading
 _ABOUT = ("a COLMAP model", "Export it again from COLMAP.")
 _LARGEST = 2**32
 
+_DEEPEST = 4
+"""Folders below the scene's in which a model is looked for."""
+
 FOLDERS = ("sparse", "colmap/sparse", "dense/sparse", "distorted/sparse", "colmap", "model", ".")
 """Where models are looked for, in this order: the folder itself and its numbered subfolders."""
 
@@ -50,7 +53,10 @@ class ColmapModel:
 
 
 def find_models(scene: Path) -> list[Path]:
-    """Folders with a COLMAP model in a scene's folder, in the order in which they are preferred among equals."""
+    """Folders with a COLMAP model in a scene's folder, in the order in which they are preferred among equals.
+
+    Where the usual places have none, models anywhere below are taken.
+    """
     found: list[Path] = []
     for name in FOLDERS:
         parent = scene / name
@@ -60,6 +66,21 @@ def find_models(scene: Path) -> list[Path]:
         for folder in [*sorted(numbered, key=lambda child: int(child.name)), parent]:
             if has_model(folder) and folder.resolve() not in [other.resolve() for other in found]:
                 found.append(folder)
+    return found or _models_below(scene)
+
+
+def _models_below(scene: Path, depth: int = _DEEPEST) -> list[Path]:
+    """Folders with a model anywhere below a scene's folder, where none is in the usual places."""
+    found: list[Path] = []
+    try:
+        children = sorted(child for child in scene.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError:
+        return found
+    for child in children:
+        if has_model(child):
+            found.append(child)
+        if depth > 1:
+            found += _models_below(child, depth - 1)
     return found
 
 
@@ -83,6 +104,14 @@ def count_images(folder: Path) -> int:
         if path.suffix == ".bin":
             return _Binary(path).take("<Q")[0]
         return sum(1 for _ in _text_images(path))
+
+
+def images_size(folder: Path) -> int:
+    """Bytes of the file of a model's photographs: the same for copies of one model."""
+    path = _file(folder, "images")
+    assert path is not None
+    with reading(path, *_ABOUT):
+        return path.stat().st_size
 
 
 def read_model(folder: Path) -> ColmapModel:

@@ -127,6 +127,9 @@ def json_lens(values: Mapping[str, Any], size: tuple[int, int] | None, where: st
         width, height = size
     fx, fy = number("fl_x"), number("fl_y")
     angle_x, angle_y = number("camera_angle_x"), number("camera_angle_y")
+    for key, angle in (("camera_angle_x", angle_x), ("camera_angle_y", angle_y)):
+        if angle and not 0 < angle < math.pi:
+            raise GsegError(f"{where}: {key} is {angle:g}: it is an angle in radians, above 0 and below pi.")
     if fx is None and angle_x:
         fx = 0.5 * width / math.tan(0.5 * angle_x)
     if fy is None and angle_y:
@@ -159,6 +162,7 @@ def json_lens(values: Mapping[str, Any], size: tuple[int, int] | None, where: st
     except (TypeError, ValueError):
         raise GsegError(f"{where}: distortion_params are {listed!r}, which are no numbers.") from None
     width, height = round(width), round(height)
+    _refuse_fractions((fx, fy, cx, cy), width, height, where)
     lens = Lens(kind, width, height, fx, fy, width / 2 if cx is None else cx, height / 2 if cy is None else cy, numbers)
     check_lens(lens, where)
     if kind == "perspective" and name.upper() == "FULL_OPENCV" and not isinstance(listed, list):
@@ -169,6 +173,27 @@ def json_lens(values: Mapping[str, Any], size: tuple[int, int] | None, where: st
             f"camera_model if it is one of those (or OPENCV_FISHEYE), or {UNDISTORT}."
         )
     return lens
+
+
+def _refuse_fractions(
+    intrinsics: tuple[float, float, float | None, float | None], width: int, height: int, where: str
+) -> None:
+    """Refuse intrinsics that are parts of the photograph's size, as some tools write them, and no pixels.
+
+    Raises:
+        GsegError: see there.
+    """
+    fx, fy, cx, cy = intrinsics
+    if min(width, height) < 16:
+        return
+    in_corner = cx is not None and cy is not None and 0 < cx <= 1 and 0 < cy <= 1
+    if in_corner or 0 < fx < width / 50 or 0 < fy < height / 50:
+        given = ", ".join(
+            f"{name} {value:g}" for name, value in zip(("fl_x", "fl_y", "cx", "cy"), intrinsics, strict=True) if value
+        )
+        raise GsegError(
+            f"{where} has {width} x {height} pixels and {given}, which seem to be parts of that size: give pixels."
+        )
 
 
 def check_lens(lens: Lens, where: str) -> None:

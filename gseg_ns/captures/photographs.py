@@ -11,7 +11,7 @@ from gseg_ns.reading import reading
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 """Formats of photographs. Pillow knows many more, some of which run other programs."""
-IMAGE_FOLDERS = ("images", "input", "rgb", "train", "image")
+IMAGE_FOLDERS = ("images", "input", "rgb", "train", "image", "photos", "frames", "imgs", "color", "undistorted_images")
 """Where photographs lie in scenes whose file names them without a folder."""
 
 
@@ -57,9 +57,16 @@ class Photographs:
         return None
 
     def exactly(self, name: str) -> Path:
-        """The file of this name, which need not be there; nothing else is taken for it."""
+        """The file of this name, which need not be there; nothing else is taken for it.
+
+        A path of another machine is looked for by its ends below the scene's folder.
+        """
         places = self._places(name)
-        return next((path for path in places[: 1 + len(self._folders)] if path.is_file()), places[0])
+        near = places[: 1 + len(self._folders)]
+        parts = [part for part in posix(name).parts if part not in ("/", ".", "..")]
+        if places[0] == Path(name) and not places[0].is_file():
+            near = [self.root / Path(*parts[first:]) for first in range(1, len(parts))]
+        return next((path for path in near if path.is_file()), places[0])
 
     def expected(self, name: str) -> Path:
         """Where the photograph should be."""

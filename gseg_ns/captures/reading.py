@@ -53,8 +53,8 @@ def read_capture(
     if model is None:
         raise GsegError(
             f"{data} has neither transforms.json nor a COLMAP model (cameras and images, .bin or .txt, in "
-            f"{', '.join(colmap.FOLDERS[:-1])} or their subfolders 0, 1, ...): make one with ns-process-data, or name "
-            "the model with --colmap-path"
+            f"{', '.join(colmap.FOLDERS[:-1])} or another folder below): make one with ns-process-data, or name the "
+            "model with --colmap-path"
         )
     return _read_colmap(model, root, images_path, tell)
 
@@ -89,6 +89,12 @@ def _choose_model(root: Path, colmap_path: Path | None, tell: Tell) -> Path | No
         tell(
             f"Taking the reconstruction {best.relative_to(root)}, which has {counts[best]} photographs, "
             f"and not {others}."
+        )
+    elif len({colmap.images_size(folder) for folder in counts}) > 1:  # no copies of each other
+        others = " and ".join(str(folder.relative_to(root)) for folder in counts if folder != best)
+        tell(
+            f"Taking the reconstruction {best.relative_to(root)}. As many photographs has {others}: --colmap-path "
+            "takes that."
         )
     return best
 
@@ -313,6 +319,9 @@ def with_files(capture: Capture, root: Path, factor: int | None, tell: Tell) -> 
     Raises:
         GsegError: there are no copies of that size, or a photograph and its camera cannot belong together.
     """
+    if factor is None and not any(frame.path.is_file() for frame in capture.frames):
+        # Only smaller copies were kept.
+        factor = next((f for f in (2, 4, 8) if _copies(capture.frames, root, f) is not None), None)
     if factor is None:
         factor = 1
         longest = max(max(frame.lens.width, frame.lens.height) for frame in capture.frames)

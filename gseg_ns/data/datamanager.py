@@ -22,7 +22,7 @@ from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
-from gseg_ns.data.training_regions import same_region, told_apart
+from gseg_ns.data.training_regions import is_picture, same_region, told_apart
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import LabelRuns, MaskFile, MaskFolder, MaskSet, PaintOrder, cached_label_runs, load_masks
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
@@ -157,6 +157,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         self._labels = self._read_labels({view: file for view, file in enumerate(files) if file is not None})
         if self.config.masks_are_consistent:
             self._refuse_numbering(files)
+        self._refuse_pictures()
         self._place_masks()
         if not any(labels.labels.any() for labels in self._labels.values()):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
@@ -193,6 +194,20 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                     f"{file} ({file.dialect}) has masks without ids, which therefore cannot agree between the views: "
                     "leave --pipeline.datamanager.masks-are-consistent out, or give label maps (PNG)"
                 )
+
+    def _refuse_pictures(self) -> None:
+        """Refuse photographs, or masks drawn over them, in place of label maps.
+
+        Raises:
+            GsegError: most views have one.
+        """
+        pictures = [view for view, labels in self._labels.items() if is_picture(labels)]
+        if 2 * len(pictures) > len(self._labels):
+            raise GsegError(
+                f"{self._mask_name(pictures[0])} is a picture and no label map: its colors differ from pixel to pixel, "
+                f"and would be {len(self._labels[pictures[0]].ids)} labels. Name the folder of the label maps with "
+                "--pipeline.datamanager.masks-dir"
+            )
 
     def _refuse_regions(self) -> None:
         """Refuse masks that say which pixels to train on, or nothing at all, and not what the objects are.

@@ -7,11 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
+from gseg_ns.masks import LabelRuns
+
 _SAME = 0.995
 """Part of the pixels in which a copy agrees, which may have been resized or saved as JPEG."""
+_RESTLESS = 0.4
+"""Part of the pixels whose neighbour has another label, in both directions, from which on labels are colors."""
+_FEW_LABELS = 32
+_MANY_LABELS, _FEW_PIXELS = 256, 64
 _MOST = 0.5
 _AROUND = 0.75
 """Parts of a view and of its border that are covered by what is to be trained on: all but somebody who walks by."""
+
+
+def is_picture(labels: LabelRuns) -> bool:
+    """Whether a label map is a picture: very many labels of a few pixels each, or that change from pixel to pixel."""
+    pixels = labels.height * labels.width
+    count = len(labels.ids)
+    if count > _MANY_LABELS and pixels < _FEW_PIXELS * count:
+        return True
+    runs = pixels if labels.starts is None else len(labels.starts)
+    if runs < _RESTLESS * pixels or count <= _FEW_LABELS:
+        return False
+    image = labels.image().numpy()
+    changes = [float((image[1:] != image[:-1]).mean()), float((image[:, 1:] != image[:, :-1]).mean())]
+    return min(changes) >= _RESTLESS
 
 
 def same_region(photometric: Path, mask: np.ndarray) -> bool:

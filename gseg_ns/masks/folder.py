@@ -169,7 +169,8 @@ class MaskFolder:
             example = images[0] if images else "the scene, which has no images"
             raise GsegError(
                 f"None of the {len(self.files)} masks in {self.folder} (such as {next(iter(self.files))}) "
-                f"belongs to an image of the scene (such as {example}): they are matched by name without suffix."
+                f"belongs to an image of the scene (such as {example}): they are matched by name without suffix. Files "
+                "for many images are read of COCO, Label Studio and CVAT."
             )
         return matched
 

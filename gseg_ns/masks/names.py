@@ -13,8 +13,12 @@ from gseg_ns.errors import GsegError
 
 Item = TypeVar("Item")
 
-_BEFORE = re.compile(r"^(?:mask|masks|seg|label|labels)[_-](?=.)")
-_AFTER = re.compile(r"(?<=.)[_-](?:mask|masks|seg|segmentation|label|labels|instance|instances|ids?|sam|coco|pred)$")
+_BEFORE = re.compile(r"^(?:mask|masks|seg|label|labels)[_-](?=.)", re.IGNORECASE)
+_AFTER = re.compile(
+    r"(?<=.)[_.-](?:mask|masks|seg|segmentation|semantic|panoptic|label|labels|labelids|instance|instances|instanceids|"
+    r"ids?|gt|sam|sam2|coco|pred|annotations?|(?:grounded_sam2?_(?:hf_model_)?)?results?)$",
+    re.IGNORECASE,
+)
 """What tools put before and after an image's name: `mask_00001` of Grounded-SAM-2, `0001_mask`, ..."""
 
 
@@ -30,9 +34,12 @@ def without_image_suffix(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without decoration, in small letters."""
+    """A name without decoration, in small letters; a number alone without the zeros before it."""
     head, slash, leaf = without_image_suffix(name).rpartition("/")
-    return (head + slash + _AFTER.sub("", _BEFORE.sub("", leaf))).casefold()
+    leaf = without_image_suffix(_AFTER.sub("", _BEFORE.sub("", leaf)))
+    if leaf.isdecimal():
+        leaf = leaf.lstrip("0") or "0"
+    return (head + slash + leaf).casefold()
 
 
 class NameIndex(Generic[Item]):
@@ -76,7 +83,9 @@ class NameIndex(Generic[Item]):
         if found is not None or not self._loose:
             return found
         for key in self._tails(image.with_suffix("")):
-            names = self._loose.get(key.casefold(), [])
+            head, slash, leaf = key.rpartition("/")
+            plain = head + slash + (leaf.lstrip("0") or "0") if leaf.isdecimal() else key
+            names = self._loose.get(key.casefold()) or self._loose.get(plain.casefold(), [])
             if len(names) > 1:
                 raise GsegError(
                     f"{names[0]} and {names[1]} could both be of {image.name}. Keep one, or name its folder."

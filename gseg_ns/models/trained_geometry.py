@@ -21,6 +21,8 @@ from gseg_ns.splats.degenerate import mend
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.splats.transform import to_original_frame, transform
 
+_OTHER_SPLATS = (".splat", ".ksplat", ".sog", ".spz", ".spx", ".glb", ".gltf", ".npz", ".pt", ".pth")
+"""Suffixes of splats in formats that are not read."""
 _LARGEST_LOG_SCALE = 40.0
 _LARGEST_CONFIG = 2**18  # bytes; PyYAML takes seconds for them
 
@@ -41,7 +43,12 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
     """
     if not path.exists():
         raise GsegError(f"{path} does not exist: give a 3DGS PLY or a Nerfstudio run with --pipeline.model.geometry")
-    if path.is_file() and path.suffix == ".ply":
+    if path.is_file() and path.suffix.lower() in _OTHER_SPLATS:
+        raise GsegError(
+            f"{path} is no PLY: convert it to a 3DGS PLY (SuperSplat exports one), and give that with "
+            "--pipeline.model.geometry"
+        )
+    if is_ply(path):
         splats = _drawable(read_ply(path), path)
         return splats if frame == "nerfstudio" else _from_original(splats, _scene_frame(metadata))
     run = path if path.is_dir() else path.parent
@@ -53,6 +60,11 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
     if torch.allclose(theirs[0], ours[0], atol=1e-5) and abs(theirs[1] - ours[1]) < 1e-5 * ours[1]:
         return splats
     return _from_original(to_original_frame(splats, *theirs), ours)
+
+
+def is_ply(path: Path) -> bool:
+    """Whether a geometry is a PLY, and not a run."""
+    return path.is_file() and path.suffix.lower() == ".ply"
 
 
 def _scene_frame(metadata: dict[str, Any]) -> Similarity:
@@ -113,12 +125,28 @@ def _drawable(splats: Splats, path: Path) -> Splats:
             f"{path} has no splat that can be drawn: of {len(splats)}, {int(faint.sum())} are fainter than 1/255 and "
             f"{broken} have numbers that are not finite"
         )
+    _tell_of_lengths(splats.subset(kept), path)
     if not bool(kept.all()):
         terminal.warn(
             f"{path.name}: {int((~kept).sum())} of {len(splats)} splats are left out: {broken} with numbers "
             f"that are not finite, {int((~kept).sum()) - broken} fainter than 1/255."
         )
     return splats.subset(kept)
+
+
+def _tell_of_lengths(splats: Splats, path: Path) -> None:
+    """Say where numbers look like what 3DGS keeps the logarithm or the logit of: exporters forget to take it."""
+    extent = float(splats.means.std(dim=0).max()) if len(splats) > 1 else 0.0
+    if bool((splats.scales.amax(dim=1) >= 0).all()) and float(splats.scales.exp().amax(dim=1).median()) > extent > 0:
+        terminal.warn(
+            f"{path.name}: its splats are as large as all that they show: its scales seem to be lengths, of "
+            "which 3DGS keeps the logarithm. Write it again with log(scale)."
+        )
+    if len(splats) > 1 and bool(((splats.opacities >= 0) & (splats.opacities <= 1)).all()):
+        terminal.warn(
+            f"{path.name}: all its opacities are between 0 and 1: they seem to be no logits, which 3DGS keeps. "
+            "Write it again with log(opacity / (1 - opacity))."
+        )
 
 
 def run_setting(run: Path, name: str) -> str | None:
@@ -158,7 +186,7 @@ def take_over(config: SplatfactoModelConfig, geometry: Path, trained: Splats) ->
             f"{geometry} has colors of SH degree {trained.sh_degree}, which are cut to --sh-degree "
             f"{config.sh_degree}: what depends on the direction of view looks different."
         )
-    if geometry.suffix == ".ply":
+    if is_ply(geometry):
         return
     run = geometry if geometry.is_dir() else geometry.parent
     if run_setting(run, "rasterize_mode") == "classic" and config.rasterize_mode == "antialiased":
@@ -186,7 +214,7 @@ def camera_corrections(geometry: Path, views: int, metadata: dict[str, Any]) -> 
     Returns:
         None for a PLY, without a camera optimizer, or where they are of other views, which is told.
     """
-    if geometry.is_file() and geometry.suffix == ".ply":
+    if is_ply(geometry):
         return None
     run = geometry if geometry.is_dir() else geometry.parent
     mode = run_setting(run, "camera_optimizer.mode")

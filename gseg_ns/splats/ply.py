@@ -37,6 +37,7 @@ _CORE = (
 )
 _NORMALS = ("nx", "ny", "nz")
 _RGB = ("red", "green", "blue")
+_SH_C0 = 0.28209479177387814
 _MODE_COMMENT = "rasterize_mode: antialiased"
 _ANTIALIASED = r"(rasterize_mode|SplatRenderMode)\s*[:=]?\s*(antialiased|mip)"
 """Header comments, ours and Brush's, of splats that are to be drawn antialiased."""
@@ -46,8 +47,9 @@ _PLY_TYPES = {np.dtype(t) for t in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f
 def read_ply(path: Path, drop_invalid: bool = False) -> Splats:
     """Read a 3DGS PLY: ASCII or binary of either byte order, SH degree 0 to 3.
 
-    Valid infinities are written as large finite numbers, surfels of two scales are flat Gaussians, Mip-Splatting's
-    `filter_3D` is applied, and comments that ask for antialiasing set `rasterize_mode`.
+    Colors are `f_dc` or, without, `red green blue` (`ns-export --ply-color-mode rgb`). Valid infinities are written as
+    large finite numbers, surfels of two scales are flat Gaussians, Mip-Splatting's `filter_3D` is applied, and comments
+    that ask for antialiasing set `rasterize_mode`.
 
     Args:
         path: the file.
@@ -76,7 +78,9 @@ def _splats(path: Path, ply: PlyData) -> Splats:
         raise GsegError(f"{path} is a compressed PLY. Convert it to a plain 3DGS PLY first.")
     data = ply["vertex"].data
     names = data.dtype.names or ()
-    missing = [name for name in _CORE if name not in names]
+    colored = all(name in names for name in _RGB) and not any(f"f_dc_{i}" in names for i in range(3))
+    core = [name for name in _CORE if not (colored and name.startswith("f_dc_"))]
+    missing = [name for name in core if name not in names]
     flat = missing == ["scale_2"]  # the surfels of 2D Gaussian splatting have no thickness
     if missing and not flat:
         raise GsegError(f"{path} is not a 3DGS PLY: it lacks the properties {', '.join(missing)}.")
@@ -92,7 +96,11 @@ def _splats(path: Path, ply: PlyData) -> Splats:
         raise GsegError(f"{path}: the f_rest properties are not numbered 0 to {rest - 1}.")
 
     sh = torch.empty(len(data), 1 + rest // 3, 3)
-    sh[:, 0] = _columns(data, [f"f_dc_{i}" for i in range(3)])
+    if colored:  # ns-export --ply-color-mode rgb
+        top = 255.0 if data.dtype["red"].kind in "iu" else 1.0
+        sh[:, 0] = (_columns(data, list(_RGB)) / top - 0.5) / _SH_C0
+    else:
+        sh[:, 0] = _columns(data, [f"f_dc_{i}" for i in range(3)])
     if rest:
         sh[:, 1:] = _columns(data, rest_names).reshape(len(data), 3, rest // 3).transpose(1, 2)
     return Splats(
@@ -103,7 +111,9 @@ def _splats(path: Path, ply: PlyData) -> Splats:
         else _columns(data, [f"scale_{i}" for i in range(3)]),
         opacities=_columns(data, ["opacity"])[:, 0],
         sh=sh,
-        extra=_read_extra(data, [name for name in names if name not in {*_CORE, *_NORMALS, *rest_names}]),
+        extra=_read_extra(
+            data, [name for name in names if name not in {*_CORE, *_NORMALS, *rest_names, *(_RGB if colored else ())}]
+        ),
     )
 
 

@@ -415,3 +415,74 @@ def test_damaged_text_models_are_one_message_with_the_line(tmp_path: Path, file:
     path.write_text(f"# broken\n{line}\n")
     with pytest.raises(GsegError, match=f"{file}, line 2"):
         read(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------- more of the kinds
+
+
+@pytest.mark.parametrize(
+    "place", ["sparse_txt", "sparse/text", "dense/0/sparse", "colmap_output/sparse/0", "outputs/sfm_superpoint"]
+)
+def test_a_reconstruction_in_an_unusual_place_is_found(tmp_path: Path, place: str) -> None:
+    write_photographs(tmp_path / "images", NAMES)
+    write_model(tmp_path / place, NAMES, text=True)
+    capture, cloud, _ = read(tmp_path)
+    assert capture.source == tmp_path / place
+    assert cloud is not None
+
+
+def test_a_reconstruction_of_the_same_size_is_told_and_a_copy_is_not(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "images", NAMES)
+    write_model(tmp_path / "sparse/0", NAMES)
+    write_model(tmp_path / "sparse", NAMES)
+    assert "reconstruction" not in read(tmp_path)[2]
+    write_model(tmp_path / "sparse/1", [*NAMES[:-1], "another.png"])
+    assert "Taking the reconstruction sparse/0. As many photographs has" in read(tmp_path)[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fl_x": 0.94, "fl_y": 1.25, "cx": 0.5, "cy": 0.5}, "seem to be parts of that size: give pixels"),
+        ({"cx": 0.5, "cy": 0.5}, "cx 0.5, cy 0.5, which seem to be parts"),
+        ({"fl_x": None, "fl_y": None, "camera_angle_x": 40.0}, "camera_angle_x is 40: it is an angle in radians"),
+        ({"camera_angle_y": -1.0}, "camera_angle_y is -1"),
+    ],
+)
+def test_intrinsics_in_other_units_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write_json(tmp_path, NAMES)
+    change_json(tmp_path, **change)
+    with pytest.raises(GsegError, match=message):
+        read(tmp_path)
+
+
+def test_points_and_masks_of_another_machine_are_found_by_their_ends(tmp_path: Path) -> None:
+    write_json(tmp_path, NAMES, ply_file_path="/home/somebody/scene/pts/points.ply")
+    (tmp_path / "pts").mkdir()
+    write_ply(tmp_path / "pts/points.ply", POINTS)
+    (tmp_path / "region").mkdir()
+    Image.new("L", (64, 48), 255).save(tmp_path / "region/v0.png")
+    change_json(tmp_path, frames=lambda frame: frame | {"mask_path": "C:\\scene\\region\\v0.png"})
+    capture, cloud, _ = read(tmp_path)
+    assert cloud is not None
+    assert len(cloud[0]) == len(POINTS)
+    assert {frame.mask for frame in capture.frames} == {tmp_path / "region/v0.png"}
+    change_json(tmp_path, frames=lambda frame: frame | {"mask_path": "/other/v0.png"})
+    assert all(frame.mask != frame.path for frame in read(tmp_path)[0].frames), "a photograph is no mask of itself"
+
+
+def test_smaller_copies_alone_are_enough(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "images_4", NAMES, (WIDTH // 4, HEIGHT // 4))
+    write_model(tmp_path / "sparse/0", NAMES)
+    told: list[str] = []
+    capture = with_files(read_capture(tmp_path, told.append)[0], tmp_path, None, told.append)
+    assert all(frame.path.parent.name == "images_4" for frame in capture.frames)
+    assert capture.frames[0].lens.fx == 15
+    assert "images_4" in told[-1]
+
+
+@pytest.mark.parametrize("folder", ["photos", "frames", "input"])
+def test_photographs_in_other_usual_folders(tmp_path: Path, folder: str) -> None:
+    write_photographs(tmp_path / folder, NAMES)
+    write_model(tmp_path / "sparse/0", NAMES)
+    assert all(frame.path.is_file() for frame in read(tmp_path)[0].frames)

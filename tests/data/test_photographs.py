@@ -211,6 +211,13 @@ def single(scene: Path, name: str, orientation: int, turn) -> None:
     Image.fromarray(np.ascontiguousarray(turn(ids))).save(scene / "masks" / name)
 
 
+def test_pictures_in_place_of_label_maps_are_refused(ball_room: Path) -> None:
+    data = manager(ball_room)
+    data.config.masks_dir = Path("images")
+    with pytest.raises(GsegError, match="is a picture and no label map"):
+        data.require_masks()
+
+
 def test_turned_masks_without_a_tag_are_refused(ball_room: Path, tmp_path: Path) -> None:
     scene = Path(shutil.copytree(ball_room, tmp_path / "s"))
     for path in (scene / "masks").iterdir():

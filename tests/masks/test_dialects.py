@@ -441,3 +441,76 @@ def test_check_turns_masks_back(tmp_path: Path) -> None:
     assert report.turned == ["a.png: 24x32, the image is 32x24"]
     assert report.wrong_size == ["b.png: 24x32, the image is 32x24"]
     assert torch.equal(load_labels(tmp_path / "masks" / "a.png"), torch.from_numpy(np.rot90(LABELS, -1).copy()).int())
+
+
+# --------------------------------------------------------------------------------------------------- more of the kinds
+
+
+def coco_of(ids: Callable[[int], Any], segments: list[Any]) -> dict[str, Any]:
+    images = [{"id": ids(i), "file_name": name, "height": HEIGHT, "width": WIDTH} for i, name in enumerate(IMAGES)]
+    records = [{"id": 1, "image_id": i, "segmentation": part} for i in range(len(IMAGES)) for part in segments]
+    return {"images": images, "annotations": records}
+
+
+def found_in(folder: Path, image: str = IMAGES[0]) -> list[np.ndarray]:
+    file = MaskFolder(folder).find(PurePosixPath("images") / image)
+    assert file is not None
+    return sorted(load_masks(file).decode().numpy(), key=lambda mask: -int(mask.sum()))
+
+
+def test_ids_of_images_as_text_and_as_numbers_are_the_same(tmp_path: Path) -> None:
+    save(tmp_path / "a.json", coco_of(str, [rle(LEFT), rle(RIGHT)]))
+    assert np.array_equal(found_in(tmp_path)[0], LEFT)
+    save(tmp_path / "a.json", coco_of(lambda i: f"x{i}", [rle(LEFT)]))
+    with pytest.raises(GsegError, match="of no image that it lists"):
+        found_in(tmp_path)
+
+
+def test_specks_of_polygons_do_not_cost_the_file(tmp_path: Path) -> None:
+    save(tmp_path / "a.json", coco_of(int, [[flat(LEFT)], [[]], [[1, 2, 3, 4]], [flat(RIGHT), [5, 5]]]))
+    assert len(found_in(tmp_path)) == 2
+
+
+def test_results_without_names_are_one_message(tmp_path: Path) -> None:
+    records = [{"image_id": i, "segmentation": rle(LEFT), "score": 0.9} for i in range(3)]
+    save(tmp_path / "coco_instances_results.json", records)
+    with pytest.raises(GsegError, match="COCO's results, which name images by number alone"):
+        MaskFolder(tmp_path).match([PurePosixPath("images") / path for path in IMAGES])
+
+
+def test_pixels_as_zeros_and_ones(tmp_path: Path) -> None:
+    each(records(segmentation=lambda mask: mask.astype(int).tolist()), "{parent}/{stem}.json")(tmp_path)
+    assert np.array_equal(found_in(tmp_path)[0], LEFT)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.repeat(np.stack(OBJECTS, axis=2), 2, axis=1), LABELS[..., None].repeat(2, 1), LABELS[None].repeat(2, 2)],
+    ids=["last", "one channel", "one channel first"],
+)
+def test_arrays_of_other_orders(tmp_path: Path, array: np.ndarray) -> None:
+    save(tmp_path / "left/0001.npy", array)
+    assert [int(mask.sum()) for mask in found_in(tmp_path)] == [2 * int(LEFT.sum()), 2 * int(RIGHT.sum())]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{parent}/{name}.mask.png",
+        "{parent}/{stem}.mask.png",
+        "{parent}/{stem}_gt.png",
+        "{parent}/{stem}_instanceIds.png",
+        "{parent}/{stem}_grounded_sam2_results.png",
+        "{parent}/1.png",
+    ],
+)
+def test_names_as_tools_decorate_them(tmp_path: Path, pattern: str) -> None:
+    save(tmp_path / pattern.format(parent="left", stem="0001", name="0001.jpg"), grey())
+    assert len(found_in(tmp_path)) == 2
+
+
+def test_numbers_that_could_be_two_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", grey())
+    save(tmp_path / "01.png", grey())
+    with pytest.raises(GsegError, match="could both be of"):
+        MaskFolder(tmp_path).find(PurePosixPath("images/0001.jpg"))

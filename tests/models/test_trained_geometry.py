@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,32 @@ def test_corrections_of_the_other_kind(tmp_path: Path) -> None:
     assert torch.equal(found[1], torch.ones(12, 6))
     write_ply(tmp_path / "a.ply", splats())
     assert camera_corrections(tmp_path / "a.ply", 12, frame()) is None
+
+
+@pytest.mark.parametrize("suffix", [".splat", ".ksplat", ".spz", ".sog"])
+def test_splats_of_other_formats_are_one_message(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"PK")
+    with pytest.raises(GsegError, match="convert it to a 3DGS PLY"):
+        load_geometry(path, "nerfstudio", {})
+
+
+def test_capital_suffixes_are_suffixes(tmp_path: Path) -> None:
+    write_ply(tmp_path / "a.PLY", splats())
+    assert len(load_geometry(tmp_path / "a.PLY", "nerfstudio", {})) == 7
+
+
+def test_lengths_and_opacities_in_place_of_their_logarithms_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = splats(20)
+    write_ply(tmp_path / "a.ply", replace(given, scales=given.scales.exp(), opacities=given.opacities))
+    load_geometry(tmp_path / "a.ply", "nerfstudio", {})
+    captured = capsys.readouterr()
+    told = " ".join((captured.out + captured.err).split())
+    assert "scales seem to be lengths" in told
+    assert "they seem to be no logits" in told
+    write_ply(tmp_path / "b.ply", replace(given, opacities=8 * given.opacities - 2))
+    load_geometry(tmp_path / "b.ply", "nerfstudio", {})
+    captured = capsys.readouterr()
+    assert "seem" not in captured.out + captured.err

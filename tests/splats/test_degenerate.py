@@ -94,3 +94,16 @@ def test_our_own_files_keep_how_they_are_drawn(tmp_path: Path) -> None:
     splats: Splats = replace(random_splats(2), rasterize_mode="antialiased")
     write_ply(tmp_path / "a.ply", splats)
     assert read_ply(tmp_path / "a.ply").rasterize_mode == "antialiased"
+
+
+def test_colors_without_harmonics_are_read(tmp_path: Path) -> None:
+    """`ns-export gaussian-splat --ply-color-mode rgb`."""
+    splats = random_splats(4)
+    write_ply(tmp_path / "a.ply", splats)
+    red = np.array([0, 51, 128, 255])
+    drop = tuple(name for name in PlyData.read(tmp_path / "a.ply")["vertex"].data.dtype.names if name.startswith("f_"))
+    rewrite(tmp_path / "a.ply", {"red": red / 255, "green": red / 255, "blue": red / 255}, drop=drop)
+    found = read_ply(tmp_path / "a.ply")
+    torch.testing.assert_close(0.5 + 0.28209479 * found.sh[:, 0, 0], torch.from_numpy(red / 255).float())
+    assert found.sh.shape[1] == 1
+    assert "rgb" not in found.extra

@@ -92,7 +92,7 @@ def _scores(path: Path) -> dict[str, float]:
 
 
 def read_stack(path: Path) -> MaskSet:
-    """Masks of one image in an array [M, H, W] or [M, 1, H, W], as SAM's predictor returns them.
+    """Masks of one image in an array [M, H, W] or [M, 1, H, W], as SAM's predictor returns them, or [H, W, M].
 
     Raises:
         GsegError: it is damaged or holds something else.
@@ -100,7 +100,11 @@ def read_stack(path: Path) -> MaskSet:
     array = read_npy(path, "a stack of masks")
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.ndim == 3 and 10 * array.shape[2] < array.shape[1]:  # one after the other in the last dimension
+        array = np.moveaxis(array, 2, 0)
     if array.ndim != 3 or array.dtype.kind not in "bui" or 0 in array.shape[1:]:
         raise GsegError(f"{path} holds {array.dtype} of shape {array.shape}. Masks are integers or bool [M, H, W].")
     check_memory(path, array.size, f"masks of {array.shape[2]}x{array.shape[1]} pixels")
+    if len(array) == 1 and array.dtype.kind in "iu" and len(np.unique(array)) > 2:  # labels, as networks return them
+        return MaskSet.from_labels(torch.from_numpy(array[0].astype(np.int64).clip(0)))
     return MaskSet.from_arrays(array)

@@ -25,9 +25,11 @@ class CocoDocument:
         self.path = path
         self._sizes: dict[str, Size] = {}
         self._records: dict[str, list[Any]] = {}
+        # Numbers in one list and the same as text in the other mean the same image.
         by_image = defaultdict(list)
         for record in data.get("annotations") or []:
-            by_image[record["image_id"]].append(record)
+            by_image[str(record["image_id"])].append(record)
+        found = len(by_image)
         for image in data["images"]:
             extra = image.get("extra")
             # Roboflow puts a hash into names, and keeps the former one here.
@@ -36,7 +38,9 @@ class CocoDocument:
             if name in self._sizes:
                 raise GsegError(f"{path} has two images that are called {name}. Rename one.")
             self._sizes[name] = integer(image["height"], 1), integer(image["width"], 1)
-            self._records[name] = by_image.pop(image["id"], [])
+            self._records[name] = by_image.pop(str(image["id"]), [])
+        if found and len(by_image) == found:
+            raise GsegError(f"{path}: its annotations are of no image that it lists (image_id). Export it again.")
 
     @property
     def names(self) -> dict[str, str]:

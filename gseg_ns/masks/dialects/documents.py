@@ -15,7 +15,7 @@ from gseg_ns.masks.mask_set import MaskSet
 from gseg_ns.reading import read_json, reading
 
 LARGEST_JSON = 2**28
-_MARKS = (b'"images"', b'"original_width"', b"<annotations")
+_MARKS = (b'"images"', b'"original_width"', b"<annotations", b'"image_id"')
 """What of a file shows, before it is parsed, that it may hold many images."""
 _ABOUT = ("masks of many images", "Export it again.")
 
@@ -71,7 +71,17 @@ def as_document(path: Path, data: Any) -> Document | None:
         records = data["annotations"] or []
         panoptic = any(isinstance(record, dict) and "segments_info" in record for record in records[:1])
         return None if panoptic or not data["images"] else CocoDocument(path, data)
+    if isinstance(data, list) and len({str(one["image_id"]) for one in data if _is_result(one)}) > 1:
+        raise GsegError(
+            f"{path} holds COCO's results, which name images by number alone. Put them into the file of the data set, "
+            "as its `annotations` beside its `images` (pycocotools: COCO(data set).loadRes(results).dataset)."
+        )
     return LabelStudioDocument(path, data) if is_label_studio(data) else None
+
+
+def _is_result(record: Any) -> bool:
+    """Whether an entry of a list is of COCO's results."""
+    return isinstance(record, dict) and "image_id" in record and "segmentation" in record
 
 
 def document_masks(path: Path, entry: str) -> MaskSet:

@@ -29,7 +29,9 @@ def labelme_masks(path: Path, data: dict[str, Any]) -> MaskSet:
     """
     size = image_size(data)
     if size is None:
-        raise GsegError(f"{path} has no imageHeight and imageWidth, and with them no image whose size is known.")
+        raise GsegError(
+            f"{path} has no imageHeight and imageWidth, so that its image's size is not known. Save it again."
+        )
     check_memory(path, size[0] * size[1] * PIXEL_MEMORY, f"masks of {size[1]}x{size[0]} pixels")
     shapes = data["shapes"]
     if not isinstance(shapes, list):

@@ -41,6 +41,8 @@ def mask_set(path: Path, records: Any, size: Size | None) -> MaskSet:
         check_memory(path, size[0] * size[1] * PIXEL_MEMORY, f"masks of {size[1]}x{size[0]} pixels")
     rles, scores, extra = [], [], []
     for position, record in enumerate(records):
+        if size is not None and isinstance(record, dict) and _is_speck(record.get("segmentation")):
+            continue
         segmentation = _segmentation(record.get("segmentation"), size) if isinstance(record, dict) else None
         if segmentation is None:
             raise GsegError(
@@ -137,13 +139,36 @@ def checked(segmentation: dict[str, Any]) -> Rle:
     return {"size": [height, width], "counts": counts}
 
 
+def _is_speck(found: Any) -> bool:
+    """Whether a segmentation is of polygons that have too few corners for an area: tools leave some behind."""
+    return (
+        isinstance(found, list)
+        and len(found) > 0
+        and all(isinstance(outline, list) and len(outline) < 6 and len(outline) % 2 == 0 for outline in found)
+        and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for outline in found for value in outline
+        )
+    )
+
+
+def _is_grid(found: list[Any]) -> bool:
+    """Whether nested lists are the pixels of a mask, as 0 and 1."""
+    width = len(found[0]) if isinstance(found[0], list) else 0
+    return (
+        width > 1
+        and len(found) > 1
+        and all(isinstance(row, list) and len(row) == width for row in found)
+        and all(value == 0 or value == 1 for row in found for value in row)
+    )
+
+
 def _segmentation(found: Any, size: Size | None) -> dict[str, Any] | None:
     """The run lengths of a record: its own, or those of its polygons or pixels; None where it has none."""
     if isinstance(found, dict):
         return found
     if not isinstance(found, list) or not found:
         return None
-    if isinstance(found[0], list) and found[0] and isinstance(found[0][0], bool):
+    if _is_grid(found):
         return encode(np.array(found, dtype=bool))
     if size is None:
         return None
