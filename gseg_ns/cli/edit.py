@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gseg_ns.choices import EditKind
+from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Edit:
+class Edit(Granular):
     """Add an edit to a run's list, or apply the list: the run itself is never changed.
 
     Edits are kept in edits.json beside config.yml, where the viewer finds them. `--output scene.ply` writes the edited
@@ -31,8 +32,6 @@ class Edit:
     """Ids of groups"""
     selection: str | None = None
     """Name of a selection saved in the viewer"""
-    scale: float | None = None
-    """Granularity in [0, 1] at which the groups are meant, for methods that have scales"""
     color: tuple[float, float, float] = (0.9, 0.2, 0.2)
     """For recolor: red, green, blue in 0..1"""
     factor: float = 0.5
@@ -65,7 +64,6 @@ class Edit:
     def main(self) -> None:
         """Edit."""
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.editing.edit_list import EDITS_FILE, describe, load_edits, save_edits
         from gseg_ns.editing.operations import bake
         from gseg_ns.folders import newest
@@ -79,7 +77,7 @@ class Edit:
         if self.back and (self.do != "swap" or not (self.other or "").endswith(".ply")):
             raise GsegError("--back goes with --do swap and --other FILE.ply, the object as it came back")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
-        check_scale(run, self.scale)
+        scale = self.granularity(run)
         splats = run.model.splats()
         fingerprint = Fingerprint.of(splats.means)
         path = self.edits or self.load_config.parent / EDITS_FILE
@@ -89,7 +87,7 @@ class Edit:
             raise GsegError(f"{path} has {len(operations)} edits, so --undo {self.undo} is too many")
         operations = operations[: len(operations) - self.undo]
         if self.do is not None:
-            edited = EditedRun(run, operations, self.scale)
+            edited = EditedRun(run, operations, scale)
             added = self._taken_back(edited) if self.back else [self._operation(edited, path.parent)]
             scene = edited.scene
             for operation in added:

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from gseg_ns.cli.options import Granular
+
 
 @dataclass
-class Eval:
+class Eval(Granular):
     """Score a run's views against ground-truth label maps: IoU, precision, recall (Gaga, Algorithm 1), boundary IoU."""
 
     load_config: Path
@@ -21,8 +23,6 @@ class Eval:
     """Which views"""
     variant: Literal["paper", "official"] = "paper"
     """How IoU is averaged over views, and whether label 0 counts: the paper's Algorithm 1 or the official script"""
-    scale: float | None = None
-    """Granularity in [0, 1], for methods that have scales"""
     output: Path | None = None
     """JSON file for the scores. Default: eval_<split>.json beside the config.yml"""
     pictures: Path | None = None
@@ -36,7 +36,6 @@ class Eval:
     def main(self) -> None:
         """Evaluate."""
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.evaluation.boundary import mean_boundary_iou
         from gseg_ns.evaluation.comparison import comparison
         from gseg_ns.evaluation.matching import evaluate_instances
@@ -48,11 +47,11 @@ class Eval:
         from gseg_ns.terminal import track
 
         run = load_run(self.load_config, self.data, self.allow_unfinished)
-        check_scale(run, self.scale)
+        scale = self.granularity(run)
         views = run.truth(self.ground_truth, self.split)
         predicted, truth, ratios, photos = [], [], [], []
         for view, gt in track(views, "Evaluating"):
-            labels = run.model.label_image(view.camera, self.scale).cpu()
+            labels = run.model.label_image(view.camera, scale).cpu()
             predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
             truth.append(gt)
             rgb = run.model.get_outputs_for_camera(view.camera)["rgb"].cpu()

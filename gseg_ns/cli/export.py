@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gseg_ns.choices import ExportFormat, ProxyKind, UpAxis
+from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Export:
+class Export(Granular):
     """Write one splat file an object, and one of everything (PLY: with an integer `label` a splat)."""
 
     load_config: Path
@@ -62,8 +63,6 @@ class Export:
     keep_floaters: bool = False
     """Leave in objects what floats: Gaussians that are called an object and are no part of what the training views show
     of it. Otherwise they are in no object (scene files have them, with the label 0)"""
-    scale: float | None = None
-    """Granularity in [0, 1], for methods that have scales"""
     title: str | None = None
     """Of the page (html)"""
     description: str | None = None
@@ -87,7 +86,6 @@ class Export:
         from rich.markup import escape
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.objects import find_floaters, object_records
         from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.runs.evidence import parents, run_evidence
@@ -106,8 +104,8 @@ class Export:
         if self.unit is not None and not 1e-6 <= self.unit <= 1e6:
             raise GsegError(f"--unit {self.unit:g}: a unit of a run is longer than a micrometre and below 1000 km")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
-        check_scale(run, self.scale)
-        edited = EditedRun(run, self.edits, self.scale)
+        scale = self.granularity(run)
+        edited = EditedRun(run, self.edits, scale)
         everything = not self.groups and self.selection is None
         rows = ~edited.scene.removed if everything else edited.rows(self.groups, self.selection)
         if self.drop_unlabelled:
@@ -124,7 +122,7 @@ class Export:
         placement = self._placement(run, edited.meters_per_unit if self.unit is None else self.unit)
         if self.density is not None and placement.meters_per_unit is None:
             raise GsegError("--density needs the length of a unit: give --unit METRES, or measure it in the viewer")
-        evidence = run_evidence(run, self.scale, lambda ids: track(ids, "Asking views"))
+        evidence = run_evidence(run, scale, lambda ids: track(ids, "Asking views"))
         seen = None if evidence is None else evidence.to("cpu").rows(edited.scene.source.cpu()[rows.cpu()])
         floating = torch.zeros(len(splats), dtype=torch.bool)
         if not self.keep_floaters and seen is not None:  # a guess by distance alone is not made for the user
@@ -140,7 +138,7 @@ class Export:
             return
         placed = placement_in(form, placement)
         units = self._units(placed)
-        parent_scale, larger = parents(run.model, self.scale)
+        parent_scale, larger = parents(run.model, scale)
         if larger is not None:
             source = edited.scene.source[rows]
             larger = torch.where(source < 0, 0, larger[source.clamp_min(0)]).cpu()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _CONFIG = "config.yml"
 
 
 @dataclass
-class Info:
+class Info(Granular):
     """Say what a run is, how far its training is, and what objects it has: sizes, colors, how sure.
 
     Numbers are in the run's own coordinates. `gseg export` writes the same table in those of its files.
@@ -33,15 +34,12 @@ class Info:
     """Write JSON, as the schema of objects.json says, and nothing else"""
     csv: bool = False
     """Write the table of objects with commas between its columns, and nothing else"""
-    scale: float | None = None
-    """Granularity in [0, 1] at which groups are meant, for methods that have scales"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
 
     def main(self) -> None:
         """Tell."""
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.runs.overview import overview
         from gseg_ns.runs.run import load_run
         from gseg_ns.terminal import messages_on_stderr, track
@@ -51,8 +49,8 @@ class Info:
         path = self.run / _CONFIG if self.run.is_dir() else self.run
         with messages_on_stderr(self.json or self.csv):
             run = load_run(path, self.data, allow_unfinished=True)
-            check_scale(run, self.scale)
-            facts, records = overview(run, self.scale, lambda ids: track(ids, "Asking views"))
+            scale = self.granularity(run)
+            facts, records = overview(run, scale, lambda ids: track(ids, "Asking views"))
         if self.json:
             content = {**facts, "objects": [record.as_dict() for record in records]}
             CONSOLE.file.write(json.dumps(content, indent=1) + "\n")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
 
 
 @dataclass
-class Isolate:
+class Isolate(Granular):
     """Write some Gaussians as a normal Nerfstudio run: ns-viewer, ns-render and ns-export work on it unchanged."""
 
     load_config: Path
@@ -20,8 +21,6 @@ class Isolate:
     """Name of a selection saved in the viewer, beside config.yml"""
     edits: Path | None = None
     """Edit list to bake in (edits.json of the viewer or of `gseg edit`); what it removes is left out"""
-    scale: float | None = None
-    """Granularity in [0, 1] at which the groups are meant, for methods that have scales"""
     name: str | None = None
     """Appended to the experiment's name; derived from what is taken unless given"""
     output_dir: Path | None = None
@@ -32,7 +31,6 @@ class Isolate:
     def main(self) -> None:
         """Write the run and print the commands that work on it."""
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.runs.isolated import export_command, write_run
         from gseg_ns.runs.run import load_run
@@ -46,8 +44,8 @@ class Isolate:
         taken += ["groups-" + "-".join(map(str, self.groups[:8]))] if self.groups else []
         name = check_name(self.name or "-".join(taken) or "edited")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
-        check_scale(run, self.scale)
-        edited = EditedRun(run, self.edits, self.scale)
+        scale = self.granularity(run)
+        edited = EditedRun(run, self.edits, scale)
         scene = edited.scene
         everything = not self.groups and self.selection is None
         keep = ~scene.removed if everything else edited.rows(self.groups, self.selection)

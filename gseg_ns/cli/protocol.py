@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ Name = Literal[
 
 
 @dataclass
-class ProtocolCommand:
+class ProtocolCommand(Granular):
     """Score predictions, or a run, as a published benchmark does; or say what a benchmark is.
 
     With --data alone: checks the data. With --prepare: also writes the split where ns-train finds it. With
@@ -59,8 +60,6 @@ class ProtocolCommand:
     """Image folder, where scenes have several resolutions"""
     lpips: bool = False
     """Also LPIPS (mipnerf360), whose weights are downloaded"""
-    scale: float | None = None
-    """Granularity in [0, 1] of the rendered label maps, for methods that have scales"""
     ground: str | None = None
     """lerf-mask with --load-config: find the texts on the first test view with this zero-shot detection model of
     transformers (a name such as IDEA-Research/grounding-dino-base, or a folder; needs the extra `text`)"""
@@ -116,7 +115,6 @@ class ProtocolCommand:
         """Render the test views of a run into the folder of predictions."""
         from PIL import Image
 
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.files import atomic_path
         from gseg_ns.masks.io import write_label_map
         from gseg_ns.pictures import to_bytes
@@ -129,7 +127,7 @@ class ProtocolCommand:
                 f"{protocol.name} scores answers to prompts: write them with gseg select, then give --predictions"
             )
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
-        check_scale(run, self.scale)
+        scale = self.granularity(run)
         wanted, lost = {}, []
         for name, image in protocol.renderings(scene).items():
             try:
@@ -149,7 +147,7 @@ class ProtocolCommand:
         for name, view in track(wanted.items(), "Rendering"):
             photograph, camera = view.photograph.whole(view.camera)
             if protocol.renders == "labels":
-                labels = run.model.label_image(camera, self.scale)
+                labels = run.model.label_image(camera, scale)
                 write_label_map(folder / name, photograph.to_photo(labels).cpu())
                 continue
             rgb = photograph.to_photo(run.model.get_outputs_for_camera(camera)["rgb"])

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gseg_ns.cli.options import Frame
+from gseg_ns.cli.options import Frame, Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _OVERLAYS = ("overlay", "photo-overlay")
 
 
 @dataclass
-class Render:
+class Render(Granular):
     """Render a run's views: one 16-bit PNG of group ids each, and pictures beside it.
 
     With --sheet or --turntable single objects are rendered instead, each of them alone.
@@ -41,8 +41,6 @@ class Render:
     frame: Frame = "photograph"
     """Whose pixels are written: the photographs' own, so that ids lie on them, or those of the undistorted views that
     the run trains on; the same where lenses do not distort"""
-    scale: float | None = None
-    """Granularity in [0, 1], for methods that have scales"""
     edits: Path | None = None
     """Edit list to apply first (edits.json of the viewer or of `gseg edit`); what it hides is not shown"""
     sheet: bool = False
@@ -62,15 +60,13 @@ class Render:
 
     def main(self) -> None:
         """Render."""
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.runs.run import load_run
 
         if self.frames < 1 or (self.size is not None and not 16 <= self.size <= 4096):
             raise GsegError("--frames must be 1 or more, and --size between 16 and 4096 pixels")
         run = load_run(self.load_config, self.data, self.allow_unfinished)
-        check_scale(run, self.scale)
-        edited = EditedRun(run, self.edits, self.scale)
+        edited = EditedRun(run, self.edits, self.granularity(run))
         if self.sheet:
             self._sheet(edited)
         if self.turntable:
@@ -79,19 +75,18 @@ class Render:
             self._views(edited)
 
     def _views(self, edited: EditedRun) -> None:
-
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.folders import atomic_folder
         from gseg_ns.masks import write_label_map
         from gseg_ns.pictures import write_png
         from gseg_ns.terminal import track
 
-        model = edited.model()
+        model, scale = edited.model(), self.granularity(edited.run)
         views = list(edited.run.views(self.split))
         shown = False
         with atomic_folder(self.output_dir, durable=False) as folder:
             for view in track(views, "Rendering"):
-                labels, pictures = self._view(model, view)
+                labels, pictures = self._view(model, view, scale)
                 shown |= bool(labels.any())
                 write_label_map(folder / "ids" / f"{view.name}.png", labels)
                 for name, picture in pictures.items():
@@ -100,7 +95,7 @@ class Render:
         if not shown:
             edited.run.model.require_groups()
 
-    def _view(self, model: SegmentationModel, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+    def _view(self, model: SegmentationModel, view: View, scale: float | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Group ids [H, W] and the pictures [H, W, 3] of a view, in the frame that is asked for."""
         from gseg_ns.pictures import overlay
 
@@ -109,7 +104,7 @@ class Render:
             photograph = photograph.of_view()
         else:
             photograph, camera = photograph.whole(camera)
-        labels = photograph.to_photo(model.label_image(camera, self.scale))
+        labels = photograph.to_photo(model.label_image(camera, scale))
         rendered = model.get_outputs_for_camera(camera) if self.outputs else {}
         pictures = {}
         for name in self.outputs:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from gseg_ns.cli.options import Frame
+from gseg_ns.cli.options import Frame, Granular
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP, VoteOptions
 from gseg_ns.lifting.thresholds import SAME_THING
@@ -28,7 +28,7 @@ Spheres = Annotated[tuple[tuple[float, float, float, float], ...], tyro.conf.Use
 
 
 @dataclass
-class Select:
+class Select(Granular):
     """Select Gaussians by marks on a view, a text, shapes, colors or ranges, and write the selection.
 
     Options of different kinds narrow each other: a point and a size select what the object has of that size. What is
@@ -93,8 +93,6 @@ class Select:
     """CLIP model for --text: a name or a folder; the paper's (laion/CLIP-ViT-B-16-laion2B-s34B-b88K) unless given"""
     votes: VoteOptions = field(default_factory=VoteOptions)
     """How masks vote on --text"""
-    scale: float | None = None
-    """Granularity in [0, 1], for methods that have scales"""
     threshold: float = SAME_THING
     """Least cosine with what was marked, for methods that answer by features"""
     largest: bool = False
@@ -112,7 +110,6 @@ class Select:
     def main(self) -> None:
         """Select."""
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.options import check_scale
         from gseg_ns.runs.run import load_run
         from gseg_ns.selection.neighbourhood import largest_component, middle_extents
         from gseg_ns.selection.postprocess import clean_up
@@ -136,7 +133,7 @@ class Select:
         if self.sam is not None and not self.point:
             raise GsegError("--sam needs at least one --point")
         run = load_run(self.load_config, self.data, self.allow_unfinished)
-        check_scale(run, self.scale)
+        self.granularity(run)  # refused before anything is asked
         view = None if self.view is None else self._view(run, self.view)
         found = []
         if self.text is not None:
@@ -190,7 +187,9 @@ class Select:
         if self.sam is not None:
             picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
             prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
-        return Prompter(model).select(camera, prompt, self.scale, self.threshold, mask_by_sam=self.sam is not None)
+        return Prompter(model).select(
+            camera, prompt, self.granularity(run), self.threshold, mask_by_sam=self.sam is not None
+        )
 
     def _on_view(self, run: Run, photograph: Photograph, camera: Cameras) -> list[Tensor]:
         """What is drawn on the view, flooded from it, or of a color seen in it: a bool [N] a kind."""

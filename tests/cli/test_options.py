@@ -14,7 +14,7 @@ from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.main import entrypoint
-from gseg_ns.cli.options import check_scale
+from gseg_ns.cli.options import SCALES, Granular
 from gseg_ns.cli.render import Render
 from gseg_ns.errors import GsegError
 from gseg_ns.runs import run as runs
@@ -34,9 +34,22 @@ def test_a_scale_is_refused_by_methods_without(kind: Any, tmp_path: Path, monkey
     }
     with pytest.raises(GsegError, match="gaga has no scales"):
         kind(load_config=tmp_path / "config.yml", scale=0.5, **needed[kind]).main()
-    check_scale(run, None)
-    run.model.has_scales = True
-    check_scale(run, 0.5)
+
+
+def test_levels_are_scales_by_name() -> None:
+    run: Any = SimpleNamespace(model=SimpleNamespace(has_scales=True), config=SimpleNamespace(method_name="saga"))
+    asked = {level: Granular(level=level).granularity(run) for level in SCALES}
+    assert asked == {"part": 0.0, "object": 0.5, "group": 1.0, "best": None}
+    assert Granular(scale=0.3).granularity(run) == 0.3
+    assert Granular().granularity(run) is None
+    with pytest.raises(GsegError, match="leave one out"):
+        Granular(scale=0.3, level="part").granularity(run)
+    with pytest.raises(GsegError, match="lies between 0"):
+        Granular(scale=1.5).granularity(run)
+    run.model.has_scales = False
+    assert Granular(level="best").granularity(run) is None
+    with pytest.raises(GsegError, match="leave out --level part"):
+        Granular(level="part").granularity(run)
 
 
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
