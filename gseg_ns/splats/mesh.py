@@ -22,6 +22,12 @@ class TriangleMesh:
         corners = (self.vertices - self.vertices.mean(axis=0))[self.faces]
         return float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6)
 
+    def normals(self) -> NDArray[np.float64]:
+        """Of the faces, outwards, of length 1 (zero where a face has no area): [F, 3]."""
+        a, b, c = (self.vertices[self.faces[:, corner]] for corner in range(3))
+        normals = np.cross(b - a, c - a)
+        return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+
     def is_closed(self) -> bool:
         """Whether every edge is shared by exactly two triangles that run along it in opposite directions."""
         if not len(self.faces):

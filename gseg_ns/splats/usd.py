@@ -252,6 +252,9 @@ def _collision(pxr: Any, stage: Usd.Stage, path: str, proxy: Proxy, mass: float 
             pxr.Vt.IntArray.FromNumpy(np.ascontiguousarray(mesh.faces.reshape(-1), np.int32))
         )
         child.CreateSubdivisionSchemeAttr(pxr.UsdGeom.Tokens.none)
+        # One a face: what is touched is flat there, and checkers ask for normals where nothing is subdivided.
+        child.CreateNormalsAttr(pxr.Vt.Vec3fArray.FromNumpy(mesh.normals().astype(np.float32)))
+        child.SetNormalsInterpolation(pxr.UsdGeom.Tokens.uniform)
         extent = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
         child.CreateExtentAttr(pxr.Vt.Vec3fArray.FromNumpy(extent))
         pxr.UsdPhysics.CollisionAPI.Apply(child.GetPrim())

@@ -107,3 +107,11 @@ def test_a_stage_with_colliders(tmp_path: Path) -> None:
     assert mesh.HasAPI(UsdPhysics.CollisionAPI)
     assert UsdPhysics.MeshCollisionAPI(mesh).GetApproximationAttr().Get() == "convexHull"
     assert UsdGeom.Imageable(mesh).ComputePurpose() == "guide"
+    geometry = UsdGeom.Mesh(mesh)
+    points, normals = np.array(geometry.GetPointsAttr().Get()), np.array(geometry.GetNormalsAttr().Get())
+    corners = points[np.array(geometry.GetFaceVertexIndicesAttr().Get()).reshape(-1, 3)]
+    assert geometry.GetNormalsInterpolation() == "uniform"
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
+    # The normals of a convex body point away from its middle, and stand upon its faces.
+    assert (((corners.mean(axis=1) - points.mean(axis=0)) * normals).sum(axis=1) > 0).all()
+    np.testing.assert_allclose(((corners[:, 1] - corners[:, 0]) * normals).sum(axis=1), 0, atol=1e-5)

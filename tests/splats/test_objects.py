@@ -11,6 +11,7 @@ from gseg_ns.palette import colors
 from gseg_ns.splats import Splats
 from gseg_ns.splats.objects import write_objects, write_splats
 from gseg_ns.splats.ply import read_ply
+from gseg_ns.splats.ply_header import read_header
 
 
 def make(count: int) -> Splats:
@@ -117,6 +118,51 @@ def test_many_objects_of_any_name(tmp_path: Path) -> None:
         "quoted", "group_0002", "_7_up", "group_0004", "group_5", "a_b", "quoted_2"
     ]  # fmt: skip
     assert all(prim.GetPrimAtPath("splats") for prim in prims)
+
+
+NASTY = {
+    1: "a/b\\c", 2: '"quoted" \'twice\'', 3: "🫖", 4: "line\nbreak\ttab\x00nul\x1b", 5: "", 6: " ", 7: "../../up",
+    8: "same", 9: "same", 10: "SAME", 11: "con", 12: "x" * 300, 13: "7 up", 14: "椅子", 15: "end_header", 16: ".hidden",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["ply", "spz", "glb", "usd", "usdz"])
+def test_names_that_are_nobodys_friend_in_every_format(tmp_path: Path, form: str) -> None:
+    pytest.importorskip({"spz": "gsply", "usd": "pxr.UsdVol", "usdz": "pxr.UsdVol"}.get(form, "torch"))
+    count = len(NASTY)
+    groups = (torch.arange(8 * count) % count) + 1
+    splats, folder = make(8 * count), tmp_path / "out"
+    listed = write_objects(folder, splats, groups, form, 1, NASTY)  # type: ignore[arg-type]
+    assert [entry.get("name", "") for entry in listed] == list(NASTY.values())
+    assert len({entry["file"].casefold() for entry in listed}) == count
+    for entry in listed:
+        path = folder / entry["file"]
+        assert path.resolve().parent == (folder / "objects").resolve()
+        assert path.stat().st_size > 0
+        assert len(path.name.encode()) < 255
+        assert path.name.isprintable()
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    if form == "ply":
+        for entry in listed:
+            header = read_header(folder / entry["file"])
+            assert (header.group, header.name) == (entry["group"], NASTY[entry["group"]])
+            torch.testing.assert_close(read_ply(folder / entry["file"]).means, splats.means[groups == entry["group"]])
+    if form == "glb":
+        data = (folder / "scene.glb").read_bytes()
+        document = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
+        assert [node["name"] for node in document["nodes"]] == [
+            name.strip() or f"group {group}" for group, name in NASTY.items()
+        ]
+    if form in ("usd", "usdz"):
+        from pxr import Sdf, Usd
+
+        stage = Usd.Stage.Open(str(folder / ("scene.usda" if form == "usd" else "scene.usdz")))
+        prims = stage.GetPrimAtPath("/World").GetChildren()
+        assert len({prim.GetName().casefold() for prim in prims}) == count
+        assert all(Sdf.Path.IsValidIdentifier(prim.GetName()) for prim in prims)
+        for prim, (group, name) in zip(prims, NASTY.items(), strict=True):
+            shown = "".join(letter if letter.isprintable() else " " for letter in name.strip())
+            assert prim.GetDisplayName() == (shown or f"group {group}")
 
 
 def test_nothing_and_unknown_formats_leave_no_file(tmp_path: Path) -> None:
