@@ -715,6 +715,7 @@ class Phantom:
 
         for path, name in (
             ("lifting.blocks", "SCORES"),
+            ("models.gradiseg", "LOSS_SCORES"),
             ("rendering.contributions_cuda", "_PIXELS"),
             ("rendering.pixel_weights", "_SPREAD"),
         ):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError, OptionError
 from gseg_ns.lifting.affinity import ScaleGate, draw_ranks
+from gseg_ns.lifting.consensus import foremost
 from gseg_ns.lifting.correspondence import (
     PairSampling,
     correspondence_loss,
@@ -21,11 +22,12 @@ from gseg_ns.lifting.correspondence import (
     sample_scales,
 )
 from gseg_ns.lifting.pixel_pool import PixelPool, make_pool
-from gseg_ns.lifting.scales import ScaleQuantiles, expected_depth, mask_scales, unproject
+from gseg_ns.lifting.scales import ScaleQuantiles, expected_depth, mask_scales, mean_depth, unproject
 from gseg_ns.lifting.smoothing import MAX_NEIGHBOURS, NeighbourVotes, finest_masks, pack_flags, without_parted
+from gseg_ns.lifting.votes import ViewVotes
 from gseg_ns.masks import MaskSet
 from gseg_ns.neighbours import nearest
-from gseg_ns.rendering import PixelWeights
+from gseg_ns.rendering import PixelWeights, RegionVotes
 from gseg_ns.transfer import upload
 
 
@@ -203,10 +205,14 @@ class AffinityViews:
         self.pools: dict[int, PixelPool] = {}
         for view, meta, K, masks in views:
             if len(masks):
-                scales = view_scales(meta, K, masks)
+                # Depth says how large masks are, and that which mask is asked about: one walk for both.
+                asked = RegionVotes(meta, masks.regions[0].to(means.device), meta["depths"][0].detach())
+                depth = mean_depth(asked.image, asked.alpha)
+                scales = mask_scales(unproject(depth, K.to(depth)), masks, asked.alpha >= 0.5)
                 self.pools[view] = make_pool(meta, masks, scales, bound, self.generator, options.balanced)
                 if votes is not None:
-                    votes.add(meta, finest_masks(masks, scales))
+                    said = ViewVotes(*(part.cpu() for part in asked.named(finest_masks(masks, scales))))
+                    votes.add(foremost(said))
         if not self.pools:
             raise GsegError("No training view has a mask. Run `gseg masks` on the images, or name another mask folder.")
         quantiles.fit(torch.cat([pool.scales for pool in self.pools.values()]))

@@ -32,7 +32,12 @@ def expected_depth(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """
     depths = meta["depths"][0].detach()
     total, alpha = composite(meta, torch.stack([depths, torch.ones_like(depths)], dim=-1)).unbind(dim=-1)
-    return torch.where(alpha > 0, total / alpha.clamp_min(1e-10), 0.0), alpha
+    return mean_depth(total, alpha), alpha
+
+
+def mean_depth(total: Tensor, alpha: Tensor) -> Tensor:
+    """Composited depth [H, W] divided by alpha [H, W]; 0 where nothing was hit."""
+    return torch.where(alpha > 0, total / alpha.clamp_min(1e-10), 0.0)
 
 
 def unproject(depth: Tensor, K: Tensor) -> Tensor:

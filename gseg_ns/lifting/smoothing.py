@@ -9,14 +9,12 @@ nowhere seen keep all of theirs.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from gseg_ns.lifting.consensus import view_labels
 from gseg_ns.lifting.kernels import add_pairs
-from gseg_ns.masks import LabelRuns, MaskSet
+from gseg_ns.lifting.votes import ViewVotes
+from gseg_ns.masks import MaskSet
 from gseg_ns.rendering import threads
 
 MAX_NEIGHBOURS = 31
@@ -24,21 +22,20 @@ MAX_NEIGHBOURS = 31
 
 
 def finest_masks(masks: MaskSet, scales: Tensor) -> Tensor:
-    """The smallest mask of each pixel, as a label map.
+    """The smallest mask of each region of a view.
 
     Args:
         masks: M masks of a view.
         scales: [M] their 3D scales.
 
     Returns:
-        [H, W] int32: 1 + mask, 0 where there is none.
+        [R] int32, for each region of `masks.partition`: 1 + mask, 0 where there is none.
     """
+    members = masks.partition[2]
     if len(masks) == 0:
-        return torch.zeros((masks.height, masks.width), dtype=torch.int32)
-    starts, region, members = masks.partition
+        return torch.zeros(len(members), dtype=torch.int32)
     size = torch.where(members, scales.cpu(), torch.inf)
-    table = torch.where(members.any(dim=1), size.argmin(dim=1) + 1, 0).int().numpy()
-    return LabelRuns.from_stretches(masks.height, masks.width, starts, table[region]).image()
+    return torch.where(members.any(dim=1), size.argmin(dim=1) + 1, 0).int()
 
 
 class NeighbourVotes:
@@ -55,17 +52,15 @@ class NeighbourVotes:
         self._both = torch.zeros_like(self._same)
 
     @torch.no_grad()
-    def add(self, meta: dict[str, Any], labels: Tensor) -> None:
-        """Ask one view.
+    def add(self, view: ViewVotes) -> None:
+        """Hear one view.
 
         A Gaussian is in the label that most of its contribution lies in, and a pair has the weight of the fainter one,
         so that what shines through a border by a fraction of a pixel decides nothing.
 
         Args:
-            meta: its projection.
-            labels: [H, W] label map, 0 = unlabelled.
+            view: what it says, one vote a Gaussian (`gseg_ns.lifting.consensus.foremost`).
         """
-        view = view_labels(meta, labels)
         weight, label = torch.zeros(len(self._same)), torch.zeros(len(self._same), dtype=torch.int32)
         weight[view.gaussians.long()], label[view.gaussians.long()] = view.weights, view.labels
         if not self._same.is_cuda:

@@ -23,11 +23,17 @@ from gseg_ns.lifting.densification import (
     split_axis,
     split_in_two,
 )
+from gseg_ns.lifting.drawing import draw_different
 from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss, update_running_mean
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
 from gseg_ns.models.schedule import AUTO
 from gseg_ns.rendering import visible
+from gseg_ns.transfer import upload
+
+LOSS_SCORES = 1 << 25
+"""Scores of pixels for groups that the 2D loss looks at in a step (a table of 128 MiB, several times); where an image
+has more, so many of its pixels are drawn, which gives the same loss in the mean."""
 
 POSITION = "position_gradient"
 """Strategy-state entry: running mean of the position gradient, [N, 3]."""
@@ -193,8 +199,11 @@ class GradiSegModel(IdentityModel):
         encodings = self.gauss_params["identity"]
         targets = self.targets(int(batch["image_idx"]), self.info["height"], self.info["width"])
         if targets is not None:
-            image = self._identity_image()
-            loss = identity_loss(self.classifier(image).flatten(0, 1), targets, self.config.train_unlabelled)
+            image = self._identity_image().flatten(0, 1)
+            if len(image) * self.classifier.num_classes > LOSS_SCORES:
+                pixels = upload(self._drawn_pixels(len(image)), image.device)
+                image, targets = image[pixels], targets[pixels]
+            loss = identity_loss(self.classifier(image), targets, self.config.train_unlabelled)
             losses["identity_2d"] = self.config.identity_weight * loss
         if self.config.neighbour_weight > 0 and self.step % self.config.neighbour_every == 0:
             directions = None
@@ -203,6 +212,12 @@ class GradiSegModel(IdentityModel):
             neighbours = self._neighbours(self.means.detach(), encodings, self.classifier, directions)
             losses["identity_3d"] = self.config.neighbour_weight * neighbours
         return losses
+
+    def _drawn_pixels(self, count: int) -> Tensor:
+        """As many pixels of an image as the loss has room for, ascending: int64 [P] on the CPU."""
+        # A stream of its own: what else is drawn does not depend on the size of images.
+        generator = torch.Generator().manual_seed(torch.initial_seed() + self.step)
+        return draw_different(count, max(LOSS_SCORES // self.classifier.num_classes, 1), generator=generator)
 
     # -------------------------------------------------------------------------------------------- densification
 

@@ -16,12 +16,20 @@ from gseg_ns.rendering.api import (
     visible,
 )
 from gseg_ns.rendering.camera import Camera
-from gseg_ns.rendering.contributions import dominant_labels, pixel_weights, sparse_vote, top_contributors, vote
+from gseg_ns.rendering.contributions import (
+    RegionVotes,
+    dominant_labels,
+    pixel_weights,
+    sparse_vote,
+    top_contributors,
+    vote,
+)
 from gseg_ns.rendering.pixel_weights import PixelWeights
 
 __all__ = [
     "Camera",
     "PixelWeights",
+    "RegionVotes",
     "composite",
     "dominant_labels",
     "pixel_weights",

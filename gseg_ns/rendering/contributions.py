@@ -17,11 +17,19 @@ from gseg_ns.rendering.cpu import offsets_with_end, pack
 from gseg_ns.rendering.kernels import contribute
 from gseg_ns.rendering.pixel_weights import PixelWeights
 
+_PACKED = "gseg_packed"
+"""Under which a `meta` of the CPU keeps its Gaussians as kernels want them."""
+
 
 def _scene(meta: dict[str, Any]) -> tuple[Any, ...]:
     """The arrays that every contribution kernel starts with: projected Gaussians, tile lists."""
+    projected = meta["means2d"], meta["conics"], meta["opacities"]
+    kept = meta.get(_PACKED)
+    # Several questions about one view are the rule.
+    if kept is None or any(one is not other for one, other in zip(kept[0], projected, strict=True)):
+        kept = meta[_PACKED] = projected, pack(*projected)
     return (
-        pack(meta["means2d"], meta["conics"], meta["opacities"]),
+        kept[1],
         offsets_with_end(meta["isect_offsets"], meta["flatten_ids"]),
         meta["flatten_ids"].numpy(),
     )
@@ -88,7 +96,67 @@ def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, T
     if num_labels <= 0 or count == 0:
         none = torch.zeros(0, dtype=torch.int32, device=meta["means2d"].device)
         return none, none, none.float()
-    scene, present, counts, pair_offsets, pair_sums = _pair_sums(meta, labels, num_labels)
+    return _listed(count, *_pair_sums(meta, labels, num_labels))
+
+
+class RegionVotes:
+    """What the Gaussians of a view give to its regions, which get their names later, and values composited on the way.
+
+    For who has to see a view before knowing what is asked about it: one walk through the tile lists instead of two.
+    """
+
+    image: Tensor
+    """[H, W], the composited values, not divided by alpha."""
+    alpha: Tensor
+    """[H, W]"""
+
+    @torch.no_grad()
+    def __init__(self, meta: dict[str, Any], regions: Tensor, values: Tensor) -> None:
+        """Ask a view.
+
+        Args:
+            meta: from `project` or `rasterization`, with one camera.
+            regions: [H, W] integer, from 0 on.
+            values: [N], of each Gaussian.
+
+        Raises:
+            ValueError: wrong shape, or several cameras.
+        """
+        regions = _fitting(meta, regions)
+        if len(regions) != 1:
+            raise ValueError(f"RegionVotes: the view has {len(regions)} cameras; project one camera at a time")
+        self._meta, self._regions = meta, regions
+        self._pairs: tuple[Any, ...] | None = None
+        if meta["means2d"].is_cuda:
+            self._regions = regions.long().to(values.device)
+            self.image, self.alpha = contributions_cuda.drawn(meta, values)
+            return
+        drawn = np.zeros((2, *regions.shape), values.detach().numpy().dtype)
+        self._pairs = _pair_sums(meta, regions, int(regions.max()) + 1 if regions.numel() else 0, values, drawn)
+        self.image, self.alpha = (torch.from_numpy(part[0]) for part in drawn)
+
+    @torch.no_grad()
+    def named(self, names: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `sparse_vote` of the label map `names[regions]`.
+
+        Args:
+            names: [R] integer, the label of each region, from 0 on.
+        """
+        if self._pairs is None:
+            return contributions_cuda.sparse_vote(self._meta, names.to(self._regions.device)[self._regions])
+        scene, present, *rest = self._pairs
+        # What lies beyond a tile's own regions was never written.
+        labels = np.take(names.cpu().numpy().astype(np.int32), present, mode="clip")
+        return _listed(self._meta["means2d"].shape[1], scene, labels, *rest)
+
+
+def _listed(
+    count: int, scene: tuple[Any, ...], present: Any, counts: Any, pair_offsets: Any, pair_sums: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of (tile, Gaussian) pairs as those of Gaussians: what `sparse_vote` returns."""
+    if len(present) == 0 or count == 0 or present.shape[1] == 0:
+        none = torch.zeros(0, dtype=torch.int32)
+        return none, none, none.float()
     entries, kept = np.zeros(count, np.int64), np.zeros(count, np.int64)
     # Each piece of work goes through all pairs: no more pieces than threads.
     grain = max(1 << 17, -(-count // threads.num_threads()))
@@ -121,8 +189,18 @@ def _fitting(meta: dict[str, Any], labels: Tensor) -> Tensor:
     return labels
 
 
-def _pair_sums(meta: dict[str, Any], labels: Tensor, num_labels: int) -> tuple[tuple[Any, ...], Any, Any, Any, Any]:
-    """The sums of each (tile, Gaussian) pair by the labels of the tile: `_scene`, and arrays of `contribute.vote`."""
+def _pair_sums(
+    meta: dict[str, Any], labels: Tensor, num_labels: int, values: Tensor | None = None, drawn: Any = None
+) -> tuple[tuple[Any, ...], Any, Any, Any, Any]:
+    """The sums of each (tile, Gaussian) pair by the labels of the tile: `_scene`, and arrays of `contribute.vote`.
+
+    Args:
+        meta: of the view.
+        labels: [C, H, W].
+        num_labels: one more than the largest.
+        values: [C * N], composited into `drawn` [2, C, H, W], with their alpha.
+        drawn: see there.
+    """
     cameras, height, width = labels.shape
     tile_size, tile_width, tile_height = meta["tile_size"], meta["tile_width"], meta["tile_height"]
     grid = (width, height, tile_size, tile_width, tile_height)
@@ -136,7 +214,12 @@ def _pair_sums(meta: dict[str, Any], labels: Tensor, num_labels: int) -> tuple[t
     lengths = counts * np.diff(scene[1])
     pair_offsets = np.cumsum(lengths) - lengths
     pair_sums = np.empty(int(lengths.sum()), scene[0].dtype)
-    threads.share(contribute.vote, tiles, *scene, *grid, local, counts, pair_offsets, pair_sums)
+    if values is None:
+        none = np.zeros((2, 1, 1, 1), scene[0].dtype)
+        kept, images = np.zeros(0, scene[0].dtype), none
+    else:
+        kept, images = values.detach().contiguous().numpy(), drawn
+    threads.share(contribute.vote, tiles, *scene, *grid, local, counts, pair_offsets, pair_sums, kept, *images)
     return scene, present, counts, pair_offsets, pair_sums
 
 

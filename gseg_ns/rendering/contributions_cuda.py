@@ -37,6 +37,18 @@ def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, T
     return torch.cat(gaussians)[order], torch.cat(found)[order], torch.cat(sums)[order]
 
 
+def drawn(meta: dict[str, Any], values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [N] composited, and alpha: [H, W] each."""
+    import gsplat
+
+    image, alpha = gsplat.rasterize_to_pixels(
+        meta["means2d"].detach(), meta["conics"].detach(), values.detach()[None, :, None].contiguous(),
+        meta["opacities"].detach(), meta["width"], meta["height"], meta["tile_size"], meta["isect_offsets"],
+        meta["flatten_ids"],
+    )  # fmt: skip
+    return image[0, ..., 0], alpha[0, ..., 0]
+
+
 def _label_sums(meta: dict[str, Any], labels: Tensor, chosen: Tensor) -> Tensor:
     """The sums of a few labels: [N, len(chosen)]."""
     import gsplat

@@ -33,13 +33,14 @@ def projection(means: torch.Tensor) -> dict[str, object]:
     )
 
 
-def test_finest_mask_of_each_pixel() -> None:
+def test_finest_mask_of_each_region() -> None:
     masks = torch.zeros(3, 4, 4, dtype=torch.bool)
     masks[0, :, :3] = True
     masks[1, :2, :2] = True
     masks[2, 0, 0] = True
     labels = finest_masks(MaskSet.from_arrays(masks), torch.tensor([3.0, 2.0, 1.0]))
-    assert labels.tolist() == [[3, 2, 1, 0], [2, 2, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]]
+    regions = MaskSet.from_arrays(masks).regions[0].long()
+    assert labels[regions].tolist() == [[3, 2, 1, 0], [2, 2, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]]
     assert finest_masks(MaskSet.from_arrays(masks[:0]), torch.zeros(0)).eq(0).all()
 
 
@@ -52,7 +53,7 @@ def test_neighbours_over_a_border_are_left_out() -> None:
     halves[:, WIDTH // 2 :] = 2
     merged = torch.ones(HEIGHT, WIDTH, dtype=torch.long)
     for labels in (halves, halves, merged, torch.zeros_like(merged)):
-        votes.add(projection(means), labels)
+        votes.add(view_labels(projection(means), labels))
     kept = votes.agreeing(0.5)
     across = left[:, None] != left[neighbours]
     assert across.any()
@@ -69,7 +70,7 @@ def test_neighbours_that_no_view_shows_stay() -> None:
     votes = NeighbourVotes(neighbours)
     halves = torch.ones(HEIGHT, WIDTH, dtype=torch.long)
     halves[:, WIDTH // 2 :] = 2
-    votes.add(projection(means), halves)
+    votes.add(view_labels(projection(means), halves))
     kept = votes.agreeing(0.5)
     behind = len(means) // 2
     assert kept[behind:].all()
@@ -95,7 +96,7 @@ def test_votes_are_those_of_tensors() -> None:
     labels = torch.randint(0, 4, (HEIGHT // 4, WIDTH // 4), generator=torch.Generator().manual_seed(0))
     labels = labels.repeat_interleave(4, 0).repeat_interleave(4, 1)
     votes = NeighbourVotes(neighbours)
-    votes.add(projection(means), labels)
+    votes.add(view_labels(projection(means), labels))
     view = view_labels(projection(means), labels)
     weight, label = torch.zeros(len(means)), torch.zeros(len(means), dtype=torch.int32)
     weight[view.gaussians.long()], label[view.gaussians.long()] = view.weights, view.labels

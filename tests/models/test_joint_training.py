@@ -15,6 +15,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.densification import GRADIENT, VISITS
 from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.unified_lift import unified_lift
+from gseg_ns.models import gradiseg as gradiseg_model
 from gseg_ns.models.gradiseg import POSITION
 
 METHODS = {"unified-lift": unified_lift, "gradiseg": gradiseg}
@@ -239,6 +240,25 @@ def test_identity_moves_geometry_as_much_as_asked(make_trainer: MakeTrainer) -> 
     for name in ("identity", "drawn"):
         for share in (0.0, 0.5):
             torch.testing.assert_close(gradients[share][name], gradients[1.0][name], rtol=1e-3, atol=1e-7)
+
+
+def test_the_identity_loss_of_a_large_image_is_that_of_some_of_its_pixels(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer("gradiseg", identity_start=0.0, neighbour_weight=0.0)
+    model, datamanager = trainer.pipeline.model.train(), trainer.pipeline.datamanager
+    model.step_cb(trainer.optimizers, 0)
+    losses, drawn = [], []
+    for scores in (1 << 25, 500 * model.classifier.num_classes):
+        monkeypatch.setattr(gradiseg_model, "LOSS_SCORES", scores)
+        outputs = model.get_outputs(datamanager.train_dataset.cameras[:1])
+        batch = {"image": datamanager.cached_train[0]["image"], "image_idx": 0, "labels": datamanager.labels(0)}
+        losses.append(float(model.get_loss_dict(outputs, batch)["identity_2d"]))
+        drawn.append(model._drawn_pixels(model.info["height"] * model.info["width"]))
+    assert len(drawn[1]) == 500
+    assert torch.equal(drawn[1], model._drawn_pixels(model.info["height"] * model.info["width"]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.5)  # of 500 pixels, most of them right
+    assert losses[1] != losses[0]
 
 
 def row_counts(trainer: Any) -> set[int]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gseg_ns.rendering import (
+    RegionVotes,
     composite,
     dominant_labels,
     pixel_weights,
@@ -89,6 +90,28 @@ def test_sparse_votes_of_several_cameras_and_of_nothing(make_scene):
     expected = vote(meta, labels, 4)
     assert torch.equal(torch.zeros_like(expected).index_put_((gaussians.long(), found.long()), weights), expected)
     assert [len(part) for part in sparse_vote(meta, torch.full_like(labels, -1))] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("size", [1, 4, 40])
+def test_regions_that_are_named_later_say_what_their_labels_would(view, size):
+    regions = blocks(view, size) + 2
+    names = torch.arange(int(regions.max()) + 1) % 7 * 300
+    values = torch.rand(200)
+    asked = RegionVotes(view, regions, values)
+    for name in (names, names.flip(0).int()):  # as often as one likes
+        found, expected = asked.named(name), sparse_vote(view, name[regions])
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+        torch.testing.assert_close(found[2], expected[2], rtol=1e-5, atol=1e-6)
+    drawn = composite(view, torch.stack([values, torch.ones(200)], dim=1))
+    torch.testing.assert_close(torch.stack([asked.image, asked.alpha], dim=-1), drawn, rtol=1e-5, atol=1e-6)
+
+
+def test_regions_of_no_gaussian(make_scene):
+    meta = project(*(part[:0] if number < 4 else part for number, part in enumerate(make_scene(count=5))))
+    asked = RegionVotes(meta, torch.zeros(meta["height"], meta["width"], dtype=torch.int32), torch.zeros(0))
+    assert not asked.alpha.any()
+    assert [len(part) for part in asked.named(torch.tensor([3]))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("count", [2, 5, 90])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gseg_ns.rendering import (
+    RegionVotes,
     dominant_labels,
     pixel_weights,
     project,
@@ -89,6 +90,15 @@ def test_contributions(scene):
     sparse = [part.cpu() for part in sparse_vote(cuda, labels.cuda())]
     table = torch.zeros(cuda["radii"].shape[1], 44).index_put_((sparse[0].long(), sparse[1].long()), sparse[2])
     torch.testing.assert_close(table, vote(cpu, labels, 44), rtol=1e-3, atol=2e-2)
+    regions, names, depths = labels + 1, torch.arange(43) // 2, cpu["depths"][0]
+    asked, there = RegionVotes(cpu, regions, depths), RegionVotes(cuda, regions.cuda(), depths.cuda())
+    torch.testing.assert_close(there.image.cpu(), asked.image, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(there.alpha.cpu(), asked.alpha, rtol=1e-3, atol=1e-3)
+    tables = [
+        torch.zeros(len(depths), 22).index_put_((found[0].long().cpu(), found[1].long().cpu()), found[2].cpu())
+        for found in (asked.named(names), there.named(names))
+    ]
+    torch.testing.assert_close(*tables, rtol=1e-3, atol=2e-2)
     ids = torch.arange(cuda["radii"].shape[1]) % 50
     found, expected = dominant_labels(cuda, ids.cuda()), dominant_labels(cpu, ids)
     torch.testing.assert_close(found[1].cpu(), expected[1], rtol=1e-3, atol=1e-3)

@@ -14,6 +14,7 @@ from gseg_ns.rendering.kernels.weights import (
     OPACITY,
     PLANES,
     SIZE,
+    TRANS,
     WEIGHT,
     A,
     B,
@@ -75,28 +76,32 @@ def localise_labels(  # type: ignore[no-untyped-def]
 @kernel
 def vote(  # type: ignore[no-untyped-def]
     start, stop, packed, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height,
-    local, counts, pair_offsets, pair_sums,
+    local, counts, pair_offsets, pair_sums, values, out_values, out_alpha,
 ):  # fmt: skip
-    """Sum the weights of each (tile, Gaussian) pair by the tile's own label numbers.
+    """Sum the weights of each (tile, Gaussian) pair by the tile's own label numbers; composite a value on the way.
 
     Args:
         local, counts: from `localise_labels`.
         pair_offsets: [tiles], where each tile's sums begin in `pair_sums`: counts[tile] numbers for each pair.
         pair_sums: written.
+        values: [M], of each projected Gaussian; empty: nothing is composited.
+        out_values, out_alpha: [C, H, W], written where there are values.
     """
     real = packed.dtype.type
     zero = real(0)
-    block = new_block(1, packed.dtype)
+    block = new_block(2, packed.dtype)
+    drawing = values.shape[0] > 0
     across, down = blocks_of(tile_size)
     for tile in range(start, stop):
         found = counts[tile]
         begin, end = offsets[tile], offsets[tile + 1]
         pair_sums[pair_offsets[tile] : pair_offsets[tile] + found * (end - begin)] = 0
-        for number in range(across * down if found > 0 else 0):
+        for number in range(across * down if found > 0 or drawing else 0):
             camera, left, top, columns, rows = open_block(
                 block, number, tile, tile_size, tile_width, tile_height, width, height
             )
-            block[PLANES:] = -1
+            block[PLANES : PLANES + SIZE] = -1
+            block[PLANES + SIZE :] = 0
             lowest, highest = found, -1
             for row in range(rows):
                 for column in range(columns):
@@ -104,7 +109,7 @@ def vote(  # type: ignore[no-untyped-def]
                     block[PLANES + row * COLUMNS + column] = label
                     if label >= 0:
                         lowest, highest = min(lowest, label), max(highest, label)
-            for k in range(begin, end if highest >= 0 else begin):
+            for k in range(begin, end if highest >= 0 or drawing else begin):
                 if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
                     break
                 g = flatten_ids[k]
@@ -113,6 +118,10 @@ def vote(  # type: ignore[no-untyped-def]
                     continue
                 first, last = first * COLUMNS, last * COLUMNS
                 blend(block, first, last, packed, g, left, top)
+                if drawing:
+                    value = values[g]
+                    for p in range(first, last):
+                        block[np.uintp(PLANES + SIZE + p)] += block[np.uintp(WEIGHT + p)] * value
                 slot = pair_offsets[tile] + found * (k - begin)
                 if highest - lowest < 4:
                     for label in range(lowest, highest + 1):
@@ -126,6 +135,11 @@ def vote(  # type: ignore[no-untyped-def]
                         label = np.int64(block[np.uintp(PLANES + p)])
                         if label >= 0:
                             pair_sums[slot + label] += block[np.uintp(WEIGHT + p)]
+            for row in range(rows if drawing else 0):
+                for column in range(columns):
+                    p = row * COLUMNS + column
+                    out_values[camera, top + row, left + column] = block[PLANES + SIZE + p]
+                    out_alpha[camera, top + row, left + column] = real(1) - abs(block[TRANS + p])
 
 
 @kernel
