@@ -90,12 +90,12 @@ def test_contributions(scene):
     sparse = [part.cpu() for part in sparse_vote(cuda, labels.cuda())]
     table = torch.zeros(cuda["radii"].shape[1], 44).index_put_((sparse[0].long(), sparse[1].long()), sparse[2])
     torch.testing.assert_close(table, vote(cpu, labels, 44), rtol=1e-3, atol=2e-2)
-    regions, names, depths = labels + 1, torch.arange(43) // 2, cpu["depths"][0]
+    regions, names, depths = labels + 1, torch.arange(45) // 2, cpu["depths"][0]
     asked, there = RegionVotes(cpu, regions, depths), RegionVotes(cuda, regions.cuda(), depths.cuda())
     torch.testing.assert_close(there.image.cpu(), asked.image, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(there.alpha.cpu(), asked.alpha, rtol=1e-3, atol=1e-3)
     tables = [
-        torch.zeros(len(depths), 22).index_put_((found[0].long().cpu(), found[1].long().cpu()), found[2].cpu())
+        torch.zeros(len(depths), 23).index_put_((found[0].long().cpu(), found[1].long().cpu()), found[2].cpu())
         for found in (asked.named(names), there.named(names))
     ]
     torch.testing.assert_close(*tables, rtol=1e-3, atol=2e-2)
