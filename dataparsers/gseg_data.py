@@ -196,7 +196,8 @@ class GsegDataParser(DataParser):
             if not 0 < config.train_split_fraction <= 1:
                 raise GsegError(f"--train-split-fraction is {config.train_split_fraction}: give a part, up to 1")
             train = get_train_eval_split_fraction(everything, config.train_split_fraction)[0].tolist()
-        return train if split == "train" else sorted(set(everything) - set(train))
+        # Nine tenths of a few photographs are all of them: then those that train are looked at, too.
+        return train if split == "train" else sorted(set(everything) - set(train)) or everything
 
     def _normalised(self, capture: Capture, cloud: Cloud | None, chosen: list[int]) -> DataparserOutputs:
         """Some frames in Nerfstudio's frame: all cameras oriented, centred and scaled."""

@@ -232,3 +232,10 @@ def test_named_parsers_understand_what_ours_does(tmp_path: Path, kind: str, faul
             parser.get_dataparser_outputs("train")
         return
     assert all(path.is_file() for path in parser.get_dataparser_outputs("train").image_filenames)
+
+
+def test_a_few_photographs_are_enough_for_nerfstudios_split(tmp_path: Path) -> None:
+    scene = write_json(tmp_path / "scene", [f"v{number}.png" for number in range(4)])
+    parser = as_gseg_data(NerfstudioDataParserConfig(data=scene)).setup()
+    assert len(parser.get_dataparser_outputs("train").image_filenames) == 4
+    assert len(parser.get_dataparser_outputs("val").image_filenames) == 4
