@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gseg_ns.rendering import Camera, sparse_vote
+from gseg_ns.rendering import Camera, pixel_weights, sparse_vote
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
+
+PIXELS = 1000
+"""So many pixels of a group, evenly drawn, say in each view what of it is in front."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class Evidence:
     """What each Gaussian gives to all pixels."""
     own: Tensor  # [N] float32
     """What of it falls on pixels that are called its group."""
-    exposure: Tensor  # [N] float32
-    """The largest part of a Gaussian that a single view sees as its group, 0..1: what always lies behind something
-    that is nearly opaque has little."""
+    front: Tensor  # [N] float32
+    """What of `own` is in the nearer half of what a pixel shows, where the eye sees a surface. What is seen through it,
+    like a reflection in a glossy tray, is in the farther half from wherever one looks."""
     pixels: Tensor  # [K + 1] int64
     """Pixels that are called each group."""
     views: Tensor  # [K + 1] int64
@@ -44,12 +47,12 @@ class Evidence:
         def taken(values: Tensor) -> Tensor:
             return torch.where(strange, 0, values[known]) if len(values) else values.new_zeros(len(known))
 
-        parts = taken(self.total), taken(self.own), taken(self.exposure)
+        parts = taken(self.total), taken(self.own), taken(self.front)
         return Evidence(*parts, self.pixels, self.views, self.num_views)
 
     def to(self, device: torch.device | str) -> Evidence:
         """The same on `device`."""
-        names = ("total", "own", "exposure", "pixels", "views")
+        names = ("total", "own", "front", "pixels", "views")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -68,7 +71,7 @@ def gather_evidence(splats: Splats, groups: Tensor, views: Iterable[tuple[Camera
     device, count = splats.device, len(splats)
     groups = groups.to(device, torch.int64)
     size = int(groups.max()) + 1 if count else 1
-    total, own, exposure = (torch.zeros(count, device=device) for _ in range(3))
+    total, own, front = (torch.zeros(count, device=device) for _ in range(3))
     pixels, shown = (torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2))
     num_views = 0
     for camera, labels in views:
@@ -78,15 +81,40 @@ def gather_evidence(splats: Splats, groups: Tensor, views: Iterable[tuple[Camera
         gaussians, called, weights = gaussians.to(device).long(), called.to(device).long(), weights.to(device)
         total.index_add_(0, gaussians, weights)
         same = called == groups[gaussians]
-        mine = torch.zeros_like(own).index_add_(0, gaussians[same], weights[same])
-        own += mine
-        conics = meta["conics"][0]
-        determinant = (conics[:, 0] * conics[:, 2] - conics[:, 1] ** 2).clamp_min(1e-12)
-        footprint = 2 * math.pi * meta["opacities"][0] / determinant.sqrt()
-        # What is not in the view has no projection, and gives nothing.
-        part = torch.where(mine > 0, mine / footprint.clamp_min(1e-6), 0).clamp_max(1)
-        exposure = torch.maximum(exposure, part.nan_to_num(0.0))
+        own.index_add_(0, gaussians[same], weights[same])
+        front += _nearer_half(meta, labels, groups)
         counted = torch.bincount(labels.to(device).flatten().long().clamp(0, size - 1), minlength=size)
         pixels += counted
         shown += counted > 0
-    return Evidence(total, own, exposure, pixels, shown, num_views)
+    front = front.minimum(own)  # of drawn pixels it is a guess
+    return Evidence(total, own, front, pixels, shown, num_views)
+
+
+def _nearer_half(meta: dict[str, Any], labels: Tensor, groups: Tensor) -> Tensor:
+    """What each Gaussian gives to the nearer half of what pixels show that are called its group: [N], in pixels.
+
+    Args:
+        meta: of the view, see `project`.
+        labels: int [H, W].
+        groups: int64 [N].
+    """
+    flat = labels.flatten().to(groups.device, torch.int64)
+    called = torch.nonzero(flat > 0)[:, 0]
+    called = called[flat[called].argsort(stable=True)]
+    _, counts = flat[called].unique_consecutive(return_counts=True)
+    step = (counts / PIXELS).ceil().long().repeat_interleave(counts)
+    place = torch.arange(len(called), device=called.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    drawn = place % step == 0
+    chosen, each = called[drawn], step[drawn].float()
+    weights = pixel_weights(meta, chosen)
+    row, val = weights.row.to(groups.device), weights.val.to(groups.device).double()
+    passed = val.cumsum(0) - val
+    begin = weights.crow[:-1].to(groups.device)
+    filled = torch.nonzero(weights.crow.diff().to(groups.device) > 0)[:, 0]
+    start = torch.zeros(len(chosen), dtype=torch.float64, device=groups.device)
+    start[filled] = passed[begin[filled]]
+    half = weights.alpha.to(groups.device).double() / 2
+    nearer = (half[row] - (passed - start[row])).clamp_min(0).minimum(val).float() * each[row]
+    col = weights.col.to(groups.device)
+    same = groups[col] == flat[chosen][row]
+    return torch.zeros(len(groups), device=groups.device).index_add_(0, col[same], nearer[same])

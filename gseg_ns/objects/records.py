@@ -27,6 +27,10 @@ Vector = tuple[float, float, float]
 SH_C0 = 0.28209479177387814
 """The constant spherical harmonic: color = 0.5 + C0 * coefficient."""
 
+SURFACE = 0.7
+"""Of the part that an object's Gaussians usually have in the nearer half of pixels, what one of its surface has at
+least."""
+
 SHADES = 12
 """Steps of a color channel within which colors count as the same."""
 
@@ -153,8 +157,7 @@ def object_records(
         if evidence is not None:
             known = evidence.rows(kept)
             shown = is_shown(known)
-            # Reflections and what is under the floor lie behind something nearly opaque, and are seen through it.
-            weights = torch.where(shown, known.own * known.exposure, 0) if bool(shown.any()) else None
+            weights = _surface(known, shown) if bool(shown.any()) else None
             seen, confidence = _seen(evidence, group, known)
         box = fit_box(part, weights, up)
         low, high = fit_sides(part, weights)
@@ -177,6 +180,28 @@ def object_records(
             )
         )
     return records
+
+
+def _surface(known: Evidence, shown: Tensor) -> Tensor:
+    """What of an object counts where it ends: its surface, and not what is seen through it.
+
+    Of a surface, a good part is in the nearer half of what pixels show; how large a part depends on how sharp the scene
+    is. Of a reflection in it, or of what lies under the floor, there is much less.
+
+    Args:
+        known: of the object's n Gaussians.
+        shown: bool [n], those that count at all; at least one.
+
+    Returns:
+        weights [n].
+    """
+    own = torch.where(shown, known.own, 0)
+    share = (known.front / known.own.clamp_min(1e-6)).clamp(0, 1)
+    order = share.argsort()
+    passed = own[order].cumsum(0)
+    usual = share[order][int((passed < passed[-1] / 2).sum())]
+    weights = torch.where(share >= SURFACE * usual, own * share, 0)
+    return weights if bool(weights.any()) else own
 
 
 def _seen(evidence: Evidence, group: int, known: Evidence) -> tuple[int, float]:

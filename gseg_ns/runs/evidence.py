@@ -42,7 +42,9 @@ KEPT = 4
 """Answers that are kept beside a run: of its scales, for one."""
 
 _NAME = "evidence-{}.npz"
-_ARRAYS = ("total", "own", "exposure", "pixels", "views")
+_FORM = 2
+"""Of what is kept: a number for each change of how it is gathered."""
+_ARRAYS = ("total", "own", "front", "pixels", "views")
 _COLORS = ("features_dc", "features_rest")
 """Parameters that say nothing of where a Gaussian is and what it is part of."""
 
@@ -92,7 +94,7 @@ def _small(run: Run, view: int) -> Cameras:
 
 def _key(model: SegmentationModel, cameras: Sequence[Cameras], groups: Tensor, scale: float | None) -> str:
     """A name for all that the answer depends on."""
-    digest = hashlib.blake2b(repr((__version__, scale, LONGEST)).encode(), digest_size=12)
+    digest = hashlib.blake2b(repr((__version__, _FORM, scale, LONGEST)).encode(), digest_size=12)
     tensors = [groups]
     tensors += [value for name, value in sorted(model.state_dict().items()) if isinstance(value, Tensor)
                 and name.rpartition(".")[2] not in _COLORS]  # fmt: skip
@@ -114,7 +116,7 @@ def _read(path: Path, count: int) -> Evidence | None:
             num_views = int(file["num_views"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    right = all(arrays[name].shape == (count,) for name in ("total", "own", "exposure"))
+    right = all(arrays[name].shape == (count,) for name in ("total", "own", "front"))
     return Evidence(**arrays, num_views=num_views) if right else None
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from gseg_ns.objects import Evidence, find_floaters, gather_evidence, object_records, schema
-from gseg_ns.rendering import Camera
+from gseg_ns.objects import Evidence, find_floaters, fit_box, gather_evidence, object_records, schema
+from gseg_ns.rendering import Camera, composite
 from gseg_ns.splats import Splats
+from gseg_ns.splats.projection import project_splats
 
 
 def ball(centre: tuple[float, float, float], count: int, color: float, seed: int) -> Splats:
@@ -60,7 +62,10 @@ def test_views_say_how_much_is_seen_as_what(scene: tuple[Splats, torch.Tensor, E
     first = groups == 1
     first[-4:] = False
     front = first & (splats.means[:, 2] < 2.85)
-    assert evidence.exposure[front].min() > evidence.exposure[first & (splats.means[:, 2] > 3.15)].median()
+    assert (evidence.front <= evidence.own).all()
+    share = evidence.front / evidence.own.clamp_min(1e-6)
+    assert share[front].median() > 0.5
+    assert evidence.front[first & (splats.means[:, 2] > 3.15)].sum() < 0.01 * evidence.front[first].sum()
 
 
 def test_floaters_are_found_by_what_views_show(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
@@ -133,3 +138,34 @@ def test_records_follow_the_schema(scene: tuple[Splats, torch.Tensor, Evidence])
     row = object_records(splats, groups)[0].as_row()
     assert {"id", "centre_x", "extents_high_z", "box_half_sizes_y", "box_rotation_w", "dominant_color_g"} <= set(row)
     assert not [value for value in row.values() if isinstance(value, list | dict)]
+
+
+def test_what_is_seen_through_a_surface_is_not_part_of_its_box() -> None:
+    """A tray of many faint Gaussians, and its reflection below: as much weight as a leg would have."""
+    generator = torch.Generator().manual_seed(0)
+    top = torch.rand((900, 3), generator=generator) * torch.tensor([1.0, 0.6, 0.0]) - torch.tensor([0.5, 0.3, 0.0])
+    below = top[::6] * 0.8 - torch.tensor([0.0, 0.0, 0.35])
+    means = torch.cat([top, below])
+    scales = torch.tensor([0.03, 0.03, 0.004]).log().repeat(len(means), 1)
+    opacities = torch.cat([torch.full((len(top),), 0.3), torch.full((len(below),), 0.9)]).logit()
+    quats = torch.tensor([[1.0, 0, 0, 0]]).repeat(len(means), 1)
+    splats = Splats(means, quats, scales, opacities, torch.zeros(len(means), 1, 3))
+    groups = torch.ones(len(means), dtype=torch.int64)
+    views = []
+    for angle in torch.arange(0, 6.2, 0.7).tolist():
+        at = torch.tensor([1.6 * math.cos(angle), 1.6 * math.sin(angle), 1.1])
+        forward = -at / at.norm()
+        right = torch.linalg.cross(forward, torch.tensor([0.0, 0.0, 1.0]))
+        right = right / right.norm()
+        viewmat = torch.eye(4)
+        viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
+        viewmat[:3, 3] = -viewmat[:3, :3] @ at
+        camera = Camera(viewmat, torch.tensor([[90.0, 0, 48], [0, 90.0, 36], [0, 0, 1]]), 96, 72)
+        seen = composite(project_splats(splats, camera), torch.ones(len(means), 1))[..., 0]
+        on_top = composite(project_splats(splats.subset(torch.arange(900)), camera), torch.ones(900, 1))[..., 0]
+        views.append((camera, ((on_top > 0.5) & (seen > 0.5)).long()))
+    evidence = gather_evidence(splats, groups, views)
+    assert fit_box(splats, evidence.own).half_sizes[2] > 0.1, "it has weight enough to be part of a box"
+    (record,) = object_records(splats, groups, evidence, floating=torch.zeros(len(means), dtype=torch.bool))
+    assert 2 * record.box.half_sizes[2] < 0.1
+    assert 2 * record.box.half_sizes[0] > 0.9
