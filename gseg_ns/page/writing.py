@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ LARGEST = 10_000_000
 
 _MOST_OBJECTS = 65_535
 """Rows are 16-bit numbers, and 0 is none."""
+
+_LEVEL = 6
+"""Of gzip: the highest takes several times as long, for one hundredth of the size."""
 
 _FOV = 50.0
 """Degrees, vertical, where no camera says another."""
@@ -157,11 +160,8 @@ def write_page(
     }
     rows = _rows(groups[kept], records)
     placed = placed.subset(kept)
-    for degree in _degrees(full, sh_degree, exact):
-        shown = placed.with_sh_degree(degree)
-        page = document(meta, rows, _file(shown, exact), "deflate" if exact else "none")
-        if len(page) <= LARGEST:
-            break
+    degree, file = _fitting(placed, rows, sh_degree, exact)
+    page = document(meta, rows, file, "deflate" if exact else "none")
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(page)
     given_up = 1 - float(weights[kept].sum() / weights.sum().clamp_min(1e-30))
@@ -232,19 +232,25 @@ def _short(numbers: Any) -> list[float]:
     return [float(f"{number:.{_DIGITS}g}") for number in numbers]
 
 
-def _degrees(full: int, wanted: int | None, exact: bool) -> list[int]:
-    """Degrees of SH to try, from the best on."""
-    if wanted is not None:
-        return [min(wanted, full)]
-    return [full] if exact else list(range(full, -1, -1))
+def _fitting(splats: Splats, rows: bytes, wanted: int | None, exact: bool) -> tuple[int, bytes]:
+    """The degree of SH that a page keeps, and the file in it."""
+    if exact:
+        degree = splats.sh_degree if wanted is None else min(wanted, splats.sh_degree)
+        return degree, _file(splats.with_sh_degree(degree), "ply")
+    empty = len(document({"title": ""}, rows, b""))
+    for degree in range(splats.sh_degree if wanted is None else min(wanted, splats.sh_degree), -1, -1):
+        file = _file(splats.with_sh_degree(degree), "spz")
+        if wanted is not None or empty + 4 * len(file) / 3 <= LARGEST:
+            break
+    # Packed again: the writer's header says when it was.
+    return degree, gzip.compress(gzip.decompress(file), _LEVEL, mtime=0)
 
 
-def _file(splats: Splats, exact: bool) -> bytes:
+def _file(splats: Splats, form: Literal["ply", "spz"]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ("scene.ply" if exact else "scene.spz")
-        if exact:
+        path = Path(folder) / f"scene.{form}"
+        if form == "ply":
             write_ply(path, splats)
-            return path.read_bytes()
-        write_spz(path, splats, Placement(up="y"))
-        # Packed again: the writer's header says when it was.
-        return gzip.compress(gzip.decompress(path.read_bytes()), mtime=0)
+        else:
+            write_spz(path, splats, Placement(up="y"))
+        return path.read_bytes()

@@ -16,6 +16,9 @@ const REACH = 3.33;
 /** What gives less is not there, as in the picture. */
 const FAINTEST = 1 / 255;
 
+/** Lengths below are of no size: surfels, whose third axis is none. */
+const THINNEST = 1e-7;
+
 /** Behind this much there is nothing to be seen. */
 const OPAQUE = 0.99;
 
@@ -43,7 +46,7 @@ export class Picker {
     this.reaches = new Float32Array(count); // squared
     splats.forEachSplat((i, centre, scales, turn, opacity) => {
       centre.toArray(this.centres, 3 * i);
-      scales.toArray(this.scales, 3 * i);
+      this.scales.set([scales.x, scales.y, scales.z].map((size) => Math.max(size, THINNEST)), 3 * i);
       turn.toArray(this.turns, 4 * i);
       this.opacities[i] = opacity;
       this.reaches[i] = (REACH * Math.max(scales.x, scales.y, scales.z)) ** 2;
@@ -126,40 +129,24 @@ export class Picker {
       const qy = -q[4 * i + 1];
       const qz = -q[4 * i + 2];
       const qw = q[4 * i + 3];
-      let dd = 0;
-      let de = 0;
-      let ee = 0;
-      const [ex, ey, ez] = turned(qx, qy, qz, qw, x, y, z);
-      const [fx, fy, fz] = turned(qx, qy, qz, qw, dx, dy, dz);
-      const e = [ex, ey, ez];
-      const f = [fx, fy, fz];
-      for (let a = 0; a < 3; a++) {
-        const inverse = 1 / Math.max(s[3 * i + a], 1e-7) ** 2;
-        dd += inverse * f[a] * f[a];
-        de += inverse * f[a] * e[a];
-        ee += inverse * e[a] * e[a];
-      }
+      const ux = 2 * (qy * z - qz * y);
+      const uy = 2 * (qz * x - qx * z);
+      const uz = 2 * (qx * y - qy * x);
+      const ex = (x + qw * ux + qy * uz - qz * uy) / s[3 * i];
+      const ey = (y + qw * uy + qz * ux - qx * uz) / s[3 * i + 1];
+      const ez = (z + qw * uz + qx * uy - qy * ux) / s[3 * i + 2];
+      const vx = 2 * (qy * dz - qz * dy);
+      const vy = 2 * (qz * dx - qx * dz);
+      const vz = 2 * (qx * dy - qy * dx);
+      const fx = (dx + qw * vx + qy * vz - qz * vy) / s[3 * i];
+      const fy = (dy + qw * vy + qz * vx - qx * vz) / s[3 * i + 1];
+      const fz = (dz + qw * vz + qx * vy - qy * vx) / s[3 * i + 2];
+      const dd = fx * fx + fy * fy + fz * fz;
+      const de = fx * ex + fy * ey + fz * ez;
+      const ee = ex * ex + ey * ey + ez * ez;
       const alpha = Math.min(0.999, opacities[i] * Math.exp(-0.5 * Math.max(0, ee - (de * de) / dd)));
       if (alpha >= FAINTEST) hits.push({ row, splat: i, depth, alpha, at: de / dd });
     }
     return hits;
   }
-}
-
-/**
- * A vector turned by a quaternion.
- *
- * @param {number} qx
- * @param {number} qy
- * @param {number} qz
- * @param {number} qw
- * @param {number} x
- * @param {number} y
- * @param {number} z
- */
-function turned(qx, qy, qz, qw, x, y, z) {
-  const tx = 2 * (qy * z - qz * y);
-  const ty = 2 * (qz * x - qx * z);
-  const tz = 2 * (qx * y - qy * x);
-  return [x + qw * tx + qy * tz - qz * ty, y + qw * ty + qz * tx - qx * tz, z + qw * tz + qx * ty - qy * tx];
 }
