@@ -388,7 +388,9 @@ def _stack(_: Path) -> bytes:
 
 def _read_stack(path: Path) -> None:
     from gseg_ns.masks.dialects.binary import read_stack
+    from gseg_ns.masks.mask_file import MaskFile
 
+    assert MaskFile.of(path).is_label_map in (True, False)
     masks = read_stack(path)
     assert all(0 <= area <= masks.height * masks.width for area in masks.areas.tolist())
 
@@ -570,6 +572,58 @@ def _read_cell(path: Path) -> None:
     assert isinstance(result, dict) or str(path.parent) in told[0]
 
 
+def _evidence(folder: Path) -> bytes:
+    from gseg_ns.objects import Evidence
+    from gseg_ns.runs.evidence import _keep
+
+    told = Evidence(*(torch.rand(40) for _ in range(3)), *(torch.arange(5) for _ in range(2)), num_views=9)
+    _keep(folder / "evidence-made.npz", told)
+    return (folder / "evidence-made.npz").read_bytes()
+
+
+def _read_evidence(path: Path) -> None:
+    from gseg_ns.runs.evidence import _read
+
+    told = _read(path, 40, 5)
+    if told is not None:
+        _finite(told.total, told.own, told.front)
+        assert told.total.shape == (40,)
+        assert told.pixels.dtype == told.views.dtype == torch.int64
+        assert 0 <= told.num_views < 2**31
+        told.rows(torch.tensor([0, 39, -1]))
+
+
+def _measured(_: Path) -> bytes:
+    return json.dumps({"psnr": 21.5, "step": 3, "lpips": 0.1}).encode()
+
+
+def _read_measured(path: Path) -> None:
+    from types import SimpleNamespace
+
+    from gseg_ns.runs.overview import _psnr
+
+    run: Any = SimpleNamespace(config_path=path.parent / "config.yml", step=3)
+    psnr = _psnr(run)
+    assert psnr is None or abs(psnr) < 1000
+
+
+def _read_region(path: Path) -> None:
+    from gseg_ns.data.training_regions import same_region
+
+    assert same_region(path, np.eye(30, 40, dtype=bool)) in (True, False)
+
+
+def _outline(_: Path) -> bytes:
+    return json.dumps([[1.5, 2], [30, 2.25], [30, 20], [4, 20]]).encode()
+
+
+def _read_outline(path: Path) -> None:
+    from gseg_ns.cli.select import _read_line
+
+    for point in _read_line(path):
+        _finite(*point)
+
+
 def _background(_: Path) -> bytes:
     return json.dumps({"parts": [{"part_id": i, "object_id": i // 2} for i in range(6)]}).encode()
 
@@ -672,11 +726,15 @@ TARGETS: dict[str, tuple[str, Callable[[Path], bytes], damage.Mutate, Callable[[
         for name in (f"cameras.{kind}", f"images.{kind}", f"points3D.{kind}")
     },
     "cloud": ("cloud.ply", _scene("transforms.json", "cloud.ply"), damage.damage_ply, _read_scene),
+    "evidence": ("evidence-0.npz", _evidence, damage.damage_npz, _read_evidence),
+    "measured": ("eval_test.json", _measured, damage.damage_json, _read_measured),
+    "photometric-mask": ("a.png", _picture("PNG", "RGBA"), damage.damage_png, _read_region),
+    "outline": ("a.json", _outline, damage.damage_json, _read_outline),
     "parts": ("scene.json", _background, damage.damage_json, _read_background),
 }
 
 
-TOLERANT = ("objects", "cell")
+TOLERANT = ("objects", "cell", "evidence", "measured", "photometric-mask")
 """Readers that make do with nothing where a file is damaged."""
 
 

@@ -27,6 +27,10 @@ Lines = Annotated[tuple[tuple[float, ...], ...], tyro.conf.UseAppendAction]
 Spheres = Annotated[tuple[tuple[float, float, float, float], ...], tyro.conf.UseAppendAction]
 
 
+_FARTHEST = 1e6
+"""Pixels that a point of an outline may lie away."""
+
+
 @dataclass
 class Select(Granular):
     """Select Gaussians by marks on a view, a text, shapes, colors or ranges, and write the selection.
@@ -321,7 +325,7 @@ def _read_line(path: Path) -> list[tuple[float, float]]:
     about = ("an outline", "It is JSON with a list of pixels: [[x, y], ...].")
     document = read_json(path, *about, missing=f"There is no file {path}.")
     with reading(path, *about):
-        return [(number(x), number(y)) for x, y in document]
+        return [(number(x, -_FARTHEST, _FARTHEST), number(y, -_FARTHEST, _FARTHEST)) for x, y in document]
 
 
 def _box(numbers: tuple[float, ...]) -> Box:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gseg_ns.captures.photographs import FORMATS
+from gseg_ns.errors import GsegError
 from gseg_ns.masks import LabelRuns
+from gseg_ns.reading import check_memory, reading
+
+_PIXEL_MEMORY = 8
+"""Bytes a pixel while it is read: four of its own, and of what is made of it."""
 
 _SAME = 0.995
 """Part of the pixels in which a copy agrees, which may have been resized or saved as JPEG."""
@@ -39,10 +45,13 @@ def same_region(photometric: Path, mask: np.ndarray) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(photometric) as image:
+        with reading(photometric, "a mask"), Image.open(photometric, formats=FORMATS) as image:
+            check_memory(
+                photometric, image.width * image.height * _PIXEL_MEMORY, f"{image.width}x{image.height} pixels"
+            )
             alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else image.convert("L")
             scaled = alpha.resize((mask.shape[1], mask.shape[0]), Image.Resampling.NEAREST)
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except GsegError:
         return False
     agreeing = float(((np.asarray(scaled) > 0) == mask).mean())
     return max(agreeing, 1 - agreeing) >= _SAME

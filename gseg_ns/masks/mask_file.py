@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gseg_ns.errors import GsegError
 from gseg_ns.masks.dialects.documents import open_document
+from gseg_ns.reading import reading
 
 _SNIFFED = 2**16
 """Bytes of a file that are looked at for what wrote it."""
@@ -94,7 +97,6 @@ class MaskFile:
     def _npy_dimensions(self) -> int:
         import numpy as np
 
-        try:
+        with suppress(GsegError), reading(self.path, "an array"):  # told where it is read
             return int(np.load(self.path, mmap_mode="r", allow_pickle=False).ndim)
-        except (OSError, ValueError, EOFError):  # told where it is read
-            return _SHAPE
+        return _SHAPE

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +21,7 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.objects import Evidence, gather_evidence
+from gseg_ns.reading import integer, read_npz, reading
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -44,7 +43,8 @@ KEPT = 4
 _NAME = "evidence-{}.npz"
 _FORM = 2
 """Of what is kept: a number for each change of how it is gathered."""
-_ARRAYS = ("total", "own", "front", "pixels", "views")
+_OF_GAUSSIANS = ("total", "own", "front")
+_ARRAYS = (*_OF_GAUSSIANS, "pixels", "views")
 _COLORS = ("features_dc", "features_rest")
 """Parameters that say nothing of where a Gaussian is and what it is part of."""
 
@@ -70,7 +70,7 @@ def run_evidence(
     chosen = torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
     cameras = [_small(run, view) for view in chosen]
     path = run.config_path.parent / _NAME.format(_key(run.model, cameras, groups, scale))
-    if (kept := _read(path, len(groups))) is not None:
+    if (kept := _read(path, len(groups), int(groups.max()) + 1)) is not None:
         return kept
 
     def views() -> Iterator[tuple[Camera, Tensor]]:
@@ -108,15 +108,28 @@ def _key(model: SegmentationModel, cameras: Sequence[Cameras], groups: Tensor, s
     return digest.hexdigest()
 
 
-def _read(path: Path, count: int) -> Evidence | None:
-    """What was kept; None where nothing was, or it is damaged."""
+def _read(path: Path, count: int, groups: int) -> Evidence | None:
+    """What was kept; None where nothing was, or it is damaged.
+
+    Args:
+        path: the file.
+        count: of Gaussians.
+        groups: how many numbers of groups there are, with 0.
+    """
+    about = "what views say of objects"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in _ARRAYS}
-            num_views = int(file["num_views"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        with reading(path, about):
+            arrays = {name: torch.from_numpy(a) for name, a in read_npz(path, (*_ARRAYS, "num_views"), about).items()}
+            num_views = integer(arrays.pop("num_views").item())
+    except GsegError:
         return None
-    right = all(arrays[name].shape == (count,) for name in ("total", "own", "front"))
+    kinds = {name: (count, torch.float32) if name in _OF_GAUSSIANS else (groups, torch.int64) for name in _ARRAYS}
+    right = all(
+        (array.shape, array.dtype) == ((kinds[name][0],), kinds[name][1])
+        and bool((array >= 0).all())
+        and bool(array.isfinite().all())
+        for name, array in arrays.items()
+    )
     return Evidence(**arrays, num_views=num_views) if right else None
 
 

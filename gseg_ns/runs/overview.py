@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.folders import is_held
 from gseg_ns.masks import MaskFolder
 from gseg_ns.objects import ObjectRecord, object_records
+from gseg_ns.reading import integer, number, read_json, reading
 from gseg_ns.runs.edited_run import EditedRun
 from gseg_ns.runs.evidence import parents, run_evidence
 from gseg_ns.runs.run import Run
@@ -73,10 +73,13 @@ def overview(
 
 def _psnr(run: Run) -> float | None:
     """That `gseg eval` measured of this checkpoint."""
+    path = run.config_path.parent / _SCORES
+    about = "scores of gseg eval"
     try:
-        scores = json.loads((run.config_path.parent / _SCORES).read_text(encoding="utf-8"))
-        return float(scores["psnr"]) if int(scores["step"]) == run.step else None
-    except (OSError, ValueError, KeyError, TypeError):
+        with reading(path, about):
+            scores = read_json(path, about)
+            return number(scores["psnr"], -200, 200) if integer(scores["step"]) == run.step else None
+    except GsegError:
         return None
 
 

@@ -58,7 +58,7 @@ def build_run(scene: Path, folder: Path, method: str = "gaga", antialiased: bool
 
 def set_identities(model: Any, groups: torch.Tensor) -> None:
     """Make a model of `gaga` find these groups, numbered from 1."""
-    count = int(groups.max())
+    count = model.num_groups = int(groups.max())
     model.classifier.resize(count + 1)
     model.gauss_params["identity"].copy_(torch.nn.functional.one_hot(groups - 1, 16).float())
     weight = torch.zeros(count + 1, 16)
