@@ -887,7 +887,7 @@ def write_shell(folder: Path, gaussians: int, pixels: int, views: int, objects: 
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     frames = []
     for view in range(views):
-        angle, pose = 2 * np.pi * view / views, np.eye(4)
+        angle, pose = view * np.pi / 6, np.eye(4)  # views overlap: masks are associated by what two of them show
         cos, sin = np.cos(angle), np.sin(angle)
         pose[:3, :3] = [[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]
         pose[:3, 3] = 0.05 * rng.standard_normal(3)
