@@ -91,7 +91,8 @@ class TerminalConsole(Console):
         """What is written to."""
         if self.stderr or _Terminal.messages_on_stderr:
             return sys.stderr
-        return _Terminal.stdout if _Terminal.log is not None else sys.stdout
+        hidden = _Terminal.log is not None and not getattr(_Terminal.stdout, "closed", False)
+        return _Terminal.stdout if hidden else sys.stdout
 
     @file.setter
     def file(self, new_file: IO[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pty
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from gseg_ns import terminal
+from gseg_ns.errors import GsegError
+from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.models.trainer import user_errors
 
 Capture = pytest.CaptureFixture[str]
 
@@ -87,6 +91,18 @@ def test_on_a_terminal_one_line_is_written_over(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert said.count("\n") == 1
     assert "\r\x1b[2K  step 5/5\r\x1b[2Kdone" in said
+
+
+def test_a_training_that_ends_leaves_prints_to_the_process(tmp_path: Path) -> None:
+    """Also one that is refused: a notebook, or a test, has other things to say."""
+    config = copy.deepcopy(gaga.config)
+    config.output_dir, config.data, config.timestamp = tmp_path, tmp_path / "none", "run"
+    config.set_experiment_name()
+    config.print_to_terminal()
+    assert terminal.is_quiet()
+    with pytest.raises(SystemExit), user_errors():
+        raise GsegError("no")
+    assert not terminal.is_quiet()
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(7.6, "8 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

@@ -100,6 +100,7 @@ def user_errors() -> Iterator[None]:
 
 
 def _end(message: str, error: Exception) -> NoReturn:
+    _quiet.close()
     terminal.ERRORS.print(f"[bold red]Error:[/] {escape(message)}")
     raise SystemExit(1) from error
 
@@ -373,3 +374,4 @@ class SegmentationTrainer(Trainer):
         finally:
             self.config.max_num_iterations = total
             _let_go(self.base_dir)
+            _quiet.close()  # a process may have other things to do
