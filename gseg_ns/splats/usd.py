@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from gseg_ns.errors import GsegError, missing_extra
-from gseg_ns.files import atomic_path
+from gseg_ns.files import atomic_path, temporary_beside
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.mesh import Proxy
 from gseg_ns.splats.placement import Placement
@@ -77,9 +77,10 @@ def write_usd(
     parts = parts_of(splats, objects, placement, rest)
     if not parts:
         raise GsegError(f"There is no Gaussian to write to {path}.")
-    with atomic_path(path) as temporary, tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with atomic_path(path) as temporary, temporary_beside(path.with_suffix(".parts")) as folder:
+        folder.mkdir()
         packed = path.suffix == ".usdz"
-        file = Path(folder) / f"{path.stem}.usdc" if packed else temporary
+        file = folder / f"{path.stem}.usdc" if packed else temporary
         stage = _new_stage(pxr, file, placement)
         world = pxr.UsdGeom.Xform.Define(stage, _WORLD)
         stage.SetDefaultPrim(world.GetPrim())
@@ -152,8 +153,18 @@ def package(stage: Path, path: Path) -> None:
         GsegError: the package `usd-core` is not installed, or it cannot be packed.
     """
     pxr = _pxr()
-    if not pxr.UsdUtils.CreateNewUsdzPackage(pxr.Sdf.AssetPath(str(stage)), str(path)):
+    packed = pxr.UsdUtils.CreateNewUsdzPackage(pxr.Sdf.AssetPath(str(stage)), str(path))
+    if not packed or not _is_archive(path):  # it says nothing of a full disk
         raise GsegError(f"Cannot write {path}: OpenUSD could not pack it. Check free space.")
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether an archive has all that it lists."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
 
 
 def _nameless(part: Part) -> str:
