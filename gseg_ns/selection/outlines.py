@@ -19,6 +19,9 @@ from gseg_ns.splats import Splats
 
 Points = Sequence[tuple[float, float]]
 
+_WIDEST = 1e6
+"""Pixels; the square of a radius is a number, too."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -67,8 +70,8 @@ class Stroke:
 
     def __post_init__(self) -> None:
         _check(self.points, 1, "A stroke")
-        if not (np.isfinite(self.radius) and self.radius > 0):
-            raise GsegError(f"A brush has a radius above zero pixels; {self.radius:g} is none.")
+        if not 0 < self.radius < _WIDEST:
+            raise GsegError(f"A brush has a radius above zero pixels, and below {_WIDEST:g}; {self.radius:g} is none.")
 
     def contains(self, pixels: Tensor) -> Tensor:
         """Which points [N, 2] the brush goes over; bool [N], false for NaN."""

@@ -278,3 +278,9 @@ def test_few_gaussians(count: int) -> None:
 def test_bad_input(attempt, message: str) -> None:
     with pytest.raises(GsegError, match=message):
         attempt()
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0, float("nan"), float("inf"), 1e300])
+def test_brushes_that_are_none(radius: float) -> None:
+    with pytest.raises(GsegError, match="A brush has a radius"):
+        Stroke([(1.0, 1.0)], radius)
