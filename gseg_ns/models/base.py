@@ -26,6 +26,7 @@ from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.lifting.feature_colors import color_basis
+from gseg_ns.lifting.tree import Tree
 from gseg_ns.models.budget import device_budget, draw_within
 from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
@@ -425,6 +426,10 @@ class SegmentationModel(ResumableModel):
 
     def gate(self, scale: float) -> Tensor | None:
         """What features are multiplied with before they are compared at a scale: [D], or None for nothing."""
+        return None
+
+    def tree(self) -> Tree | None:
+        """The tree of parts, objects and groups, where there is one."""
         return None
 
     def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:

@@ -19,10 +19,12 @@ from gseg_ns.viewer.drawing import Drawing, looked_at
 from gseg_ns.viewer.editing import Editing
 from gseg_ns.viewer.exporting import Exporting
 from gseg_ns.viewer.listing import Listing
+from gseg_ns.viewer.picturing import Picturing
 from gseg_ns.viewer.selecting import Selecting
+from gseg_ns.viewer.shaping import Shaping
 
 
-class SegmentController(Selecting, Editing, Listing, Exporting):
+class SegmentController(Selecting, Shaping, Editing, Listing, Picturing, Exporting):
     """Selection and edits on a model in the viewer."""
 
     def __init__(self, model: SegmentationModel, lock: AbstractContextManager[Any] | None = None) -> None:

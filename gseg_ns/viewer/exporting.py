@@ -86,7 +86,8 @@ class Exporting(Held):
     def export_objects(self, folder: Path) -> str:
         """Write a PLY an object that is selected, edits baked in, under names that nothing has yet.
 
-        What belongs to no object, or all where objects are not known, becomes one file.
+        A selection that is no objects, or whose objects are not known, becomes one file; a few Gaussians of others
+        beside objects are left out.
 
         Args:
             folder: made if need be.
@@ -98,14 +99,13 @@ class Exporting(Held):
         with self._held() as session, torch.no_grad():
             scene = session.scene
             keep = _selected(session)
-            groups = self._row_groups(scene) if self._knows_groups else torch.zeros_like(scene.source)
+            pieces = self._pieces(session)[0] if self._knows_groups else ()
+            of = self._row_groups(scene) if pieces else None
             parts = [
-                (
-                    self._name(session, group) if group > 0 else "selection",
-                    scene.splats.subset(keep & (groups == group)),
-                )
-                for group in groups[keep].unique().tolist()
-            ]
+                (self._name(session, piece), scene.splats.subset(keep & (of == piece)))  # type: ignore[arg-type]
+                for piece in pieces
+            ] or [("selection", scene.splats.subset(keep))]
+            strays = int(keep.sum()) - sum(len(splats) for _, splats in parts)
             header = _header(session)
         written = []
         with self._writing:  # two that export at once: the second finds the names of the first
@@ -114,7 +114,8 @@ class Exporting(Held):
                 write_ply(path, splats.to("cpu"), comments=header.comments())
                 written.append(path.name)
         files = f"{len(written)} file{'' if len(written) == 1 else 's'}"
-        return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s)."
+        left = f" Left out: {strays:,} selected Gaussians of others." if strays else ""
+        return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s).{left}"
 
 
 def _free(folder: Path, stem: str) -> Path:

@@ -87,21 +87,34 @@ class Held:
         """Whether groups can be asked for at no cost: with methods of features they are clusters, which take long."""
         return not self.model.prompts_by_feature or self._prompter.knows(self._group_scale)
 
-    def _selected_groups(self, session: Session) -> dict[int, int]:
-        """The groups that are selected, wholly or in part: group -> Gaussians. 0 for what belongs to none."""
-        chosen = self._row_groups(session.scene)[session.selection.mask]
-        groups, counts = chosen.unique(return_counts=True)
-        return dict(zip(groups.tolist(), counts.tolist(), strict=True))
+    def _pieces(self, session: Session) -> tuple[tuple[int, ...], bool]:
+        """The objects that the selection is, and whether it is all of them.
+
+        Objects of which it holds four fifths at least, or the only one that it is a part of; none where more than a
+        tenth of it belongs to others: then it is a set of Gaussians.
+        """
+        scene = session.scene
+        of, chosen = self._row_groups(scene), session.selection.mask & ~scene.removed
+        groups, counts = of[chosen].unique(return_counts=True)
+        whole = torch.bincount(of[~scene.removed])[groups]
+        count = int(chosen.sum())
+        for held, are_whole in (
+            (5 * counts >= 4 * whole, True),
+            (counts >= counts.max() if count else counts > 0, False),
+        ):
+            held = held & (groups > 0)
+            if bool(held.any()) and 10 * int(counts[held].sum()) >= 9 * count and (are_whole or int(held.sum()) == 1):
+                return tuple(groups[held].tolist()), are_whole
+        return (), False
 
     def _called(self, session: Session) -> str:
         """What is selected, in a few words: a name, a group, how many objects, or how many Gaussians."""
         count = session.selection.count
-        if not self._knows_groups:
-            return f"{count:,} Gaussians"
-        groups = [group for group in self._selected_groups(session) if group > 0]
+        groups, are_whole = self._pieces(session) if self._knows_groups else ((), False)
         if len(groups) == 1:
-            return self._name(session, groups[0])
-        return f"{len(groups)} objects" if groups else f"{count:,} Gaussians"
+            name = self._name(session, groups[0])
+            return name if are_whole else f"part of {name}"
+        return f"{len(groups)} objects" if groups else f"{count:,} Gaussian{'' if count == 1 else 's'}"
 
     def _name(self, session: Session, group: int) -> str:
         """What a group is called."""

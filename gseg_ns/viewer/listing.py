@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,7 @@ class Listing(Held):
         with self._held() as session, torch.no_grad():
             count = session.selection.count
             known = count > 0 and self._knows_groups
-            groups = tuple(group for group in self._selected_groups(session) if group > 0) if known else ()
+            groups = self._pieces(session)[0] if known else ()
             return Picked(count, groups, self._called(session) if count else "nothing")
 
     def select_group(self, group: int, mode: Mode = "set") -> str:
@@ -88,6 +89,15 @@ class Listing(Held):
             called = self._name(session, group)
             count = self._select(session, mask & ~session.scene.removed, mode, f"{_VERBS[mode]} {called}")
             return f"{called[:1].upper()}{called[1:]}: {count:,} Gaussians selected."
+
+    def select_groups(self, groups: Sequence[int], mode: Mode = "set") -> str:
+        """Select the Gaussians of some groups."""
+        with self._held() as session, torch.no_grad():
+            of = self._row_groups(session.scene)
+            mask = torch.isin(of, torch.tensor(list(groups), dtype=of.dtype, device=of.device))
+            called = f"{len(groups)} objects"
+            count = self._select(session, mask & ~session.scene.removed, mode, f"{_VERBS[mode]} {called}")
+            return f"{called}: {count:,} Gaussians selected."
 
     def label(self, group: int, name: str) -> str:
         """Name a group."""

@@ -13,6 +13,9 @@
   let held = null; // the mode while a modifier key is held
   let open = null;
   let editing = null;
+  let letting = 0; // the timer after which a modifier key that is up is up for clicks, too
+  let anchor = null; // where a range in the list begins
+  let stripShows = "";
 
   // ------------------------------------------------------------------------------------------------ to the viewer
 
@@ -47,6 +50,13 @@
     redo: "M15 14l5-5-5-5M20 9H10a6 6 0 0 0 0 12h3",
     groups: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
     through: "M3 12s3-6 9-6 9 6 9 6-3 6-9 6-9-6-9-6zM12 9a3 3 0 1 0 .01 0z",
+    sphere: "M12 3a9 9 0 1 0 .01 0zM3.5 12c3 3 14 3 17 0",
+    box: "M12 3l8 4v10l-8 4-8-4V7zM4 7l8 4 8-4M12 11v10",
+    flood: "M12 3c4 5 6 7 6 11a6 6 0 0 1-12 0c0-4 2-6 6-11z",
+    color: "M14 4l6 6M17 3l4 4-3 3-4-4zM15 7l-9 9-2 4 4-2 9-9",
+    range: "M3 20h18M5 20v-5M9 20v-9M13 20V5M17 20v-7",
+    measure: "M3 16L16 3l5 5L8 21zM7 12l2 2M10 9l3 3M13 6l2 2",
+    move: "M12 3v18M3 12h18M9 6l3-3 3 3M9 18l3 3 3-3M6 9l-3 3 3 3M18 9l3 3-3 3",
     help: "M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2M12 18v.01",
     pencil: "M4 20l1-5L16 4l4 4L9 19z",
     eye: "M3 12s3-6 9-6 9 6 9 6-3 6-9 6-9-6-9-6zM12 10a2 2 0 1 0 .01 0z",
@@ -90,6 +100,13 @@
   const TOOLS = [
     ["click", "Objects: click on one"],
     ["rectangle", "Rectangle: drag one over the picture; the camera stands still meanwhile"],
+    ["sphere", "Sphere: place it with its handle, then press Select"],
+    ["box", "Box: place and turn it with its handle, then press Select"],
+    ["flood", "Flood: a click means what is connected with the spot and of like color"],
+    ["color", "Color: a click means all that has the color of the spot"],
+    ["range", "Range: Gaussians by size or opacity"],
+    ["measure", "Measure: click on two points"],
+    ["move", "Move: move, turn and scale what is selected, with a handle or by numbers"],
   ];
   const KEYS = [
     ["1 2 3 4", "replace, add, remove, intersect"],
@@ -98,6 +115,8 @@
     ["N", "name what is selected"],
     ["X", "export"],
     ["F", "look at what is selected"],
+    ["[  ]", "narrower, wider (runs with a tree of parts)"],
+    ["List: Shift, Ctrl, Alt + click", "up to there, add, remove"],
     ["G", "groups or colors"],
     ["Delete", "remove"],
     ["Esc", "select nothing"],
@@ -113,7 +132,11 @@
   const undo = button(icon("undo"), "Undo", () => send("undo"), "icon");
   const redo = button(icon("redo"), "Redo", () => send("redo"), "icon");
   const groups = button(icon("groups"), "Groups: show the objects in colors, and back (G)", () => send("groups"), "icon");
-  const through = button(icon("through"), "Through: a rectangle takes what is hidden behind, too", () => send("through"), "icon");
+  const through = button(icon("through"), "Through: a rectangle, a color and a flood take what is hidden behind, too", () => send("through"), "icon");
+  const narrower = button("Narrower", "Narrower: the part of it that was clicked ([)", () => send("walk", -1));
+  const wider = button("Wider", "Wider: what it is a part of (])", () => send("walk", 1));
+  const strip = make("div", "strip");
+  const walk = make("div", "line walk", narrower, wider);
   const help = button(icon("help"), "Keys", () => keys.toggleAttribute("hidden"), "icon");
   const keys = make("div", "keys");
   keys.hidden = true;
@@ -147,8 +170,10 @@
     "div",
     "gseg",
     make("div", "line modes", ...Object.values(modes), make("i", ""), undo, redo, help),
-    make("div", "line", ...Object.values(tools), make("i", ""), through, groups),
+    make("div", "line tools", ...Object.values(tools), make("i", ""), through, groups),
     keys,
+    strip,
+    walk,
     said,
     make("div", "grid", ...Object.values(acts)),
     make("div", "line", search, order),
@@ -158,8 +183,9 @@
 
   const style = document.createElement("style");
   style.textContent = `
-    .gseg { padding: 0 0.6em 0.4em; font-size: 13px; }
-    .gseg .modes { gap: 3px; }
+    .gseg { padding: 0 8px 6px; font-size: 13px; width: 0; min-width: 100%; box-sizing: border-box; }
+    .gseg .modes, .gseg .tools { gap: 3px; }
+    .gseg .tools button.icon { width: 24px; padding: 2px; }
     .gseg button, .gseg input, .gseg select { font: inherit; color: inherit; border: 1px solid #8886; border-radius: 4px;
       background: #8881; height: 26px; padding: 0 6px; box-sizing: border-box; min-width: 0; }
     .gseg button { cursor: pointer; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
@@ -178,7 +204,20 @@
     .gseg .search { flex: 1; }
     .gseg .keys { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; font-size: 12px; margin-bottom: 5px; }
     .gseg .keys[hidden] { display: none; }
-    .gseg .rows { height: 190px; overflow-y: auto; border: 1px solid #8884; border-radius: 4px; }
+    .gseg .strip:not(:empty) { margin-bottom: 5px; }
+    .gseg .strip .line { margin-bottom: 3px; }
+    .gseg .strip label { font-size: 12px; opacity: 0.8; width: 62px; flex: none; overflow: hidden; white-space: nowrap; }
+    .gseg .strip input[type="number"] { flex: 1; width: 0; padding: 0 4px; -moz-appearance: textfield; }
+    .gseg .strip input[type="number"]::-webkit-inner-spin-button { display: none; }
+    .gseg .strip input[type="range"] { width: 100%; height: 14px; padding: 0; margin: 0; border: 0; background: none;
+      accent-color: #ffd369; }
+    .gseg .strip .bars { height: 34px; display: flex; align-items: flex-end; gap: 1px; }
+    .gseg .strip .bars i { flex: 1; background: #8888; min-height: 1px; }
+    .gseg .strip .bars i.on { background: #ffd369; }
+    .gseg .strip span { font-size: 12px; flex: 1; }
+    .gseg .walk button { flex: 1; }
+    .gseg [hidden] { display: none !important; }
+    .gseg .rows { height: clamp(96px, calc(100vh - 574px), 480px); overflow-y: auto; border: 1px solid #8884; border-radius: 4px; }
     .gseg .why { padding: 8px; opacity: 0.8; white-space: normal; }
     .gseg .row { display: flex; align-items: center; gap: 6px; height: 30px; padding: 0 4px; cursor: pointer;
       content-visibility: auto; contain-intrinsic-height: 30px; }
@@ -192,10 +231,121 @@
     .gseg .row .count { opacity: 0.6; font-size: 11px; }
     .gseg .row button { border: 0; background: none; width: 22px; height: 22px; padding: 2px; flex: none; }`;
 
+  // ------------------------------------------------------------------------------------------ numbers of the tool
+
+  function tidy(value) {
+    return String(Number(Number(value).toPrecision(4)));
+  }
+
+  function numeric(value, hint, act) {
+    const element = make("input", "");
+    element.type = "number";
+    element.step = "any";
+    element.value = tidy(value);
+    element.title = hint;
+    element.setAttribute("aria-label", hint);
+    element.addEventListener("change", () => act(element));
+    return element;
+  }
+
+  function line(label, ...children) {
+    return make("div", "line", make("label", "", label), ...children);
+  }
+
+  const STRIPS = {
+    tolerance: (place) => [
+      line("Tolerance", numeric(place.tolerance, "Tolerance: 0 is the very color, 100 black and white", (e) => send("tolerance", Number(e.value)))),
+    ],
+    radius: (place, unit) => [
+      line("Radius", numeric(place.radius, `Radius in ${unit}`, (e) => send("shape", Number(e.value))), unit,
+        button("Select", "Select: what is in the sphere", () => send("apply", "select"))),
+    ],
+    edges: (place, unit) => {
+      const fields = place.edges.map((edge, axis) =>
+        numeric(edge, `Edge ${"xyz"[axis]} in ${unit}`, () => send("shape", ...fields.map((e) => Number(e.value)))));
+      return [line("Edges", ...fields, unit, button("Select", "Select: what is in the box", () => send("apply", "select")))];
+    },
+    length: (place, unit) => {
+      const metres = numeric(place.length, "Its true length in m", () => {});
+      return [
+        line("Length", make("span", "", `${tidy(place.length)} ${unit}`), "is", metres, "m",
+          button("Set", "Set: all lengths are in metres then", () => send("length", Number(metres.value)))),
+      ];
+    },
+    shift: (place, unit) => {
+      const place_ = () => send("place", ...fields.map((e) => Number(e.value)));
+      const fields = [
+        ...place.shift.map((v, axis) => numeric(v, `Shift along ${"xyz"[axis]} in ${unit}`, place_)),
+        ...place.turn.map((v, axis) => numeric(v, `Turn about ${"xyz"[axis]} in degrees`, place_)),
+        numeric(place.size, "Size: factor", place_),
+      ];
+      return [
+        line(`Shift, ${unit}`, ...fields.slice(0, 3)),
+        line("Turn, °", ...fields.slice(3, 6)),
+        line("Size ×", fields[6], button("Move", "Move: what is selected", () => send("apply", "move")),
+          button("Copy", "Copy: a copy of what is selected, there", () => send("apply", "copy"))),
+      ];
+    },
+    property: (place, unit) => {
+      const log = place.property === "size";
+      const at = (t) => log ? place.low * (place.high / place.low) ** t : place.low + t * (place.high - place.low);
+      const most = Math.max(...place.counts, 1);
+      const bars = place.counts.map((count) => {
+        const bar = make("i", "");
+        bar.style.height = `${100 * Math.sqrt(count / most)}%`;
+        return bar;
+      });
+      const ends = [0, 1].map((end) => {
+        const range = make("input", "");
+        range.type = "range";
+        range.max = bars.length;
+        range.value = end * bars.length;
+        range.setAttribute("aria-label", end ? "Largest" : "Smallest");
+        range.addEventListener("input", () => shown());
+        return range;
+      });
+      const said = make("span", "");
+      const values = () => ends.map((e) => at(Number(e.value) / bars.length)).sort((a, b) => a - b);
+      function shown() {
+        const [low, high] = ends.map((e) => Number(e.value)).sort((a, b) => a - b);
+        bars.forEach((bar, number) => bar.classList.toggle("on", number >= low && number < high));
+        said.textContent = `${values().map((v) => Number(v.toPrecision(2))).join(" to ")}${log ? ` ${unit}` : ""}`;
+      }
+      const kind = make("select", "");
+      kind.setAttribute("aria-label", "What the range is of");
+      for (const name of ["size", "opacity"]) kind.append(new Option(name, name, false, name === place.property));
+      kind.addEventListener("change", () => send("ranged", kind.value));
+      shown();
+      return [
+        make("div", "bars", ...bars), ...ends,
+        make("div", "line", kind, said, button("Select", "Select: what is in the range", () => {
+          const [low, high] = values();
+          // The ends are rounded; what lies at them is meant.
+          send("range", low * (1 - 1e-6), high * (1 + 1e-6));
+        })),
+      ];
+    },
+  };
+
+  function showStrip() {
+    const place = state.place || {};
+    const shows = JSON.stringify([state.tool, place, state.unit]);
+    if (shows === stripShows) return;
+    const active = document.activeElement;
+    if (strip.contains(active) && active.type === "number") {
+      // What is being typed stays; the other numbers follow when it is done.
+      active.addEventListener("blur", () => setTimeout(showStrip), { once: true });
+      return;
+    }
+    stripShows = shows;
+    const kind = Object.keys(STRIPS).find((name) => name in place);
+    strip.replaceChildren(...(kind ? STRIPS[kind](place, state.unit) : []));
+  }
+
   // ----------------------------------------------------------------------------------------------------- the list
 
   function title(object) {
-    return object.name || `Object ${object.id}`;
+    return object.name || `Group ${object.id}`;
   }
 
   function list() {
@@ -234,10 +384,29 @@
     element.title = `${title(object)}: click selects, double click looks at it`;
     element.setAttribute("role", "option");
     element.addEventListener("click", (event) => {
-      if (event.detail < 2) send("pick", object.id, modeOf(event) || state.mode);
+      if (event.detail > 1) return;
+      const ids = event.shiftKey ? between(anchor, object.id) : null;
+      anchor = object.id;
+      const mode = event.altKey ? "remove" : event.ctrlKey || event.metaKey || event.shiftKey ? "add" : state.mode;
+      if (ids && ids.length > 1) send("picks", mode, ...ids);
+      else send("pick", object.id, mode);
     });
     element.addEventListener("dblclick", () => send("look", object.id));
     return element;
+  }
+
+  function between(one, other) {
+    const ids = [...rows.children].map((child) => Number(child.dataset.id));
+    const ends = [ids.indexOf(one), ids.indexOf(other)].sort((a, b) => a - b);
+    return ends[0] < 0 ? null : ids.slice(ends[0], ends[1] + 1).slice(0, 300);
+  }
+
+  function follow(element) {
+    // Not `scrollIntoView`, which scrolls the panel, too.
+    const top = element.offsetTop - rows.offsetTop;
+    if (top < rows.scrollTop) rows.scrollTop = top;
+    else if (top + element.offsetHeight > rows.scrollTop + rows.clientHeight)
+      rows.scrollTop = top + element.offsetHeight - rows.clientHeight;
   }
 
   function rename(id) {
@@ -251,8 +420,8 @@
     text.setAttribute("aria-label", "Name of the object");
     editing = text;
     element.querySelector(".name").replaceWith(text);
-    element.scrollIntoView({ block: "nearest" });
-    text.focus();
+    follow(element);
+    text.focus({ preventScroll: true });
     text.select();
     text.addEventListener("click", (event) => event.stopPropagation());
     const done = (keep) => {
@@ -269,7 +438,7 @@
     });
   }
 
-  function mark(follow) {
+  function mark(scroll) {
     const chosen = new Set(state.selected.map(String));
     let first = null;
     for (const element of rows.children) {
@@ -278,12 +447,15 @@
       element.setAttribute("aria-selected", on);
       if (on && !first) first = element;
     }
-    if (follow && first) first.scrollIntoView({ block: "nearest" });
+    if (scroll && first) follow(first);
   }
 
   function show() {
     for (const [name, element] of Object.entries(modes)) element.classList.toggle("on", (held || state.mode) === name);
     for (const [name, element] of Object.entries(tools)) element.classList.toggle("on", state.tool === name);
+    showStrip();
+    walk.hidden = !state.walks;
+    [narrower.disabled, wider.disabled] = state.walks ? state.walks.map((more) => !more) : [true, true];
     groups.classList.toggle("on", Boolean(state.groups));
     through.classList.toggle("on", Boolean(state.through));
     const called = state.called || "nothing";
@@ -315,7 +487,6 @@
     for (const patch of patches) {
       relist = relist || "objects" in patch || "pictures" in patch || "why" in patch;
       remark = remark || "selected" in patch;
-      if (patch.pictures) patch.pictures = { ...(patch.anew ? {} : state.pictures), ...patch.pictures };
       Object.assign(state, patch);
     }
     if (relist) list();
@@ -336,10 +507,21 @@
   }
 
   function hold(mode) {
+    clearTimeout(letting);
     if (mode === held) return;
     held = mode;
     send("held", mode);
     show();
+  }
+
+  function shifted(event) {
+    if (!open || !["Shift", "Alt", "Control", "Meta"].includes(event.key)) return;
+    if (modeOf(event)) hold(modeOf(event));
+    else letting = setTimeout(() => hold(null), 200); // a click just before is on its way
+  }
+
+  function letGo() {
+    hold(null);
   }
 
   function pressed(event) {
@@ -367,6 +549,8 @@
             x: () => send("export"),
             f: () => send("look", state.selected.length === 1 ? state.selected[0] : null),
             g: () => send("groups"),
+            "[": () => send("walk", -1),
+            "]": () => send("walk", 1),
             delete: () => send("remove"),
             escape: () => send("change", "none"),
           }[letter];
@@ -394,6 +578,11 @@
   document.head.append(style);
   document.addEventListener("pointerdown", pressed, true);
   document.addEventListener("keydown", key);
+  document.addEventListener("keydown", shifted, true);
+  document.addEventListener("keyup", shifted, true);
+  window.addEventListener("blur", letGo);
+  // viser moves the camera with letters and arrows; those typed into a field are not for it.
+  root.addEventListener("keydown", (event) => /^(INPUT|SELECT)$/.test(event.target.tagName) && event.stopPropagation());
   const timer = setInterval(watch, 100);
   window.gsegTab = {
     take,
@@ -401,6 +590,9 @@
       clearInterval(timer);
       document.removeEventListener("pointerdown", pressed, true);
       document.removeEventListener("keydown", key);
+      document.removeEventListener("keydown", shifted, true);
+      document.removeEventListener("keyup", shifted, true);
+      window.removeEventListener("blur", letGo);
       root.remove();
       style.remove();
     },

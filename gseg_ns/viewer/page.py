@@ -7,6 +7,7 @@ text field that it hides, and is checked here as anything else that a browser se
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from importlib import resources
@@ -154,3 +155,15 @@ def value(values: list[Any], index: int, kind: type) -> Any:
     if index >= len(values) or type(values[index]) is not kind:
         raise GsegError("The page asked for something that the viewer does not understand. Reload it.")
     return values[index]
+
+
+def number(values: list[Any], index: int, least: float, most: float) -> float:
+    """A number of a command, brought between two others.
+
+    Raises:
+        GsegError: it is not there, or none.
+    """
+    found = values[index] if index < len(values) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise GsegError("That is no number. Type one.")
+    return float(min(max(found, least), most))

@@ -6,7 +6,6 @@ import logging
 import math
 import re
 import threading
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,9 +44,11 @@ from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer import clicks
 from gseg_ns.viewer.autosave import Autosave
 from gseg_ns.viewer.controller import SegmentController
+from gseg_ns.viewer.handles import RATIO, quaternion_of
 from gseg_ns.viewer.page import Page, value
 from gseg_ns.viewer.reach import Reach
 from gseg_ns.viewer.selecting import Change
+from gseg_ns.viewer.tools import CLICK_HEIGHT, Browser, Tools
 
 if TYPE_CHECKING:
     import viser
@@ -55,35 +56,11 @@ if TYPE_CHECKING:
 
     from gseg_ns.models.base import SegmentationModel
 
-_CLICK_HEIGHT = 720  # pixels in which the position of a click is expressed
-_RATIO = 10.0  # viser's units in one of the scene
 _LIMIT = 1e6  # of shifts, in units of the scene
 _MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:)\*\*")
 """What the tab itself says in bold."""
 _NO_NAME = "(none)"
-_TOOLS = ("click", "rectangle")
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass
-class Browser:
-    """What one browser has chosen for itself."""
-
-    mode: Mode = "set"
-    held: Mode | None = None
-    """While a modifier key is down."""
-    tool: str = "click"
-    through: bool = False
-    """Whether a rectangle takes what is hidden behind, too."""
-    open: bool = True
-    """Whether the tab is what it shows."""
-    notification: Any = None
-    """The one that it shows."""
-
-    @property
-    def means(self) -> Mode:
-        """How what it selects meets the selection."""
-        return self.held or self.mode
 
 
 @dataclass
@@ -109,6 +86,7 @@ class SegmentPanel(ViewerControl):
         self._browsers: dict[int, Browser] = {}
         self._page: Page | None = None
         self._autosave: Autosave | None = None
+        self._pictured: Any = None
 
     # ------------------------------------------------------------------------------------------------ drawing
 
@@ -135,6 +113,7 @@ class SegmentPanel(ViewerControl):
         # One thing after the other, in the order in which browsers ask; what takes long has a thread of its own.
         self._acts = ThreadPoolExecutor(1, thread_name_prefix="gseg-tab")
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="gseg-slow")
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="gseg-pictures")
         server = viewer.viser_server
         gui = server.gui
         with _tab(gui, "Segment"):
@@ -146,6 +125,7 @@ class SegmentPanel(ViewerControl):
                 self._build_edits(gui)
             with gui.add_folder("Export", expand_by_default=False):
                 self._build_export(gui)
+        self._tools = Tools(viewer, self.controller, self._browser, self._queue, self._do, self._page.show_one)
         clicks.listen(server.scene, lambda event: self._queue(lambda: self._clicked(event)))
         server.on_client_connect(lambda client: self._show_browser(client.client_id))
         server.on_client_disconnect(self._left)
@@ -248,7 +228,7 @@ class SegmentPanel(ViewerControl):
             return kind(
                 mask=mask,
                 translation=tuple(map(float, move.value)),  # type: ignore[arg-type]
-                rotation=_quaternion(turn.value),
+                rotation=quaternion_of(turn.value),
                 scale=float(size.value),
             )
 
@@ -315,6 +295,7 @@ class SegmentPanel(ViewerControl):
         self._keep()
         self.viewer._trigger_rerender()
         self._refresh()
+        self._tools.follow()
 
     def _edit(self, make: Callable[[PackedMask], Operation], client: int | None = None) -> None:
         self._do(lambda: self._controller.edit_selection(make), client)
@@ -352,6 +333,28 @@ class SegmentPanel(ViewerControl):
             "", text[:500], auto_close=4000 if well else 8000, color="green" if well else "red"
         )
 
+    def _picture(self) -> None:
+        """Make pictures for the list, where there are none yet and nothing trains."""
+        trains = self.viewer.trainer is not None and self.viewer.train_btn_state != "completed"
+        wanted = self._controller.pictured()
+        if not trains and wanted != self._pictured:
+            self._pictured = wanted
+            self._beside.submit(self._show_pictures)
+
+    def _show_pictures(self) -> None:
+        page, made = self._page, {}
+        photographs = self.viewer.pipeline.datamanager.train_dataset
+        assert page is not None
+        assert photographs is not None
+        try:
+            for group, picture in self._controller.pictures(photographs.cameras):
+                made[group] = picture
+                if len(made) % 16 == 0:
+                    page.show(pictures=dict(made))
+            page.show(pictures=made)
+        except Exception:
+            _LOG.exception("The list of the Segment tab has no pictures")
+
     def _refresh(self) -> None:
         """Bring what the tab shows up to date."""
         controller = self._controller
@@ -376,6 +379,7 @@ class SegmentPanel(ViewerControl):
                 for group in groups
             ]
             self._page.show(objects=objects, why="" if groups else controller.why_no_groups())
+            self._picture()
         elif not self._page.knows("objects"):
             self._page.show(objects=[], why="")
         self._page.show(
@@ -385,6 +389,7 @@ class SegmentPanel(ViewerControl):
             gaussians=picked.gaussians,
             steps=list(controller.steps()),
             hides=controller.hides(),
+            walks=controller.walks(),
             groups=self.viewer.control_panel._output_render.value == "groups",
         )
 
@@ -400,9 +405,7 @@ class SegmentPanel(ViewerControl):
         return "set" if client is None else self._browser(client).means
 
     def _show_browser(self, client: int) -> None:
-        browser = self._browser(client)
-        if self._page is not None:
-            self._page.show_one(client, mode=browser.mode, tool=browser.tool, through=browser.through)
+        self._queue(lambda: self._tools.show(client))
 
     def _command(self, client: int, name: str, values: list[Any]) -> None:
         """Do what a page asks for."""
@@ -410,7 +413,7 @@ class SegmentPanel(ViewerControl):
         if name == "open":
             browser.open = bool(values and values[0])
             if not browser.open:
-                self._choose_tool(client, "click")
+                self._tools.choose(client, "click")
         elif name in ("mode", "held"):
             mode = values[0] if values and values[0] in get_args(Mode) else None
             if name == "held":
@@ -418,10 +421,12 @@ class SegmentPanel(ViewerControl):
             elif mode is not None:
                 browser.mode = mode
         elif name == "tool":
-            self._choose_tool(client, value(values, 0, str))
+            self._tools.choose(client, value(values, 0, str))
         elif name == "through":
             browser.through = not browser.through
-            self._show_browser(client)
+            self._tools.show(client)
+        elif self._tools.command(client, name, values):
+            return
         elif name == "groups":
             self._do(self._switch_groups, client)
         elif name == "list":
@@ -436,6 +441,12 @@ class SegmentPanel(ViewerControl):
         if name == "pick":
             mode = value(values, 1, str)
             return controller.select_group(value(values, 0, int), mode if mode in get_args(Mode) else browser.means)
+        if name == "picks":
+            mode = value(values, 0, str)
+            groups = [value(values, index, int) for index in range(1, len(values))]
+            return controller.select_groups(groups, mode if mode in get_args(Mode) else browser.means)
+        if name == "walk":
+            return controller.walk(value(values, 0, int))
         if name == "eye":
             return controller.toggle(value(values, 0, int))
         if name == "name":
@@ -453,42 +464,15 @@ class SegmentPanel(ViewerControl):
             return controller.export_objects(self._reach.check(self._reach.run / "exports"))
         raise GsegError("The page asked for something that the viewer does not know. Reload it.")
 
-    def _choose_tool(self, client: int, tool: str) -> None:
-        """Take a tool. While a rectangle is drawn, the mouse does not move the camera: it is for one."""
-        handle = self.viewer.viser_server.get_clients().get(client)
-        if handle is None or tool not in _TOOLS:
-            return
-        self._browser(client).tool = tool
-        with warnings.catch_warnings():  # viser warns when nothing was registered
-            warnings.simplefilter("ignore")
-            handle.scene.remove_pointer_callback()
-        if tool == "rectangle":
-
-            @handle.scene.on_pointer_event(event_type="rect-select")
-            def _(event: viser.ScenePointerEvent) -> None:
-                self._queue(lambda: self._dragged(event))
-
-            self._say("Drag a rectangle over the picture.")
-        self._show_browser(client)
-
-    def _dragged(self, event: viser.ScenePointerEvent) -> None:
-        client = event.client_id
-        from nerfstudio.viewer.utils import get_camera
-
-        camera = to_camera(get_camera(self.viewer.get_camera_state(event.client), _CLICK_HEIGHT))
-        corner, opposite = ((x * camera.width, y * camera.height) for x, y in event.screen_pos)
-        assert client is not None
-        mode, through = self._mode_of(client), self._browser(client).through
-        self._do(lambda: self._controller.drag(camera, corner, opposite, mode, not through), client)
-        self._choose_tool(client, "click")
-
     def _clicked(self, event: viser.SceneNodePointerEvent[Any]) -> None:
         """Answer a click on the picture."""
         browser = self._browser(event.client_id)
         if not browser.open:
             return
-        view, x, y = clicks.view_of(self.viewer.get_camera_state(event.client), event, _CLICK_HEIGHT)
+        view, x, y = clicks.view_of(self.viewer.get_camera_state(event.client), event, CLICK_HEIGHT)
         mode = browser.means
+        if self._tools.click(event.client_id, to_camera(view), x, y):
+            return
         if checkpoint := self._sam.value.strip():
             # SAM takes seconds: other clicks need not wait, and those for SAM keep their order.
             self._slow.submit(self._do, lambda: self._mark(checkpoint, view, x, y, mode), event.client_id)
@@ -533,9 +517,9 @@ class SegmentPanel(ViewerControl):
         """Move a browser's camera before an object, from where it looks now."""
         (x, y, z), radius = self._controller.sphere_of(group)
         camera = self.viewer.viser_server.get_clients()[client].camera
-        centre = np.array([x, y, z]) * _RATIO
+        centre = np.array([x, y, z]) * RATIO
         back = camera.position - centre
-        distance = max(1.3 * radius * _RATIO / math.sin(min(camera.fov, 2.0) / 2), 0.2)
+        distance = max(1.3 * radius * RATIO / math.sin(min(camera.fov, 2.0) / 2), 0.2)
         position = centre + back / max(float(np.linalg.norm(back)), 1e-9) * distance
         with camera.client.atomic():
             camera.position = position
@@ -578,18 +562,6 @@ class SegmentPanel(ViewerControl):
         config = self._controller.isolate_run(self._config, name, self._reach.home_of_runs)
         self._command_field.value = export_command(config)
         return f"Wrote {config}. The command that exports it stands under “As PLY”."
-
-
-def _quaternion(degrees: Any) -> tuple[float, float, float, float]:
-    """Rotation about x, then y, then z, as w, x, y, z."""
-    x, y, z = (math.radians(float(v)) / 2 for v in degrees)
-    cx, cy, cz, sx, sy, sz = *np.cos([x, y, z]), *np.sin([x, y, z])
-    return (
-        float(cx * cy * cz + sx * sy * sz),
-        float(sx * cy * cz - cx * sy * sz),
-        float(cx * sy * cz + sx * cy * sz),
-        float(cx * cy * sz - sx * sy * cz),
-    )
 
 
 def _buttons(

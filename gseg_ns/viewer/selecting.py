@@ -31,6 +31,19 @@ Change = Literal["none", "all", "invert", "grow", "shrink", "clean", "largest"]
 
 
 @dataclass(frozen=True)
+class Walk:
+    """Where the last click is in the tree of parts, objects and groups."""
+
+    path: tuple[int, ...]
+    """Nodes from the part that was hit up to the group that it is in."""
+    at: int
+    """Which of these is selected."""
+    mode: Mode
+    before: PackedMask
+    """What was selected before the click."""
+
+
+@dataclass(frozen=True)
 class Marked:
     """Clicks on one view that a mask answers, and how that meets the selection."""
 
@@ -48,6 +61,7 @@ class Selecting(Held):
         self._points: list[Point] = []
         self._before_prompt: PackedMask | None = None
         self._marked: Marked | None = None
+        self._walk: Walk | None = None
         self._marking = threading.Lock()
         self._neighbourhood: tuple[Any, Neighbourhood] | None = None
         self._edited_neighbourhood: tuple[Any, Neighbourhood] | None = None
@@ -74,7 +88,7 @@ class Selecting(Held):
             )
 
     def _end_prompt(self) -> None:
-        self._points, self._before_prompt, self._marked = [], None, None
+        self._points, self._before_prompt, self._marked, self._walk = [], None, None, None
 
     def click(
         self, camera: Camera, x: float, y: float, positive: bool = True, anew: bool = False, within: bool = False
@@ -100,7 +114,7 @@ class Selecting(Held):
             scene = session.scene
             point = self._prompter.point(camera, x, y, positive, self._group_scale, scene)
             self._marked = None
-            before = session.selection.count
+            before, state = session.selection.count, session.state
             if anew:
                 self._points, self._before_prompt = [], PackedMask.empty(len(scene))
             elif self._before_prompt is None:
@@ -114,6 +128,8 @@ class Selecting(Held):
                 count = self._select(session, meant, "intersect", f"keep {hit} of the selection")
             else:
                 count = self._resolve(session, did)
+            mode: Mode = "intersect" if within else "set" if anew else "add" if positive else "remove"
+            self._walk = self._path_of(scene, point, mode, state.selection)
         if not self.model.prompts_by_feature and hit != f"group {point.group}":
             hit += f" (group {point.group})"
         took = f"({1000 * (time.perf_counter() - started):.0f} ms)"
@@ -122,6 +138,49 @@ class Selecting(Held):
         if anew:
             return f"Selected {hit}: {count:,} Gaussians {took}"
         return f"{'Added' if positive else 'Took away'} {hit}: {count - before:+,}, {count:,} Gaussians now {took}"
+
+    def _path_of(self, scene: Edited, point: Point, mode: Mode, before: PackedMask) -> Walk | None:
+        """Where a point is in the tree, if there is one."""
+        tree = self.model.tree()
+        source = int(scene.source[point.row])
+        if tree is None or source < 0:
+            return None
+        path = tree.path(int(tree.nodes[source]))
+        if point.group not in path:  # the pixel shows more of another
+            path = tree.path(point.group)
+        return Walk(tuple(path), path.index(point.group), mode, before)
+
+    def walk(self, step: int) -> str:
+        """Mean with the last click what is above it in the tree of parts, objects and groups (1), or below (-1).
+
+        Raises:
+            GsegError: there is no tree, no click, or nothing more.
+        """
+        with self._held() as session, torch.no_grad():
+            walk, tree = self._walk, self.model.tree()
+            if tree is None:
+                raise GsegError("This run knows no parts of objects: its masks are in no tree (docs/tree.md).")
+            if walk is None:
+                raise GsegError("Click on an object first.")
+            at = walk.at + (1 if step > 0 else -1)
+            if not 0 <= at < len(walk.path):
+                raise GsegError("There is nothing wider." if step > 0 else "There is nothing narrower here.")
+            scene = session.scene
+            before = Selection(walk.before.resized(len(scene)).unpack(scene.splats.device))
+            meant = drawn_rows(scene, tree.contains(walk.path[at]))
+            did = f"select {'wider' if step > 0 else 'narrower'}"
+            self._end_prompt()
+            count = session.select(before.combine(meant, walk.mode).mask, did=did)
+            self._walk = replace(walk, at=at)
+        return f"{'Wider' if step > 0 else 'Narrower'}: {int(meant.sum()):,} Gaussians, {count:,} selected now."
+
+    def walks(self) -> tuple[bool, bool] | None:
+        """Whether there is something narrower and something wider than the last click; None: there is no tree."""
+        with self._held():
+            if self.model.tree() is None:
+                return None
+            walk = self._walk
+            return (False, False) if walk is None else (walk.at > 0, walk.at + 1 < len(walk.path))
 
     def _resolve(self, session: Session, did: str) -> int:
         """Select what the points so far mean, beside what was selected before the first of them."""

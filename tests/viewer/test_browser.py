@@ -128,6 +128,184 @@ def test_click_refine_and_undo(running: Running, ball_room: Path) -> None:
     running.page.locator(".mantine-Notification-root").get_by_text(said).wait_for()
 
 
+def resize(running: Running, window: dict[str, Any]) -> None:
+    """Change the window of the browser, and wait until the viewer knows."""
+    before = running.client().camera.aspect
+    running.page.set_viewport_size(window)
+    running.wait(lambda: abs(running.client().camera.aspect - before) > 0.01, "the size")
+    running.settle()
+
+
+@pytest.fixture
+def small(running: Running) -> Iterator[Running]:
+    """The same page in a small laptop's window, its session anew."""
+    resize(running, {"width": 1280, "height": 720})
+    running.clear()
+    if running.controller.hides():
+        running.said("Show all")
+    yield running
+    resize(running, WINDOW)
+
+
+class Counted:
+    """Counts clicks and keys of a page; a modifier key is a part of its click, and what is typed is none."""
+
+    def __init__(self, page: Any) -> None:
+        self._page = page
+        page.evaluate("""() => {
+            window.counted = 0;
+            addEventListener("pointerdown", () => window.counted++, true);
+            addEventListener("keydown", (e) => {
+                const typed = e.target.tagName === "INPUT" && e.key.length === 1;
+                if (!typed && !["Shift", "Alt", "Control"].includes(e.key)) window.counted++;
+            }, true);
+        }""")
+
+    def take(self) -> int:
+        return int(self._page.evaluate("() => { const was = window.counted; window.counted = 0; return was; }"))
+
+    def scrolled(self) -> bool:
+        """Whether anything but the list of objects has been scrolled."""
+        script = """() => [...document.querySelectorAll("*")].some(
+            (e) => !e.classList.contains("rows") && (e.scrollTop > 0 || e.scrollLeft > 0))"""
+        return bool(self._page.evaluate(script))
+
+
+def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> None:
+    """Five common jobs in a window of 1280 x 720."""
+    running, page = small, small.page
+    camera, truth = find_view(running, ball_room)
+    counts = np.bincount(truth.ravel())
+    counts[0] = 0
+    objects = [int(name) for name in np.argsort(-counts)[:3]]
+    running.look(camera)
+    counted = Counted(page)
+    status = running.panel._status
+
+    def wait_said(text: str) -> None:
+        running.wait(lambda: text in status.content, text)
+
+    def click(name: int, *held: str) -> None:
+        status.content = ""
+        for key in held:
+            page.keyboard.down(key)
+        page.mouse.click(*running.canvas(camera, *interior(truth == name)))
+        for key in held:
+            page.keyboard.up(key)
+        wait_said(f"group {name}")
+
+    click(objects[0])
+    assert counted.take() == 1
+    click(objects[1], "Shift")
+    assert counted.take() == 1
+    assert iou(running.rendered(camera), np.isin(truth, objects[:2])) >= 0.8
+    page.get_by_text("Hide 2 objects").wait_for()
+    running.said("Hide")
+    assert counted.take() == 1  # the third of all
+    assert running.controller.hides()
+    running.page.keyboard.press("Control+z")
+    wait_said("Undone: hide 2 objects.")
+    assert counted.take() == 1
+
+    click(objects[0])
+    click(objects[1], "Shift")
+    click(objects[2], "Shift")
+    page.get_by_text("Isolate 3 objects").wait_for()
+    running.said("Isolate")
+    assert counted.take() <= 5
+    running.said("Undo")
+
+    page.locator(f'.row[data-id="{objects[0]}"]').get_by_label("Rename").first.wait_for()
+    counted.take()
+    page.locator(f'.row[data-id="{objects[0]}"] button').first.click()
+    page.keyboard.type("Ball")
+    page.keyboard.press("Enter")
+    wait_said("is now “Ball”")
+    assert counted.take() == 2
+    running.said("Undo")
+
+    page.get_by_label("Order of the list").select_option("id")
+    counted.take()
+    first, third = (page.locator(".row").nth(number) for number in (0, 2))
+    first.click()
+    wait_said("Gaussians selected")
+    third.click(modifiers=["Shift"])
+    page.get_by_text("Export 3 objects").wait_for()
+    running.said("Export")
+    assert "Wrote 3 files" in status.content
+    assert counted.take() == 3
+    shutil.rmtree(running.config.parent / "exports")
+    assert not counted.scrolled()
+    for row in page.locator(".gseg > .line button, .gseg .grid button").all():
+        box = row.bounding_box()
+        assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 720)
+
+
+def test_tools(small: Running, ball_room: Path) -> None:
+    """The tab's tools once; what moving does is in `test_tools`."""
+    running, page = small, small.page
+    camera, truth = find_view(running, ball_room)
+    first, second = two_objects(truth)
+    running.look(camera)
+    assert "Selected group" in running.click("Replace", camera, *interior(truth == first))
+    whole = running.controller.selected
+
+    def take(tool: str) -> None:
+        page.get_by_role("button", name=tool, exact=True).click()
+        running.wait(lambda: page.locator(f'.gseg button.on[aria-label="{tool}"]').count() == 1, tool)
+
+    def press(name: str) -> str:
+        running.panel._status.content = ""
+        page.locator(".strip").get_by_role("button", name=name, exact=True).click()
+        running.wait(lambda: running.panel._status.content != "", name)
+        return str(running.panel._status.content)
+
+    # around what is selected; the handle is in the picture
+    for tool in ("Sphere", "Box"):
+        take(tool)
+        page.locator(".strip button").first.wait_for()
+        assert "Gaussians" in press("Select")
+        assert iou(running.controller.selected.numpy(), whole.numpy()) >= 0.7
+        running.said("Undo")
+        assert torch.equal(running.controller.selected, whole)
+
+    for tool in ("Flood", "Color"):
+        take(tool)
+        running.point(camera, *interior(truth == first))
+        assert bool((running.controller.selected & whole).any())
+        running.said("Undo")
+
+    take("Range")
+    page.get_by_label("Smallest").fill("24")
+    press("Select")
+    assert 0 < int(running.controller.selected.sum()) < len(whole)
+    running.said("Undo")
+
+    take("Rectangle")
+    y, x = np.nonzero(truth == first)
+    corners = [
+        running.canvas(camera, float(at_x), float(at_y)) for at_x, at_y in ((x.min(), y.min()), (x.max(), y.max()))
+    ]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    page.mouse.move(*corners[1], steps=5)
+    page.mouse.up()
+    running.wait(lambda: "Rectangle" in running.panel._status.content, "the rectangle")
+    assert iou(running.rendered(camera), truth == first) >= 0.5
+    running.said("Undo")
+
+    # two clicks, and what their distance is in truth
+    take("Measure")
+    for name, answer in ((first, "second point"), (second, "between the two points")):
+        assert answer in running.point(camera, *interior(truth == name))
+    page.get_by_label("Its true length in m").fill("2.5")
+    assert "in metres from now on" in press("Set")
+    page.locator(".strip").get_by_text("2.5 m").wait_for()
+    running.said("Undo")
+
+    take("Objects")
+
+
 def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room: Path) -> None:
     """Each clicks in its own view; both show what is selected."""
     dataset = running.viewer.pipeline.datamanager.eval_dataset

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def client(viewer: Any) -> Iterator[ViewerClient]:
         yield client
 
 
+def saved(client: ViewerClient, panel: Any) -> None:
+    """Wait until what was done last is on disk."""
+    for _ in range(2):
+        client.wait(lambda: panel._seen_state is panel.controller.state(), "the last change to be saved")
+        panel._autosave.wait()
+        time.sleep(0.1)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -78,7 +87,8 @@ def test_writes_stay_below_the_run(client: ViewerClient, viewer: Any, config: Pa
     (run / "way-out").symlink_to(tmp_path)
     (run / "victim.ply").symlink_to(victim)
     client.press("Select", "All")
-    viewer.pipeline.model.panel._autosave.wait()  # the session itself is kept beside the run
+    panel = viewer.pipeline.model.panel
+    saved(client, panel)  # the session itself is kept beside the run
     before = files(run)
     client.fill("Overwrite", True)
     relative = os.path.relpath(victim, run)
@@ -329,6 +339,7 @@ def hostile_session(run: Path, payload: str) -> None:
 
 def test_script_in_the_files_of_a_run(client: ViewerClient, viewer: Any, config: Path) -> None:
     panel, run = viewer.pipeline.model.panel, config.parent
+    saved(client, panel)
     before = len(scripts(client))
     for payload in PAYLOADS:
         hostile_session(run, payload)
@@ -373,3 +384,32 @@ def _look_at_hostile_texts(running: Running) -> None:
     page.get_by_text("run the following").first.wait_for()
     page.wait_for_timeout(500)
     assert page.evaluate("window.pwned") is None
+
+
+def test_what_tools_are_asked_is_checked(client: ViewerClient, viewer: Any) -> None:
+    client.command("change", "none")
+    for command, answer in [
+        (("length", 1.0), "Click on two points first"),
+        (("range", "a", 1), "no number"),
+        (("range", 0, math.nan), "no number"),
+        (("range", 0, True), "no number"),
+        (("range", 1), "no number"),
+        (("apply", "select"), "Nothing is selected"),
+        (("apply", 3), "Reload"),
+        (("walk", "up"), "Reload"),
+        (("walk", 1), "no parts"),
+        (("picks", "set", "x"), "Reload"),
+    ]:
+        assert answer in client.command(*command), command
+    tab = viewer.pipeline.model.panel
+    browser = tab._browser(max(viewer.viser_server.get_clients()))
+    client.ask("tolerance", -5)
+    client.ask("tolerance", 1e9)
+    client.command("undo")  # in the order in which it is asked
+    assert browser.tolerance == 100
+    for tool in ("../x", "sphere", "move", "click"):
+        client.ask("tool", tool)
+        client.ask("shape", -1)
+        client.ask("place", 1e300, 0, 0, 0, 0, 0, 0)
+    assert "undo" in client.command("undo").lower()
+    assert browser.tool == "click"

@@ -1,0 +1,167 @@
+"""What tools do with what a page asks, before a scene that only remembers."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.errors import GsegError
+from gseg_ns.models.gaga import GagaModel, GagaModelConfig
+from gseg_ns.viewer.controller import SegmentController
+from gseg_ns.viewer.tools import Browser, Tools
+from three_balls import BALL, CENTRES, build_model, pixel_of, rows, view
+
+
+class Scene:
+    """A scene of one browser."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def _add(self, name: str, **fields: Any) -> Any:
+        self.shown.append(name)
+        fields = {"wxyz": np.array([1.0, 0.0, 0.0, 0.0]), "position": np.zeros(3), **fields}
+        return SimpleNamespace(**fields, on_update=lambda moved: None, remove=lambda: self.shown.remove(name))
+
+    def add_transform_controls(self, name: str, **fields: Any) -> Any:
+        return self._add(name, **fields)
+
+    def add_mesh_simple(self, name: str, vertices: Any, faces: Any, **fields: Any) -> Any:
+        if name in self.shown:  # a node of the same name takes its place
+            self.shown.remove(name)
+        return self._add(name, **fields)
+
+    def add_spline_catmull_rom(self, name: str, positions: Any, **fields: Any) -> Any:
+        return self._add(name, **fields)
+
+    def remove_pointer_callback(self) -> None:
+        pass
+
+
+class Tab:
+    """A tab with one browser."""
+
+    def __init__(self, model: GagaModel) -> None:
+        self.controller, self.browser, self.scene = SegmentController(model), Browser(), Scene()
+        camera = SimpleNamespace(position=np.array([0.0, 0.0, 40.0]), look_at=np.zeros(3))
+        self.client = SimpleNamespace(scene=self.scene, camera=camera)
+        viewer: Any = SimpleNamespace(viser_server=SimpleNamespace(get_clients=lambda: {0: self.client}))
+        self.shown: dict[str, Any] = {}
+        self.said = ""
+        self.tools = Tools(
+            viewer, self.controller, lambda client: self.browser, lambda act: act(), self.do,
+            lambda client, **state: self.shown.update(state),
+        )  # fmt: skip
+        self.tools._camera = lambda handle: to_camera(view())  # type: ignore[method-assign]
+
+    def do(self, action: Any, client: int | None) -> None:
+        try:
+            self.said = action()
+        except GsegError as error:
+            self.said = f"Not done: {error}"
+        self.tools.follow()
+
+    def ask(self, name: str, *values: Any) -> None:
+        assert self.tools.command(0, name, list(values))
+
+
+@pytest.fixture
+def tab() -> Tab:
+    model = build_model(GagaModelConfig())
+    model.num_groups, model.step = 3, 30_000
+    model.voted_labels, model.voted_confidence = (BALL + 1).int(), torch.ones(len(BALL))
+    return Tab(model)
+
+
+def test_a_shape_begins_around_what_is_selected(tab: Tab) -> None:
+    tab.controller.select_group(1)
+    for tool in ("sphere", "box"):
+        tab.tools.choose(0, tool)
+        assert tab.scene.shown == ["/segment_handle", "/segment_handle/outline"]
+        tab.ask("apply", "select")
+        assert int((tab.controller.selected & rows(0)).sum()) > 120
+        assert not bool((tab.controller.selected & ~rows(0)).any())
+    tab.ask("shape", 9.0, 9.0, 9.0)
+    tab.ask("apply", "select")
+    assert torch.equal(tab.controller.selected, rows(0, 1, 2))
+    tab.tools.choose(0, "click")
+    assert tab.scene.shown == []
+
+
+def test_a_shape_begins_where_the_picture_is(tab: Tab) -> None:
+    tab.tools.choose(0, "sphere")
+    assert tab.browser.handle is not None
+    assert math.dist(tab.browser.handle.centre, CENTRES[1].tolist()) < 0.5
+
+
+def test_moving_by_numbers(tab: Tab) -> None:
+    tab.tools.choose(0, "move")
+    tab.ask("apply", "move")
+    assert "Nothing is selected" in tab.said
+    tab.controller.select_group(3)
+    tab.tools.follow()
+    assert tab.shown["place"]["shift"] == [0, 0, 0]
+    before = tab.controller.extent()
+    tab.ask("place", 0.0, 0.5, 0.0, 0.0, 0.0, 90.0, 2.0)
+    assert tab.shown["place"]["shift"] == pytest.approx([0, 0.5, 0])
+    assert tab.shown["place"]["turn"] == pytest.approx((0, 0, 90), abs=1e-4)
+    tab.ask("apply", "move")
+    assert tab.said.startswith("Move group 3: done")
+    after = tab.controller.extent()
+    assert np.allclose(np.array(after.pivot) - before.pivot, (0, 0.5, 0), atol=1e-4)
+    assert np.allclose(np.array(after.size), 2 * np.array(before.size)[[1, 0, 2]], rtol=0.02)
+    # the handle is where the object is now, and asks for nothing
+    assert tab.browser.handle is not None
+    assert tab.browser.handle.centre == pytest.approx(after.pivot)
+    assert tab.shown["place"]["shift"] == [0, 0, 0]
+    tab.ask("place", 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    tab.ask("apply", "copy")
+    assert len(tab.controller.selected) == 600
+
+
+def test_lengths_are_in_the_unit_that_is_shown(tab: Tab) -> None:
+    camera = to_camera(view())
+    tab.tools.choose(0, "measure")
+    tab.ask("length", 2.0)
+    assert "two points first" in tab.said
+    for ball in (0, 2):
+        assert tab.tools.click(0, camera, *pixel_of(ball))
+    assert tab.scene.shown == ["/segment_line"]
+    length = tab.shown["place"]["length"]
+    tab.ask("length", 2 * length)
+    assert tab.shown["unit"] == "m"
+    assert tab.shown["place"]["length"] == pytest.approx(2 * length)
+    tab.controller.select_group(3)
+    tab.tools.choose(0, "move")
+    assert tab.scene.shown == ["/segment_handle", "/segment_handle/outline"]
+    before = tab.controller.extent()
+    tab.ask("place", 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # one metre
+    tab.ask("apply", "move")
+    assert tab.controller.extent().pivot[0] - before.pivot[0] == pytest.approx(0.5, abs=1e-4)
+    tab.do(tab.controller.undo, 0)
+    tab.do(tab.controller.undo, 0)
+    tab.do(tab.controller.undo, 0)
+    assert tab.shown["unit"] == "units"
+
+
+def test_ranges_and_colors(tab: Tab) -> None:
+    tab.tools.choose(0, "range")
+    place = tab.shown["place"]
+    assert sum(place["counts"]) == 450
+    tab.ask("range", place["low"] * 0.99, place["high"] * 1.01)
+    assert torch.equal(tab.controller.selected, rows(0, 1, 2))
+    tab.ask("ranged", "opacity")
+    assert tab.shown["place"]["high"] == 1.0
+    tab.tools.choose(0, "flood")
+    tab.ask("tolerance", 1e9)
+    assert tab.browser.tolerance == 100
+    tab.browser.through = True
+    assert tab.tools.click(0, to_camera(view()), *pixel_of(1))
+    selected = tab.controller.selected
+    assert 75 < int(selected.sum()) == int((selected & rows(1)).sum())
