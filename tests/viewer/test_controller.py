@@ -35,7 +35,7 @@ def make_model() -> GagaModel:
         weight.view(weight.shape[0], -1)[1:4, :3] = 5 * torch.eye(3)
         model.classifier.weight.copy_(weight)
         model.classifier.bias.zero_()
-    model.step = 30_000
+    model.num_groups, model.step = 3, 30_000
     return model
 
 
