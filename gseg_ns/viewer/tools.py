@@ -146,7 +146,8 @@ class Tools:
             def _(event: viser.ScenePointerEvent) -> None:
                 self._queue(lambda: self._dragged(event))
 
-        self._show(client, said=_HINTS.get(tool, "Click on an object in the picture."), well=True)
+        if tool in _HINTS:  # else what was said last stays, such as what was restored
+            self._show(client, said=_HINTS[tool], well=True)
         if tool in ("sphere", "box"):
             self._place_shape(client, handle)
         elif tool == "move":

@@ -78,8 +78,10 @@ class ViewerClient:
         """Ask for something as the script of the tab does."""
         # viser's threads may overtake each other: what was asked for before goes along, as from the page.
         self._asked = [*getattr(self, "_asked", []), command]
-        numbered = [[number, *asked] for number, asked in enumerate(self._asked, 1)]
-        text = json.dumps(["test", numbered[-12:]])
+        numbered = [[number, *asked] for number, asked in enumerate(self._asked, 1)][-12:]
+        while len(numbered) > 1 and len(json.dumps(numbered)) > 3000:
+            numbered = numbered[1:]
+        text = json.dumps(["test", numbered])
         self.update(self.handle("Segment"), value=text)
 
     def command(self, *command: Any) -> str:
