@@ -42,7 +42,7 @@ class ViewerClient:
     def wait(self, done: Any, what: str, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < end, f"waited in vain for {what}"
+            assert time.monotonic() < end, f"waited in vain for {what}: {getattr(self, '_asked', [])[-1:]}"
             time.sleep(0.02)
 
     def send(self, kind: str, **fields: Any) -> None:
