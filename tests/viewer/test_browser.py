@@ -384,8 +384,8 @@ def test_isolate_export_and_reload(running: Running, ball_room: Path) -> None:
     field = running.page.get_by_label("Name of the object")
     field.fill(name)
     field.press("Enter")
+    running.wait(lambda: {g.id: g.name for g in running.controller.groups()}[first] == name, "the name")
     running.wait((running.config.parent / GROUP_NAMES_FILE).exists, "the name on disk")
-    assert {group.id: group.name for group in running.controller.groups()}[first] == name
     running.page.locator(".row.on").get_by_text(name).wait_for()
 
     # a reload keeps the session

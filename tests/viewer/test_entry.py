@@ -409,6 +409,6 @@ def test_what_tools_are_asked_is_checked(client: ViewerClient, viewer: Any) -> N
     for tool in ("../x", "sphere", "move", "click"):
         client.ask("tool", tool)
         client.ask("shape", -1)
-        client.ask("place", 1e300, 0, 0, 0, 0, 0, 0)
+        client.ask("place", 1e9, 0, 0, 0, 0, 0, 0)
     assert "undo" in client.command("undo").lower()
     assert browser.tool == "click"
