@@ -20,20 +20,23 @@ _SAME = 0.995
 _RESTLESS = 0.4
 """Part of the pixels whose neighbour has another label, in both directions, from which on labels are colors."""
 _FEW_LABELS = 32
-_MANY_LABELS, _FEW_PIXELS, _SHORT_RUN = 256, 64, 3
+_MANY_LABELS, _FEW_PIXELS = 256, 8
+"""More labels than that, of which most have fewer pixels than that, are colors: things as small are no things."""
 _MOST = 0.5
 _AROUND = 0.75
 """Parts of a view and of its border that are covered by what is to be trained on: all but somebody who walks by."""
 
 
 def is_picture(labels: LabelRuns) -> bool:
-    """Whether a label map is a picture: very many labels of a few pixels each, or that change from pixel to pixel."""
+    """Whether a label map is a picture: very many labels, most of a few pixels, or changing from pixel to pixel."""
     pixels = labels.height * labels.width
     count = len(labels.ids)
     runs = pixels if labels.starts is None else len(labels.starts)
-    # Small things are whole: what is 4 pixels wide has a run of them in each of its rows.
-    if count > _MANY_LABELS and pixels < _FEW_PIXELS * count and runs > pixels / _SHORT_RUN:
-        return True
+    if count > _MANY_LABELS:
+        names, index = np.unique(labels.labels, return_inverse=True)
+        lengths = None if labels.starts is None else np.diff(labels.starts, append=pixels)
+        if np.median(np.bincount(index, lengths)[names > 0]) < _FEW_PIXELS:
+            return True
     if runs < _RESTLESS * pixels or count <= _FEW_LABELS:
         return False
     image = labels.image().numpy()

@@ -59,7 +59,7 @@ _GAGA = (
         "encodings",
         "encodings",
         "vote",
-        "Measures better, is exact for any number of groups, needs no steps.",
+        "With strengths it measures better; exact for any number of groups, no steps.",
     ),
     _model("use_strengths", False, False, True, "Borders: Gaussians speak as loud in label images as the masks say."),
     _model("start_encodings", "zero", "zero", "lift", _START),
@@ -76,7 +76,7 @@ _SAGA = (
     _model("affinity.pairs.clip_positive", True, False, False, "Pixels of one mask that point apart are pulled too."),
     _model("affinity.pairs.least_drawn", 0.0, 0.0, 0.05, "Masks without overlaps have no scale-sensitive pairs."),
     _model("clusters.share", 0.01, 0.02, 0.02, "As in the code."),
-    _model("clusters.at_least", 0, 0, 4000, "A share of a small scene is too few to find its objects."),
+    _model("clusters.at_least", 0, 0, 4000, "A share of a small scene is few Gaussians."),
     Choice(
         "optimizers.scale_gate.optimizer.lr",
         2.5e-3,
@@ -91,14 +91,14 @@ _SAGA_V1 = (
     _model("clip_correspondence", False, True, True, "As in the code."),
     _model("clutter_weight", 0.0, 0.1, 0.1, "Gaussians of no mask answer to none."),
     _model("feature_init", 1.0, 1.0, 0.01, "A shorter run forgets less of a large start."),
-    _model("num_pixels", 4096, 4096, 1000, "As many as 64 x 64; fewer learn the same in less time."),
-    _model("clusters.at_least", 0, 0, 4000, "A share of a small scene is too few to find its objects."),
+    _model("num_pixels", 4096, 4096, 1000, "As many as 64 x 64 pixels; fewer take less time."),
+    _model("clusters.at_least", 0, 0, 4000, "A share of a small scene is few Gaussians."),
 )
 
 _UNIFIED_LIFT = (
     _model("weights", "paper", "official", "official", "The paper's leave many codes near no object."),
-    _model("similarity", "dot", "temperature", "temperature", "Dot products tell masks apart late."),
-    _model("num_pixels", 32768, 32768, 2048, "Enough, at a fraction of the time."),
+    _model("similarity", "dot", "temperature", "temperature", "As the code; dot products were not compared."),
+    _model("num_pixels", 32768, 32768, 2048, "Less time; the code draws from larger images."),
     _model("min_pixels", 0, 20, 20, "Fragments of masks stay out of the contrast."),
     _model("feature_init", 1.0, 1.0, 0.03, "A small start is left sooner."),
     _model("feature_start", 0.0, 0.0, 0.25, "On geometry that has settled, features stay apart better."),

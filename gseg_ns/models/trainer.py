@@ -79,7 +79,7 @@ class SegmentationTrainerConfig(TrainerConfig):
         if changed:
             values = ", ".join(f"{option.removeprefix('pipeline.model.')} {value}" for option, value in changed.items())
             model = cast(SegmentationModelConfig, self.pipeline.model)
-            CONSOLE.log(escape(f"Recipe {model.recipe} of {self.method_name}: {values}"))
+            terminal.say(f"Recipe {model.recipe} of {self.method_name}: {values}")
 
     def set_run_length(self) -> None:
         """Copy `max_num_iterations` to the model's config."""

@@ -22,7 +22,6 @@ from torch import Tensor
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.editing.operations import (
-    Duplicate,
     Hide,
     Isolate,
     Operation,
@@ -30,7 +29,6 @@ from gseg_ns.editing.operations import (
     Remove,
     SetOpacity,
     ShowAll,
-    Transform,
 )
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
@@ -44,7 +42,7 @@ from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer import clicks
 from gseg_ns.viewer.autosave import Autosave
 from gseg_ns.viewer.controller import SegmentController
-from gseg_ns.viewer.handles import RATIO, quaternion_of
+from gseg_ns.viewer.handles import RATIO
 from gseg_ns.viewer.page import Page, value
 from gseg_ns.viewer.reach import Reach
 from gseg_ns.viewer.selecting import Change
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
 
     from gseg_ns.models.base import SegmentationModel
 
-_LIMIT = 1e6  # of shifts, in units of the scene
 _MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:)\*\*")
 """What the tab itself says in bold."""
 _NO_NAME = "(none)"
@@ -217,24 +214,6 @@ class SegmentPanel(ViewerControl):
         opacity = gui.add_slider("Opacity x", 0.0, 2.0, 0.05, 0.5)
         gui.add_button("Set opacity").on_click(
             lambda event: self._edit(lambda mask: SetOpacity(mask, float(opacity.value)), event.client_id)
-        )
-        far = (_LIMIT, _LIMIT, _LIMIT)
-        near = (-_LIMIT, -_LIMIT, -_LIMIT)
-        move = gui.add_vector3("Shift", (0.0, 0.0, 0.0), min=near, max=far, step=0.01, hint="Scene units")
-        turn = gui.add_vector3("Turn", (0.0, 0.0, 0.0), step=1.0, hint="Degrees about x, y, z, about its own centre")
-        size = gui.add_number("Size x", 1.0, min=0.01, max=1000.0, step=0.05)
-
-        def placed(kind: type[Transform] | type[Duplicate], mask: PackedMask) -> Operation:
-            return kind(
-                mask=mask,
-                translation=tuple(map(float, move.value)),  # type: ignore[arg-type]
-                rotation=quaternion_of(turn.value),
-                scale=float(size.value),
-            )
-
-        kinds: dict[str, Any] = {"Move": Transform, "Copy": Duplicate}
-        _buttons(
-            gui, "Place", tuple(kinds), lambda what, client: self._edit(lambda mask: placed(kinds[what], mask), client)
         )
         source = gui.add_text("Swap with", "", hint="Saved selection, PLY, or …/config.yml#3 of another run")
         gui.add_button("Swap").on_click(

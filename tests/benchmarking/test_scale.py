@@ -1,31 +1,23 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from benchmark_script import benchmark
 from gseg_ns.masks import MaskFolder, load_masks
 from gseg_ns.splats.ply import read_ply
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/scale.py"
-
 
 @pytest.fixture(scope="module")
-def scale() -> Any:
+def scale() -> Iterator[Any]:
     """`benchmarks/scale.py`, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("benchmark_scale", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    with benchmark("scale") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
@@ -70,36 +62,3 @@ def test_the_viewer_is_asked_as_a_user_would(scale: Any, large: Path) -> None:
     scale.viewer_stage(large, clock)
     said = [row.what for row in clock.rows]
     assert {"gaga: first click", "saga: first frame", "gaga: list of groups"} <= set(said)
-
-
-def test_the_ledger_knows_the_peak_of_each_phase(scale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.UntypedStorage, "phantom", None, raising=False)  # is taken away again
-    ledger = scale.Ledger()
-    ledger.watch()
-
-    def on_card(count: int) -> torch.Tensor:
-        made = torch.zeros(count)
-        made.untyped_storage().phantom = True
-        made.view(-1).untyped_storage().phantom = True  # one memory is counted once
-        return made
-
-    kept = on_card(100)
-    ledger.phase("first")
-    passing = on_card(1000)
-    del passing
-    ledger.phase("second")
-    other = on_card(10)
-    ledger.end()
-    assert ledger.peaks == {"first": (4400, 400), "second": (440, 440)}
-    assert ledger.now == 440
-    assert len(kept) + len(other) == 110
-
-
-def test_labels_of_the_shell_agree_between_views(scale: Any, tmp_path: Path) -> None:
-    from gseg_ns.masks import read_label_map
-
-    scale.write_shell(tmp_path / "shell", 300, 1200, 3, 40)
-    meta = json.loads((tmp_path / "shell/transforms.json").read_text())
-    assert abs(meta["w"] * meta["h"] - 1200) < 60
-    labels = [read_label_map(tmp_path / f"shell/masks/{view:05d}.png") for view in range(3)]
-    assert all(1 <= int(part.min()) and int(part.max()) <= 40 for part in labels)

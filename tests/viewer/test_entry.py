@@ -172,8 +172,6 @@ def test_numbers_are_clamped(client: ViewerClient, viewer: Any) -> None:
     panel = viewer.pipeline.model.panel
     fields = {
         "Opacity x": [(1e9, 2.0), (-3, 0.0), (1, 1.0)],
-        "Size x": [(0, 0.01), (1e30, 1000.0), (-1e300, 0.01)],
-        "Shift": [([1e30, 0, -1e30], (1e6, 0.0, -1e6))],
         "Color": [([-5, 300, 7], (0, 255, 7))],
         "Max res": [(10**9, 2048), (-1, 64)],
     }
