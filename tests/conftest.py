@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ball_room import write_ball_room
-from constructed_run import build_run
+from constructed_run import build_run, copy_run
 
 # One thread each: the suite shares its machine, and torch's spinning workers make every small test slower.
 torch.set_num_threads(1)
@@ -82,15 +82,27 @@ def gaga_run(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def constructed_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of a run of `gaga` on the balls, 13 000 Gaussians with the right groups."""
+def built_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `gaga` on the balls, 13 000 Gaussians with the right groups; not to be written to."""
     return build_run(ball_room, tmp_path_factory.mktemp("constructed"))
 
 
 @pytest.fixture(scope="session")
-def constructed_saga_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of a run of `saga` on the balls, 13 000 Gaussians with the right features."""
+def built_saga_run(ball_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of a run of `saga` on the balls, 13 000 Gaussians with the right features; not to be written to."""
     return build_run(ball_room, tmp_path_factory.mktemp("constructed"), "saga")
+
+
+@pytest.fixture(scope="module")
+def constructed_run(built_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `built_run` for the tests of one file, which may write into its folder."""
+    return copy_run(built_run, tmp_path_factory.mktemp("constructed"))
+
+
+@pytest.fixture(scope="module")
+def constructed_saga_run(built_saga_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `built_saga_run` for the tests of one file, which may write into its folder."""
+    return copy_run(built_saga_run, tmp_path_factory.mktemp("constructed"))
 
 
 MakeTrainer = Callable[..., Any]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,14 +91,6 @@ def test_joint_training(name: str, ball_room: Path, make_trainer: Any, step: Any
     assert trainer.pipeline.model.gaussian_groups().is_cuda
 
 
-@pytest.fixture(scope="module")
-def run_here(constructed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the run of `gaga` on the balls."""
-    folder = tmp_path_factory.mktemp("on_cuda") / "run"
-    shutil.copytree(constructed_run.parent, folder)
-    return folder / "config.yml"
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -110,10 +101,10 @@ def run_here(constructed_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
     ],
 )
 def test_commands(
-    command: str, run_here: Path, ball_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, constructed_run: Path, ball_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [
-        word.replace("RUN", str(run_here)).replace("SCENE", str(ball_room)).replace("OUT", str(tmp_path))
+        word.replace("RUN", str(constructed_run)).replace("SCENE", str(ball_room)).replace("OUT", str(tmp_path))
         for word in command.split()
     ]
     monkeypatch.setattr(sys, "argv", ["gseg", *words])

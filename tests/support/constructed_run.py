@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,22 @@ def build_run(scene: Path, folder: Path, method: str = "gaga", antialiased: bool
     state = {"step": model.step, "pipeline": pipeline.state_dict()}
     torch.save(state, checkpoints / f"step-{model.step:09d}.ckpt")
     return config.get_base_dir() / "config.yml"
+
+
+def copy_run(config: Path, folder: Path) -> Path:
+    """A copy of a run in another output folder, which its config.yml names.
+
+    Returns:
+        config.yml of the copy
+    """
+    old = config.parents[3]
+    run = folder / config.parent.relative_to(old)
+    shutil.copytree(config.parent, run)
+    written = "".join(f"- {part}\n" for part in old.parts)
+    text = config.read_text()
+    assert written in text
+    (run / "config.yml").write_text(text.replace(written, "".join(f"- {part}\n" for part in folder.parts)))
+    return run / "config.yml"
 
 
 def set_identities(model: Any, groups: torch.Tensor) -> None:

@@ -24,10 +24,9 @@ from browser_driver import (
     iou,
     two_objects,
 )
-from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.runs.run import load_run
 from gseg_ns.selection import prompts_sam
-from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE
+from gseg_ns.selection.store import GROUP_NAMES_FILE
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.reach import FOLDERS
 
@@ -60,8 +59,6 @@ def browser() -> Iterator[Any]:
 def running(constructed_run: Path, browser: Any) -> Iterator[Running]:
     with browsing(constructed_run, browser) as running:
         yield running
-    for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE):  # others use the run, too
-        (constructed_run.parent / name).unlink(missing_ok=True)
 
 
 def test_click_refine_and_undo(running: Running, ball_room: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,21 +25,8 @@ from viewer_client import ViewerClient
 
 
 @pytest.fixture(scope="module")
-def config(constructed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one's own, whose folder is written to."""
-    folder = tmp_path_factory.mktemp("entry") / "outputs"
-    run = shutil.copytree(constructed_run.parent, folder / "viewer/gaga/run")
-    text = (run / "config.yml").read_text()
-    old = constructed_run.parents[3]
-    parts = "".join(f"- {part}\n" for part in old.parts)
-    assert parts in text
-    (run / "config.yml").write_text(text.replace(parts, "".join(f"- {part}\n" for part in folder.parts)))
-    return run / "config.yml"
-
-
-@pytest.fixture(scope="module")
-def viewer(config: Path) -> Iterator[Any]:
-    with viewing(config) as viewer:
+def viewer(constructed_run: Path) -> Iterator[Any]:
+    with viewing(constructed_run) as viewer:
         yield viewer
 
 
@@ -80,8 +66,8 @@ def test_no_files_and_no_foreign_pages(viewer: Any, tmp_path: Path) -> None:
     websockets.sync.client.connect(address, origin=websockets.Origin(f"http://127.0.0.1:{port}")).close()
 
 
-def test_writes_stay_below_the_run(client: ViewerClient, viewer: Any, config: Path, tmp_path: Path) -> None:
-    run = config.parent
+def test_writes_stay_below_the_run(client: ViewerClient, viewer: Any, constructed_run: Path, tmp_path: Path) -> None:
+    run = constructed_run.parent
     victim = tmp_path / "victim.ply"
     victim.write_text("precious")
     (run / "way-out").symlink_to(tmp_path)
@@ -117,7 +103,7 @@ def test_writes_stay_below_the_run(client: ViewerClient, viewer: Any, config: Pa
     assert "cannot name" in client.press("Isolate to new run")
     client.fill("Run name", "all")
     assert "Wrote" in client.press("Isolate to new run")
-    written = [path.relative_to(run) for path in run.rglob("config.yml") if path != config]
+    written = [path.relative_to(run) for path in run.rglob("config.yml") if path != constructed_run]
     assert [path.parts[:3] for path in written] == [("isolated", "viewer-all", "gaga")], written
     assert sorted(path.name for path in run.parents[2].iterdir()) == ["viewer"]
     for name in ("../x", "/x", "..", ".x", "a/b", "a\\b"):
@@ -126,7 +112,7 @@ def test_writes_stay_below_the_run(client: ViewerClient, viewer: Any, config: Pa
 
 
 def test_folders_that_are_given(
-    client: ViewerClient, viewer: Any, config: Path, tmp_path: Path, monkeypatch: Any
+    client: ViewerClient, viewer: Any, constructed_run: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv(FOLDERS, str(tmp_path))
     panel = viewer.pipeline.model.panel
@@ -298,7 +284,7 @@ def check_is_text(content: str) -> None:
         assert not re.search(r"(?<!\\)\]\(", part), content
 
 
-def test_script_in_every_text_field(client: ViewerClient, viewer: Any, config: Path) -> None:
+def test_script_in_every_text_field(client: ViewerClient, viewer: Any, constructed_run: Path) -> None:
     client.press("Select", "All")
     fields = texts(client)
     labels = {handle._impl.label for handle in fields}
@@ -335,8 +321,8 @@ def hostile_session(run: Path, payload: str) -> None:
     (run / GROUP_NAMES_FILE).write_text(json.dumps({"format": payload, "gaussians": count, "names": [payload]}))
 
 
-def test_script_in_the_files_of_a_run(client: ViewerClient, viewer: Any, config: Path) -> None:
-    panel, run = viewer.pipeline.model.panel, config.parent
+def test_script_in_the_files_of_a_run(client: ViewerClient, viewer: Any, constructed_run: Path) -> None:
+    panel, run = viewer.pipeline.model.panel, constructed_run.parent
     saved(client, panel)
     before = len(scripts(client))
     for payload in PAYLOADS:
@@ -354,15 +340,15 @@ def test_script_in_the_files_of_a_run(client: ViewerClient, viewer: Any, config:
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine")
-def test_script_in_a_real_browser(config: Path) -> None:
+def test_script_in_a_real_browser(constructed_run: Path) -> None:
     """What a page makes of it: nothing runs, and the text stands there."""
-    hostile_session(config.parent, PAYLOADS[3])
+    hostile_session(constructed_run.parent, PAYLOADS[3])
     try:
-        with browsing(config) as running:
+        with browsing(constructed_run) as running:
             _look_at_hostile_texts(running)
     finally:
         for name in (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE):
-            (config.parent / name).unlink(missing_ok=True)
+            (constructed_run.parent / name).unlink(missing_ok=True)
 
 
 def _look_at_hostile_texts(running: Running) -> None:
