@@ -26,10 +26,11 @@ class Lift:
     """Coordinates of a PLY: Nerfstudio's normalised ones (as ns-export writes), or those of the capture's own poses"""
     masks_dir: Path = Path("masks")
     """Folder of masks, relative to the scene"""
-    association: Literal["consensus", "memory-bank", "tree", "none"] = "consensus"
+    association: Literal["consensus", "memory-bank", "tree", "given", "tracks", "none"] = "consensus"
     """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, as a tree of
-    parts, objects and groups out of overlapping masks (--scale 0, 0.5 and 1 of the other commands), or not at all since
-    their ids agree already"""
+    parts, objects and groups out of overlapping masks (--scale 0, 0.5 and 1 of the other commands), not at all since
+    their ids agree already (given: ground truth, DEVA, SAM 3 on video; none is the same), or by the agreement of views
+    with ids as evidence that agree mostly (tracks)"""
     strengths: bool = True
     """Fit how loud each Gaussian is in label images (seconds): better borders; what a Gaussian is in stays.
     Not with a tree, which is cut at several levels"""
@@ -62,11 +63,9 @@ class Lift:
         config.data, config.output_dir, config.experiment_name = self.data, self.output_dir, self.experiment_name
         datamanager, model = config.pipeline.datamanager, config.pipeline.model
         datamanager.masks_dir = self.masks_dir  # type: ignore[attr-defined]
-        datamanager.masks_are_consistent = self.association == "none"  # type: ignore[attr-defined]
         model.geometry, model.geometry_frame = self.geometry, self.geometry_frame  # type: ignore[attr-defined]
         model.use_strengths = self.strengths  # type: ignore[attr-defined]
-        if self.association != "none":
-            model.association = self.association  # type: ignore[attr-defined]
+        model.association = "given" if self.association == "none" else self.association  # type: ignore[attr-defined]
         with nullcontext() if self.dask is None else connected(self.dask) as cluster:
             lifted = lift_run(config, cluster)  # type: ignore[arg-type]
         ply = self.ply or lifted.config_path.parent / "labelled.ply"

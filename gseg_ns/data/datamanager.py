@@ -24,13 +24,27 @@ from gseg_ns.data.photographs import Photograph, photograph_of, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.data.training_regions import is_picture, same_region, told_apart
 from gseg_ns.errors import GsegError
-from gseg_ns.masks import LabelRuns, MaskFile, MaskFolder, MaskSet, PaintOrder, cached_label_runs, load_masks
+from gseg_ns.masks import (
+    LabelRuns,
+    MaskFile,
+    MaskFolder,
+    MaskSet,
+    PaintOrder,
+    Said,
+    cached_label_runs,
+    load_masks,
+    said_of_labels,
+)
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
 from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
 
 Split = Literal["train", "test"]
 
+_LARGEST_KEPT = 1024
+"""Ids that agree between views stay what they are up to this one; tables have a row an id."""
+_ASKED_FOR_WORDS = 8
+"""Views whose masks are looked at for words and tracks; where none of them has any, no other is."""
 _FEWEST_TO_JUDGE = 3
 """Views, of fewer nothing is said about what their masks have in common."""
 _READ_BY_US = "Leave the dataparser out of the command: gseg-data reads Nerfstudio's and COLMAP's folders as they are."
@@ -52,7 +66,8 @@ class MaskDatamanagerConfig(FullImageDatamanagerConfig):
     mask_min_visible: float = 0.1
     """Masks of which no more than this part stays visible in the label map are dropped (Gaga: 0.1)."""
     masks_are_consistent: bool = False
-    """The ids of the label maps already agree between the views (tracked or ground truth): nothing is associated."""
+    """The ids of the label maps already agree between the views (tracked or ground truth): nothing is associated, and
+    ids up to 1024 are the numbers of groups. The same as --pipeline.model.association given."""
 
 
 class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
@@ -87,6 +102,10 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             config.dataparser = replace(config.dataparser, needs_photographs=False)  # type: ignore[call-arg]
         self._mask_files: list[MaskFile | None] | None = None
         self._labels: dict[int, LabelRuns] = {}
+        self._ids: dict[int, np.ndarray] = {}
+        """View -> what its labels 0, 1, ... were in its file, or the tracks of its masks; 0: none."""
+        self._said: dict[int, list[Said]] = {}
+        """View -> what is known of its labels 1, 2, ...; of views whose masks say words, scores or tracks."""
         self._fitted: set[int] = set()
         """Views whose label map has been resized and undistorted."""
         self._upright = False
@@ -155,7 +174,9 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 f"{without} of {len(images)} training images have no mask in {self.masks_path}: they train colors only."
             )
         self._labels = self._read_labels({view: file for view, file in enumerate(files) if file is not None})
+        self._said = self._read_records(files)
         if self.config.masks_are_consistent:
+            self._number_by_tracks()
             self._refuse_numbering(files)
         self._refuse_pictures()
         self._place_masks()
@@ -181,6 +202,28 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         terminal.LINE.clear()
         return dict(zip(files, found, strict=True))
 
+    def _read_records(self, files: Sequence[MaskFile | None]) -> dict[int, list[Said]]:
+        """What the records of masks say, of all views where some view's have words or tracks."""
+        found: dict[int, list[Said]] = {}
+        asked = [(view, file) for view, file in enumerate(files) if file is not None and not file.is_label_map]
+        config = self.config
+        for place, (view, file) in enumerate(asked):
+            if place >= _ASKED_FOR_WORDS and not any(one.word or one.track for all_ in found.values() for one in all_):
+                return {}
+            found[view] = said_of_labels(
+                load_masks(file), config.mask_order, config.mask_min_score, config.mask_min_visible
+            )
+        return found if any(one.word or one.track for all_ in found.values() for one in all_) else {}
+
+    def _number_by_tracks(self) -> None:
+        """Give masks that are on tracks the tracks' numbers; those that are on none are left out."""
+        for view, said in self._said.items():
+            if any(one.track for one in said):
+                table = np.array([0, *(one.track for one in said)], dtype=np.uint32)
+                self._labels[view] = self._labels[view].renumbered(table)
+                words = {one.track: one for one in said if one.track}
+                self._said[view] = [words.get(track, Said("", 1.0, track)) for track in range(1, max(words) + 1)]
+
     def _refuse_numbering(self, files: Sequence[MaskFile | None]) -> None:
         """Refuse ids that cannot agree between views, since they are made when overlapping masks are painted.
 
@@ -189,10 +232,11 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         """
         for view, labels in self._labels.items():
             file = files[view]
-            if file is not None and not file.is_label_map and (labels.ids > 0).sum() > 1:
+            tracked = any(one.track for one in self._said.get(view, []))
+            if file is not None and not file.is_label_map and not tracked and (labels.ids > 0).sum() > 1:
                 raise GsegError(
                     f"{file} ({file.dialect}) has masks without ids, which therefore cannot agree between the views: "
-                    "leave --pipeline.datamanager.masks-are-consistent out, or give label maps (PNG)"
+                    "give label maps (PNG) or masks with a `track`, or let them be associated by consensus"
                 )
 
     def _refuse_pictures(self) -> None:
@@ -259,15 +303,22 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             terminal.warn(f"{resized} masks differ in size from their image and are resized (nearest).")
 
     def _compress_labels(self) -> None:
-        """Number the labels 1..n: over all views where they are consistent, else in each view."""
+        """Number the labels 1..n: over all views where they are consistent and too large to stay, else in each view."""
         own = {view: labels.ids for view, labels in self._labels.items()}
         every = np.unique(np.concatenate(list(own.values())))
+        consistent = self.config.masks_are_consistent
+        if consistent and int(every.max(initial=0)) <= _LARGEST_KEPT:
+            every = np.arange(int(every.max(initial=0)) + 1)
         for view, labels in self._labels.items():
-            ids = every if self.config.masks_are_consistent else own[view]
+            ids = every if consistent else own[view]
             ids = ids[ids > 0]
             table = np.zeros(int(ids.max(initial=0)) + 1, np.uint32)
             table[ids] = np.arange(1, len(ids) + 1)
             self._labels[view] = labels.renumbered(table)
+            self._ids[view] = np.append(0, ids)
+            said = self._said.get(view)
+            if said is not None:
+                self._said[view] = [said[place - 1] if place <= len(said) else Said("", 1.0, 0) for place in ids]
 
     def photograph(self, view: int, split: Split = "train") -> Photograph:
         """The photograph of a view, and which of its pixels the view shows."""
@@ -304,6 +355,32 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 self._labels[view], labels = LabelRuns.of(placed), placed
             self._fitted.add(view)
         return labels
+
+    def said(self, view: int) -> list[Said] | None:
+        """What is known of the labels 1, 2, ... of a training image; None where its masks say nothing of themselves.
+
+        Raises:
+            GsegError: see `require_masks`.
+        """
+        self.require_masks()
+        return self._said.get(view)
+
+    def ids(self, view: int) -> Tensor:
+        """What the labels of a training image are called where that may agree between views: [L + 1] int64, 0 = none.
+
+        The tracks of masks that are on some; else the ids of a label map as its file has them; of other masks none.
+
+        Raises:
+            GsegError: see `require_masks`.
+        """
+        self.require_masks()
+        assert self._mask_files is not None
+        file = self._mask_files[view]
+        said = self._said.get(view)
+        if said is not None and any(one.track for one in said):
+            return torch.tensor([0, *(one.track for one in said)])
+        ids = torch.from_numpy(self._ids[view].astype(np.int64))
+        return ids if file is not None and file.is_label_map else torch.zeros_like(ids)
 
     def mask_set(self, view: int) -> MaskSet | None:
         """All overlapping masks of a training image as it is trained on, or None. Read anew at each call."""

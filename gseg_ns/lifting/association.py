@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gseg_ns.lifting.consensus import ConsensusOptions, find_groups, foremost, group_lookup
 from gseg_ns.lifting.memory_bank import MemoryBank, MemoryBankOptions
+from gseg_ns.lifting.tracks import cut_tracks, track_votes
 from gseg_ns.lifting.votes import VoteStore
 from gseg_ns.rendering import Camera
 
@@ -30,8 +31,9 @@ NO_GROUPS = (
 class AssociationOptions:
     """How masks of different views find together."""
 
-    kind: Literal["none", "memory-bank", "consensus"] = "consensus"
-    """none: each view's ids as they are: they agree already (or not: the paper's "w/o mask association")"""
+    kind: Literal["none", "memory-bank", "consensus", "tracks"] = "consensus"
+    """none: each view's ids as they are: they agree already (or not: the paper's "w/o mask association"); tracks: the
+    consensus, to which tracks of masks are evidence"""
     memory_bank: MemoryBankOptions = field(default_factory=MemoryBankOptions)
     """Settings of the memory bank"""
     consensus: ConsensusOptions = field(default_factory=ConsensusOptions)
@@ -62,7 +64,12 @@ class Associated(NamedTuple):
 
 @torch.no_grad()
 def associate(
-    options: AssociationOptions, means: Tensor, views: Sequence[MaskedView], votes: VoteStore, order: Sequence[int]
+    options: AssociationOptions,
+    means: Tensor,
+    views: Sequence[MaskedView],
+    votes: VoteStore,
+    order: Sequence[int],
+    tracks: Sequence[Tensor] | None = None,
 ) -> Associated:
     """Give the masks of all views groups.
 
@@ -71,7 +78,8 @@ def associate(
         means: [N, 3].
         views: the views; the agreement of views looks at none of them.
         votes: what they say.
-        order: the order in which views are visited, which the memory bank depends on.
+        order: the order in which views are visited, which the memory bank and tracks depend on.
+        tracks: of each view, the track of each of its labels [L + 1] int64, 0 = none; for `tracks`.
 
     Returns:
         lookups in the order of `views`.
@@ -89,7 +97,10 @@ def associate(
     said = VoteStore()
     for view in order:
         said.append(foremost(votes[view]))
-    groups = find_groups(means, said, options.consensus)
+    alike = None
+    if options.kind == "tracks" and tracks is not None:
+        alike = track_votes(said, cut_tracks(said, [tracks[view] for view in order]))
+    groups = find_groups(means, said, options.consensus, alike)
     count = int(groups.max()) if len(groups) else 0
     for answer, view in zip(said, order, strict=True):
         lookups[view] = group_lookup(answer, groups, count, options.consensus)

@@ -114,7 +114,9 @@ def foremost(votes: ViewVotes) -> ViewVotes:
     return ViewVotes(ids, labels[winners[first]], largest)
 
 
-def find_groups(means: Tensor, views: Sequence[ViewVotes], options: ConsensusOptions) -> Tensor:
+def find_groups(
+    means: Tensor, views: Sequence[ViewVotes], options: ConsensusOptions, tracks: ViewVotes | None = None
+) -> Tensor:
     """Group the Gaussians of a scene.
 
     Neither the order of the views, nor the numbering of masks, nor the order of the Gaussians matters, but for ties.
@@ -123,6 +125,8 @@ def find_groups(means: Tensor, views: Sequence[ViewVotes], options: ConsensusOpt
         means: [N, 3].
         views: what each view says (`foremost`), one vote a Gaussian; read several times, one after the other.
         options: how much agreement it takes.
+        tracks: what tracks of masks say, as one more view that only ever says of two regions that they are the same
+            (`gseg_ns.lifting.tracks`).
 
     Returns:
         group of each Gaussian [N] int64 from 1, on the CPU; 0 for Gaussians that no mask shows and those of dropped
@@ -145,7 +149,8 @@ def find_groups(means: Tensor, views: Sequence[ViewVotes], options: ConsensusOpt
     if len(kept) == 0:
         return groups
     region, count = region[kept], int(region.max()) + 1
-    affinity = _Affinity(region, count, _Asked(views, order, known[kept], len(means)))
+    alike = None if tracks is None else next(iter(_Asked([tracks], [0], known[kept], len(means))))
+    affinity = _Affinity(region, count, _Asked(views, order, known[kept], len(means)), alike)
     pairs = _borders(points[kept], region)
     same, both = affinity.of(*pairs)
     usual = float(same.sum() / max(float(both.sum()), 1e-12))
@@ -300,13 +305,14 @@ class _Affinity:
     view.
     """
 
-    def __init__(self, region: Tensor, count: int, views: Iterable[ViewVotes]) -> None:
+    def __init__(self, region: Tensor, count: int, views: Iterable[ViewVotes], tracks: ViewVotes | None = None) -> None:
         """Ask the views.
 
         Args:
             region: of each Gaussian.
             count: R.
             views: what they say.
+            tracks: see `find_groups`.
         """
         tables = [csr_array(_shares(view, region, count - 1)[:, 1:].numpy()) for view in views]
         totals = [np.asarray(table.sum(axis=1), np.float32).reshape(-1) for table in tables]
@@ -322,6 +328,15 @@ class _Affinity:
             dtype=np.float32,
         )  # [R, masks of all views]
         self._weights = np.stack(weights, axis=1).astype(np.float32)  # [R, V]
+        self._tracks: Any = None
+        if tracks is not None and len(tracks.labels):
+            table = _shares(tracks, region, count - 1)[:, 1:]
+            total = table.sum(dim=1, keepdim=True)
+            # Of a region that several tracks share none is known: it would tie their objects together.
+            table = torch.where(table > total / 2, table, 0) / (total * (1 + FAINT) + PIXEL * len(tables)).clamp_min(
+                1e-6
+            )
+            self._tracks = csr_array(table.numpy())  # [R, pieces of tracks]
 
     def of(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`same` and `both` of pairs of regions [E]."""
@@ -330,6 +345,10 @@ class _Affinity:
             rows, columns = first[start : start + PAIRS], second[start : start + PAIRS]
             same[start : start + PAIRS] = self._shares[rows].multiply(self._shares[columns]).sum(axis=1)
             both[start : start + PAIRS] = np.einsum("ev,ev->e", self._weights[rows], self._weights[columns])
+            if self._tracks is not None:
+                alike = np.asarray(self._tracks[rows].multiply(self._tracks[columns]).sum(axis=1))
+                same[start : start + PAIRS] += alike
+                both[start : start + PAIRS] += alike
         return same, both
 
     def of_clusters(self, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -340,16 +359,24 @@ class _Affinity:
         """
         count = int(cluster.max()) + 1
         members = csr_array((np.ones(len(cluster), np.float32), cluster, np.arange(len(cluster) + 1)))
-        same = np.zeros((count, count), np.float32)
+        same, compared = np.zeros((count, count), np.float32), np.zeros((count, count), np.float32)
         for start in range(0, len(cluster), ROWS):
             rows = slice(start, start + ROWS)
-            found = (self._shares[rows] @ self._shares.T).tocoo()
-            both = (self._weights[rows] @ self._weights.T)[found.row, found.col]
+            found = self._shares[rows] @ self._shares.T
+            seen_by_both = self._weights[rows] @ self._weights.T
+            if self._tracks is not None:
+                alike = (self._tracks[rows] @ self._tracks.T).tocoo()
+                seen_by_both[alike.row, alike.col] += alike.data
+                found = found + alike
+                summed = (members[rows].T @ (alike.tocsr() @ members)).tocoo()
+                compared[summed.row, summed.col] += summed.data
+            found = found.tocoo()
+            both = seen_by_both[found.row, found.col]
             doubted = csr_array((found.data * (both / (both + DOUBT)), (found.row, found.col)), shape=found.shape)
             summed = (members[rows].T @ (doubted @ members)).tocoo()
             same[summed.row, summed.col] += summed.data
         seen = members.T @ self._weights
-        return same, seen @ seen.T
+        return same, compared + seen @ seen.T
 
 
 def _borders(points: Tensor, region: Tensor) -> tuple[np.ndarray, np.ndarray]:

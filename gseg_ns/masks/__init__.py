@@ -10,6 +10,7 @@ from gseg_ns.masks.load import load_labels, load_masks
 from gseg_ns.masks.mask_file import MaskFile
 from gseg_ns.masks.mask_set import MaskSet, nearest_index
 from gseg_ns.masks.paint import PaintOrder, paint, resize_labels
+from gseg_ns.masks.words import Said, said_of_labels
 
 __all__ = [
     "LabelRuns",
@@ -17,6 +18,7 @@ __all__ = [
     "MaskFolder",
     "MaskSet",
     "PaintOrder",
+    "Said",
     "cached_label_runs",
     "load_labels",
     "load_masks",
@@ -25,6 +27,7 @@ __all__ = [
     "read_label_map",
     "read_mask_set",
     "resize_labels",
+    "said_of_labels",
     "write_label_map",
     "write_mask_set",
 ]

@@ -51,11 +51,38 @@ def paint_runs(
     min_visible: float = 0.1,
 ) -> LabelRuns:
     """As `paint`, without an image of pixels: the work is that of the masks' run lengths."""
+    painted = _painted(masks, order, min_score, min_visible)
+    if painted is None:
+        return LabelRuns.from_stretches(masks.height, masks.width, np.zeros(1, np.int64), np.zeros(1, np.uint8))
+    kept, rank, top_rank = painted
+    starts, region, _ = masks.partition
+    label_by_rank = torch.zeros(len(masks) + 1, dtype=torch.int32)
+    label_by_rank[rank[kept]] = torch.arange(1, len(kept) + 1, dtype=torch.int32)
+    return LabelRuns.from_stretches(masks.height, masks.width, starts, label_by_rank[top_rank].numpy()[region])
+
+
+def painted_masks(
+    masks: MaskSet,
+    order: PaintOrder = "confidence",
+    min_score: float = 0.5,
+    min_visible: float = 0.1,
+) -> Tensor:
+    """Which masks the labels 1, 2, ... of `paint` are: int64 [labels], the place of each among the masks."""
+    painted = _painted(masks, order, min_score, min_visible)
+    return torch.zeros(0, dtype=torch.long) if painted is None else painted[0]
+
+
+def _painted(
+    masks: MaskSet, order: PaintOrder, min_score: float, min_visible: float
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The masks that stay, by falling score; the rank of each mask [M], 0 on top; and of each region the rank of the
+    mask on top of it [R]. None where there are no masks to paint.
+    """
     starts, region, members = masks.partition
     height, width = masks.height, masks.width
     usable = (masks.scores >= min_score) & (masks.areas > 0)
     if not bool(usable.any()):
-        return LabelRuns.from_stretches(height, width, np.zeros(1, np.int64), np.zeros(1, np.uint8))
+        return None
     key = {"confidence": masks.scores.double(), "largest": masks.areas, "smallest": -masks.areas}[order]
     # Position 0 is on top; unusable masks are past the end.
     by_order = torch.argsort(key, descending=True, stable=True)
@@ -72,12 +99,7 @@ def paint_runs(
     kept = usable & (visible.double() > min_visible * masks.areas.double())
 
     by_score = torch.argsort(masks.scores, descending=True, stable=True)
-    by_score = by_score[kept[by_score]]
-    label = torch.zeros(len(masks), dtype=torch.int32)
-    label[by_score] = torch.arange(1, len(by_score) + 1, dtype=torch.int32)
-    label_by_rank = torch.zeros(len(masks) + 1, dtype=torch.int32)
-    label_by_rank[rank[kept]] = label[kept]
-    return LabelRuns.from_stretches(height, width, starts, label_by_rank[top_rank].numpy()[region])
+    return by_score[kept[by_score]], rank, top_rank
 
 
 def resize_labels(labels: Tensor, height: int, width: int) -> Tensor:

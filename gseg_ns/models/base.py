@@ -419,6 +419,10 @@ class SegmentationModel(ResumableModel):
         """The group of each Gaussian: [N] int64, 0 = none. `scale` in [0, 1] for methods with `has_scales`."""
         raise NotImplementedError(type(self).__name__)
 
+    def group_names(self, scale: float | None = None) -> dict[int, str]:
+        """What groups are called from the start, by the words of their masks; users' own names come before these."""
+        return {}
+
     @property
     def default_scale(self) -> float:
         """The scale in [0, 1] where none is asked for; means nothing to methods without scales."""

@@ -38,10 +38,11 @@ class GagaModelConfig(IdentityModelConfig):
     """Gaga: geometry first, then masks associated by a 3D-aware memory bank, then identity encodings."""
 
     _target: type = field(default_factory=lambda: GagaModel)
-    association: Literal["consensus", "memory-bank", "tree"] = "consensus"  # type: ignore[assignment]
+    association: Literal["consensus", "memory-bank", "tree", "given", "tracks"] = "consensus"  # type: ignore[assignment]
     """How masks of different views find together: by the agreement of all views (ours: independent of the order of
-    views), by the paper's 3D-aware memory bank, or as one tree of parts, objects and groups out of overlapping masks,
-    which answers at the scales 0, 0.5 and 1 by its votes"""
+    views), by the paper's 3D-aware memory bank, as one tree of parts, objects and groups out of overlapping masks,
+    which answers at the scales 0, 0.5 and 1 by its votes, not at all since their ids agree already (given), or by the
+    agreement of views with ids as evidence that agree mostly (tracks)"""
     labels: Literal["encodings", "vote"] = "vote"
     """What says which group a Gaussian is in: the closed-form vote, or the encoding that is trained from there (the
     paper). By the vote, label images are exact for any number of groups: the label of the largest summed weight times
@@ -161,6 +162,7 @@ class GagaModel(IdentityModel):
         for view, answer in zip(views, painted, strict=True):
             lookup = group_lookup(answer, labels, len(tree), self.config.consensus)
             self.lookups[names[view.index]] = lookup
+        self._name_groups(painted, labels, views)
         self._start_encodings(labels)
         seconds = time.perf_counter() - started
         terminal.say(

@@ -13,11 +13,13 @@ from torch.nn import Parameter
 
 from gseg_ns import terminal
 from gseg_ns.cluster import Cluster
+from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS, AssociationOptions, associate
 from gseg_ns.lifting.consensus import ConsensusOptions
 from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels, random_colors
 from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
+from gseg_ns.lifting.naming import group_words, numbered
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.remote import ask_view
 from gseg_ns.lifting.votes import Lift, ViewVotes, VoteStore, lift, view_votes
@@ -35,9 +37,10 @@ class IdentityModelConfig(SegmentationModelConfig):
     """Methods with identity encodings."""
 
     _target: type = field(default_factory=lambda: IdentityModel)
-    association: Literal["consensus", "memory-bank"] = "consensus"
+    association: Literal["consensus", "memory-bank", "given", "tracks"] = "consensus"
     """How masks of different views find together: by the agreement of all views (ours: independent of the order of
-    views), or by the paper's 3D-aware memory bank"""
+    views), by the paper's 3D-aware memory bank, not at all since their ids agree already (given), or by the agreement
+    of views with ids as evidence that agree mostly (tracks)"""
     consensus: ConsensusOptions = field(default_factory=ConsensusOptions)
     """Settings of the agreement of views"""
     memory_bank: MemoryBankOptions = field(default_factory=MemoryBankOptions)
@@ -70,6 +73,8 @@ class IdentityModel(SegmentationModel):
         self.lookups: dict[str, Tensor] = {}
         """Training image name -> group of each of its labels, [labels + 1] int64."""
         self.num_groups = 0
+        self.group_words: dict[int, tuple[str, float]] = {}
+        """Group -> the word of its masks, and how sure they are of it."""
         self._targets: dict[int, tuple[tuple[int, int], Tensor]] = {}
         """Training view -> size, and groups of its pixels at that size."""
 
@@ -78,6 +83,12 @@ class IdentityModel(SegmentationModel):
         return {**super().get_param_groups(), "classifier": list(self.classifier.parameters())}
 
     # ----------------------------------------------------------------------------------------------- association
+
+    def use_masks(self, datamanager: MaskDatamanager) -> None:
+        """As in the base; ids that are said to agree are numbered alike in all views."""
+        if self.config.association == "given":
+            datamanager.config.masks_are_consistent = True
+        super().use_masks(datamanager)
 
     @torch.no_grad()
     def lift_masks(self) -> Lift:
@@ -94,22 +105,56 @@ class IdentityModel(SegmentationModel):
         answers = self._answers(views)
         for answer in terminal.track(answers, "Asking views", len(views)):
             votes.append(answer)
-        kind = "none" if masks.config.masks_are_consistent else self.config.association
-        options = AssociationOptions(kind, self.config.memory_bank, self.config.consensus)
+        kind = self.config.association
+        way = "none" if masks.config.masks_are_consistent or kind == "given" else kind
+        options = AssociationOptions(way, self.config.memory_bank, self.config.consensus)
         order = sorted(range(len(views)), key=lambda place: names[views[place].index])
-        found = associate(options, self.means, views, votes, order)
+        tracks = [masks.ids(view.index) for view in views] if way == "tracks" else None
+        if tracks is not None and not any(bool(track.any()) for track in tracks):
+            raise GsegError(
+                f"No mask in {masks.masks_path} is on a track: give label maps of a tracker or masks with a `track`, "
+                "or associate them by consensus"
+            )
+        found = associate(options, self.means, views, votes, order, tracks)
         self.num_groups = found.num_groups
         self.lookups = {names[view.index]: lookup for view, lookup in zip(views, found.lookups, strict=True)}
         lifted = lift(votes, found.lookups, found.num_groups, self.num_points)
+        self._name_groups(votes, lifted.labels, views)
         self._start_encodings(lifted.labels)
         seconds = time.perf_counter() - started
         terminal.say(
-            f"Associated the masks of {len(views)} views with {self.num_groups} groups, and lifted them "
+            f"Associated the masks of {len(views)} views with {int((lifted.labels.unique() > 0).sum())} groups, and "
+            "lifted them "
             f"({1000 * seconds / max(len(views), 1):.1f} ms a view)."
         )
         if self.num_groups == 0:
             terminal.warn(NO_GROUPS)
         return lifted
+
+    def _name_groups(self, votes: VoteStore, labels: Tensor, views: Sequence[_TrainingView]) -> None:
+        """Call groups what their masks do; groups whose number is not the id that it stands for, by that id.
+
+        Args:
+            votes: of the views.
+            labels: [N], the group of each Gaussian.
+            views: whose votes they are.
+        """
+        masks, names = self.masks(), self._names()
+        said = [masks.said(view.index) for view in views]
+        lookups = [self.lookups[names[view.index]] for view in views]
+        self.group_words = group_words(votes, lookups, said, labels) if any(said) else {}
+        if masks.config.masks_are_consistent:
+            ids = masks.ids(views[0].index) if views else torch.zeros(1)
+            moved = {group: str(int(i)) for group, i in enumerate(ids.tolist()) if group and i != group}
+            self.group_words = {**{group: (name, 1.0) for group, name in moved.items()}, **self.group_words}
+
+    def group_names(self, scale: float | None = None) -> dict[int, str]:
+        """What masks call the groups; the words of several are numbered."""
+        if not self.group_words:
+            return {}
+        sizes = dict(enumerate(torch.bincount(self.gaussian_groups(scale)).tolist()))
+        words = {group: word for group, (word, _) in self.group_words.items() if sizes.get(group)}
+        return numbered(words, sizes)
 
     def _names(self) -> list[str]:
         """Of all training images, as `lookups` has them."""
@@ -198,6 +243,7 @@ class IdentityModel(SegmentationModel):
             **super().get_extra_state(),
             "lookups": dict(self.lookups),
             "num_groups": self.num_groups,
+            "words": dict(self.group_words),
             "neighbours": self._neighbours.search.state(),
         }
 
@@ -207,6 +253,7 @@ class IdentityModel(SegmentationModel):
         self._targets = {}
         self.lookups = dict(state["lookups"])
         self.num_groups = int(state["num_groups"])
+        self.group_words = dict(state.get("words", {}))
         if state.get("neighbours") is not None:
             saved = state["neighbours"].items()
             self._neighbours.search.go_on({k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in saved})

@@ -322,7 +322,7 @@ def notes(config: TrainerConfig) -> list[str]:
     association = getattr(model, "association", None)
     if association is not None:
         for name, way in (("consensus", "consensus"), ("memory_bank", "memory-bank")):
-            if given(name) and association != way:
+            if given(name) and association != way and (name, association) != ("consensus", "tracks"):
                 nothing(name, f"--pipeline.model.association is {association}")
     if given("strengths") and not model.use_strengths:
         nothing("strengths", "--pipeline.model.use-strengths is False")

@@ -81,12 +81,13 @@ class EditedRun:
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """What groups were called in the viewer.
+        """What groups were called in the viewer, and the others by the words of their masks.
 
         Raises:
             GsegError: the file cannot be read, or is that of another run.
         """
-        return names_at(load_group_names(self.folder / GROUP_NAMES_FILE, self.fingerprint), self.scale)
+        given = names_at(load_group_names(self.folder / GROUP_NAMES_FILE, self.fingerprint), self.scale)
+        return {**self.run.model.group_names(self.scale), **given}
 
     @cached_property
     def meters_per_unit(self) -> float | None:

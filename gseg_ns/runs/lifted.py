@@ -91,9 +91,9 @@ def lift_run(config: SegmentationTrainerConfig, cluster: Cluster | None = None) 
     return Lifted(
         folder / "config.yml",
         model.splats(),
-        model.gaussian_groups(),
+        (groups := model.gaussian_groups()),
         model.voted_confidence,
-        model.num_groups,
+        int((groups.unique() > 0).sum()),
         len(model.lookups),
         seconds,
     )

@@ -118,7 +118,8 @@ class Held:
 
     def _name(self, session: Session, group: int) -> str:
         """What a group is called."""
-        return session.labels(self._group_scale).get(group) or f"group {group}"
+        names = {**self.model.group_names(self._group_scale), **session.labels(self._group_scale)}
+        return names.get(group) or f"group {group}"
 
 
 def packed(mask: Tensor) -> PackedMask:

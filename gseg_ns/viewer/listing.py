@@ -48,7 +48,7 @@ class Listing(Held):
             ids, counts = groups[present & (groups > 0)].unique(return_counts=True)
             visible = set(groups[scene.drawn].unique().tolist())
             paint = colors(ids).tolist()
-            labels = session.labels(self._group_scale)
+            labels = {**self.model.group_names(self._group_scale), **session.labels(self._group_scale)}
         rows = [
             Group(i, labels.get(i, ""), n, (c[0], c[1], c[2]), i not in visible)
             for i, n, c in zip(ids.tolist(), counts.tolist(), paint, strict=True)

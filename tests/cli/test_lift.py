@@ -196,3 +196,93 @@ def test_overlapping_masks_become_a_tree(small_scene: Path, tmp_path: Path) -> N
     assert prompter.point(view, x + 0.5, y + 0.5, scale=0.0).group == int(narrow[y, x])
     kept = with_gaussians(model, model.splats().subset(groups == wide), (groups == wide).nonzero().flatten())
     assert set(kept.gaussian_groups(0.0).tolist()) == set(parts[groups == wide].tolist())
+
+
+def lift_ids(scene: Path, folder: Path, masks: str, association: str) -> Run:
+    """The points of a scene lifted with masks of this folder."""
+    if not (folder / "cloud.ply").exists():
+        write_points(scene, folder / "cloud.ply")
+    Lift(
+        scene,
+        folder / "cloud.ply",
+        "original",
+        Path(masks),
+        association,  # type: ignore[arg-type]
+        strengths=False,
+        output_dir=folder,
+        experiment_name=masks.replace("/", "-") + association,
+    ).main()
+    (config,) = (folder / (masks.replace("/", "-") + association)).rglob("config.yml")
+    return load_run(config)
+
+
+def test_ids_that_agree_are_groups_and_equal_the_ceiling(small_scene: Path, tmp_path: Path) -> None:
+    from gseg_ns.benchmarking.closed_form import ClosedForm
+
+    run = lift_ids(small_scene, tmp_path, "gt/object", "given")
+    closed = ClosedForm.prepare(small_scene, "gt/object", "gt/object", tmp_path / "cloud.ply", "original")
+    ceiling = closed.ceiling()
+    assert ceiling is not None
+    groups = run.model.gaussian_groups()
+    assert torch.equal(groups, ceiling)
+    ids = set(np.unique(np.stack([np.asarray(Image.open(p)) for p in (small_scene / "gt/object").glob("*.png")])))
+    assert set(groups.tolist()) <= {int(i) for i in ids}
+
+
+def with_records(scene: Path, folder: Path, change: dict[str, dict[int, int]]) -> Path:
+    """A copy of a scene with masks of true objects in JSON, shuffled, with words and tracks.
+
+    Args:
+        scene: a demo scene.
+        folder: where to.
+        change: view -> track that is given instead of another.
+    """
+    shutil.copytree(scene, folder)
+    (folder / "records").mkdir()
+    for number, path in enumerate(sorted((scene / "gt/object").glob("*.png"))):
+        labels = torch.from_numpy(np.asarray(Image.open(path)).astype(np.int64))
+        ids = [int(label) for label in labels.unique() if label]
+        ids = ids[number % len(ids) :] + ids[: number % len(ids)]
+        tracks = change.get(path.stem, {})
+        records = [
+            {
+                "label": f"thing {label}" if label != 2 or number % 3 else "other",
+                "track": tracks.get(label, label) + 5000,
+            }
+            for label in ids
+        ]
+        masks = torch.stack([labels == label for label in ids])
+        write_mask_set(folder / "records" / f"{path.stem}.json", MaskSet.from_arrays(masks, None, records))
+    return folder
+
+
+def test_words_and_tracks_of_masks_reach_the_groups(small_scene: Path, tmp_path: Path) -> None:
+    from gseg_ns.runs.edited_run import EditedRun
+
+    names = [path.stem for path in sorted((small_scene / "gt/object").glob("*.png"))]
+    swapped = {name: {1: 2, 2: 1} for name in names[1::6]}
+    scene = with_records(small_scene, tmp_path / "scene", swapped)
+    agreed = lift_ids(scene, tmp_path, "records", "consensus")
+    known = EditedRun(agreed).names
+    truth = lift_ids(small_scene, tmp_path, "gt/object", "given").model.gaussian_groups()
+    assert len(known) == len(set(known.values())) >= 3
+    for group, name in known.items():  # masks this small merge some objects: then the word is one of theirs
+        assert name in {f"thing {i}" for i in truth[agreed.model.gaussian_groups() == group].tolist()}
+    tracked = lift_ids(scene, tmp_path, "records", "tracks")
+    groups = tracked.model.gaussian_groups()
+    assert len(groups.unique()) >= len(agreed.model.gaussian_groups().unique())
+    for group, name in EditedRun(tracked).names.items():
+        assert name in {f"thing {i}" for i in truth[groups == group].tolist()}
+    # Taken at their word, tracks are groups, of words all the same.
+    given = lift_ids(scene, tmp_path, "records", "given")
+    assert set(known.values()) <= set(EditedRun(given).names.values())
+
+
+def test_masks_on_no_track_are_no_evidence(small_scene: Path, tmp_path: Path) -> None:
+    scene = with_records(small_scene, tmp_path / "scene", {})
+    for path in (scene / "records").glob("*.json"):
+        path.write_text(path.read_text().replace('"track"', '"id"'))
+    with pytest.raises(GsegError, match=r"No mask in .*records is on a track"):
+        lift_ids(scene, tmp_path, "records", "tracks")
+    with pytest.raises(GsegError, match="cannot agree between the views"):
+        lift_ids(scene, tmp_path, "records", "given")
