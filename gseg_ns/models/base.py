@@ -38,6 +38,8 @@ from gseg_ns.models.trained_geometry import camera_corrections, load_geometry, t
 from gseg_ns.palette import colors
 from gseg_ns.rendering import composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
+from gseg_ns.rendering.memory import keep_freed_memory
+from gseg_ns.rendering.ssim import Ssim
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
 from gseg_ns.transfer import upload
@@ -116,6 +118,8 @@ class SegmentationModel(ResumableModel):
     """Whether a prompt is answered by the likeness of `main_feature` (see `gate`) and not by groups."""
     gaussian_buffers: tuple[str, ...] = ()
     """Names of buffers with a row a Gaussian."""
+    metrics_are_read: bool = True
+    """Whether anybody reads the metrics of the present step of training. Set by the trainer."""
     make_panel: ClassVar[Callable[[SegmentationModel], Panel] | None] = None
     """Makes the viewer's "Segment" tab of a model. Set by `gseg_ns.method_configs`: models do not know the viewer."""
 
@@ -221,6 +225,8 @@ class SegmentationModel(ResumableModel):
         """Nerfstudio's viewer finds it here."""
         if self._on_cpu:
             threads.configure()
+            keep_freed_memory()
+            self.ssim = Ssim(self.ssim)
         self._get_outputs = compat.with_globals(
             SplatfactoModel.get_outputs, rasterization=self._rasterize, get_viewmat=self._viewmat
         )
@@ -364,7 +370,9 @@ class SegmentationModel(ResumableModel):
         return composite(self.info, values)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Splatfacto's metrics; in the feature phase there is no picture to measure."""
+        """Splatfacto's metrics; in the feature phase there is no picture to measure. None where nobody reads them."""
+        if self.training and not self.metrics_are_read:
+            return {}
         if self.training and self.in_feature_phase:
             return {"gaussian_count": torch.tensor(float(self.num_points))}
         return super().get_metrics_dict(outputs, batch)

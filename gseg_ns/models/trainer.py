@@ -18,6 +18,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
@@ -315,9 +316,13 @@ class SegmentationTrainer(Trainer):
             self.config = config
 
     def train_iteration(self, step: int) -> Any:
-        """As upstream, and tell how far the training is."""
-        found = super().train_iteration(step)
+        """As upstream, and tell how far the training is. Metrics are only taken in steps whose metrics are logged."""
         done, model = step + 1, cast(SegmentationModel, self.pipeline.model)
+        model.metrics_are_read = step_check(step, self.config.logging.steps_per_log, run_at_zero=True)
+        try:
+            found = super().train_iteration(step)
+        finally:
+            model.metrics_are_read = True
         # To know the loss is to wait for a GPU.
         if terminal.is_quiet() and self._told.is_due(done):
             phase = "features" if model.in_feature_phase else "geometry" if model.two_phases else "training"

@@ -15,6 +15,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.models.trainer import update_in_one_pass, write_whole
+from gseg_ns.rendering.ssim import Ssim
 
 
 def adam_of(values: Tensor) -> Any:
@@ -76,3 +77,35 @@ def test_the_frame_of_a_scene_is_written_whole(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(GsegError, match="No space left"):
         parsed.save_dataparser_transform(path)
     assert [path.read_text() for path in path.parent.iterdir()] == ["whole"]
+
+
+def test_a_step_takes_metrics_only_where_they_are_logged_and_its_loss_is_the_same(
+    make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
+) -> None:
+    trainer = make_trainer(saga, small_scene)
+    model = trainer.pipeline.model
+    trainer.config.logging.steps_per_log = 2
+    assert isinstance(model.ssim, Ssim)
+    taken: list[dict[str, Any]] = []
+    iterate = trainer.train_iteration
+
+    def train_iteration(number: int) -> Any:
+        found = iterate(number)
+        taken.append(found[2])
+        return found
+
+    trainer.train_iteration = train_iteration
+    for number in range(3):
+        step(trainer, number)
+    assert [("psnr" in metrics, "gaussian_count" in metrics) for metrics in taken] == [
+        (True, True),
+        (False, False),
+        (True, True),
+    ]
+    assert model.metrics_are_read
+    # The kernels' loss is pytorch-msssim's.
+    camera, batch = trainer.pipeline.datamanager.next_train(3)
+    outputs = model(camera)
+    ours = model.get_loss_dict(outputs, batch)["main_loss"]
+    model.ssim = model.ssim.upstream
+    torch.testing.assert_close(ours, model.get_loss_dict(outputs, batch)["main_loss"], rtol=0, atol=1e-6)
