@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE = tuple("captures rendering splats masks lifting selection objects editing evaluation demo proxies page".split())
+PURE = tuple(
+    "captures rendering splats masks lifting selection objects editing evaluation demo proxies page views".split()
+)
 """Layers that know nothing of Nerfstudio."""
 
 ALLOWED = {
     "rendering": {"rendering"},
     "splats": {"splats", "rendering"},
     "proxies": {"proxies", "rendering", "splats"},
+    "views": {"views", "rendering", "splats", "captures"},
     "captures": {"captures"},
     "masks": {"masks", "captures"},
     "lifting": {"lifting", "rendering", "splats", "masks"},

@@ -18,10 +18,10 @@ from gseg_ns.reading import number, read_bytes, read_json, reading
 from gseg_ns.splats import Splats
 from gseg_ns.splats.container import MIN_OPACITY_LOGIT
 from gseg_ns.splats.degenerate import mend
-from gseg_ns.splats.ply import read_ply
+from gseg_ns.splats.reading import SUFFIXES, read_splats
 from gseg_ns.splats.transform import to_original_frame, transform
 
-_OTHER_SPLATS = (".splat", ".ksplat", ".sog", ".spz", ".spx", ".glb", ".gltf", ".npz", ".pt", ".pth")
+_OTHER_SPLATS = (".splat", ".ksplat", ".sog", ".spx", ".glb", ".gltf", ".npz", ".pt", ".pth")
 """Suffixes of splats in formats that are not read."""
 _LARGEST_LOG_SCALE = 40.0
 _LARGEST_CONFIG = 2**18  # bytes; PyYAML takes seconds for them
@@ -34,7 +34,7 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
     """Read Gaussians into the frame of this scene.
 
     Args:
-        path: a `.ply`, or the folder or config.yml of a Nerfstudio run of Splatfacto or one of our methods.
+        path: a `.ply` or `.spz`, or the folder or config.yml of a Nerfstudio run of Splatfacto or one of our methods.
         frame: coordinates of a PLY; those of a run are known from its `dataparser_transforms.json`.
         metadata: of the dataset, with `dataparser_transform` and `dataparser_scale`.
 
@@ -42,14 +42,16 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
         GsegError: the path does not exist, is neither, or is damaged; or this scene's frame is not known.
     """
     if not path.exists():
-        raise GsegError(f"{path} does not exist: give a 3DGS PLY or a Nerfstudio run with --pipeline.model.geometry")
+        raise GsegError(
+            f"{path} does not exist: give a 3DGS PLY, an SPZ or a Nerfstudio run with --pipeline.model.geometry"
+        )
     if path.is_file() and path.suffix.lower() in _OTHER_SPLATS:
         raise GsegError(
-            f"{path} is no PLY: convert it to a 3DGS PLY (SuperSplat exports one), and give that with "
+            f"{path} is no PLY or SPZ: convert it to a 3DGS PLY (SuperSplat exports one), and give that with "
             "--pipeline.model.geometry"
         )
-    if is_ply(path):
-        splats = _drawable(read_ply(path), path)
+    if is_splat_file(path):
+        splats = _drawable(read_splats(path), path)
         return splats if frame == "nerfstudio" else _from_original(splats, _scene_frame(metadata))
     run = path if path.is_dir() else path.parent
     splats = _drawable(mend(_load_run(run)), run)
@@ -62,9 +64,9 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
     return _from_original(to_original_frame(splats, *theirs), ours)
 
 
-def is_ply(path: Path) -> bool:
-    """Whether a geometry is a PLY, and not a run."""
-    return path.is_file() and path.suffix.lower() == ".ply"
+def is_splat_file(path: Path) -> bool:
+    """Whether a geometry is a PLY or SPZ, and not a run."""
+    return path.is_file() and path.suffix.lower() in SUFFIXES
 
 
 def _scene_frame(metadata: dict[str, Any]) -> Similarity:
@@ -186,7 +188,7 @@ def take_over(config: SplatfactoModelConfig, geometry: Path, trained: Splats) ->
             f"{geometry} has colors of SH degree {trained.sh_degree}, which are cut to --sh-degree "
             f"{config.sh_degree}: what depends on the direction of view looks different."
         )
-    if is_ply(geometry):
+    if is_splat_file(geometry):
         return
     run = geometry if geometry.is_dir() else geometry.parent
     if run_setting(run, "rasterize_mode") == "classic" and config.rasterize_mode == "antialiased":
@@ -214,7 +216,7 @@ def camera_corrections(geometry: Path, views: int, metadata: dict[str, Any]) -> 
     Returns:
         None for a PLY, without a camera optimizer, or where they are of other views, which is told.
     """
-    if is_ply(geometry):
+    if is_splat_file(geometry):
         return None
     run = geometry if geometry.is_dir() else geometry.parent
     mode = run_setting(run, "camera_optimizer.mode")

@@ -1,20 +1,28 @@
-"""Writing SPZ, a compressed web format for splats (github.com/nianticlabs/spz), about a tenth of the PLY's size."""
+"""Reading and writing SPZ, a compressed web format for splats (github.com/nianticlabs/spz): a tenth of a PLY's size."""
 
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from gseg_ns.errors import GsegError, missing_extra
 from gseg_ns.files import atomic_path
-from gseg_ns.splats.container import Splats
+from gseg_ns.reading import check_memory, read_bytes, reading
+from gseg_ns.splats.container import SH_SIZES, Splats
+from gseg_ns.splats.degenerate import mend
 from gseg_ns.splats.placement import Placement
 
 _MAX_BITS = 20
 _POSITION_LIMIT = 2**23
 """Positions are 24-bit signed fixed point."""
+_MAGIC = 0x5053474E
+_GAUSSIAN = 19
+"""Bytes of a Gaussian without harmonics, at least."""
+_LARGEST_FILE = 2**33
 
 
 def spz_placement(placement: Placement) -> Placement:
@@ -64,3 +72,44 @@ def write_spz(path: Path, splats: Splats, placement: Placement | None = None) ->
     )
     with atomic_path(Path(path)) as temporary:
         write(temporary, data, version=3, fractional_bits=bits)
+
+
+def read_spz(path: Path) -> Splats:
+    """Read an SPZ file of version 1 to 3, in the coordinates that it has (by the format: y up).
+
+    Raises:
+        GsegError: the package `gsply` is not installed, or the file is missing, damaged or none.
+    """
+    try:
+        from gsply import read_spz as read
+    except ImportError as error:
+        raise missing_extra("SPZ needs the package gsply", "spz") from error
+
+    with reading(path, "an SPZ file", "It may be damaged or truncated."):
+        _check_header(path)
+        data = read(path)
+        count = len(data.means)
+        rest = torch.from_numpy(np.array(data.shN, np.float32)).reshape(count, -1, 3)
+        sh = torch.cat([torch.from_numpy(np.array(data.sh0, np.float32)).reshape(count, 1, 3), rest], dim=1)
+        if sh.shape[1] not in SH_SIZES:
+            raise ValueError(f"harmonics of {sh.shape[1]} coefficients")
+        columns = [torch.from_numpy(np.array(c, np.float32)) for c in (data.means, data.quats, data.scales)]
+        opacities = torch.from_numpy(np.array(data.opacities, np.float32)).reshape(count)
+        return mend(Splats(*columns, opacities, sh))
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a file that claims more Gaussians than it can hold, before memory is taken for them.
+
+    Raises:
+        ValueError: it is no SPZ, or not of such a version.
+        GsegError: it claims too many.
+    """
+    packed = read_bytes(path, _LARGEST_FILE)
+    start = zlib.decompressobj(wbits=31).decompress(packed, 16)
+    if len(start) < 16:
+        raise ValueError("it has no header")
+    magic, version, count = (int.from_bytes(start[i : i + 4], "little") for i in (0, 4, 8))
+    if magic != _MAGIC or not 1 <= version <= 3:
+        raise ValueError("its header is that of another format or version")
+    check_memory(path, count * _GAUSSIAN * 12, f"{count:,} Gaussians")

@@ -211,7 +211,7 @@ def test_corrections_of_the_other_kind(tmp_path: Path) -> None:
     assert camera_corrections(tmp_path / "a.ply", 12, frame()) is None
 
 
-@pytest.mark.parametrize("suffix", [".splat", ".ksplat", ".spz", ".sog"])
+@pytest.mark.parametrize("suffix", [".splat", ".ksplat", ".sog"])
 def test_splats_of_other_formats_are_one_message(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"PK")

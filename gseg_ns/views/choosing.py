@@ -1,0 +1,305 @@
+"""Choosing the cameras that see every surface of a splat well, from nothing but the splat."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering import Camera, composite, visible
+from gseg_ns.rendering.threads import share
+from gseg_ns.splats.container import Splats
+from gseg_ns.splats.projection import project_splats
+from gseg_ns.views.kernels import look_shares, sight, worth
+from gseg_ns.views.places import Kind, Places, find_places
+from gseg_ns.views.solids import Body, Floats, Solids, body_of, voxelize
+from gseg_ns.views.upright import Frame, find_frame, frame_of_up
+
+Tell = Callable[[str, int, int], None]
+"""Is told what is done, how much of it, and of how much."""
+
+_STRUCTURE = 0.01
+"""Weight of floor, walls and ceiling: they are seen behind everything else."""
+_LEAST_PLACES = 3
+"""From which a surface can be seen, to be asked for."""
+_BY_COUNT = np.array([1, 0.95, 0.9, 0.6, 0.45, 0.3, 0.22, 0.16, 0.12, 0.08, 0.05])
+"""What one more picture of a surface is worth, by how many show it already."""
+_REMEMBERED = 12
+_SAME = math.cos(math.radians(15))
+_SKIPPED = 1.8
+"""Voxels next to the surface looked at that may be solid, too."""
+_COARSE = 0.025
+"""Size of a Gaussian in widths of a picture, beyond which it is a blur."""
+_GRID = (12, 9)
+_CHECKED_WIDTH = 128
+_LEAST_GAUSSIANS = 50
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What is asked for."""
+
+    count: int = 40
+    """Pictures."""
+    width: int = 640
+    height: int = 480
+    fov: float = 64.0
+    """Degrees across."""
+    up: tuple[float, float, float] | None = None
+    """In the file's coordinates; None: estimated."""
+    kind: Kind | None = None
+    """None: found out."""
+
+    @property
+    def slopes(self) -> tuple[float, float]:
+        """Tangents of half a picture's angles, across and down."""
+        across = math.tan(math.radians(self.fov / 2))
+        return across, across * self.height / self.width
+
+    def intrinsics(self) -> torch.Tensor:
+        """[3, 3] float32."""
+        focal = self.width / 2 / self.slopes[0]
+        return torch.tensor([[focal, 0, self.width / 2], [0, focal, self.height / 2], [0, 0, 1]])
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Cameras, and what is known of the splat that they are for."""
+
+    cameras: list[Camera]
+    """In the splat's coordinates, the most valuable first."""
+    up: tuple[float, float, float]
+    up_is_certain: bool
+    """Whether something tells up from down; False: it is a guess that pictures may show upside down."""
+    up_reason: str
+    """What tells it, for people."""
+    kind: Kind
+    enclosure: float
+    """Share of rays that meet something, from where most do: near 1 in a closed room."""
+    clear: float
+    """Nearest that a camera comes to anything solid, in scene units."""
+    seen: float
+    """Share of the surface, but for walls and floor, that at least three of the cameras show, of what can be seen."""
+
+
+def choose_views(
+    splats: Splats, options: ViewOptions | None = None, tell: Tell = lambda what, done, total: None
+) -> ViewPlan:
+    """Choose cameras for a splat of which nothing else is known.
+
+    The free space of its voxels is searched: in a room from all places within the walls that are away from things and
+    not below them, around an object from all sides. Each picture in turn is the one that adds most: surfaces seen
+    large, from new directions, that few pictures show yet. Before it is taken it is drawn small, and loses what it has
+    of holes, of things right before the lens, and of blur. Equal splats give equal cameras.
+
+    Args:
+        splats: on any device, classic or antialiased.
+        options: what is asked for.
+        tell: is told how far it is.
+
+    Raises:
+        GsegError: there is too little to look at, or an option that cannot be.
+    """
+    options = options or ViewOptions()
+    _check(options)
+    body = body_of(splats)
+    if len(body.means) < _LEAST_GAUSSIANS:
+        raise GsegError(
+            f"The splat has {len(body.means)} Gaussians that are seen, too few to look for cameras: give them with "
+            "--cameras"
+        )
+    tell("Looking for up", 0, 1)
+    frame = _frame(body, options)
+    solids = voxelize(body.turned(frame.turn))
+    tell("Looking for places", 0, 1)
+    places = find_places(solids, options.kind, options.slopes)
+    if len(places.positions) == 0:
+        raise GsegError("There is no free place to look at the splat from: give cameras with --cameras")
+    planner = _Planner(splats, frame, solids, places, options)
+    chosen = planner.choose(tell)
+    return ViewPlan(
+        [planner.camera(*pair) for pair in chosen],
+        (float(frame.up[0]), float(frame.up[1]), float(frame.up[2])),
+        frame.is_certain,
+        frame.reason,
+        places.kind,
+        places.enclosure,
+        places.clear,
+        planner.share_seen(),
+    )
+
+
+def _check(options: ViewOptions) -> None:
+    for name, value, low, high in (
+        ("count", options.count, 1, 10_000),
+        ("width", options.width, 16, 8192),
+        ("height", options.height, 16, 8192),
+        ("fov", options.fov, 10, 150),
+    ):
+        if not low <= value <= high:
+            raise GsegError(f"--{name} is {value:g}: it must be from {low} to {high}")
+    if options.up is not None and not 1e-9 < math.hypot(*options.up) < math.inf:
+        raise GsegError("--up has no direction: give three numbers, not all of them 0")
+
+
+def _frame(body: Body, options: ViewOptions) -> Frame:
+    first = voxelize(body, margin=0.05)
+    points = first.points(np.argwhere(first.solid))
+    if len(points) < 4:
+        raise GsegError("Nothing of the splat is opaque, so that nothing tells where cameras can be: use --cameras")
+    if options.up is not None:
+        return frame_of_up(np.array(options.up, dtype=np.float64), points, first.voxel)
+    return find_frame(points, first.voxel)
+
+
+class _Planner:
+    """What is seen from where, and by which pictures so far."""
+
+    def __init__(self, splats: Splats, frame: Frame, solids: Solids, places: Places, options: ViewOptions) -> None:
+        self._splats, self._frame, self._solids, self._places = splats, frame, solids, places
+        self._options = options
+        index = np.argwhere(solids.solid)
+        at = np.ascontiguousarray(solids.grid(places.positions))
+        seen = np.empty((len(at), len(index)), np.bool_)
+        share(sight, len(at), solids.solid, at, index.astype(np.int32), _SKIPPED, seen, grain=4)
+        asked = seen.sum(axis=0) >= _LEAST_PLACES
+        index, seen = index[asked], seen[:, asked]
+        self._is_thing = ~places.structure[tuple(index.T)]
+        self._weights = self._weigh(index).astype(np.float32)
+        grain = solids.grain[tuple(index.T)]
+        focal = options.width / 2 / options.slopes[0]
+        points = solids.points(index)
+        self._seen_from: list[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]] = []
+        for place, row in zip(places.positions, seen, strict=True):
+            ids = np.flatnonzero(row).astype(np.int32)
+            ways = points[ids] - place
+            length = np.linalg.norm(ways, axis=1)
+            near = length > places.clear
+            ids, ways, length = ids[near], ways[near], length[near]
+            quality = np.minimum(1, places.reach * 2 / length)
+            blur = focal * grain[ids] / length / options.width
+            quality *= np.minimum(1, _COARSE / np.maximum(blur, 1e-9))
+            self._seen_from.append((ids, (ways / length[:, None]).astype(np.float32), quality.astype(np.float32)))
+        self._counts = np.zeros(len(index), np.int64)
+        self._directions = np.zeros((len(index), _REMEMBERED, 3), np.float32)
+        self._at = at
+
+    def _weigh(self, index: NDArray[np.int64]) -> Floats:
+        weights = np.where(self._is_thing, 1.0, _STRUCTURE)
+        if self._places.kind == "ground" and self._is_thing.any():
+            points = self._solids.points(index)
+            middle = np.median(points[self._is_thing], axis=0)
+            away = np.linalg.norm(points - middle, axis=1) / self._places.reach
+            weights *= np.exp(-(np.maximum(away - 1, 0) ** 2))
+        return weights
+
+    def choose(self, tell: Tell) -> list[tuple[int, Floats]]:
+        """Place and turn of each picture."""
+        candidates = [(place, turn) for place, turns in enumerate(self._places.turns) for turn in turns]
+        fitness = self._fitness(candidates)
+        worst = 0.3 if self._places.kind == "room" else 0.05
+        possible = np.flatnonzero(fitness > worst)
+        if len(possible) == 0:
+            possible = np.argsort(-fitness, kind="stable")[: self._options.count]
+        heap = [(-self._worth(candidates[i], fitness[i]), int(i)) for i in possible]
+        heapq.heapify(heap)
+        checked: set[int] = set()
+        chosen: list[tuple[int, Floats]] = []
+        while heap and len(chosen) < self._options.count:
+            _, number = heapq.heappop(heap)
+            pair = candidates[number]
+            value = self._worth(pair, fitness[number])
+            if heap and value < -heap[0][0] - 1e-9:
+                heapq.heappush(heap, (-value, number))
+                continue
+            if number not in checked:
+                checked.add(number)
+                fitness[number] *= self._as_drawn(*pair)
+                heapq.heappush(heap, (-self._worth(pair, fitness[number]), number))
+                continue
+            self._take(pair)
+            chosen.append(pair)
+            tell("Choosing cameras", len(chosen), self._options.count)
+        return chosen
+
+    def camera(self, place: int, turn: Floats, width: int | None = None) -> Camera:
+        """The camera of a picture, in the file's coordinates."""
+        rotation = turn @ self._frame.turn
+        view = np.eye(4)
+        view[:3, :3] = rotation
+        view[:3, 3] = -turn @ self._places.positions[place]
+        options = self._options
+        camera = Camera(torch.tensor(view, dtype=torch.float32), options.intrinsics(), options.width, options.height)
+        return camera if width is None else camera.resized(width, max(1, round(width * options.height / options.width)))
+
+    def share_seen(self) -> float:
+        """Share of the weight that three pictures show."""
+        things = self._is_thing if self._is_thing.any() else np.ones_like(self._is_thing)
+        return float((self._counts[things] >= _LEAST_PLACES).mean()) if len(things) else 0.0
+
+    def _fitness(self, candidates: list[tuple[int, Floats]]) -> Floats:
+        """How much of each picture is worth looking at, by the voxels alone."""
+        if self._places.kind == "object":
+            # From below one sees what was hardly photographed.
+            return np.array([1.0 if turn[2, 2] < 0.25 else 0.6 for _, turn in candidates])
+        across, down = self._options.slopes
+        x, y = np.meshgrid(np.linspace(-0.9, 0.9, _GRID[0]) * across, np.linspace(-0.9, 0.9, _GRID[1]) * down)
+        corners = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)
+        corners /= np.linalg.norm(corners, axis=1, keepdims=True)
+        out = np.empty((len(candidates), 2), np.float32)
+        share(
+            look_shares, len(candidates), self._solids.solid, self._at,
+            np.array([place for place, _ in candidates]), np.array([turn for _, turn in candidates]), corners,
+            2 * self._places.clear / self._solids.voxel, 2.0 * float(np.linalg.norm(self._solids.solid.shape)), out,
+            grain=100,
+        )  # fmt: skip
+        return self._merit(out[:, 0].astype(np.float64), out[:, 1].astype(np.float64))
+
+    def _merit(self, empty: Floats, near: Floats) -> Floats:
+        merit = np.maximum(0, 1 - 2 * near)
+        return merit * np.maximum(0, 1 - 1.5 * empty) if self._places.kind == "room" else merit
+
+    def _as_drawn(self, place: int, turn: Floats) -> float:
+        """What a picture loses by what is seen when it is drawn: holes, things before the lens, blur."""
+        camera = self.camera(place, turn, _CHECKED_WIDTH)
+        meta = project_splats(self._splats, camera)
+        shown = visible(meta)[0]
+        sizes = self._splats.scales.exp().median(dim=1).values
+        depth = meta["depths"][0]
+        coarse = (camera.K[0, 0] * sizes / depth.clamp_min(1e-6) / camera.width).clamp(max=1)
+        near = (depth < self._places.clear).to(depth)
+        ones = torch.ones_like(depth)
+        alpha, close, blur = composite(meta, torch.stack([ones, near, coarse], dim=1) * shown[:, None]).unbind(-1)
+        seen = alpha > 0.5
+        if not bool(seen.any()):
+            return 0.0
+        empty = np.array(1 - float(seen.float().mean()))
+        before = np.array(float(close.mean()))
+        merit = float(self._merit(empty, 2 * before))
+        return merit * min(1.0, _COARSE * 2 / max(float(blur[seen].mean()), 1e-9))
+
+    def _worth(self, pair: tuple[int, Floats], fitness: float) -> float:
+        place, turn = pair
+        ids, ways, quality = self._seen_from[place]
+        return float(fitness) * worth(
+            turn.astype(np.float32), self._options.slopes, ids, ways, quality, self._weights, self._counts,
+            self._directions, _BY_COUNT, _SAME,
+        )  # fmt: skip
+
+    def _take(self, pair: tuple[int, Floats]) -> None:
+        place, turn = pair
+        ids, ways, quality = self._seen_from[place]
+        local = ways @ turn.T.astype(np.float32)
+        across, down = self._options.slopes
+        ahead = np.maximum(local[:, 2], 1e-6)
+        inside = (local[:, 2] > 0.1) & (np.abs(local[:, 0]) < across * ahead) & (np.abs(local[:, 1]) < down * ahead)
+        inside &= quality > 0.3
+        ids, ways = ids[inside], ways[inside]
+        self._directions[ids, np.minimum(self._counts[ids], _REMEMBERED - 1)] = ways
+        self._counts[ids] += 1
