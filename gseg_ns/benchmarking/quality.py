@@ -330,8 +330,8 @@ def score_run(
 
     run = load_run(config_path)
     predicted, truth, ratios = [], [], []
-    for view, labels in run.truth(ground_truth, "test"):
-        predicted.append(run.model.label_image(view.camera, scale).cpu())
+    for view, labels in run.truth(ground_truth, "test", pixels="photograph"):
+        predicted.append(run.labels_on_photograph(view, scale).cpu())
         truth.append(labels)
         rgb = run.model.get_outputs_for_camera(view.camera)["rgb"].cpu()
         ratios.append(psnr(rgb, view.image[..., :3].cpu()))

@@ -18,7 +18,7 @@ class Eval(Granular):
     """config.yml of the run"""
     ground_truth: Path
     """Folder of label maps (PNG or npy) of the photographs, named as they are and in the same subfolders, with ids that
-    agree over the views; 0 is not scored. They are undistorted as the photographs are"""
+    agree over the views; 0 is not scored, nor is what undistortion cuts off"""
     split: Literal["test", "train"] = "test"
     """Which views"""
     variant: Literal["paper", "official"] = "paper"
@@ -48,17 +48,16 @@ class Eval(Granular):
 
         run = load_run(self.load_config, self.data, self.allow_unfinished)
         scale = self.granularity(run)
-        views = run.truth(self.ground_truth, self.split)
+        views = run.truth(self.ground_truth, self.split, pixels="photograph")
         predicted, truth, ratios, photos = [], [], [], []
         for view, gt in track(views, "Evaluating"):
-            labels = run.model.label_image(view.camera, scale).cpu()
+            labels = run.labels_on_photograph(view, scale).cpu()
             predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
             truth.append(gt)
             rgb = run.model.get_outputs_for_camera(view.camera)["rgb"].cpu()
-            photo = view.image[..., :3].cpu().float() / 255
-            ratios.append(psnr(rgb, photo))
+            ratios.append(psnr(rgb, view.image[..., :3].cpu().float() / 255))
             if self.pictures is not None:
-                photos.append(photo)
+                photos.append(view.photograph.read().float() / 255)
         scores = evaluate_instances(predicted, truth, variant=self.variant)
         boundary = mean_boundary_iou(predicted, truth, {gt: pred for gt, pred, _ in scores.pairs})
         result = {

@@ -13,10 +13,15 @@ from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import torch
+    from nerfstudio.cameras.cameras import Cameras
+    from torch import Tensor
 
     from gseg_ns.evaluation.protocols import Protocol, ProtocolReport, ProtocolScene
+    from gseg_ns.runs.run import View
 
 Name = Literal[
     "lerf-mask",
@@ -144,20 +149,27 @@ class ProtocolCommand(Granular):
         for name, target in scene.targets.items():
             if target.prompt is not None:  # answers of another run, or of other texts, would be scored with this one
                 (folder / name).unlink(missing_ok=True)
-        for name, view in track(wanted.items(), "Rendering"):
+
+        def colors(camera: Cameras) -> dict[str, Tensor]:
+            return {"drawn": run.model.get_outputs_for_camera(camera)["rgb"]}
+
+        def labels(camera: Cameras) -> dict[str, Tensor]:
+            return {"drawn": run.model.label_image(camera, scale)}
+
+        def on_photograph(view: View, drawn: Callable[[Cameras], dict[str, Tensor]]) -> Tensor:
             photograph, camera = view.photograph.whole(view.camera)
+            return photograph.draw(camera, drawn)["drawn"]
+
+        for name, view in track(wanted.items(), "Rendering"):
             if protocol.renders == "labels":
-                labels = run.model.label_image(camera, scale)
-                write_label_map(folder / name, photograph.to_photo(labels).cpu())
+                write_label_map(folder / name, on_photograph(view, labels).cpu())
                 continue
-            rgb = photograph.to_photo(run.model.get_outputs_for_camera(camera)["rgb"])
             with atomic_path(folder / name) as temporary:
-                Image.fromarray(to_bytes(rgb)).save(temporary)
+                Image.fromarray(to_bytes(on_photograph(view, colors))).save(temporary)
         if self.ground is not None:
             name, view = next(iter(wanted.items()))
-            photograph, camera = view.photograph.whole(view.camera)
-            rgb = photograph.to_photo(run.model.get_outputs_for_camera(camera)["rgb"])
-            self._answer_texts(scene, folder, to_bytes(rgb), Path(name).stem, run.model.device)
+            picture = to_bytes(on_photograph(view, colors))
+            self._answer_texts(scene, folder, picture, Path(name).stem, run.model.device)
 
     def _answer_texts(
         self, scene: ProtocolScene, folder: Path, picture: np.ndarray, view: str, device: torch.device

@@ -12,6 +12,7 @@ from gseg_ns.cli.options import Frame, Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
     from torch import Tensor
 
     from gseg_ns.models.base import SegmentationModel
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gseg_ns.runs.run import View
 
 _OVERLAYS = ("overlay", "photo-overlay")
+_IDS = "ids"
 
 
 @dataclass
@@ -104,17 +106,27 @@ class Render(Granular):
             photograph = photograph.of_view()
         else:
             photograph, camera = photograph.whole(camera)
-        labels = photograph.to_photo(model.label_image(camera, scale))
-        rendered = model.get_outputs_for_camera(camera) if self.outputs else {}
-        pictures = {}
+
+        def drawn(camera: Cameras) -> dict[str, Tensor]:
+            found = {_IDS: model.label_image(camera, scale)}
+            if not self.outputs:
+                return found
+            rendered = model.get_outputs_for_camera(camera)
+            for name in self.outputs:
+                if name not in (*rendered, *_OVERLAYS):
+                    raise GsegError(f"There is no output {name!r}: choose from {', '.join((*rendered, *_OVERLAYS))}")
+                if name != "photo-overlay":
+                    found[name] = rendered["rgb" if name in _OVERLAYS else name]
+            return found
+
+        found = photograph.draw(camera, drawn)
+        labels, pictures = found[_IDS], {}
         for name in self.outputs:
-            if name not in (*rendered, *_OVERLAYS):
-                raise GsegError(f"There is no output {name!r}: choose from {', '.join((*rendered, *_OVERLAYS))}")
             if name == "photo-overlay":
                 pixels = view.image[..., :3] if self.frame == "view" else photograph.read()
                 picture = pixels.to(labels.device) / 255
             else:
-                picture = photograph.to_photo(rendered["rgb" if name in _OVERLAYS else name])
+                picture = found[name]
             if name in _OVERLAYS:
                 picture = overlay(picture, labels)
             if picture.shape[-1] == 1:

@@ -166,17 +166,25 @@ class Select(Granular):
         return view.photograph.whole(view.camera)
 
     def _prompt(self, photograph: Photograph) -> Prompt:
+        from gseg_ns import terminal
         from gseg_ns.masks import read_label_map
+        from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
         from gseg_ns.selection.prompts import Prompt
 
-        def drawn(path: Path | None) -> Tensor | None:
-            return None if path is None else photograph.to_view(read_label_map(path), path)
+        def drawn(path: Path | None, outlined: bool) -> Tensor | None:
+            if path is None:
+                return None
+            labels = read_label_map(path)
+            size = labels.shape[0], labels.shape[1]
+            marks = MaskOfPhotograph(size, photograph.path, photograph.size, lambda: labels, outlined)
+            upright = self.frame == "photograph" and lie_upright([marks], terminal.warn)
+            return photograph.to_view(labels, path, upright)
 
-        mask = drawn(self.mask)
+        mask = drawn(self.mask, outlined=True)
         return Prompt(
             positive=_points_on_view(photograph, self.point),
             negative=_points_on_view(photograph, self.negative),
-            scribble=drawn(self.scribble),
+            scribble=drawn(self.scribble, outlined=False),
             mask=None if mask is None else mask != 0,
         )
 
@@ -290,9 +298,13 @@ class Select(Granular):
         else:
             assert view is not None
             photograph, camera = view
-            with torch.no_grad():
+
+            def drawn(camera: Cameras) -> dict[str, Tensor]:
                 run.model.get_outputs_for_camera(camera)
-                seen = photograph.to_photo(run.model.composite(chosen.float()[:, None])[..., 0] > 0.5)
+                return {"seen": run.model.composite(chosen.float()[:, None])[..., 0] > 0.5}
+
+            with torch.no_grad():
+                seen = photograph.draw(camera, drawn)["seen"]
             with atomic_path(self.output) as temporary:
                 Image.fromarray((seen.cpu().numpy() * 255).astype("uint8")).save(temporary, format="PNG")
 

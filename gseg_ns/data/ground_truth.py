@@ -1,10 +1,11 @@
-"""Ground truth of a scene's photographs, as label maps of the views that are rendered."""
+"""Ground truth of a scene's photographs, as label maps of the views that are rendered, or of the photographs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,8 +15,13 @@ from gseg_ns.masks.folder import MaskFolder, scan_masks
 from gseg_ns.masks.io import LABEL_SUFFIXES, read_labels
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
 
+Pixels = Literal["view", "photograph"]
+"""Whose pixels ground truth has: those of the views that are rendered, or the photographs' own."""
 
-def ground_truth(data: MaskDatamanager, folder: Path, split: Split, required: bool = True) -> dict[int, Tensor]:
+
+def ground_truth(
+    data: MaskDatamanager, folder: Path, split: Split, required: bool = True, pixels: Pixels = "view"
+) -> dict[int, Tensor]:
     """Read the label maps of a split's photographs.
 
     Args:
@@ -23,10 +29,11 @@ def ground_truth(data: MaskDatamanager, folder: Path, split: Split, required: bo
         folder: label maps of the photographs (PNG or npy), named as they are, in the same subfolders or in none.
         split: which views.
         required: that some view has one.
+        pixels: see `Pixels`; what is compared with the photographs' own is `Photograph.draw`.
 
     Returns:
-        view -> int64 [H, W], for those that have one: undistorted as the photograph is, 0 where that shows nothing.
-        Where the lens does not distort, ground truth keeps its own size.
+        view -> int64 [H, W], for those that have one: undistorted as the photograph is, or on its pixels; 0 where the
+        view shows nothing. Where the lens does not distort, ground truth keeps its own size.
 
     Raises:
         GsegError: the folder is missing, a file is damaged, cannot be of its photograph, or could be that of several;
@@ -49,7 +56,11 @@ def ground_truth(data: MaskDatamanager, folder: Path, split: Split, required: bo
         )
         for view, labels in maps.items()
     )
-    return {view: photographs[view].truth(labels, known[view], upright) for view, labels in maps.items()}
+    placed = {}
+    for view, labels in maps.items():
+        photo = photographs[view]
+        placed[view] = (photo.truth if pixels == "view" else photo.scored)(labels, known[view], upright)
+    return placed
 
 
 def _same(labels: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ _LOOKED_AT = 400
 """Longer side of them in pixels."""
 _CLEAR = 1.1
 """How many times stronger the edges below the borders of masks must be one way than the other to decide."""
+_NO_EDGE = 0.01
+"""Strength below which an edge is none: drawn pictures have places without any."""
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _MEANING = {
     2: "mirrored",
@@ -109,6 +111,8 @@ class MaskOfPhotograph:
     """As stored."""
     labels: Callable[[], Tensor]
     """Gives their label map, integer of `size`."""
+    outlined: bool = True
+    """Whether things end where labels do: scribbles lie anywhere on them."""
 
 
 def lie_upright(masks: Iterable[MaskOfPhotograph], tell: Callable[[str], None] = lambda text: None) -> bool:
@@ -135,9 +139,11 @@ def lie_upright(masks: Iterable[MaskOfPhotograph], tell: Callable[[str], None] =
     step = -(-len(open_ones) // _ASKED)
     as_stored, upright = 0.0, 0.0
     for mask, orientation in open_ones[::step]:
+        if not mask.outlined:
+            continue
         one, other = border_strengths(read_image(mask.photograph), mask.labels(), orientation)
         as_stored, upright = as_stored + one, upright + other
-    ratio = upright / as_stored if as_stored > 0 and upright > 0 else 1.0
+    ratio = (upright + _NO_EDGE) / (as_stored + _NO_EDGE)
     if abs(math.log(ratio)) < math.log(_CLEAR):
         tell(
             f"{len(open_ones)} photographs, such as {open_ones[0][0].photograph.name}, are to be turned by their EXIF "

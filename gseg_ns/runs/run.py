@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gseg_ns.data.datamanager import MaskDatamanager, Split
+    from gseg_ns.data.ground_truth import Pixels
     from gseg_ns.data.photographs import Photograph
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.models.trained_geometry import Similarity
@@ -91,6 +92,21 @@ class Run:
             camera = data.camera(view) if split == "train" else dataset.cameras[view : view + 1]
             yield View(name, camera.to(self.model.device), cached[view]["image"], data.photograph(view, split))
 
+    def labels_on_photograph(self, view: View, scale: float | None = None) -> Tensor:
+        """Group ids of a view on the photograph's pixels, int64 [h, w]; 0 where the view shows nothing.
+
+        What ground truth on the photograph's pixels is compared with: the lens moves no label of that.
+
+        Args:
+            view: of this run.
+            scale: of methods with scales, in [0, 1]; None: the method's default.
+        """
+
+        def labels(camera: Cameras) -> dict[str, Tensor]:
+            return {"labels": self.model.label_image(camera, scale)}
+
+        return view.photograph.draw(view.camera, labels)["labels"]
+
     def view(self, name: str) -> View:
         """The view of an image of the run, training or test.
 
@@ -117,12 +133,14 @@ class Run:
             raise GsegError(f"{len(found)} images of the run are called {name} ({names}): give the folder too")
         return found[0]
 
-    def truth(self, folder: Path, split: Split, required: bool = True) -> list[tuple[View, Tensor]]:
+    def truth(
+        self, folder: Path, split: Split, required: bool = True, pixels: Pixels = "view"
+    ) -> list[tuple[View, Tensor]]:
         """The views of a split that have ground truth, in order, with it: see `gseg_ns.data.ground_truth`."""
         from gseg_ns.data.ground_truth import ground_truth
 
         self.require_scene()
-        maps = ground_truth(self.datamanager, folder, split, required)
+        maps = ground_truth(self.datamanager, folder, split, required, pixels)
         return [(view, maps[number]) for number, view in enumerate(self.views(split)) if number in maps]
 
 

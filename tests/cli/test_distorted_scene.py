@@ -44,8 +44,14 @@ def test_scores_are_those_of_a_scene_without_distortion(
     scene, config = bent
     here = score(config, scene / "gt/object", tmp_path / "bent.json")
     there = score(constructed_run, ball_room / "gt/object", tmp_path / "plain.json")
-    assert abs(here["iou"] - there["iou"]) < 1
+    assert abs(here["iou"] - there["iou"]) < 0.3
+    assert abs(here["boundary_iou"] - there["boundary_iou"]) < 1.5
     assert (tmp_path / "bent" / "frame_00000.png").is_file()
+
+
+def test_ids_that_were_rendered_are_the_run_s_own(bent: tuple[Path, Path], tmp_path: Path) -> None:
+    Render(load_config=bent[1], output_dir=tmp_path, outputs=()).main()
+    assert score(bent[1], tmp_path / "ids", tmp_path / "s.json")["iou"] > 99.9
 
 
 def test_ids_lie_on_the_photographs(bent: tuple[Path, Path], tmp_path: Path) -> None:
@@ -57,7 +63,7 @@ def test_ids_lie_on_the_photographs(bent: tuple[Path, Path], tmp_path: Path) -> 
     for name in truth.unique()[1:]:
         shown = truth == name
         group = ids[shown].mode().values
-        assert ((ids == group) & shown).sum() / ((ids == group) | shown).sum() > 0.9, int(name)
+        assert ((ids == group) & shown).sum() / ((ids == group) | shown).sum() > 0.88, int(name)
     border = read_label_map(scene / "masks" / f"{VIEW}.png") > 0
     border[8:-8, 8:-8] = False
     assert border.sum() > 100

@@ -57,7 +57,7 @@ def fake_view(cameras: dict[str, int], name: str) -> Any:
     """A view of a lens without distortion, as `Run.view` finds it."""
     if Path(name).stem not in cameras:
         raise GsegError(f"The run has no view {name}")
-    same = SimpleNamespace(to_photo=lambda picture: picture)
+    same = SimpleNamespace(draw=lambda camera, drawn: drawn(camera))
     return SimpleNamespace(
         camera=cameras[Path(name).stem], photograph=SimpleNamespace(whole=lambda camera: (same, camera))
     )

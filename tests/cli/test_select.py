@@ -12,6 +12,7 @@ from PIL import Image
 
 from gseg_ns.cli.select import Select
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.photographs import Photograph
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity_training import AffinityOptions
 from gseg_ns.method_configs.gaga import gaga
@@ -53,6 +54,33 @@ def open_run(
         return Run(config_path, trainer.config, trainer.pipeline.model, trainer.pipeline.datamanager, STEPS)
 
     return make
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_marks_on_a_turned_copy_are_turned_back(
+    tmp_path: Path, orientation: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = np.zeros((30, 30), dtype=bool)
+    there[4:12, 6:20] = True
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.where(there, 200, 40).astype(np.uint8)).convert("RGB").save(tmp_path / "p.png", exif=exif)
+    photograph = Photograph(tmp_path / "p.png", (30, 30), (30, 30))
+    for name, frame, turn in (("a", "photograph", orientation), ("b", "photograph", 1), ("c", "view", 1)):
+        drawn = there if turn == 1 else drawn_upright(there, turn)
+        Image.fromarray(drawn).save(tmp_path / f"{name}.png")
+        select = Select(Path("config.yml"), Path("o.npz"), mask=tmp_path / f"{name}.png", frame=frame)  # type: ignore[arg-type]
+        assert torch.equal(select._prompt(photograph).mask, torch.from_numpy(there)), name
+    select = Select(Path("config.yml"), Path("o.npz"), scribble=tmp_path / "a.png")
+    capsys.readouterr()
+    prompt = select._prompt(photograph)
+    assert torch.equal(prompt.scribble != 0, torch.from_numpy(drawn_upright(there, orientation)))
+    assert "taken to lie on the pixels as stored" in " ".join(capsys.readouterr().out.split())
+
+
+def drawn_upright(there: np.ndarray, orientation: int) -> np.ndarray:
+    """What a viewer that turns photographs shows."""
+    return np.ascontiguousarray(there[::-1, ::-1] if orientation == 3 else np.rot90(there, -1))
 
 
 def test_a_click_to_all_formats(open_run: Callable[[Any], Run], tmp_path: Path) -> None:

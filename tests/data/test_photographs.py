@@ -6,15 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from PIL import Image
 
 from distorted import distort_scene
 from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
 from gseg_ns.data.ground_truth import ground_truth
-from gseg_ns.data.photographs import view_names
+from gseg_ns.data.photographs import Photograph, view_names
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskSet, read_label_map, write_label_map, write_mask_set
@@ -41,17 +43,54 @@ def bent(request: pytest.FixtureRequest, ball_room: Path, tmp_path_factory: pyte
     return distort_scene(ball_room, folder, LENSES[request.param], ("masks", "gt/object"))
 
 
+def on_photo(photo: Photograph, picture: torch.Tensor) -> torch.Tensor:
+    """A picture of a view on the photograph's pixels, as if every view near it were the same."""
+    pinhole = Cameras(torch.eye(4)[None, :3], 100.0, 100.0, 50.0, 50.0)
+    return photo.draw(pinhole, lambda _: {"it": picture})["it"]
+
+
 def test_labels_go_to_the_view_and_back(bent: Path) -> None:
     data = manager(bent)
     photo = data.photograph(2)
     labels = read_label_map(bent / "masks" / f"{data.names('train')[2]}.png")
     view = photo.to_view(labels)
     assert tuple(view.shape) == photo.view_size == tuple(data.cached_train[2]["image"].shape[:2])
-    there = photo.to_photo(view + 1)
+    there = on_photo(photo, view + 1)
     seen = there > 0
     assert seen.float().mean() > 0.5
     assert (there[seen] - 1 == labels[seen]).float().mean() > 0.98
-    assert photo.to_photo(torch.rand(*photo.view_size, 3)).shape == (*photo.size, 3)
+    assert on_photo(photo, torch.rand(*photo.view_size, 3)).shape == (*photo.size, 3)
+
+
+def test_labels_are_drawn_where_the_photograph_has_them(bent: Path) -> None:
+    """Squares of the plane z = 1, seen by the lens as OpenCV has it, and by the pinholes that views are drawn with."""
+    meta = json.loads((bent / "transforms.json").read_text())
+    photo = manager(bent).photograph(0)
+    matrix = np.array([[meta["fl_x"], 0, meta["cx"]], [0, meta["fl_y"], meta["cy"]], [0, 0, 1]])
+    y, x = np.mgrid[: photo.size[0], : photo.size[1]] + 0.5
+    pixels = np.stack([x, y], axis=-1).reshape(-1, 1, 2)
+    if meta["camera_model"] == "OPENCV_FISHEYE":
+        rays = cv2.fisheye.undistortPoints(pixels, matrix, np.array([meta[f"k{i}"] for i in range(1, 3)] + [0.0, 0.0]))
+    else:
+        rays = cv2.undistortPoints(pixels, matrix, np.array([meta[name] for name in ("k1", "k2", "p1", "p2")]))
+
+    def squares(points: np.ndarray) -> torch.Tensor:
+        column, row = np.floor(points * 25).astype(int).T
+        return torch.from_numpy(1 + (column % 5) + 5 * (row % 5))
+
+    def drawn(camera: Cameras) -> dict[str, torch.Tensor]:
+        fx, fy, cx, cy = (float(value) for value in (camera.fx, camera.fy, camera.cx, camera.cy))
+        y, x = np.mgrid[: photo.view_size[0], : photo.view_size[1]] + 0.5
+        return {"it": squares(np.stack([(x - cx) / fx, (y - cy) / fy], axis=-1).reshape(-1, 2)).view(photo.view_size)}
+
+    data = manager(bent)
+    found = photo.draw(data.camera(0), drawn)["it"]
+    truth = photo.scored(squares(rays.reshape(-1, 2)).view(photo.size))
+    assert torch.equal(found > 0, truth > 0)
+    wrong = (found != truth)[truth > 0].float().mean()
+    by_nearest = (on_photo(photo, drawn(data.camera(0))["it"]) != truth)[truth > 0].float().mean()
+    assert wrong < 0.03
+    assert 2 * wrong < by_nearest
 
 
 def test_the_whole_photograph_is_in_the_wide_view(bent: Path) -> None:
@@ -60,7 +99,7 @@ def test_the_whole_photograph_is_in_the_wide_view(bent: Path) -> None:
     photo, camera = data.photograph(1), data.camera(1)
     wide, moved = photo.whole(camera)
     assert (int(moved.height), int(moved.width)) == wide.view_size
-    assert bool((wide.to_photo(torch.ones(wide.view_size)) == 1).all())
+    assert bool((on_photo(wide, torch.ones(wide.view_size)) == 1).all())
     point = torch.tensor([[40.5, 30.5], [128.0, 96.0]])
     offset = torch.tensor([float(moved.cx - camera.cx), float(moved.cy - camera.cy)])
     torch.testing.assert_close(wide.points_to_view(point), photo.points_to_view(point) + offset, atol=1e-3, rtol=0)
