@@ -70,11 +70,14 @@ def test_marks_on_a_turned_copy_are_turned_back(
         drawn = there if turn == 1 else drawn_upright(there, turn)
         Image.fromarray(drawn).save(tmp_path / f"{name}.png")
         select = Select(Path("config.yml"), Path("o.npz"), mask=tmp_path / f"{name}.png", frame=frame)  # type: ignore[arg-type]
-        assert torch.equal(select._prompt(photograph).mask, torch.from_numpy(there)), name
+        mask = select._prompt(photograph).mask
+        assert mask is not None
+        assert torch.equal(mask, torch.from_numpy(there)), name
     select = Select(Path("config.yml"), Path("o.npz"), scribble=tmp_path / "a.png")
     capsys.readouterr()
-    prompt = select._prompt(photograph)
-    assert torch.equal(prompt.scribble != 0, torch.from_numpy(drawn_upright(there, orientation)))
+    scribble = select._prompt(photograph).scribble
+    assert scribble is not None
+    assert torch.equal(scribble.bool(), torch.from_numpy(drawn_upright(there, orientation)))
     assert "taken to lie on the pixels as stored" in " ".join(capsys.readouterr().out.split())
 
 
