@@ -67,6 +67,8 @@ class GsegDataParserConfig(DataParserConfig):
     """Folder of photometric masks of a COLMAP scene, relative to it: PNGs named as the photographs."""
     needs_photographs: tyro.conf.Suppress[bool] = True
     """Whether the scene must be whole: without it, photographs or all of it may be gone."""
+    has_cameras: tyro.conf.Suppress[bool] = True
+    """Whether there is a scene at all: a result may have been made without one."""
 
 
 _UNREAD = (
@@ -128,6 +130,8 @@ class GsegDataParser(DataParser):
         self._read: tuple[Capture, Cloud | None] | None = None
 
     def _generate_dataparser_outputs(self, split: str = "train", **_: Any) -> DataparserOutputs:
+        if not self.config.has_cameras:
+            return absent_scene(self.config.data, "it has no cameras")
         if self.config.needs_photographs:
             return self._outputs(split)
         try:

@@ -25,7 +25,7 @@ class Edit(Granular):
     """
 
     load_config: Path
-    """config.yml of the run"""
+    """config.yml of the run, a folder NAME.gseg, or a labelled PLY"""
     do: EditKind | None = None
     """What to do to the Gaussians that --groups and --selection name; nothing: use the list as it is"""
     groups: list[int] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Edit(Granular):
         scale = self.granularity(run)
         splats = run.model.splats()
         fingerprint = Fingerprint.of(splats.means)
-        path = self.edits or self.load_config.parent / EDITS_FILE
+        path = self.edits or run.folder / EDITS_FILE
         needed = self.edits is not None and self.do is None  # else a list may begin here
         operations = load_edits(path, fingerprint) if needed or newest(path).exists() else []
         if self.undo > len(operations):

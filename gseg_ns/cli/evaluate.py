@@ -15,7 +15,7 @@ class Eval(Granular):
     """Score a run's views against ground-truth label maps: IoU, precision, recall (Gaga, Algorithm 1), boundary IoU."""
 
     load_config: Path
-    """config.yml of the run"""
+    """config.yml of the run, a folder NAME.gseg, or a labelled PLY"""
     ground_truth: Path
     """Folder of label maps (PNG or npy) of the photographs, named as they are and in the same subfolders, with ids that
     agree over the views; 0 is not scored, nor is what undistortion cuts off"""
@@ -26,8 +26,9 @@ class Eval(Granular):
     output: Path | None = None
     """JSON file for the scores. Default: eval_<split>.json beside the config.yml"""
     pictures: Path | None = None
-    """Folder for pictures to look at: a row a view of photograph, ground truth, groups in the colors of the ground
-    truth that they match, and errors in red; and comparison.png with all of them"""
+    """Folder for pictures to look at: a row a view of photograph (of a result, which has none, the picture that is
+    rendered), ground truth, groups in the colors of the ground truth that they match, and errors in red; and
+    comparison.png with all of them"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
     allow_unfinished: bool = False
@@ -55,22 +56,23 @@ class Eval(Granular):
             predicted.append(resize_nearest(labels, gt.shape[0], gt.shape[1]))
             truth.append(gt)
             rgb = run.model.get_outputs_for_camera(view.camera)["rgb"].cpu()
-            ratios.append(psnr(rgb, view.image[..., :3].cpu().float() / 255))
+            if not run.alone:  # a result has no photographs to compare with
+                ratios.append(psnr(rgb, view.image[..., :3].cpu().float() / 255))
             if self.pictures is not None:
-                photos.append(view.photograph.read().float() / 255)
+                photos.append(rgb if run.alone else view.photograph.read().float() / 255)
         scores = evaluate_instances(predicted, truth, variant=self.variant)
         boundary = mean_boundary_iou(predicted, truth, {gt: pred for gt, pred, _ in scores.pairs})
         result = {
             **asdict(scores),
             "boundary_iou": boundary,
-            "psnr": sum(ratios) / len(ratios),
+            "psnr": sum(ratios) / len(ratios) if ratios else None,
             "num_gaussians": run.model.num_points,
             "step": run.step,
             "method": run.config.method_name,
             "ground_truth": str(self.ground_truth),
             "split": self.split,
         }
-        output = self.output or self.load_config.parent / f"eval_{self.split}.json"
+        output = self.output or run.folder / f"eval_{self.split}.json"
         with atomic_path(output) as temporary:
             temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
         if self.pictures is not None:
@@ -84,7 +86,7 @@ class Eval(Granular):
             write_png(self.pictures / "comparison.png", contact_sheet(rows))
         CONSOLE.print(
             f"IoU {scores.iou:.1f}  precision {scores.precision:.1f}  recall {scores.recall:.1f}  "
-            f"boundary IoU {boundary:.1f}  PSNR {result['psnr']:.2f} dB\n"
+            f"boundary IoU {boundary:.1f}{f'  PSNR {sum(ratios) / len(ratios):.2f} dB' if ratios else ''}\n"
             f"{scores.num_gt} ground-truth labels, {scores.num_pred} predicted, {scores.num_views} views, "
             f"{run.model.num_points} Gaussians. Details: {output}"
         )

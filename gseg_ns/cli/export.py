@@ -25,7 +25,7 @@ class Export(Granular):
     """Write one splat file an object, and one of everything (PLY: with an integer `label` a splat)."""
 
     load_config: Path
-    """config.yml of the run"""
+    """config.yml of the run, a folder NAME.gseg, or a labelled PLY"""
     output_dir: Path
     """Folder to write to: scene.ply, objects/group_0001.ply, ..., objects.json. Files of groups that were named in the
     viewer carry the name. For html also the file itself, NAME.html"""
@@ -296,7 +296,7 @@ class Export(Granular):
             frame = run.frame()
             if frame is None:
                 raise GsegError(
-                    f"{self.load_config.parent} has no dataparser_transforms.json and its scene is gone: the frame of "
+                    f"{run.folder} has no dataparser_transforms.json and its scene is gone: the frame of "
                     "the capture is not known. Export with --frame nerfstudio"
                 )
             placement = original_placement(*frame, unit)

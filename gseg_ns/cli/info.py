@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gseg_ns.objects import ObjectRecord
     from gseg_ns.runs.run import Run
 
-_CONFIG = "config.yml"
-
 
 @dataclass
 class Info(Granular):
@@ -29,7 +27,7 @@ class Info(Granular):
     """
 
     run: tyro.conf.Positional[Path]
-    """config.yml of the run, or its folder"""
+    """config.yml of the run, or its folder; a folder NAME.gseg; or a labelled PLY"""
     json: bool = False
     """Write JSON, as the schema of objects.json says, and nothing else"""
     csv: bool = False
@@ -46,9 +44,8 @@ class Info(Granular):
 
         if self.json and self.csv:
             raise GsegError("Give either --json or --csv")
-        path = self.run / _CONFIG if self.run.is_dir() else self.run
         with messages_on_stderr(self.json or self.csv):
-            run = load_run(path, self.data, allow_unfinished=True)
+            run = load_run(self.run, self.data, allow_unfinished=True)
             scale = self.granularity(run)
             facts, records = overview(run, scale, lambda ids: track(ids, "Asking views"))
         if self.json:
@@ -67,13 +64,16 @@ class Info(Granular):
         progress = run.progress
         state = "ended" if progress.is_finished else "running" if progress.is_running else "stopped early"
         steps = f"step {facts['steps']} of {facts['planned_steps']}"
-        CONSOLE.print(f"{facts['method']}, {steps} ({state}): {run.config_path}", markup=False)
-        CONSOLE.print(f"  scene: {facts['scene']}", markup=False)
+        done = "" if run.alone else f", {steps} ({state})"
+        CONSOLE.print(f"{facts['method']}{done}: {facts['config']}", markup=False)
+        if facts["scene"]:
+            CONSOLE.print(f"  scene: {facts['scene']}", markup=False)
         if facts["masks"] is not None:
             masks = facts["masks"]
             CONSOLE.print(f"  masks: {masks['views_with_masks']} of {masks['views']} training views, {masks['folder']}")
         psnr = "not known (gseg eval measures it)" if facts["psnr"] is None else f"{facts['psnr']:.2f} dB"
-        CONSOLE.print(f"  {facts['gaussians']} Gaussians, {facts['groups']} groups, PSNR of test views: {psnr}")
+        psnr = "" if run.alone else f", PSNR of test views: {psnr}"
+        CONSOLE.print(f"  {facts['gaussians']} Gaussians, {facts['groups']} groups{psnr}")
         if not records:
             return
         with_parents = any(record.parent is not None for record in records)

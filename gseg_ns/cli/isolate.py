@@ -14,7 +14,7 @@ class Isolate(Granular):
     """Write some Gaussians as a normal Nerfstudio run: ns-viewer, ns-render and ns-export work on it unchanged."""
 
     load_config: Path
-    """config.yml of the run"""
+    """config.yml of the run, a folder NAME.gseg, or a labelled PLY"""
     groups: list[int] = field(default_factory=list)
     """Ids of the groups to take, as the viewer and `gseg export` list them"""
     selection: str | None = None
@@ -50,7 +50,12 @@ class Isolate(Granular):
         everything = not self.groups and self.selection is None
         keep = ~scene.removed if everything else edited.rows(self.groups, self.selection)
         config = write_run(
-            self.load_config, run.model, scene.splats.subset(keep), scene.source[keep], name, self.output_dir
+            run.config_path,
+            run.model,
+            scene.splats.subset(keep),
+            scene.source[keep],
+            name,
+            self.output_dir,
         )
         CONSOLE.print(
             f"Wrote {int(keep.sum())} of {len(scene)} Gaussians to {config}\n"

@@ -23,6 +23,7 @@ from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.lift import Lift
 from gseg_ns.cli.masks import Masks
 from gseg_ns.cli.merge import Merge
+from gseg_ns.cli.pack import Pack, ViewRun
 from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.cli.render import Render
 from gseg_ns.cli.select import Select
@@ -42,6 +43,8 @@ Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Isolate, tyro.conf.subcommand("isolate")],
     Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Merge, tyro.conf.subcommand("merge")],
+    Annotated[Pack, tyro.conf.subcommand("pack")],
+    Annotated[ViewRun, tyro.conf.subcommand("view")],
     Annotated[Eval, tyro.conf.subcommand("eval")],
     Annotated[Info, tyro.conf.subcommand("info")],
     Annotated[List, tyro.conf.subcommand("list")],

@@ -31,7 +31,7 @@ class Render(Granular):
     """
 
     load_config: Path
-    """config.yml of the run"""
+    """config.yml of the run, a folder NAME.gseg, or a labelled PLY"""
     output_dir: Path
     """Folder to write to: ids/, and one folder for each of the outputs, with files named after the images, in their
     subfolders; sheet.png; turntable/OBJECT/000.png, ... and turntable/OBJECT.mp4"""
@@ -88,7 +88,7 @@ class Render(Granular):
         shown = False
         with atomic_folder(self.output_dir, durable=False) as folder:
             for view in track(views, "Rendering"):
-                labels, pictures = self._view(model, view, scale)
+                labels, pictures = self._view(model, view, scale, edited.run.alone)
                 shown |= bool(labels.any())
                 write_label_map(folder / "ids" / f"{view.name}.png", labels)
                 for name, picture in pictures.items():
@@ -97,7 +97,9 @@ class Render(Granular):
         if not shown:
             edited.run.model.require_groups()
 
-    def _view(self, model: SegmentationModel, view: View, scale: float | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _view(
+        self, model: SegmentationModel, view: View, scale: float | None, alone: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Group ids [H, W] and the pictures [H, W, 3] of a view, in the frame that is asked for."""
         from gseg_ns.pictures import overlay
 
@@ -122,6 +124,8 @@ class Render(Granular):
         found = photograph.draw(camera, drawn)
         labels, pictures = found[_IDS], {}
         for name in self.outputs:
+            if name == "photo-overlay" and alone:
+                raise GsegError(f"{self.load_config} has no photographs: leave photo-overlay out, or take overlay")
             if name == "photo-overlay":
                 pixels = view.image[..., :3] if self.frame == "view" else photograph.read()
                 picture = pixels.to(labels.device) / 255

@@ -42,7 +42,7 @@ class Select(Granular):
     """
 
     load_config: Path
-    """config.yml of the run"""
+    """config.yml of the run, a folder NAME.gseg, or a labelled PLY"""
     output: Path
     """.npz: a named selection for the viewer; .ply: the selected Gaussians; .png: the selection seen in --view"""
     view: str | None = None
@@ -278,7 +278,7 @@ class Select(Granular):
         from gseg_ns.runs.text_search import TextSearch
 
         assert self.text is not None
-        search = TextSearch(run.model, run.datamanager, self.load_config.parent, options=self.votes)
+        search = TextSearch(run.model, run.datamanager, run.folder, options=self.votes)
         return search.find(self.text, self.clip or CLIP)
 
     def _write(self, run: Run, view: tuple[Photograph, Cameras] | None, chosen: Tensor) -> None:

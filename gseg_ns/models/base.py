@@ -427,6 +427,10 @@ class SegmentationModel(ResumableModel):
         """The group of each Gaussian: [N] int64, 0 = none. `scale` in [0, 1] for methods with `has_scales`."""
         raise NotImplementedError(type(self).__name__)
 
+    def group_confidence(self, scale: float | None = None) -> Tensor | None:
+        """How sure each Gaussian's group is: [N] in 0..1; None where the method does not say."""
+        return None
+
     def group_names(self, scale: float | None = None) -> dict[int, str]:
         """What groups are called from the start, by the words of their masks; users' own names come before these."""
         return {}

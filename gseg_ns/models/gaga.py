@@ -28,6 +28,10 @@ from gseg_ns.view_cache import ViewCache
 _STRENGTHS = StrengthOptions()
 
 
+MOST_CODES = 2048
+"""Groups up to which given labels are encoded, for pictures of features; beyond, codes take seconds to spread."""
+
+
 def level_of(scale: float) -> Level:
     """The level of a tree that a scale in [0, 1] means: parts at 0, objects at 0.5, groups at 1."""
     return "part" if scale < 0.25 else "object" if scale <= 0.75 else "group"
@@ -240,6 +244,26 @@ class GagaModel(IdentityModel):
         if tree is not None:
             return tree.labels(level_of(self.default_scale if scale is None else scale))
         return self.voted_labels.long() if self._by_vote else super().gaussian_groups(scale)
+
+    def group_confidence(self, scale: float | None = None) -> Tensor | None:
+        """What votes say: the group's part of all that masks gave a Gaussian, [N]."""
+        return self.voted_confidence if self._by_vote and len(self.voted_confidence) == self.num_points else None
+
+    @torch.no_grad()
+    def take_labels(self, labels: Tensor, confidence: Tensor | None = None) -> None:
+        """Answer by given labels.
+
+        Args:
+            labels: [N] int64, the group of each Gaussian, 0 = none.
+            confidence: [N] in 0..1, how sure they are.
+        """
+        self.num_groups = int(labels.max()) if len(labels) else 0
+        self.voted_labels = labels.int().to(self.device)
+        sure = torch.ones(len(labels)) if confidence is None else confidence.float()
+        self.voted_confidence = sure.to(self.device)
+        if self.num_groups < MOST_CODES:
+            self._start_encodings(labels)
+            self._refresh_projection(self.step)
 
     @torch.no_grad()
     def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:

@@ -17,6 +17,7 @@ from gseg_ns.files import slug
 from gseg_ns.folders import newest
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.runs.edited_model import with_gaussians
+from gseg_ns.runs.result_folder import SUFFIX
 from gseg_ns.runs.run import Run, load_run
 from gseg_ns.selection.store import (
     GROUP_NAMES_FILE,
@@ -71,7 +72,7 @@ class EditedRun:
     @property
     def folder(self) -> Path:
         """Where the run's `config.yml` is, and what was saved with it."""
-        return self.run.config_path.parent
+        return self.run.folder
 
     @cached_property
     def groups(self) -> Tensor:
@@ -127,7 +128,7 @@ class EditedRun:
             if missing:
                 raise GsegError(
                     f"The run has no group {', '.join(map(str, missing))}. "
-                    f"`gseg export --load-config {self.run.config_path}` writes a list of them to objects.json"
+                    f"`gseg export --load-config {self.run.source}` writes a list of them to objects.json"
                 )
             chosen |= torch.isin(self.groups, torch.tensor(list(groups), device=chosen.device))
         if selection is not None:
@@ -160,18 +161,18 @@ class EditedRun:
             if not named:
                 known = ", ".join([*self.selections, *self.names.values()])
                 raise GsegError(
-                    f"{self.run.config_path} has no object {name!r}: give the number of a group, or one of its "
+                    f"{self.run.source} has no object {name!r}: give the number of a group, or one of its "
                     f"selections and named groups ({known or 'there are none'})."
                 )
             rows = self.rows(groups=named)
         if not bool(rows.any()):
-            raise GsegError(f"Nothing is left of {name!r} in {self.run.config_path}: its edits removed it.")
+            raise GsegError(f"Nothing is left of {name!r} in {self.run.source}: its edits removed it.")
         return rows
 
 
 def saved_edits(run: Run) -> Path | None:
     """The list of edits that the viewer saved with a run, if there is one."""
-    file = run.config_path.parent / EDITS_FILE
+    file = run.folder / EDITS_FILE
     return file if newest(file).exists() else None
 
 
@@ -216,4 +217,5 @@ def _digest(splats: Splats) -> str:
 
 def is_run(source: str) -> bool:
     """Whether the source of an object names a run and not a PLY or a saved selection."""
-    return source.partition("#")[0].endswith((".yml", ".yaml"))
+    path, hash_, _ = source.partition("#")
+    return path.endswith((".yml", ".yaml", SUFFIX)) or bool(hash_ and path.endswith(".ply"))

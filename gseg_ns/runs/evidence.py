@@ -69,7 +69,7 @@ def run_evidence(
     count = len(run.datamanager.names("train"))
     chosen = torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
     cameras = [_small(run, view) for view in chosen]
-    path = run.config_path.parent / _NAME.format(_key(run.model, cameras, groups, scale))
+    path = run.folder / _NAME.format(_key(run.model, cameras, groups, scale))
     if (kept := _read(path, len(groups), int(groups.max()) + 1)) is not None:
         return kept
 

@@ -16,6 +16,7 @@ from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.checkpoints import write_checkpoint
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.safe_config import read_config
+from gseg_ns.runs.unpacking import opened_beside
 from gseg_ns.selection.store import check_name
 from gseg_ns.splats import Splats
 
@@ -34,12 +35,13 @@ def write_run(
     where they are and are shared with the original run.
 
     Args:
-        config_path: `config.yml` of the run that `model` belongs to.
+        config_path: `config.yml` of the run that `model` belongs to, or where one would be beside what people save
+            with a result or a labelled PLY.
         model: its model.
         splats: M Gaussians.
         source: int64 [M], see `with_gaussians`.
         name: appended to the experiment's name.
-        output_dir: where runs are; None: where the original is.
+        output_dir: where runs are; None: where the original is, or the folder `outputs` beside a result.
 
     Returns:
         the new run's `config.yml`.
@@ -50,9 +52,11 @@ def write_run(
     """
     if not len(splats):
         raise GsegError("There are no Gaussians to write a run of. Select something first.")
-    config = read_config(config_path)
+    alone = opened_beside(config_path)
+    config = read_config(config_path) if alone is None else alone.config
     config.set_experiment_name()
-    config.output_dir = (config_path.parents[3] if output_dir is None else output_dir).absolute()
+    home = config_path.parents[3] if alone is None else alone.folder.parent / "outputs"
+    config.output_dir = (home if output_dir is None else output_dir).absolute()
     config.experiment_name = f"{config.experiment_name}-{check_name(name)}"
     config.timestamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     config.load_dir = config.load_checkpoint = config.load_config = config.load_step = None

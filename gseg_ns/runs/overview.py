@@ -38,9 +38,9 @@ def overview(
     """
     progress, model = run.progress, run.model
     facts: dict[str, Any] = {
-        "config": str(run.config_path),
+        "config": str(run.source),
         "method": run.config.method_name,
-        "scene": str(run.datamanager.get_datapath()),
+        "scene": "" if run.alone else str(run.datamanager.get_datapath()),
         "steps": progress.steps,
         "planned_steps": progress.planned,
         "training_ended": progress.is_finished,
@@ -73,7 +73,7 @@ def overview(
 
 def _psnr(run: Run) -> float | None:
     """That `gseg eval` measured of this checkpoint."""
-    path = run.config_path.parent / _SCORES
+    path = run.folder / _SCORES
     about = "scores of gseg eval"
     try:
         with reading(path, about):

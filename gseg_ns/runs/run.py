@@ -1,15 +1,21 @@
-"""A trained run, and how it is loaded, with one clear message for whatever is wrong with it."""
+"""A trained run, and how it is loaded, with one clear message for whatever is wrong with it.
+
+`load_run` decides what a path that a user gives is: a run of Nerfstudio, a result that stands alone, or a labelled PLY.
+All three are asked the same questions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
 from gseg_ns.runs.progress import TrainingProgress, check_progress, training_progress
+from gseg_ns.runs.result_folder import MANIFEST, is_result
 from gseg_ns.runs.safe_config import read_config
 from gseg_ns.runs.scene import find_scene, where_it_was_looked_for
 
@@ -37,10 +43,19 @@ class View:
     """Path of the image below the folder of photographs, without suffix: what files of this view are called."""
     camera: Cameras
     """[1]"""
-    image: Tensor
-    """[H, W, 3 or 4] uint8"""
+    read: Callable[[], Tensor]
+    """Gives the picture; refuses where there is none."""
     photograph: Photograph
     """What the view was made of."""
+
+    @property
+    def image(self) -> Tensor:
+        """[H, W, 3 or 4] uint8
+
+        Raises:
+            GsegError: of a result, which has no photographs.
+        """
+        return self.read()
 
     def __iter__(self) -> Iterator[Any]:
         """Name, camera and image, which are what a view was before it knew its photograph: scripts unpack it."""
@@ -57,6 +72,17 @@ class Run:
     model: SegmentationModel
     datamanager: MaskDatamanager
     step: int
+    pipeline: Any = None
+    """Model and datamanager, as Nerfstudio's viewer takes them."""
+    notes: Path | None = None
+    """Where what people save with it lies; None: beside config.yml."""
+    alone: bool = False
+    """Whether it is no run of Nerfstudio, but a result or a labelled PLY, which has no photographs."""
+
+    @property
+    def folder(self) -> Path:
+        """Where selections, edits, names and scores of it are saved."""
+        return self.config_path.parent if self.notes is None else self.notes
 
     @property
     def progress(self) -> TrainingProgress:
@@ -69,6 +95,8 @@ class Run:
         Raises:
             GsegError: the scene is gone.
         """
+        if self.datamanager.absent is not None and self.alone:
+            raise GsegError(f"{self.source} has no cameras: it was made without a scene, so that it has no views")
         if self.datamanager.absent is not None:
             raise GsegError(where_it_was_looked_for(self.config_path, _said(self.config)))
 
@@ -76,21 +104,41 @@ class Run:
         """From the coordinates of the capture to the run's, as it was trained."""
         from gseg_ns.models.trained_geometry import run_frame
 
-        saved = run_frame(self.config_path.parent)
+        saved = run_frame(self.folder)
         if saved is not None or self.datamanager.absent is not None:
             return saved
         outputs = self.datamanager.train_dataparser_outputs
         return outputs.dataparser_transform, outputs.dataparser_scale
 
+    @property
+    def source(self) -> Path:
+        """What a user calls it: config.yml, the folder of a result, or the PLY."""
+        return self.config_path.parent if self.config_path.name == MANIFEST else self.config_path
+
     def views(self, split: Split) -> Iterator[View]:
         """The views of a split in order."""
         self.require_scene()
+        if not self.alone:  # reads the photographs, and undistorts the cameras
+            _ = self.datamanager.cached_train if split == "train" else self.datamanager.cached_eval
+        yield from self.cameras(split)
+
+    def cameras(self, split: Split) -> Iterator[View]:
+        """The views of a split in order, whose photographs may be gone where their lens does not distort."""
+        self.require_scene()
         data = self.datamanager
-        cached = data.cached_train if split == "train" else data.cached_eval
         dataset = data.train_dataset if split == "train" else data.eval_dataset
+        if split == "test" and not self.alone and _is_distorted(dataset.cameras):
+            _ = data.cached_eval
         for view, name in enumerate(data.names(split)):
             camera = data.camera(view) if split == "train" else dataset.cameras[view : view + 1]
-            yield View(name, camera.to(self.model.device), cached[view]["image"], data.photograph(view, split))
+            read = partial(self._picture, split, view)
+            yield View(name, camera.to(self.model.device), read, data.photograph(view, split))
+
+    def _picture(self, split: Split, view: int) -> Tensor:
+        if self.alone:
+            raise GsegError(f"{self.source} has no photographs: what needs them needs the run that it was made of")
+        data = self.datamanager
+        return (data.cached_train if split == "train" else data.cached_eval)[view]["image"]
 
     def labels_on_photograph(self, view: View, scale: float | None = None) -> Tensor:
         """Group ids of a view on the photograph's pixels, int64 [h, w]; 0 where the view shows nothing.
@@ -118,7 +166,7 @@ class Run:
         """
         self.require_scene()
         wanted = Path(name)
-        views = [view for split in SPLITS for view in self.views(split)]
+        views = [view for split in SPLITS for view in self.cameras(split)]
         paths = {view.photograph.path: view for view in views}
         found = []
         for path, view in paths.items():
@@ -144,6 +192,11 @@ class Run:
         return [(view, maps[number]) for number, view in enumerate(self.views(split)) if number in maps]
 
 
+def _is_distorted(cameras: Cameras) -> bool:
+    found = cameras.distortion_params
+    return found is not None and bool((found != 0).any())
+
+
 def _said(config: Any) -> Path:
     """Where a config says that its scene is: given to ns-train, or after the name of a dataparser."""
     data = config.pipeline.datamanager
@@ -151,12 +204,12 @@ def _said(config: Any) -> Path:
 
 
 def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool = False) -> Run:
-    """Load a run of one of our methods.
+    """Load a run of one of our methods, a result that stands alone, or a labelled PLY.
 
     Its scene may be gone: see `Run.require_scene`.
 
     Args:
-        config_path: the run's config.yml.
+        config_path: the run's config.yml, or the folder that it is in; a folder NAME.gseg; or a PLY with labels.
         data: its scene; None: where config.yml says, or beside the run.
         allow_unfinished: whether a run is loaded that has no groups yet, whose answers are chance.
 
@@ -164,6 +217,12 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
         GsegError: no such run, a run of another method, or its checkpoint is damaged; it has no groups yet; or `data`
             is no scene.
     """
+    alone = _open_alone(config_path, data)
+    if alone is not None:
+        check_progress(alone.progress, alone.source, alone.config, allow_unfinished)
+        return alone
+    if config_path.is_dir():
+        config_path = config_path / "config.yml"
     config = read_config(config_path)
     import torch
 
@@ -201,4 +260,23 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
     assert isinstance(pipeline.datamanager, MaskDatamanager)
     progress = training_progress(config_path, pipeline.model, step)
     check_progress(progress, config_path, config, allow_unfinished)
-    return Run(config_path, config, pipeline.model, pipeline.datamanager, step)
+    return Run(config_path, config, pipeline.model, pipeline.datamanager, step, pipeline)
+
+
+def _open_alone(path: Path, data: Path | None) -> Run | None:
+    """What a path means that is no run of Nerfstudio; None where it is one, or nothing at all."""
+    result = is_result(path)
+    if not result and not (path.is_file() and path.suffix.lower() != ".yml"):
+        return None
+    from gseg_ns.runs.unpacking import open_folder, open_ply, refuse_other_splats
+
+    if not result:
+        refuse_other_splats(path)
+        if path.suffix.lower() != ".ply":
+            return None
+    if data is not None:
+        raise GsegError(f"--data goes with a run of Nerfstudio: {path} has what it needs in it")
+    opened = open_folder(path) if result else open_ply(path)
+    return Run(
+        opened.path, opened.config, opened.model, opened.datamanager, opened.step, opened.pipeline, opened.folder, True
+    )

@@ -126,13 +126,20 @@ def test_images_at_half_resolution_have_masks_at_half_resolution(tmp_path: Path)
     assert labels.shape == data.cached_train[1]["image"].shape[:2] == (24, 32)
 
 
-def test_consistent_ids_are_kept_over_views(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("largest", "kept"), [(300, 300), (5000, 2)])
+def test_consistent_ids_are_kept_over_views(tmp_path: Path, largest: int, kept: int) -> None:
+    """As numbers of groups; numbers that are too large for tables are numbered anew, in all views alike."""
     scene = write_scene(tmp_path / "s")
-    only_bar = torch.from_numpy(np.where(label_map(1) == 300, 300, 0))
+    for path in sorted((scene / "masks").glob("*.png")):
+        ids = read_label_map(path)
+        write_label_map(path, torch.where(ids == 300, largest, ids))
+    only_bar = torch.from_numpy(np.where(label_map(1) == 300, largest, 0))
     write_label_map(scene / "masks/v1.png", only_bar)
-    labels = manager(scene, masks_are_consistent=True).labels(1)
+    data = manager(scene, masks_are_consistent=True)
+    labels = data.labels(1)
     assert labels is not None
-    assert labels.unique().tolist() == [0, 2]
+    assert labels.unique().tolist() == [0, kept]
+    assert int(data.ids(1)[kept]) == largest
 
 
 def test_a_view_without_a_mask_trains_colors_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
