@@ -18,7 +18,9 @@ def test_a_list_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Applying it is a mistake in the name; adding to it begins it."""
     splats = random_splats.make()
     model = SimpleNamespace(splats=splats.clone, has_scales=False)
-    monkeypatch.setattr(runs, "load_run", lambda path, **_: SimpleNamespace(model=model, config_path=path))
+    monkeypatch.setattr(
+        runs, "load_run", lambda path, **_: SimpleNamespace(model=model, config_path=path, folder=path.parent)
+    )
     config, edits, scene = tmp_path / "config.yml", tmp_path / "mug.json", tmp_path / "scene.ply"
     with pytest.raises(GsegError, match=r"no edit list .*mug\.json"):
         Edit(load_config=config, edits=edits, output=scene).main()

@@ -51,7 +51,14 @@ def splats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
     frame = torch.tensor([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
     run = SimpleNamespace(
         config_path=folder / "config.yml",
-        model=SimpleNamespace(gaussian_groups=lambda scale: torch.arange(N) % 4, splats=splats.clone, has_scales=False),
+        source=folder / "config.yml",
+        folder=folder,
+        model=SimpleNamespace(
+            gaussian_groups=lambda scale: torch.arange(N) % 4,
+            splats=splats.clone,
+            has_scales=False,
+            group_names=lambda scale: {},
+        ),
         frame=lambda: (frame, 0.5),
         datamanager=SimpleNamespace(absent="its scene is gone"),
     )

@@ -19,6 +19,9 @@ def test_turntables_of_names_that_look_alike(tmp_path: Path, monkeypatch: pytest
     run = SimpleNamespace(
         model=model,
         config_path=tmp_path / "config.yml",
+        source=tmp_path / "config.yml",
+        folder=tmp_path,
+        alone=False,
         views=lambda split: iter([SimpleNamespace(name="0", camera=view())]),
     )
     monkeypatch.setattr(runs, "load_run", lambda *_, **__: run)
