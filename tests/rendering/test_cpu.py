@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gseg_ns.rendering import project, rasterize_to_pixels, reference
+from gseg_ns.rendering import project, rasterize_to_pixels, reference, threads
 
 LISTS = ("isect_offsets", "flatten_ids")
 
@@ -153,3 +153,33 @@ def test_wrong_shapes_are_named(make_scene):
             meta["means2d"], meta["conics"], torch.rand(1, 4, 3), meta["opacities"], scene.width, scene.height, 16,
             *(meta[k] for k in LISTS), packed=True,
         )  # fmt: skip
+
+
+def test_positions_that_are_no_numbers_draw_nothing_and_do_not_crash():
+    means2d = torch.tensor([[[torch.nan, 8.0], [8.0, torch.nan], [torch.inf, 8.0], [8.0, -torch.inf], [8.0, 8.0]]])
+    conics = torch.tensor([0.05, 0.01, 0.04]).repeat(1, 5, 1)
+    colors, opacities = torch.ones(1, 5, 3), torch.full((1, 5), 0.5)
+    offsets, ids = torch.zeros(1, 1, 1, dtype=torch.int32), torch.arange(5, dtype=torch.int32)
+    inputs = [value.clone().requires_grad_() for value in (means2d, conics, colors, opacities)]
+    image, alphas = rasterize_to_pixels(*inputs, 16, 16, 16, offsets, ids)
+    alone, _ = rasterize_to_pixels(
+        means2d[:, 4:], conics[:, 4:], colors[:, 4:], opacities[:, 4:], 16, 16, 16, offsets, ids[:1]
+    )
+    assert torch.equal(image, alone)
+    (image.sum() + alphas.sum()).backward()
+    assert bool(torch.isfinite(inputs[2].grad).all())
+
+
+def test_any_number_of_threads_gives_the_same_bits(make_scene):
+    scene = make_scene(count=300, width=75, height=61)
+    meta = project(*scene)
+    colors, found = torch.rand(1, 300, 3, generator=torch.Generator().manual_seed(1)), []
+    for count in (1, 2, 3):
+        threads.configure(kernel_threads=count)
+        leaves = [meta[k].clone().requires_grad_() for k in ("means2d", "conics")]
+        leaves += [colors.clone().requires_grad_(), meta["opacities"].clone().requires_grad_()]
+        outputs = rasterize_to_pixels(*leaves, scene.width, scene.height, 16, *(meta[k] for k in LISTS), absgrad=True)
+        found.append([*outputs, *gradients(outputs, leaves)])
+    threads.configure()
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))

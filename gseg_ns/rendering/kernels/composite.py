@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from gseg_ns.rendering.kernels.jit import kernel
+from gseg_ns.rendering.kernels.jit import kernel, part
 from gseg_ns.rendering.kernels.weights import (
     CHECK_EVERY,
     COLUMN,
     COLUMNS,
+    LOOKAHEAD,
     OPACITY,
     PLANES,
     ROW,
@@ -26,9 +27,11 @@ from gseg_ns.rendering.kernels.weights import (
     falloff,
     finished,
     new_block,
+    new_lookahead,
     next_transmittance,
     open_block,
-    reach,
+    reaching,
+    run_of,
     uncapped_alpha,
 )
 
@@ -38,7 +41,7 @@ REST, DOT, GRADS = PLANES, PLANES + SIZE, PLANES + 2 * SIZE
 EXTRA = 8
 
 
-@kernel
+@part
 def add_channels(block, begin, end, colors, g, channels):  # type: ignore[no-untyped-def]
     """Add weight times color to the channel planes, four channels at a time."""
     channel = 0
@@ -68,6 +71,30 @@ def add_channels(block, begin, end, colors, g, channels):  # type: ignore[no-unt
                 block[np.uintp(plane + p)] += block[np.uintp(WEIGHT + p)] * c0
 
 
+@part
+def blend_three(block, begin, end, packed, colors, g, left, top):  # type: ignore[no-untyped-def]
+    """What `blend` and `add_channels` do for three channels, in one pass over the pixels."""
+    real = block.dtype.type
+    zero, done = real(0), real(1e-4)
+    x, y, a, b, c = packed[g, X], packed[g, Y], packed[g, A], packed[g, B], packed[g, C]
+    opacity = packed[g, OPACITY]
+    c0, c1, c2 = colors[g, 0], colors[g, 1], colors[g, 2]
+    origin_x, origin_y = real(left) + real(0.5), real(top) + real(0.5)
+    for p in range(begin, end):
+        dx = (block[np.uintp(COLUMN + p)] + origin_x) - x
+        dy = (block[np.uintp(ROW + p)] + origin_y) - y
+        sigma = falloff(dx, dy, a, b, c)
+        alpha = drawn_alpha(uncapped_alpha(opacity, sigma), sigma)
+        before = block[np.uintp(TRANS + p)]
+        after = next_transmittance(before, alpha)
+        alive = after > done
+        w = alpha * before if alive else zero
+        block[np.uintp(TRANS + p)] = after if alive else -abs(before)
+        block[np.uintp(PLANES + p)] += w * c0
+        block[np.uintp(PLANES + SIZE + p)] += w * c1
+        block[np.uintp(PLANES + 2 * SIZE + p)] += w * c2
+
+
 @kernel
 def forward(  # type: ignore[no-untyped-def]
     start, stop, packed, colors, offsets, flatten_ids, masks, width, height, tile_size, tile_width, tile_height,
@@ -84,6 +111,7 @@ def forward(  # type: ignore[no-untyped-def]
     """
     channels = colors.shape[1]
     block = new_block(channels, packed.dtype)
+    firsts, lasts, found = new_lookahead()
     across, down = blocks_of(tile_size)
     for tile in range(start, stop):
         begin, end = offsets[tile], offsets[tile + 1]
@@ -94,14 +122,22 @@ def forward(  # type: ignore[no-untyped-def]
                 block, number, tile, tile_size, tile_width, tile_height, width, height
             )
             block[PLANES:] = 0
-            for k in range(begin, end):
-                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
-                    break
-                g = flatten_ids[k]
-                first, last = reach(packed, g, left, top, columns, rows)
-                if first < last:
-                    blend(block, first * COLUMNS, last * COLUMNS, packed, g, left, top)
-                    add_channels(block, first * COLUMNS, last * COLUMNS, colors, g, channels)
+            ahead = begin
+            while ahead < end and not finished(block):
+                stop_at = min(ahead + LOOKAHEAD, end)
+                count = reaching(packed, flatten_ids, ahead, stop_at, left, top, columns, rows, firsts, lasts, found)
+                for i in range(count):
+                    if i % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                        break
+                    place = found[i]
+                    g = flatten_ids[ahead + place]
+                    first, last = run_of(firsts[place], lasts[place])
+                    if channels == 3:
+                        blend_three(block, first, last, packed, colors, g, left, top)
+                    else:
+                        blend(block, first, last, packed, g, left, top)
+                        add_channels(block, first, last, colors, g, channels)
+                ahead = stop_at
             for row in range(rows):
                 for column in range(columns):
                     p = row * COLUMNS + column
@@ -110,7 +146,7 @@ def forward(  # type: ignore[no-untyped-def]
                         out_colors[camera, top + row, left + column, channel] = block[PLANES + channel * SIZE + p]
 
 
-@kernel
+@part
 def dot_channels(block, begin, end, colors, g, channels):  # type: ignore[no-untyped-def]
     """DOT = sum over channels of color times the pixel's gradient, four channels at a time."""
     real = block.dtype.type
@@ -144,7 +180,7 @@ def dot_channels(block, begin, end, colors, g, channels):  # type: ignore[no-unt
             block[np.uintp(DOT + p)] += block[np.uintp(plane + p)] * c0
 
 
-@kernel
+@part
 def color_gradients(block, begin, end, channels, row):  # type: ignore[no-untyped-def]
     """Add to row[:channels] the sums of weight times the pixel's gradient, four channels at a time."""
     real = block.dtype.type
@@ -183,6 +219,104 @@ def color_gradients(block, begin, end, channels, row):  # type: ignore[no-untype
             row[rest] += s0
 
 
+@part
+def slope_of_sigma(alpha, raw, before, alive, dot, behind):  # type: ignore[no-untyped-def]
+    """The derivative of the loss by a Gaussian's sigma at a pixel, see `backward`."""
+    real = type(alpha)
+    v_alpha = before * dot - behind / (real(1) - alpha)
+    return -alpha * v_alpha if alive & (raw <= real(0.999)) else real(0)
+
+
+@part
+def pull(block, begin, end, packed, g, left, top):  # type: ignore[no-untyped-def]
+    """Walk a Gaussian's pixels once more: weights out, transmittances and what is left of the loss updated.
+
+    Returns the sums over the pixels of d loss / d sigma times 1, dx, dy, dx^2, dx dy and dy^2, and of the absolute
+    gradients of the mean.
+    """
+    real = block.dtype.type
+    done, zero = real(1e-4), real(0)
+    x, y, a, b, c = packed[g, X], packed[g, Y], packed[g, A], packed[g, B], packed[g, C]
+    opacity = packed[g, OPACITY]
+    origin_x, origin_y = real(left) + real(0.5), real(top) + real(0.5)
+    s, sx, sy, sxx, sxy, syy, abs_x, abs_y = zero, zero, zero, zero, zero, zero, zero, zero
+    for p in range(begin, end):
+        dx = (block[np.uintp(COLUMN + p)] + origin_x) - x
+        dy = (block[np.uintp(ROW + p)] + origin_y) - y
+        sigma = falloff(dx, dy, a, b, c)
+        raw = uncapped_alpha(opacity, sigma)
+        alpha = drawn_alpha(raw, sigma)
+        before = block[np.uintp(TRANS + p)]
+        after = next_transmittance(before, alpha)
+        alive = after > done
+        w = alpha * before if alive else zero
+        block[np.uintp(WEIGHT + p)] = w
+        block[np.uintp(TRANS + p)] = after if alive else -abs(before)
+        dot = block[np.uintp(DOT + p)]
+        behind = block[np.uintp(REST + p)] - w * dot
+        block[np.uintp(REST + p)] = behind
+        v_sigma = slope_of_sigma(alpha, raw, before, alive, dot, behind)
+        tx, ty = v_sigma * dx, v_sigma * dy
+        s += v_sigma
+        sx += tx
+        sy += ty
+        sxx += tx * dx
+        sxy += tx * dy
+        syy += ty * dy
+        abs_x += abs(a * tx + b * ty)
+        abs_y += abs(b * tx + c * ty)
+    return s, sx, sy, sxx, sxy, syy, abs_x, abs_y
+
+
+@part
+def pull_three(block, begin, end, packed, colors, g, left, top, row):  # type: ignore[no-untyped-def]
+    """What `dot_channels`, `pull` and `color_gradients` do for three channels, in one pass over the pixels."""
+    real = block.dtype.type
+    done, zero = real(1e-4), real(0)
+    x, y, a, b, c = packed[g, X], packed[g, Y], packed[g, A], packed[g, B], packed[g, C]
+    opacity = packed[g, OPACITY]
+    c0, c1, c2 = colors[g, 0], colors[g, 1], colors[g, 2]
+    origin_x, origin_y = real(left) + real(0.5), real(top) + real(0.5)
+    s, sx, sy, sxx, sxy, syy, abs_x, abs_y = zero, zero, zero, zero, zero, zero, zero, zero
+    s0, s1, s2 = zero, zero, zero
+    for p in range(begin, end):
+        dx = (block[np.uintp(COLUMN + p)] + origin_x) - x
+        dy = (block[np.uintp(ROW + p)] + origin_y) - y
+        sigma = falloff(dx, dy, a, b, c)
+        raw = uncapped_alpha(opacity, sigma)
+        alpha = drawn_alpha(raw, sigma)
+        before = block[np.uintp(TRANS + p)]
+        after = next_transmittance(before, alpha)
+        alive = after > done
+        w = alpha * before if alive else zero
+        block[np.uintp(TRANS + p)] = after if alive else -abs(before)
+        g0, g1, g2 = (
+            block[np.uintp(GRADS + p)],
+            block[np.uintp(GRADS + SIZE + p)],
+            block[np.uintp(GRADS + 2 * SIZE + p)],
+        )
+        dot = g0 * c0 + g1 * c1 + g2 * c2
+        s0 += w * g0
+        s1 += w * g1
+        s2 += w * g2
+        behind = block[np.uintp(REST + p)] - w * dot
+        block[np.uintp(REST + p)] = behind
+        v_sigma = slope_of_sigma(alpha, raw, before, alive, dot, behind)
+        tx, ty = v_sigma * dx, v_sigma * dy
+        s += v_sigma
+        sx += tx
+        sy += ty
+        sxx += tx * dx
+        sxy += tx * dy
+        syy += ty * dy
+        abs_x += abs(a * tx + b * ty)
+        abs_y += abs(b * tx + c * ty)
+    row[0] += s0
+    row[1] += s1
+    row[2] += s2
+    return s, sx, sy, sxx, sxy, syy, abs_x, abs_y
+
+
 @kernel
 def backward(  # type: ignore[no-untyped-def]
     start, stop, packed, colors, offsets, flatten_ids, masks, width, height, tile_size, tile_width, tile_height,
@@ -199,9 +333,9 @@ def backward(  # type: ignore[no-untyped-def]
         v_pairs: [pairs, D + EXTRA], written: colors, then x, y, |x|, |y|, conic (3), opacity.
     """
     real = packed.dtype.type
-    one, largest, done, zero = real(1), real(0.999), real(1e-4), real(0)
     channels = colors.shape[1]
     block = new_block(2 + channels, packed.dtype)
+    firsts, lasts, found = new_lookahead()
     across, down = blocks_of(tile_size)
     for tile in range(start, stop):
         begin, end = offsets[tile], offsets[tile + 1]
@@ -225,56 +359,34 @@ def backward(  # type: ignore[no-untyped-def]
                         block[GRADS + channel * SIZE + p] = v
                         behind += v * out_colors[camera, top + row, left + column, channel]
                     block[REST + p] = behind
-            origin_x, origin_y = real(left) + real(0.5), real(top) + real(0.5)
-            for k in range(begin, end):
-                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
-                    break
-                g = flatten_ids[k]
-                first, last = reach(packed, g, left, top, columns, rows)
-                if first >= last:
-                    continue
-                first, last = first * COLUMNS, last * COLUMNS
-                dot_channels(block, first, last, colors, g, channels)
-                x, y, a, b, c = packed[g, X], packed[g, Y], packed[g, A], packed[g, B], packed[g, C]
-                opacity = packed[g, OPACITY]
-                s, sx, sy, sxx, sxy, syy, abs_x, abs_y = zero, zero, zero, zero, zero, zero, zero, zero
-                for p in range(first, last):
-                    dx = (block[np.uintp(COLUMN + p)] + origin_x) - x
-                    dy = (block[np.uintp(ROW + p)] + origin_y) - y
-                    sigma = falloff(dx, dy, a, b, c)
-                    raw = uncapped_alpha(opacity, sigma)
-                    alpha = drawn_alpha(raw, sigma)
-                    before = block[np.uintp(TRANS + p)]
-                    after = next_transmittance(before, alpha)
-                    alive = after > done
-                    w = alpha * before if alive else zero
-                    block[np.uintp(WEIGHT + p)] = w
-                    block[np.uintp(TRANS + p)] = after if alive else -abs(before)
-                    dot = block[np.uintp(DOT + p)]
-                    behind = block[np.uintp(REST + p)] - w * dot
-                    block[np.uintp(REST + p)] = behind
-                    v_alpha = before * dot - behind / (one - alpha)
-                    v_sigma = -alpha * v_alpha if alive & (raw <= largest) else zero
-                    tx = v_sigma * dx
-                    ty = v_sigma * dy
-                    s += v_sigma
-                    sx += tx
-                    sy += ty
-                    sxx += tx * dx
-                    sxy += tx * dy
-                    syy += ty * dy
-                    abs_x += abs(a * tx + b * ty)
-                    abs_y += abs(b * tx + c * ty)
-                row_out = v_pairs[k]
-                color_gradients(block, first, last, channels, row_out)
-                row_out[channels] -= a * sx + b * sy
-                row_out[channels + 1] -= b * sx + c * sy
-                row_out[channels + 2] += abs_x
-                row_out[channels + 3] += abs_y
-                row_out[channels + 4] += real(0.5) * sxx
-                row_out[channels + 5] += sxy
-                row_out[channels + 6] += real(0.5) * syy
-                row_out[channels + 7] -= s / opacity
+            ahead = begin
+            while ahead < end and not finished(block):
+                stop_at = min(ahead + LOOKAHEAD, end)
+                count = reaching(packed, flatten_ids, ahead, stop_at, left, top, columns, rows, firsts, lasts, found)
+                for i in range(count):
+                    if i % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                        break
+                    place = found[i]
+                    g = flatten_ids[ahead + place]
+                    first, last = run_of(firsts[place], lasts[place])
+                    row = v_pairs[ahead + place]
+                    if channels == 3:
+                        sums = pull_three(block, first, last, packed, colors, g, left, top, row)
+                    else:
+                        dot_channels(block, first, last, colors, g, channels)
+                        sums = pull(block, first, last, packed, g, left, top)
+                        color_gradients(block, first, last, channels, row)
+                    s, sx, sy, sxx, sxy, syy, abs_x, abs_y = sums
+                    a, b, c = packed[g, A], packed[g, B], packed[g, C]
+                    row[channels] -= a * sx + b * sy
+                    row[channels + 1] -= b * sx + c * sy
+                    row[channels + 2] += abs_x
+                    row[channels + 3] += abs_y
+                    row[channels + 4] += real(0.5) * sxx
+                    row[channels + 5] += sxy
+                    row[channels + 6] += real(0.5) * syy
+                    row[channels + 7] -= s / packed[g, OPACITY]
+                ahead = stop_at
 
 
 @kernel

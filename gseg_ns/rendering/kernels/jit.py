@@ -19,7 +19,7 @@ from numba.extending import intrinsic, overload
 FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
 
-def _compiler(fastmath: set[str] | bool) -> Callable[[Callable[..., Any]], Any]:
+def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """A decorator that compiles without the GIL and caches on disk, for this state of all kernel sources.
 
     Numba's cache looks only at the file of a function, yet kernels inline others across files: an edited helper would
@@ -28,7 +28,8 @@ def _compiler(fastmath: set[str] | bool) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        compiled = njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy")(function)
+        options = {"cache": True, "nogil": True, "fastmath": fastmath, "error_model": "numpy", "forceinline": inlined}
+        compiled = njit(**options)(function)
         index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
         if index is not None and hasattr(index, "_source_stamp"):
             index._source_stamp = _sources_stamp()
@@ -46,6 +47,9 @@ def _sources_stamp() -> str:
 
 
 kernel = _compiler(FASTMATH)
+
+# For what a kernel does with each splat: a call would load all constants of its loop anew.
+part = _compiler(FASTMATH, inlined=True)
 
 # For arithmetic that several kernels must repeat to the last bit: no reordering, and fused only where written.
 # `False` must be said: left out, the flags would be the caller's.

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from gseg_ns.rendering.kernels.jit import exact, exp_negative, kernel, multiply_add
+from gseg_ns.rendering.kernels.jit import exact, exp_negative, kernel, multiply_add, part
 
 COLUMNS = 8
 ROWS = 16
@@ -26,6 +26,8 @@ SIZE = COLUMNS * ROWS
 COLUMN, ROW, TRANS, WEIGHT, PLANES = 0, SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE
 # Gaussians between two looks at whether the whole block is finished.
 CHECK_EVERY = 8
+# Gaussians whose reach is found at a time.
+LOOKAHEAD = 32
 # Slack on the cut-off in units of sigma: float32 rounding in long thin ellipses must not drop a pixel that the
 # alpha test itself keeps.
 CUTOFF_SLACK = 0.02
@@ -73,7 +75,7 @@ def pack(start, stop, means2d, conics, opacities, packed):  # type: ignore[no-un
             packed[g, DET] = det
 
 
-@kernel
+@part
 def reach(packed, g, left, top, columns, rows):  # type: ignore[no-untyped-def]
     """First and last+1 row of the block at (left, top) whose pixel centres Gaussian g can reach; equal if none."""
     half_width = float(packed[g, HALF_WIDTH])
@@ -96,6 +98,56 @@ def reach(packed, g, left, top, columns, rows):  # type: ignore[no-untyped-def]
         low = root * packed[g, INVERSE_C] + packed[g, SHEAR] * at
     centre = packed[g, Y] - 0.5 - top
     return max(0, math.ceil(centre - low)), min(rows, math.floor(centre + high) + 1)
+
+
+@part
+def reaching(packed, flatten_ids, begin, end, left, top, columns, rows, firsts, lasts, found):  # type: ignore[no-untyped-def]
+    """Which Gaussians of flatten_ids[begin:end] reach the block at (left, top), and its rows that they do.
+
+    As `reach`, for up to `LOOKAHEAD` at a time and without branches, so that it vectorises.
+
+    Args:
+        firsts, lasts: [LOOKAHEAD] int32, written: what `reach` returns.
+        found: [LOOKAHEAD] int32, written: places after `begin` of those that reach it.
+
+    Returns how many do.
+    """
+    west, east = left + 0.5, left + columns - 0.5
+    for i in range(end - begin):
+        g = np.uintp(flatten_ids[np.uintp(begin + i)])
+        x, half_width = float(packed[g, X]), float(packed[g, HALF_WIDTH])
+        near, far = max(west - x, -half_width), min(east - x, half_width)
+        top_x, half_height = float(packed[g, TOP_X]), float(packed[g, HALF_HEIGHT])
+        shear, inverse = float(packed[g, SHEAR]), float(packed[g, INVERSE_C])
+        root, det = float(packed[g, ROOT]), float(packed[g, DET])
+        at = min(max(top_x, near), far)
+        high = math.sqrt(max(root - det * at * at, 0.0)) * inverse - shear * at
+        high = half_height if at == top_x else high
+        at = min(max(-top_x, near), far)
+        low = math.sqrt(max(root - det * at * at, 0.0)) * inverse + shear * at
+        low = half_height if at == -top_x else low
+        centre = float(packed[g, Y]) - 0.5 - top
+        first = min(max(np.ceil(centre - low), 0.0), 1.0 * ROWS)
+        last = min(max(np.floor(centre + high) + 1.0, 0.0), 1.0 * rows)
+        everywhere = half_width == np.inf
+        nowhere = not near <= far
+        # The second clamp is for what a number that is none was turned into.
+        firsts[np.uintp(i)] = 0 if everywhere | nowhere else min(max(np.int32(first), 0), ROWS)
+        lasts[np.uintp(i)] = rows if everywhere else 0 if nowhere else min(max(np.int32(last), 0), rows)
+    count = 0
+    for i in range(end - begin):
+        found[count] = i
+        count += firsts[i] < lasts[i]
+    return count
+
+
+@part
+def run_of(first, last):  # type: ignore[no-untyped-def]
+    """Pixels of rows first..last, and of as many more as fill vectors of two rows, which change nothing.
+
+    A processor with vectors of 16 numbers would else do the last 8 in half vectors, with a setup of their own.
+    """
+    return first // 2 * (2 * COLUMNS), (last + 1) // 2 * (2 * COLUMNS)
 
 
 @exact
@@ -125,7 +177,7 @@ def next_transmittance(before, alpha):  # type: ignore[no-untyped-def]
     return before * (type(alpha)(1) - alpha)
 
 
-@kernel
+@part
 def blend(block, begin, end, packed, g, left, top):  # type: ignore[no-untyped-def]
     """Composite one Gaussian over pixels begin..end of a block: weights out, transmittances updated."""
     real = block.dtype.type
@@ -153,6 +205,12 @@ def new_block(planes, dtype):  # type: ignore[no-untyped-def]
         block[COLUMN + p] = p % COLUMNS
         block[ROW + p] = p // COLUMNS
     return block
+
+
+@kernel
+def new_lookahead():  # type: ignore[no-untyped-def]
+    """What `reaching` writes to."""
+    return np.empty(LOOKAHEAD, np.int32), np.empty(LOOKAHEAD, np.int32), np.empty(LOOKAHEAD, np.int32)
 
 
 @kernel
@@ -186,7 +244,7 @@ def open_block(block, number, tile, tile_size, tile_width, tile_height, width, h
     return camera, left, top, columns, rows
 
 
-@kernel
+@part
 def finished(block):  # type: ignore[no-untyped-def]
     """Whether every pixel of the block is finished."""
     open_pixels = 0

@@ -52,8 +52,14 @@ def test_reach_never_loses_a_pixel_that_is_drawn():
     weights.pack(0, count, means, conics, opacities, packed)
     block = weights.new_block(0, np.float32)
     drawn = 0
+    ids = np.arange(count, dtype=np.int32)
+    firsts, lasts, found = weights.new_lookahead()
     for g in range(count):
         first, last = weights.reach(packed, g, 16, 32, weights.COLUMNS, weights.ROWS)
+        # One at a time or several give the same.
+        number = weights.reaching(packed, ids, g, g + 1, 16, 32, weights.COLUMNS, weights.ROWS, firsts, lasts, found)
+        assert number == int(first < last)
+        assert not number or (firsts[0], lasts[0]) == (first, last)
         block[weights.TRANS : weights.TRANS + weights.SIZE] = 1
         weights.blend(block, 0, weights.SIZE, packed, g, 16, 32)
         rows = np.flatnonzero(block[weights.WEIGHT : weights.WEIGHT + weights.SIZE].reshape(-1, weights.COLUMNS).any(1))
