@@ -54,6 +54,7 @@ class Views:
         from gseg_ns import gpu, terminal
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.terminal import duration, track
+        from gseg_ns.views.drawing import NEAR
         from gseg_ns.views.folder import check_free, write_views
 
         started = time.perf_counter()
@@ -61,13 +62,13 @@ class Views:
         splats, is_run = _read(self.splat)
         splats = splats.to(gpu.best_device())
         names: list[str] | None = None
-        background, about = 0.0, {"splat": self.splat.name, "gaussians": len(splats)}
+        background, near, about = 0.0, NEAR, {"splat": self.splat.name, "gaussians": len(splats)}
         if self.cameras is None:
-            cameras, more, background = self._chosen(splats)
+            cameras, more, background, near = self._chosen(splats)
         else:
             cameras, names, more = self._given(splats, is_run)
         scene = write_views(
-            self.output_dir, splats, cameras, about | more, names=names, background=background,
+            self.output_dir, splats, cameras, about | more, names=names, background=background, near=near,
             overwrite=self.overwrite, progress=track(range(len(cameras)), "Taking pictures"),
         )  # fmt: skip
         frame = "" if is_run else " --geometry-frame original"
@@ -78,7 +79,7 @@ class Views:
             markup=False,
         )
 
-    def _chosen(self, splats: Splats) -> tuple[list[Camera], dict[str, Any], float]:
+    def _chosen(self, splats: Splats) -> tuple[list[Camera], dict[str, Any], float, float]:
         from gseg_ns import terminal
         from gseg_ns.terminal import LINE
         from gseg_ns.views import choose_views
@@ -107,7 +108,7 @@ class Views:
             "kind": plan.kind, "up": plan.up, "up_is_certain": plan.up_is_certain, "up_by": plan.up_reason,
             "enclosure": round(plan.enclosure, 3), "clear": plan.clear, "seen_by_3": round(plan.seen, 4),
         }  # fmt: skip
-        return plan.cameras, about, 1.0 if plan.kind == "object" else 0.0
+        return plan.cameras, about, 1.0 if plan.kind == "object" else 0.0, plan.near
 
     def _options(self) -> ViewOptions:
         from gseg_ns.views import ViewOptions

@@ -89,13 +89,16 @@ def read_spz(path: Path) -> Splats:
         _check_header(path)
         data = read(path)
         count = len(data.means)
-        rest = torch.from_numpy(np.array(data.shN, np.float32)).reshape(count, -1, 3)
-        sh = torch.cat([torch.from_numpy(np.array(data.sh0, np.float32)).reshape(count, 1, 3), rest], dim=1)
+        sh = torch.from_numpy(np.array(data.sh0, np.float32)).reshape(count, 1, 3)
+        if data.shN is not None and np.size(data.shN):
+            sh = torch.cat([sh, torch.from_numpy(np.array(data.shN, np.float32))], dim=1)
         if sh.shape[1] not in SH_SIZES:
             raise ValueError(f"harmonics of {sh.shape[1]} coefficients")
-        columns = [torch.from_numpy(np.array(c, np.float32)) for c in (data.means, data.quats, data.scales)]
+        means, quats, scales = (
+            torch.from_numpy(np.array(c, np.float32)) for c in (data.means, data.quats, data.scales)
+        )
         opacities = torch.from_numpy(np.array(data.opacities, np.float32)).reshape(count)
-        return mend(Splats(*columns, opacities, sh))
+        return mend(Splats(means, quats, scales, opacities, sh))
 
 
 def _check_header(path: Path) -> None:

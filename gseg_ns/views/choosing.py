@@ -10,32 +10,35 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gseg_ns.errors import GsegError
-from gseg_ns.rendering import Camera, composite, visible
+from gseg_ns.rendering import Camera, composite, project, visible
 from gseg_ns.rendering.threads import share
 from gseg_ns.splats.container import Splats
-from gseg_ns.splats.projection import project_splats
+from gseg_ns.views.drawing import NEAR
 from gseg_ns.views.kernels import look_shares, sight, worth
-from gseg_ns.views.places import Kind, Places, find_places
+from gseg_ns.views.places import SKIPPED, Kind, Places, find_places
 from gseg_ns.views.solids import Body, Floats, Solids, body_of, voxelize
-from gseg_ns.views.upright import Frame, find_frame, frame_of_up
+from gseg_ns.views.upright import Frame, find_frame, find_standing_frame, frame_of_up
 
 Tell = Callable[[str, int, int], None]
 """Is told what is done, how much of it, and of how much."""
 
 _STRUCTURE = 0.01
 """Weight of floor, walls and ceiling: they are seen behind everything else."""
+_ROUGH = 1
+"""Voxels beside a floor or wall that count as it."""
 _LEAST_PLACES = 3
 """From which a surface can be seen, to be asked for."""
 _BY_COUNT = np.array([1, 0.95, 0.9, 0.6, 0.45, 0.3, 0.22, 0.16, 0.12, 0.08, 0.05])
 """What one more picture of a surface is worth, by how many show it already."""
 _REMEMBERED = 12
 _SAME = math.cos(math.radians(15))
-_SKIPPED = 1.8
-"""Voxels next to the surface looked at that may be solid, too."""
 _COARSE = 0.025
 """Size of a Gaussian in widths of a picture, beyond which it is a blur."""
+_BLURRED = 0.04
+"""Mean size of what a picture shows, in its widths, from which on it is blurred."""
 _GRID = (12, 9)
 _CHECKED_WIDTH = 128
 _LEAST_GAUSSIANS = 50
@@ -55,6 +58,8 @@ class ViewOptions:
     """In the file's coordinates; None: estimated."""
     kind: Kind | None = None
     """None: found out."""
+    across: int = 80
+    """Voxels along a side of a scene that is a cube."""
 
     @property
     def slopes(self) -> tuple[float, float]:
@@ -84,6 +89,8 @@ class ViewPlan:
     """Share of rays that meet something, from where most do: near 1 in a closed room."""
     clear: float
     """Nearest that a camera comes to anything solid, in scene units."""
+    near: float
+    """Depth from which on the splat is to be drawn: less than usual where its units are tiny."""
     seen: float
     """Share of the surface, but for walls and floor, that at least three of the cameras show, of what can be seen."""
 
@@ -114,11 +121,7 @@ def choose_views(
             f"The splat has {len(body.means)} Gaussians that are seen, too few to look for cameras: give them with "
             "--cameras"
         )
-    tell("Looking for up", 0, 1)
-    frame = _frame(body, options)
-    solids = voxelize(body.turned(frame.turn))
-    tell("Looking for places", 0, 1)
-    places = find_places(solids, options.kind, options.slopes)
+    frame, solids, places = _find(body, options, tell)
     if len(places.positions) == 0:
         raise GsegError("There is no free place to look at the splat from: give cameras with --cameras")
     planner = _Planner(splats, frame, solids, places, options)
@@ -131,8 +134,14 @@ def choose_views(
         places.kind,
         places.enclosure,
         places.clear,
+        near_plane(places.clear),
         planner.share_seen(),
     )
+
+
+def near_plane(clear: float) -> float:
+    """Depth from which on to draw where cameras come as near to things as `clear`."""
+    return min(NEAR, 0.1 * clear)
 
 
 def _check(options: ViewOptions) -> None:
@@ -148,14 +157,28 @@ def _check(options: ViewOptions) -> None:
         raise GsegError("--up has no direction: give three numbers, not all of them 0")
 
 
-def _frame(body: Body, options: ViewOptions) -> Frame:
-    first = voxelize(body, margin=0.05)
+def _find(body: Body, options: ViewOptions, tell: Tell) -> tuple[Frame, Solids, Places]:
+    """The upright frame, what is solid in it, and where cameras may stand."""
+    tell("Looking for up", 0, 1)
+    first = voxelize(body, 0.05, options.across)
     points = first.points(np.argwhere(first.solid))
     if len(points) < 4:
         raise GsegError("Nothing of the splat is opaque, so that nothing tells where cameras can be: use --cameras")
     if options.up is not None:
-        return frame_of_up(np.array(options.up, dtype=np.float64), points, first.voxel)
-    return find_frame(points, first.voxel)
+        frame = frame_of_up(np.array(options.up, dtype=np.float64), points, first.voxel)
+    elif options.kind == "object":
+        frame = find_standing_frame(points, first.voxel)
+    else:
+        frame = find_frame(points, first.voxel)
+    tell("Looking for places", 0, 1)
+    solids = voxelize(body.turned(frame.turn), across=options.across)
+    places = find_places(solids, options.kind, options.slopes)
+    if places.kind == "object" and options.kind is None and options.up is None:
+        # What was taken for a floor is a seat, or the top of a table.
+        frame = find_standing_frame(points, first.voxel)
+        solids = voxelize(body.turned(frame.turn), across=options.across)
+        places = find_places(solids, "object", options.slopes)
+    return frame, solids, places
 
 
 class _Planner:
@@ -167,10 +190,12 @@ class _Planner:
         index = np.argwhere(solids.solid)
         at = np.ascontiguousarray(solids.grid(places.positions))
         seen = np.empty((len(at), len(index)), np.bool_)
-        share(sight, len(at), solids.solid, at, index.astype(np.int32), _SKIPPED, seen, grain=4)
+        share(sight, len(at), solids.solid, at, index.astype(np.int32), SKIPPED, seen, grain=4)
         asked = seen.sum(axis=0) >= _LEAST_PLACES
         index, seen = index[asked], seen[:, asked]
-        self._is_thing = ~places.structure[tuple(index.T)]
+        # What lies on a wall's voxels is the wall's roughness, as far as voxels tell.
+        near = ndimage.binary_dilation(places.structure, np.ones((3, 3, 3)), iterations=_ROUGH)
+        self._is_thing = ~near[tuple(index.T)]
         self._weights = self._weigh(index).astype(np.float32)
         grain = solids.grain[tuple(index.T)]
         focal = options.width / 2 / options.slopes[0]
@@ -221,7 +246,8 @@ class _Planner:
             if number not in checked:
                 checked.add(number)
                 fitness[number] *= self._as_drawn(*pair)
-                heapq.heappush(heap, (-self._worth(pair, fitness[number]), number))
+                if fitness[number] > worst:
+                    heapq.heappush(heap, (-self._worth(pair, fitness[number]), number))
                 continue
             self._take(pair)
             chosen.append(pair)
@@ -268,7 +294,12 @@ class _Planner:
     def _as_drawn(self, place: int, turn: Floats) -> float:
         """What a picture loses by what is seen when it is drawn: holes, things before the lens, blur."""
         camera = self.camera(place, turn, _CHECKED_WIDTH)
-        meta = project_splats(self._splats, camera)
+        splats = self._splats
+        meta = project(
+            splats.means, splats.quats, splats.scales.exp(), splats.opacities.sigmoid(),
+            camera.viewmat[None].to(splats.means), camera.K[None].to(splats.means), camera.width, camera.height,
+            near_plane=near_plane(self._places.clear), rasterize_mode=splats.rasterize_mode,
+        )  # fmt: skip
         shown = visible(meta)[0]
         sizes = self._splats.scales.exp().median(dim=1).values
         depth = meta["depths"][0]
@@ -282,7 +313,7 @@ class _Planner:
         empty = np.array(1 - float(seen.float().mean()))
         before = np.array(float(close.mean()))
         merit = float(self._merit(empty, 2 * before))
-        return merit * min(1.0, _COARSE * 2 / max(float(blur[seen].mean()), 1e-9))
+        return merit * min(1.0, _BLURRED / max(float(blur[seen].mean()), 1e-9))
 
     def _worth(self, pair: tuple[int, Floats], fitness: float) -> float:
         place, turn = pair

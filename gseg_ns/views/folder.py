@@ -19,7 +19,7 @@ from gseg_ns.folders import atomic_folder
 from gseg_ns.pictures import contact_sheet, resized, to_bytes, write_png
 from gseg_ns.rendering import Camera
 from gseg_ns.splats.container import Splats
-from gseg_ns.views.drawing import Drawn, draw_view
+from gseg_ns.views.drawing import NEAR, Drawn, draw_view
 
 ABOUT = "views.json"
 """In a folder of views: how it was made. By it such a folder is known."""
@@ -70,6 +70,7 @@ def write_views(
     *,
     names: Sequence[str] | None = None,
     background: float = 0.0,
+    near: float = NEAR,
     overwrite: bool = False,
     progress: Iterable[int] | None = None,
 ) -> ViewScene:
@@ -86,6 +87,7 @@ def write_views(
         about: what is kept in `views.json`.
         names: of the pictures, without suffix; numbers unless given.
         background: grey of what is behind the splat.
+        near: see `draw_view`.
         overwrite: replace views that are there.
         progress: the numbers of the cameras, from something that tells how far one is.
 
@@ -102,7 +104,7 @@ def write_views(
         clouds: list[tuple[NDArray[np.float32], NDArray[np.uint8]]] = []
         for number in progress or range(len(cameras)):
             camera, name = cameras[number], names[number]
-            drawn = draw_view(splats, camera, background)
+            drawn = draw_view(splats, camera, background, near)
             frames.append(_frame(staging, name, camera, drawn))
             clouds.append(_points(drawn, camera, max(_POINTS // len(cameras), 200), number))
             thumbnails.append(resized(drawn.rgb, round(_THUMBNAIL * camera.height / camera.width), _THUMBNAIL))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gseg_ns.rendering.threads import share
-from gseg_ns.views.kernels import hit_lengths
+from gseg_ns.views.kernels import hit_lengths, sight
 from gseg_ns.views.solids import Floats, Solids
 from gseg_ns.views.upright import sphere
 
@@ -24,8 +24,19 @@ _ENCLOSED = 0.6
 """Share of rays that meet something, from where most do, in a room."""
 _NEARLY = 0.78
 """Share of that of a place that is still inside."""
+_HIDDEN = 0.03
+"""Share of what is seen from inside a room, but for its walls, that nobody sees from outside: at least 0.1 in rooms
+that were photographed, most of the rest being rough walls, and 0.002 in a ball."""
+_BEHIND = 0.3
+"""Thickness of a wall at most, in radii of the free middle."""
+_FEW = 0.02
+"""Share of things in all that is solid, below which there are none."""
+_FLAT = 3.5
+"""Area of the smallest wall, in squares of that radius."""
 _CLEAR = 0.25
 """Distance to all that is solid, in radii of the room's free middle."""
+SKIPPED = 1.8
+"""Voxels next to a surface that is looked at that may be solid, too."""
 _PLACES = 260
 _PITCHES: dict[Kind, tuple[float, ...]] = {"room": (10, -12, -35, -58), "ground": (-5, -20, -40), "object": ()}
 _YAWS = 12
@@ -72,18 +83,20 @@ def find_places(solids: Solids, kind: Kind | None, slopes: tuple[float, float]) 
     share(hit_lengths, len(index), solids.solid, index + 0.5, sphere(_RAYS), most, lengths, grain=50)
     enclosure = (lengths > 0).mean(axis=1)
     top = float(np.percentile(enclosure, 85)) if len(index) > 20 else 0.0
-    if kind is None:
-        kind = "room" if top > _ENCLOSED else "ground" if _has_ground(solids) else "object"
-    if kind == "room":
+    structure = np.zeros_like(solids.solid)
+    if kind == "room" or (kind is None and top > _ENCLOSED):
         within = enclosure > _NEARLY * top
         reach = float(np.percentile(distance[tuple(index[within].T)], 95)) if within.any() else 0.3 * solids.size
-        structure = find_structure(solids, 3.5 * (reach / solids.voxel) ** 2)
+        structure = find_structure(solids, _FLAT * (reach / solids.voxel) ** 2)
+        if kind is None and _holds_things(solids, index[within], structure, reach):
+            kind = "room"
+    if kind is None:
+        kind = "ground" if _has_ground(solids) else "object"
+    if kind == "room":
         positions = _inside(solids, distance, index[within], lengths[within], structure, reach)
         turns = [_looks(_PITCHES[kind])] * len(positions)
         return Places(kind, top, reach, _CLEAR * reach, positions, turns, structure)
-    structure = np.zeros_like(solids.solid)
-    if kind == "ground":
-        structure = _ground(solids)
+    structure = _ground(solids) if kind == "ground" else np.zeros_like(solids.solid)
     things = solids.points(np.argwhere(solids.solid & ~structure))
     if len(things) == 0:
         things = solids.points(np.argwhere(solids.solid))
@@ -104,6 +117,36 @@ def find_places(solids: Solids, kind: Kind | None, slopes: tuple[float, float]) 
         positions = np.concatenate([positions, solids.points(chosen)])
         turns += [_looks(_PITCHES[kind])] * len(chosen)
     return Places(kind, top, 1.5 * radius, clear, positions, turns, structure)
+
+
+def _holds_things(solids: Solids, within: NDArray[np.int64], structure: NDArray[np.bool_], reach: float) -> bool:
+    """Whether an enclosed space has things in it that are hidden from outside: a hollow thing has not.
+
+    Seen from above they may be: many rooms have no ceiling. What is right behind what is seen from outside is the
+    other side of a wall.
+    """
+    index = np.argwhere(solids.solid).astype(np.int32)
+    things = ~structure[tuple(index.T)]
+    if things.sum() < _FEW * len(things):
+        return False
+    ways = sphere(64)
+    ways = ways[(ways[:, 2] > -0.5) & (ways[:, 2] < 0.05)]
+    middle = np.array(solids.solid.shape) / 2
+    outer = np.zeros_like(solids.solid)
+    outer[tuple(index[_seen(solids, middle + 2 * float(np.linalg.norm(middle)) * ways, index)].T)] = True
+    if not outer.any():
+        return True
+    behind = ndimage.distance_transform_edt(~outer)[tuple(index.T)] > _BEHIND * reach / solids.voxel
+    some = np.flatnonzero(things)[:: max(1, int(things.sum()) // 4000)]
+    looked_at = _seen(solids, within[:: max(1, len(within) // 60)] + 0.5, index[some])
+    return bool(looked_at.sum() > _FEW * len(some) and behind[some][looked_at].mean() > _HIDDEN)
+
+
+def _seen(solids: Solids, places: NDArray[Any], index: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which voxels [V] are seen from any of some places."""
+    out = np.empty((len(places), len(index)), np.bool_)
+    share(sight, len(places), solids.solid, np.ascontiguousarray(places), index, SKIPPED, out, grain=4)
+    return np.asarray(out.any(axis=0))
 
 
 def _inside(
@@ -274,11 +317,18 @@ def _ground(solids: Solids) -> NDArray[np.bool_]:
 
 
 def _has_ground(solids: Solids) -> bool:
-    """Whether things stand on a layer that is wider than they are, and nothing is below."""
+    """Whether things stand on a layer that reaches beyond them on all sides, and nothing is below.
+
+    The top of a table that was turned over is no ground: its legs stand near its edge.
+    """
     ground = _ground(solids)
     if not ground.any():
         return False
     level = np.flatnonzero(ground.any(axis=(0, 1)))
     below = solids.solid[:, :, : level.min()].sum()
-    outline = solids.solid.any(axis=2)
-    return bool(below < 0.05 * solids.solid.sum() and ground.any(axis=2).sum() > 0.6 * outline.sum())
+    above = np.argwhere(solids.solid[:, :, level.max() + 2 :].any(axis=2))
+    outline = np.argwhere(ground.any(axis=2))
+    if len(above) == 0 or below > 0.05 * solids.solid.sum():
+        return False
+    things, whole = (np.prod(np.ptp(np.percentile(cells, [3, 97], axis=0), axis=0) + 1) for cells in (above, outline))
+    return bool(len(outline) > 0.6 * solids.solid.any(axis=2).sum() and things < 0.5 * whole)

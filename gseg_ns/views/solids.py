@@ -124,7 +124,7 @@ def voxelize(body: Body, margin: float = 0.3, across: int = _ACROSS) -> Solids:
     counts = np.bincount(parts.ravel())
     counts[0] = 0
     solid &= (counts >= min(_FLOATER, counts.max(initial=0)))[parts]
-    grain = grain / np.maximum(density, 1e-9) * voxel
+    grain *= np.float32(voxel) / np.maximum(density, np.float32(1e-9))
     index = np.argwhere(solid)
     if len(index):
         ends = np.percentile(index, [0.5, 99.5], axis=0)

@@ -50,7 +50,7 @@ def frame_of_up(up: Floats, points: Floats, bin_size: float) -> Frame:
 
 
 def find_frame(points: Floats, bin_size: float) -> Frame:
-    """Up from the layer that holds most: a floor. Where nothing is a floor: from what a thing could stand on.
+    """Up from the layer that holds most: a floor, or the ground.
 
     Normals are not asked: the shortest axes of trained Gaussians are far from the normals of what they show.
 
@@ -59,18 +59,47 @@ def find_frame(points: Floats, bin_size: float) -> Frame:
         bin_size: their side.
     """
     some = _some(points)
+    up, is_certain = _sign(points, _fullest(some, bin_size), bin_size)
+    return Frame(_turn(up, _walls(some, up, bin_size)), is_certain, "the floor")
+
+
+def find_standing_frame(points: Floats, bin_size: float) -> Frame:
+    """Up of a thing without a floor: along an axis of the file, if it is one that the thing is built along.
+
+    Its largest layer may be a seat, the top of a table or the back of a cupboard. It stands on what its lowest part
+    spans, above which its middle lies; where both ends would do, the file's axis says which. All that is a guess.
+
+    Args:
+        points: [n, 3], middles of solid voxels.
+        bin_size: their side.
+    """
+    some = _some(points)
+    slab = _fullest(some, bin_size)
+    side = _walls(some, slab, bin_size)
+    up, reason = slab, "its largest side"
+    built = [slab, side, np.cross(slab, side)]
+    # z where most viewers and Nerfstudio have it, y as SPZ and glTF have it.
+    for axis in (2, 1):
+        along = max(built, key=lambda way: abs(way[axis]))
+        if abs(along[axis]) > _NEAR_AXIS:
+            up, reason = along * np.sign(along[axis]), "an axis of the file"
+            break
+    stands, falls = (_stability(points, end) for end in (up, -up))
+    if stands < 0.5 * falls:
+        up, reason = -up, "what it could stand on"
+    return Frame(_turn(up, _walls(some, up, bin_size)), False, reason)
+
+
+def _fullest(some: Floats, bin_size: float) -> Floats:
+    """The direction across the layer that holds most."""
     fan = sphere(2 * _DIRECTIONS)[:_DIRECTIONS]
     first = np.argsort([-_peak(some, way, 2 * bin_size) for way in fan], kind="stable")[:_BEST]
     found = [_climb(some, fan[i], bin_size) for i in first]
-    up = max(found, key=lambda pair: pair[0])[1]
-    up, certain, reason = _sign(points, up, bin_size)
-    if not certain:
-        up, certain, reason = _standing(points, some, up, bin_size)
-    return Frame(_turn(up, _walls(some, up, bin_size)), certain, reason)
+    return max(found, key=lambda pair: pair[0])[1]
 
 
-def _sign(points: Floats, up: Floats, bin_size: float) -> tuple[Floats, bool, str]:
-    """Which end of an axis is up by the layer that holds most, and whether that layer is a floor or a ceiling."""
+def _sign(points: Floats, up: Floats, bin_size: float) -> tuple[Floats, bool]:
+    """Which end of an axis is up by the layer that holds most, and whether that is certain where that is a floor."""
     height = points @ up
     counts = np.bincount(((height - height.min()) / bin_size).astype(int))
     pairs = counts + np.append(counts[1:], 0)
@@ -78,55 +107,14 @@ def _sign(points: Floats, up: Floats, bin_size: float) -> tuple[Floats, bool, st
     low, high = np.percentile(height, [0.5, 99.5])
     if layer - low > high - layer:
         up, height, layer, low, high = -up, -height, -layer, -high, -low
-    tall = high - low
-    # A floor is wider than all that stands on it, and nothing is below.
-    around = np.abs(height - layer) < 2 * bin_size
-    below = float((height < layer - 2 * bin_size).mean())
-    is_floor = layer - low < 0.12 * tall and below < 0.05 and _covers(points, up, around, bin_size) > 0.6
-    # A ceiling would be as large as a floor: what stands on a floor fills the layer next to it.
+    # A ceiling would be as large as a floor: what stands on a floor fills the space next to it.
     third = (high - 2 * bin_size - layer) / 3
     other = np.abs(height - high) < 3 * bin_size
-    if other.sum() > 0.5 * (np.abs(height - layer) < 3 * bin_size).sum():
-        above = ((height > layer + 3 * bin_size) & (height < layer + third)).sum()
-        under = ((height < high - 3 * bin_size) & (height > high - third)).sum()
-        if above < under:
-            up = -up
-        return up, is_floor, "what stands between floor and ceiling"
-    return up, is_floor, "the floor"
-
-
-def _covers(points: Floats, up: Floats, around: NDArray[np.bool_], bin_size: float) -> float:
-    """Share of the outline of all, seen from above, that a layer fills."""
-    a, b = _across(up)
-    flat = np.stack([points @ a, points @ b], axis=1)
-    cells = np.floor((flat - flat.min(axis=0)) / (3 * bin_size)).astype(int)
-    every = np.unique(cells, axis=0)
-    layer = np.unique(cells[around], axis=0)
-    return len(layer) / max(len(every), 1)
-
-
-def _standing(points: Floats, some: Floats, slab: Floats, bin_size: float) -> tuple[Floats, bool, str]:
-    """Up of a thing without a floor: along an axis of the file, if it is one that the thing is built along.
-
-    It stands on what its lowest part spans, above which its middle lies. Where both of its ends would do, nothing tells
-    them apart.
-    """
-    side = _walls(some, slab, bin_size)
-    built = [slab, side, np.cross(slab, side)]
-    for axis in (2, 1):
-        along = max(built, key=lambda way: abs(way[axis]))
-        if abs(along[axis]) > _NEAR_AXIS:
-            way = along * np.sign(along[axis])
-            break
-    else:
-        way, axis = slab, -1
-    stands, falls = (_stability(points, end) for end in (way, -way))
-    if stands < 0.6 * falls:
-        return -way, False, "what it could stand on"
-    if falls < 0.6 * stands:
-        return way, False, "what it could stand on"
-    told = "an axis of the file" if axis >= 0 else "its largest side"
-    return way, False, told
+    if other.sum() <= 0.5 * (np.abs(height - layer) < 3 * bin_size).sum():
+        return up, True
+    above = int(((height > layer + 3 * bin_size) & (height < layer + third)).sum())
+    under = int(((height < high - 3 * bin_size) & (height > high - third)).sum())
+    return (up if above >= under else -up), max(above, under) > 1.25 * min(above, under)
 
 
 def _stability(points: Floats, up: Floats) -> float:
