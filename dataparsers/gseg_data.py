@@ -20,6 +20,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from gseg_ns import terminal
 from gseg_ns.captures.capture import Capture, Frame, scale_of
+from gseg_ns.captures.photographs import Photographs
 from gseg_ns.captures.reading import Cloud, read_capture, with_files
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
@@ -159,9 +160,15 @@ class GsegDataParser(DataParser):
         if self.config.needs_photographs:
             missing = [frame.path for frame in capture.frames if not frame.path.is_file()]
             if missing:
+                other = Photographs(data if data.is_dir() else data.parent).in_another_format(str(missing[0]))
+                if other is not None:
+                    raise GsegError(
+                        f"{missing[0]} does not exist, and {other} is of a format that is not read: convert the "
+                        "photographs to JPEG (ns-process-data does so)"
+                    )
                 raise GsegError(
                     f"{missing[0]} does not exist ({len(missing)} images of {data} are missing): copy them there, "
-                    f"remove their frames from {capture.source.name}, or name the folder that they are in with "
+                    f"remove their frames from {_shown(capture.source, data)}, or name the folder that they are in with "
                     "--images-path (ns-train ... gseg-data --images-path DIR)"
                 )
         chosen = self._split(capture, split)
@@ -274,6 +281,11 @@ def _with_photometric(capture: Capture, root: Path, images: Path, masks: Path) -
     if not any(frame.mask for frame in frames):
         raise GsegError(f"{root / masks}, given with --masks-path, has no PNG that is named as a photograph.")
     return replace(capture, frames=frames)
+
+
+def _shown(source: Path, data: Path) -> Path:
+    """What the account of a scene is called: its path below the scene."""
+    return source.relative_to(data) if source != data and source.is_relative_to(data) else source
 
 
 def _tell(text: str) -> None:

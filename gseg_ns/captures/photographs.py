@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
@@ -11,6 +12,8 @@ from gseg_ns.reading import reading
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 """Formats of photographs. Pillow knows many more, some of which run other programs."""
+_OTHER_PHOTOGRAPHS = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".exr", ".hdr")
+"""Suffixes of photographs in formats that are not read."""
 IMAGE_FOLDERS = ("images", "input", "rgb", "train", "image", "photos", "frames", "imgs", "color", "undistorted_images")
 """Where photographs lie in scenes whose file names them without a folder."""
 
@@ -54,6 +57,16 @@ class Photographs:
             found = self._similar(path)
             if found is not None:
                 return found
+        # Tools of the web write a space as %20.
+        return self.find(unquote(name)) if unquote(name) != name else None
+
+    def in_another_format(self, name: str) -> Path | None:
+        """A file of this name in a format of photographs that is not read."""
+        for path in self._places(name):
+            for suffix in _OTHER_PHOTOGRAPHS:
+                for other in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
+                    if other.is_file():
+                        return other
         return None
 
     def exactly(self, name: str) -> Path:
@@ -132,8 +145,11 @@ def exif_orientation(path: Path) -> int:
 def _header(path: Path) -> tuple[int, int, int]:
     from PIL import ExifTags, Image
 
+    remedy = "Save it again or remove its frame."
+    if path.suffix.lower() in _OTHER_PHOTOGRAPHS:
+        remedy = f"Of photographs {', '.join(FORMATS)} are read: convert it and the others to JPEG."
     with (
-        reading(path, "a photograph", "Save it again or remove its frame."),
+        reading(path, "a photograph", remedy),
         Image.open(path, formats=FORMATS) as image,
     ):
         tag = image.getexif().get(ExifTags.Base.Orientation, 1)

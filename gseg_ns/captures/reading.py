@@ -51,6 +51,9 @@ def read_capture(
         return _read_json(files, root, tell)
     model = _choose_model(root, colmap_path, tell)
     if model is None:
+        above = next((p for p in root.absolute().parents[:2] if transforms_json.find_transforms(p) or _is_model(p)), None)
+        if above is not None:
+            raise GsegError(f"{data} is no scene, but a part of one: give {above} with --data")
         raise GsegError(
             f"{data} has neither transforms.json nor a COLMAP model (cameras and images, .bin or .txt, in "
             f"{', '.join(colmap.FOLDERS[:-1])} or another folder below): make one with ns-process-data, or name the "
@@ -97,6 +100,12 @@ def _choose_model(root: Path, colmap_path: Path | None, tell: Tell) -> Path | No
             "takes that."
         )
     return best
+
+
+def _is_model(scene: Path) -> bool:
+    """Whether a folder has a model in one of the usual places."""
+    places = [scene / name for name in colmap.FOLDERS]
+    return any(colmap.has_model(folder) for place in places for folder in (place, place / "0"))
 
 
 def _read_colmap(folder: Path, root: Path, images_path: Path, tell: Tell) -> tuple[Capture, Cloud | None]:

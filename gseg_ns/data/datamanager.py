@@ -22,7 +22,7 @@ from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
-from gseg_ns.data.training_regions import is_picture, same_region, told_apart
+from gseg_ns.data.training_regions import is_picture, same_labels, same_region, told_apart
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import (
     LabelRuns,
@@ -261,6 +261,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 every view has the same region, one label over everything, or one over most and all around.
         """
         single = all((labels.ids > 0).sum() <= 1 for labels in self._labels.values())
+        if not single:
+            self._refuse_copies()
         if not single or self.config.masks_are_consistent:
             return
         maps = {view: labels.image().numpy() > 0 for view, labels in self._labels.items()}
@@ -279,6 +281,19 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 "not what the objects are. Make masks with `gseg masks --output-dir objects`, or name another folder "
                 "with --pipeline.datamanager.masks-dir; if this is one object, seen in all views, add "
                 "--pipeline.datamanager.masks-are-consistent True"
+            )
+
+    def _refuse_copies(self) -> None:
+        """Refuse the masks of one photograph in place of those of all.
+
+        Raises:
+            GsegError: all views have the same labels at the same pixels.
+        """
+        first, *others = self._labels.values()
+        if len(others) + 1 >= _FEWEST_TO_JUDGE and all(same_labels(first, other) for other in others):
+            raise GsegError(
+                f"{self.masks_path} has the same masks for all {len(self._labels)} views, which do not show the same: "
+                "they are of one photograph. Make those of the others, too, such as with `gseg masks`."
             )
 
     def _place_masks(self) -> None:

@@ -44,6 +44,14 @@ def is_picture(labels: LabelRuns) -> bool:
     return min(changes) >= _RESTLESS
 
 
+def same_labels(one: LabelRuns, other: LabelRuns) -> bool:
+    """Whether two label maps are the same, pixel by pixel."""
+    if one.size != other.size or (one.starts is None) != (other.starts is None):
+        return False
+    starts = one.starts is None or np.array_equal(one.starts, other.starts)
+    return starts and np.array_equal(one.labels, other.labels)
+
+
 def same_region(photometric: Path, mask: np.ndarray) -> bool:
     """Whether a mask [H, W] bool is the photometric mask of its view, or the opposite of it."""
     from PIL import Image

@@ -14,7 +14,7 @@ from gseg_ns.masks.load import load_label_runs
 from gseg_ns.masks.mask_file import MaskFile
 from gseg_ns.masks.paint import PaintOrder
 
-_VERSION = 1
+_VERSION = 2
 """Of what is kept: other numbers are not found again."""
 
 

@@ -21,6 +21,13 @@ from gseg_ns.reading import check_memory, read_json, read_npy, reading
 MAX_PNG_LABEL = 65535
 LABEL_SUFFIXES = (".png", ".npy")
 """Of files that hold a label a pixel."""
+_VOID = 255, (224, 224, 192)
+"""Index and color of what Pascal VOC leaves open, around objects."""
+_WHITE = 255
+_SHADES = 8
+"""Greys between black and white from which on they may be the smoothed edges of one mask."""
+_SOLID = 0.1
+"""Part of such greys with the same grey on all sides from which on they are labels."""
 
 
 def read_mask_set(path: Path) -> MaskSet:
@@ -81,7 +88,8 @@ def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
 
     1, 8 and 16 bits of grey and palette PNGs hold the label itself (the index, not the palette's color). An RGB PNG
     holds grey saved as RGB where all three channels agree everywhere, else COCO's panoptic id R + 256 G + 65536 B.
-    Pixels of zero alpha are 0.
+    Pixels of zero alpha are 0, and so is what Pascal VOC leaves open. A mask of black and white whose edges were smoothed
+    when it was resized is cut at half.
 
     Args:
         path: the file.
@@ -117,7 +125,29 @@ def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
                     labels[rows][values[..., -1] == 0] = 0
             if grey and image.mode in ("RGB", "RGBA"):
                 labels &= 0xFF
+            if image.mode == "P" and tuple((image.getpalette() or [])[3 * _VOID[0] :]) == _VOID[1]:
+                labels[labels == _VOID[0]] = 0
+            elif image.mode in ("L", "LA") or (grey and image.mode in ("RGB", "RGBA")):
+                _cut_smoothed(labels)
         return torch.from_numpy(labels)
+
+
+def _cut_smoothed(labels: np.ndarray) -> None:
+    """Make a mask of black and white of one whose edges are grey; labels, which are solid, are left as they are.
+
+    Args:
+        labels: int32 [H, W] of 0 to 255, changed in place.
+    """
+    counts = np.bincount(labels.ravel(), minlength=_WHITE + 1)
+    between = (labels > 0) & (labels < _WHITE)
+    if not counts[_WHITE] or not counts[0] or np.count_nonzero(counts[1:_WHITE]) < _SHADES:
+        return
+    solid = between[1:-1, 1:-1].copy()
+    for rows, columns in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        height, width = solid.shape
+        solid &= labels[rows : rows + height, columns : columns + width] == labels[1:-1, 1:-1]
+    if solid.sum() < _SOLID * between.sum():
+        labels[:] = np.where(labels > _WHITE // 2, _WHITE, 0)
 
 
 def _packed(values: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ _AFTER = re.compile(
     re.IGNORECASE,
 )
 """What tools put before and after an image's name: `mask_00001` of Grounded-SAM-2, `0001_mask`, ..."""
+_HASHED = re.compile(r"(?<=.)_(?:jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9a-z]+$", re.IGNORECASE)
+"""What Roboflow puts in place of a suffix: `0001_jpg.rf.1f0a...`."""
 
 
 def without_suffix(path: PurePath) -> str:
@@ -36,7 +38,7 @@ def without_image_suffix(name: str) -> str:
 def _plain(name: str) -> str:
     """A name without decoration, in small letters; a number alone without the zeros before it."""
     head, slash, leaf = without_image_suffix(name).rpartition("/")
-    leaf = without_image_suffix(_AFTER.sub("", _BEFORE.sub("", leaf)))
+    leaf = without_image_suffix(_AFTER.sub("", _BEFORE.sub("", _HASHED.sub("", leaf))))
     if leaf.isdecimal():
         leaf = leaf.lstrip("0") or "0"
     return (head + slash + leaf).casefold()

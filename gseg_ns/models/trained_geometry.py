@@ -21,7 +21,7 @@ from gseg_ns.splats.degenerate import mend
 from gseg_ns.splats.reading import SUFFIXES, read_splats
 from gseg_ns.splats.transform import to_original_frame, transform
 
-_OTHER_SPLATS = (".splat", ".ksplat", ".sog", ".spx", ".glb", ".gltf", ".npz", ".pt", ".pth")
+_OTHER_SPLATS = (".splat", ".ksplat", ".sog", ".spx", ".glb", ".gltf", ".npz", ".pt", ".pth", ".gz", ".zip")
 """Suffixes of splats in formats that are not read."""
 _LARGEST_LOG_SCALE = 40.0
 _LARGEST_CONFIG = 2**18  # bytes; PyYAML takes seconds for them
@@ -45,6 +45,9 @@ def load_geometry(path: Path, frame: Literal["nerfstudio", "original"], metadata
         raise GsegError(
             f"{path} does not exist: give a 3DGS PLY, an SPZ or a Nerfstudio run with --pipeline.model.geometry"
         )
+    inside = sorted(path.glob("point_cloud/iteration_*/point_cloud.ply"), key=lambda ply: (len(ply.parent.name), ply))
+    if inside:
+        raise GsegError(f"{path} is the output of 3DGS: give {inside[-1]} with --pipeline.model.geometry")
     if path.is_file() and path.suffix.lower() in _OTHER_SPLATS:
         raise GsegError(
             f"{path} is no PLY or SPZ: convert it to a 3DGS PLY (SuperSplat exports one), and give that with "

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from gseg_ns.captures.capture import TO_NERFSTUDIO, Capture
+from gseg_ns.captures.photographs import Photographs, image_size
 from gseg_ns.captures.reading import Cloud, read_capture, with_files
 from gseg_ns.errors import GsegError
 from posed_photographs import HEIGHT, POINTS, WIDTH, change_json, poses, write_json, write_model, write_photographs
@@ -486,3 +487,26 @@ def test_photographs_in_other_usual_folders(tmp_path: Path, folder: str) -> None
     write_photographs(tmp_path / folder, NAMES)
     write_model(tmp_path / "sparse/0", NAMES)
     assert all(frame.path.is_file() for frame in read(tmp_path)[0].frames)
+
+
+def test_a_part_of_a_scene_names_the_scene(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "images", NAMES)
+    write_model(tmp_path / "sparse/0", NAMES)
+    with pytest.raises(GsegError, match="a part of one: give .* with --data"):
+        read(tmp_path / "images")
+
+
+def test_names_as_the_web_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "my images").mkdir()
+    (tmp_path / "my images" / "ä 1.png").write_bytes(b"")
+    photographs = Photographs(tmp_path)
+    assert photographs.find("my%20images/%C3%A4%201.png") == tmp_path / "my images" / "ä 1.png"
+    assert photographs.find("100%.png") is None
+
+
+@pytest.mark.parametrize("suffix", [".HEIC", ".avif", ".DNG"])
+def test_photographs_of_other_formats_are_one_message(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"ftypheic")
+    with pytest.raises(GsegError, match="convert it and the others to JPEG"):
+        image_size(tmp_path / f"a{suffix}")
+    assert Photographs(tmp_path).in_another_format("images/a.jpg") == tmp_path / f"a{suffix}"

@@ -310,3 +310,14 @@ def test_a_dataparser_of_another_format_is_one_message(tmp_path: Path) -> None:
     (scene / "transforms_train.json").write_text("{}")
     with pytest.raises(GsegError, match=r"BlenderDataParser reads.*gseg-data"):
         MaskDatamanagerConfig(data=scene, dataparser=BlenderDataParserConfig()).setup(device="cpu")
+
+
+def test_the_masks_of_one_photograph_for_all_are_refused(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path)
+    masks = sorted((scene / "masks").iterdir())
+    for path in masks[1:]:
+        path.write_bytes(masks[0].read_bytes())
+    with pytest.raises(GsegError, match=f"the same masks for all {len(masks)} views"):
+        manager(scene).require_masks()
+    write_label_map(masks[2], torch.from_numpy(label_map(2)))
+    manager(scene).require_masks()

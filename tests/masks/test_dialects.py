@@ -502,6 +502,7 @@ def test_arrays_of_other_orders(tmp_path: Path, array: np.ndarray) -> None:
         "{parent}/{stem}_instanceIds.png",
         "{parent}/{stem}_grounded_sam2_results.png",
         "{parent}/1.png",
+        "{parent}/{stem}_jpg.rf.0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c.png",
     ],
 )
 def test_names_as_tools_decorate_them(tmp_path: Path, pattern: str) -> None:

@@ -217,3 +217,34 @@ def test_a_polygon_without_the_images_size_is_one_message(tmp_path: Path) -> Non
     (tmp_path / "a.json").write_text(json.dumps([{"segmentation": [SQUARE]}]))
     with pytest.raises(GsegError, match="image whose size is known"):
         read_mask_set(tmp_path / "a.json")
+
+
+def test_smoothed_edges_of_a_mask_are_no_labels(tmp_path: Path) -> None:
+    white = np.zeros((120, 160), np.uint8)
+    white[30:90, 40:110] = 255
+    small = Image.fromarray(white).resize((80, 60), Image.Resampling.BILINEAR)
+    smooth = small.resize((160, 120), Image.Resampling.BICUBIC)
+    assert len(np.unique(np.asarray(smooth))) > 20
+    for mode in ("L", "RGB", "RGBA"):
+        smooth.convert(mode).save(tmp_path / "m.png")
+        found = read_label_map(tmp_path / "m.png").numpy()
+        assert set(np.unique(found)) == {0, 255}
+        assert ((found > 0) == (white > 0)).mean() > 0.98
+
+
+def test_labels_beside_white_stay_labels(tmp_path: Path) -> None:
+    labels = np.full((120, 160), 255, np.uint8)  # what is not labelled is white
+    for number in range(20):
+        labels[4 + 5 * number : 8 + 5 * number, 10:15] = number
+    Image.fromarray(labels).save(tmp_path / "m.png")
+    assert np.array_equal(read_label_map(tmp_path / "m.png").numpy(), labels)
+
+
+def test_what_pascal_voc_leaves_open_is_no_label(tmp_path: Path) -> None:
+    labels = np.zeros((8, 10), np.uint8)
+    labels[2:6, 2:6], labels[1, 2:6] = 3, 255
+    image = Image.fromarray(labels, mode="P")
+    for last, kept in (((224, 224, 192), {0, 3}), ((10, 20, 30), {0, 3, 255})):
+        image.putpalette([*range(255), *range(255), *range(255), *last])
+        image.save(tmp_path / "m.png")
+        assert set(read_label_map(tmp_path / "m.png").unique().tolist()) == kept

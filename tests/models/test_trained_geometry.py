@@ -211,12 +211,20 @@ def test_corrections_of_the_other_kind(tmp_path: Path) -> None:
     assert camera_corrections(tmp_path / "a.ply", 12, frame()) is None
 
 
-@pytest.mark.parametrize("suffix", [".splat", ".ksplat", ".sog"])
+@pytest.mark.parametrize("suffix", [".splat", ".ksplat", ".sog", ".ply.gz"])
 def test_splats_of_other_formats_are_one_message(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"PK")
     with pytest.raises(GsegError, match="convert it to a 3DGS PLY"):
         load_geometry(path, "nerfstudio", {})
+
+
+def test_the_output_of_3dgs_is_told_from_its_ply(tmp_path: Path) -> None:
+    for steps in (7000, 30000):
+        (tmp_path / f"point_cloud/iteration_{steps}").mkdir(parents=True)
+        write_ply(tmp_path / f"point_cloud/iteration_{steps}/point_cloud.ply", splats())
+    with pytest.raises(GsegError, match="give .*iteration_30000/point_cloud.ply with --pipeline.model.geometry"):
+        load_geometry(tmp_path, "nerfstudio", {})
 
 
 def test_capital_suffixes_are_suffixes(tmp_path: Path) -> None:

@@ -111,9 +111,14 @@ def image_size(data: dict[str, Any]) -> Size | None:
         (data, "height", "width"),
     ]
     for holder, height, width in holders:
-        if isinstance(holder, dict) and isinstance(holder.get(height), int) and isinstance(holder.get(width), int):
-            return integer(holder[height], 1), integer(holder[width], 1)
+        if isinstance(holder, dict) and _is_whole(holder.get(height)) and _is_whole(holder.get(width)):
+            return integer(int(holder[height]), 1), integer(int(holder[width]), 1)
     return None
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a size is a whole number, which some tools write with a decimal point."""
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def checked(segmentation: dict[str, Any]) -> Rle:
