@@ -51,7 +51,9 @@ def read_capture(
         return _read_json(files, root, tell)
     model = _choose_model(root, colmap_path, tell)
     if model is None:
-        above = next((p for p in root.absolute().parents[:2] if transforms_json.find_transforms(p) or _is_model(p)), None)
+        above = next(
+            (p for p in root.absolute().parents[:2] if transforms_json.find_transforms(p) or _is_model(p)), None
+        )
         if above is not None:
             raise GsegError(f"{data} is no scene, but a part of one: give {above} with --data")
         raise GsegError(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 from gseg_ns.children import dependent
 from gseg_ns.cli.console import CONSOLE
@@ -86,6 +87,6 @@ def run_demo(scene: Path, method: str, iterations: int) -> None:
         f"{scores['num_views']} views not trained on.\n"
         f"  pictures: {views}\n"
         f"  objects as PLY: {results / 'objects'}\n"
-        f"  in the browser: ns-viewer --load-config {config}",
+        f"  in the browser: ns-viewer --load-config {quote(str(config))}",
         markup=True,
     )

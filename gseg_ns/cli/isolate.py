@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
@@ -59,5 +60,5 @@ class Isolate(Granular):
         )
         CONSOLE.print(
             f"Wrote {int(keep.sum())} of {len(scene)} Gaussians to {config}\n"
-            f"  ns-viewer --load-config {config}\n  {export_command(config)}"
+            f"  ns-viewer --load-config {quote(str(config))}\n  {export_command(config)}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from gseg_ns.errors import GsegError
@@ -81,6 +82,6 @@ class Lift:
         CONSOLE.print(
             f"{lifted.num_groups} groups; {labelled} of {len(lifted.labels)} Gaussians have one. One pass over "
             f"{lifted.num_views} views: {lifted.seconds:.1f} s, {perf_counter() - started:.1f} s with reading and "
-            f"writing.\n  {ply}\n  ns-viewer --load-config {lifted.config_path}\n"
-            f"  gseg export --load-config {lifted.config_path} --output-dir objects"
+            f"writing.\n  {ply}\n  ns-viewer --load-config {quote(str(lifted.config_path))}\n"
+            f"  gseg export --load-config {quote(str(lifted.config_path))} --output-dir objects"
         )

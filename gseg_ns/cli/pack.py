@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import tyro
@@ -48,7 +49,7 @@ class Pack(Granular):
         size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
         CONSOLE.print(
             f"Wrote {run.model.num_points} Gaussians and {len(records)} objects to {output}, {size / 1e6:.1f} MB\n"
-            f"  gseg view {output}\n  gseg export --load-config {output} --output-dir objects",
+            f"  gseg view {quote(str(output))}\n  gseg export --load-config {quote(str(output))} --output-dir objects",
             markup=False,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
@@ -74,8 +75,8 @@ class Views:
         frame = "" if is_run else " --geometry-frame original"
         terminal.say(f"{len(cameras)} views of {len(splats)} Gaussians, {duration(time.perf_counter() - started)}.")
         CONSOLE.print(
-            f"{scene.folder}: look at contact_sheet.png\n  gseg masks --data {self.output_dir}\n"
-            f"  gseg lift --data {self.output_dir} --geometry {self.splat}{frame}",
+            f"{scene.folder}: look at contact_sheet.png\n  gseg masks --data {quote(str(self.output_dir))}\n"
+            f"  gseg lift --data {quote(str(self.output_dir))} --geometry {quote(str(self.splat))}{frame}",
             markup=False,
         )
 

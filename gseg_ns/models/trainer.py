@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, NoReturn, cast
 
 import torch
@@ -343,8 +344,8 @@ class SegmentationTrainer(Trainer):
         if model.found_nothing:
             terminal.warn(NO_GROUPS)
         if terminal.is_quiet():
-            terminal.say(f"  look and click:    ns-viewer --load-config {config}")
-            terminal.say(f"  objects as files:  gseg export --load-config {config} --output-dir objects")
+            terminal.say(f"  look and click:    ns-viewer --load-config {quote(str(config))}")
+            terminal.say(f"  objects as files:  gseg export --load-config {quote(str(config))} --output-dir objects")
             if self.viewer_state is not None and not self.config.viewer.quit_on_train_completion:
                 terminal.say("The viewer stays open; Ctrl+C ends it.")
         super()._after_train()

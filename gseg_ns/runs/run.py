@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from gseg_ns.errors import GsegError
@@ -234,7 +235,7 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
     if not isinstance(config.pipeline.model, SegmentationModelConfig):
         raise GsegError(
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "
-            f"ns-train gaga --data {config.data} --pipeline.model.geometry {config_path}"
+            f"ns-train gaga --data {quote(str(config.data))} --pipeline.model.geometry {quote(str(config_path))}"
         )
     said = _said(config)
     scene = find_scene(config_path, said, data)

@@ -492,7 +492,7 @@ def test_photographs_in_other_usual_folders(tmp_path: Path, folder: str) -> None
 def test_a_part_of_a_scene_names_the_scene(tmp_path: Path) -> None:
     write_photographs(tmp_path / "images", NAMES)
     write_model(tmp_path / "sparse/0", NAMES)
-    with pytest.raises(GsegError, match="a part of one: give .* with --data"):
+    with pytest.raises(GsegError, match=r"a part of one: give .* with --data"):
         read(tmp_path / "images")
 
 

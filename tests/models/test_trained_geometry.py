@@ -223,7 +223,7 @@ def test_the_output_of_3dgs_is_told_from_its_ply(tmp_path: Path) -> None:
     for steps in (7000, 30000):
         (tmp_path / f"point_cloud/iteration_{steps}").mkdir(parents=True)
         write_ply(tmp_path / f"point_cloud/iteration_{steps}/point_cloud.ply", splats())
-    with pytest.raises(GsegError, match="give .*iteration_30000/point_cloud.ply with --pipeline.model.geometry"):
+    with pytest.raises(GsegError, match=r"give .*iteration_30000/point_cloud.ply with --pipeline.model.geometry"):
         load_geometry(tmp_path, "nerfstudio", {})
 
 
