@@ -168,8 +168,8 @@ class GsegDataParser(DataParser):
                     )
                 raise GsegError(
                     f"{missing[0]} does not exist ({len(missing)} images of {data} are missing): copy them there, "
-                    f"remove their frames from {_shown(capture.source, data)}, or name the folder that they are in with "
-                    "--images-path (ns-train ... gseg-data --images-path DIR)"
+                    f"remove their frames from {_shown(capture.source, data)}, or name the folder that they are in "
+                    "with --images-path (ns-train ... gseg-data --images-path DIR)"
                 )
         chosen = self._split(capture, split)
         if not chosen:

@@ -88,8 +88,8 @@ def read_label_map(path: Path, pixel_memory: int = PIXEL_MEMORY) -> Tensor:
 
     1, 8 and 16 bits of grey and palette PNGs hold the label itself (the index, not the palette's color). An RGB PNG
     holds grey saved as RGB where all three channels agree everywhere, else COCO's panoptic id R + 256 G + 65536 B.
-    Pixels of zero alpha are 0, and so is what Pascal VOC leaves open. A mask of black and white whose edges were smoothed
-    when it was resized is cut at half.
+    Pixels of zero alpha are 0, and so is what Pascal VOC leaves open. A mask of black and white whose edges were
+    smoothed when it was resized is cut at half.
 
     Args:
         path: the file.

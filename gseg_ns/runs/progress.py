@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from gseg_ns import terminal
@@ -70,8 +71,8 @@ def check_progress(progress: TrainingProgress, config_path: Path, config: Any, a
     go_on = (
         "It is being trained at this moment"
         if progress.is_running
-        else f"To go on: ns-train {config.method_name} --data {data} --max-num-iterations {progress.planned} "
-        f"--load-dir {config_path.parent / config.relative_model_dir}"
+        else f"To go on: ns-train {config.method_name} --data {quote(str(data))} --max-num-iterations {progress.planned} "
+        f"--load-dir {quote(str(config_path.parent / config.relative_model_dir))}"
     )
     at = f"{config_path} is at step {progress.steps} of {progress.planned}"
     if progress.has_groups:
