@@ -68,11 +68,12 @@ def check_progress(progress: TrainingProgress, config_path: Path, config: Any, a
     if progress.is_finished:
         return
     data = config.data or config.pipeline.datamanager.data
+    checkpoints = config_path.parent / config.relative_model_dir
     go_on = (
         "It is being trained at this moment"
         if progress.is_running
-        else f"To go on: ns-train {config.method_name} --data {quote(str(data))} --max-num-iterations {progress.planned} "
-        f"--load-dir {quote(str(config_path.parent / config.relative_model_dir))}"
+        else f"To go on: ns-train {config.method_name} --data {quote(str(data))} "
+        f"--max-num-iterations {progress.planned} --load-dir {quote(str(checkpoints))}"
     )
     at = f"{config_path} is at step {progress.steps} of {progress.planned}"
     if progress.has_groups:
