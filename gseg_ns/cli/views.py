@@ -154,13 +154,14 @@ def _of_run(path: Path, is_run: bool) -> list[list[Frame]]:
     import numpy as np
 
     from gseg_ns import terminal
+    from gseg_ns.data.said_scene import said_scene
     from gseg_ns.models.trained_geometry import run_frame
     from gseg_ns.runs.safe_config import read_config
     from gseg_ns.runs.scene import find_scene, where_it_was_looked_for
     from gseg_ns.views.given import placed, read_cameras
 
     config = read_config(path)
-    said = config.pipeline.datamanager.data or config.data or Path()  # type: ignore[attr-defined]
+    said = said_scene(config)
     scene = find_scene(path, said)
     if scene is None:
         raise GsegError(where_it_was_looked_for(path, said))

@@ -24,6 +24,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
 from gseg_ns import compat, gpu, terminal
+from gseg_ns.data.said_scene import said_scene
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
@@ -50,7 +51,7 @@ class SegmentationTrainerConfig(TrainerConfig):
             super().print_to_terminal()
             return
         folder = self.get_base_dir()
-        terminal.say(f"{self.method_name} on {self.pipeline.datamanager.data or self.data}")  # type: ignore[attr-defined]
+        terminal.say(f"{self.method_name} on {said_scene(self)}")
         terminal.say(f"  settings, checkpoints, {LOG}: {folder}")
 
     def save_config(self) -> None:

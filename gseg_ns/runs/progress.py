@@ -8,6 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from gseg_ns import terminal
+from gseg_ns.data.said_scene import said_scene
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import is_held
 
@@ -67,7 +68,7 @@ def check_progress(progress: TrainingProgress, config_path: Path, config: Any, a
     """
     if progress.is_finished:
         return
-    data = config.data or config.pipeline.datamanager.data
+    data = said_scene(config)
     checkpoints = config_path.parent / config.relative_model_dir
     go_on = (
         "It is being trained at this moment"

@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from gseg_ns.data.said_scene import said_scene
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
 from gseg_ns.runs.progress import TrainingProgress, check_progress, training_progress
@@ -99,7 +100,7 @@ class Run:
         if self.datamanager.absent is not None and self.alone:
             raise GsegError(f"{self.source} has no cameras: it was made without a scene, so that it has no views")
         if self.datamanager.absent is not None:
-            raise GsegError(where_it_was_looked_for(self.config_path, _said(self.config)))
+            raise GsegError(where_it_was_looked_for(self.config_path, said_scene(self.config)))
 
     def frame(self) -> Similarity | None:
         """From the coordinates of the capture to the run's, as it was trained."""
@@ -198,12 +199,6 @@ def _is_distorted(cameras: Cameras) -> bool:
     return found is not None and bool((found != 0).any())
 
 
-def _said(config: Any) -> Path:
-    """Where a config says that its scene is: given to ns-train, or after the name of a dataparser."""
-    data = config.pipeline.datamanager
-    return data.data or config.data or getattr(data.dataparser, "data", None) or Path()
-
-
 def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool = False) -> Run:
     """Load a run of one of our methods, a result that stands alone, or a labelled PLY.
 
@@ -235,9 +230,9 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
     if not isinstance(config.pipeline.model, SegmentationModelConfig):
         raise GsegError(
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "
-            f"ns-train gaga --data {quote(str(config.data))} --pipeline.model.geometry {quote(str(config_path))}"
+            f"ns-train gaga --data {quote(str(said_scene(config)))} --pipeline.model.geometry {quote(str(config_path))}"
         )
-    said = _said(config)
+    said = said_scene(config)
     scene = find_scene(config_path, said, data)
     if scene is not None and scene != said:
         terminal.say(f"The scene is read from {scene}; {config_path.name} says {said}.")

@@ -314,3 +314,6 @@ def test_names_are_those_of_the_masks(tmp_path: Path) -> None:
     assert names("images/left/1.jpg", "images/right/1.jpg") == ["left/1", "right/1"]
     assert names("test/r_0.png", "train/r_0.png") == ["test/r_0", "train/r_0"]
     assert names("images_4/1.jpg", "images_4/1.png") == ["1.jpg", "1.png"]
+    assert names("images/A.png", "images/a.png") == ["A.png", "a.png"], "one file on many disks"
+    assert names("images/cam.0.1.png", "images/cam.1.1.png") == ["cam.0.1", "cam.1.1"]
+    assert names("../photos/1.png", "../photos/2.png") == ["photos/1", "photos/2"], "never above a folder of results"
