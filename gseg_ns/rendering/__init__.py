@@ -13,6 +13,7 @@ from gseg_ns.rendering.api import (
     rasterization,
     rasterization_with_features,
     rasterize_to_pixels,
+    tiles_showing,
     visible,
 )
 from gseg_ns.rendering.camera import Camera
@@ -38,6 +39,7 @@ __all__ = [
     "rasterization_with_features",
     "rasterize_to_pixels",
     "sparse_vote",
+    "tiles_showing",
     "top_contributors",
     "visible",
     "vote",

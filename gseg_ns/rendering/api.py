@@ -324,7 +324,22 @@ def visible(meta: dict[str, Any]) -> Tensor:
     return radii > 0 if radii.dim() == 2 else (radii > 0).all(dim=-1)
 
 
-def composite(meta: dict[str, Any], values: Tensor) -> Tensor:
+def tiles_showing(meta: dict[str, Any], rows: Tensor) -> Tensor:
+    """Which tiles some of the Gaussians may be drawn in: [1, tile_height, tile_width] bool.
+
+    Args:
+        meta: from `project` or `rasterization`, with one camera.
+        rows: [N] bool, the Gaussians.
+    """
+    hits = rows[meta["flatten_ids"].long()]
+    before = torch.zeros(len(hits) + 1, dtype=torch.int64, device=rows.device)
+    torch.cumsum(hits, dim=0, out=before[1:])
+    begins = meta["isect_offsets"].reshape(-1).long()
+    ends = torch.cat([begins[1:], begins.new_full((1,), len(hits))])
+    return (before[ends] > before[begins]).reshape(meta["isect_offsets"].shape)
+
+
+def composite(meta: dict[str, Any], values: Tensor, tiles: Tensor | None = None) -> Tensor:
     """Composite values of Gaussians over the projection, tiles and sort of a view.
 
     Gradients reach the values, and not the geometry.
@@ -332,6 +347,7 @@ def composite(meta: dict[str, Any], values: Tensor) -> Tensor:
     Args:
         meta: from `project` or `rasterization`, with one camera.
         values: [N, D].
+        tiles: [1, tile_height, tile_width] bool, where; others stay 0. None: everywhere.
 
     Returns:
         [H, W, D], not divided by alpha.
@@ -346,6 +362,7 @@ def composite(meta: dict[str, Any], values: Tensor) -> Tensor:
         meta["tile_size"],
         meta["isect_offsets"],
         meta["flatten_ids"],
+        masks=tiles,
     )
     return image[0]
 

@@ -15,6 +15,7 @@ from gseg_ns.models.base import SegmentationModel
 from gseg_ns.palette import colors
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.selection.overlay import highlight
+from gseg_ns.viewer.kept_views import KeptView, KeptViews, seen_from
 
 
 class Drawing:
@@ -24,6 +25,7 @@ class Drawing:
         """Draw with a model, possibly in training."""
         self.model = model
         self._shown: tuple[Hashable, SegmentationModel, Tensor] | None = None
+        self._kept = KeptViews()
 
     @torch.no_grad()
     def outputs(
@@ -50,7 +52,8 @@ class Drawing:
         """
         model, drawn = self._edited(session, version)
         model.set_crop(crop)
-        outputs = cast(dict[str, Tensor], model.render(camera.to(model.device)))
+        view = self._view(model, (version, session.state.operations), camera, crop)
+        outputs = dict(view.outputs)
         self._complete(outputs, model, camera, wanted)
         rgb = outputs["rgb"]
         mask = torch.zeros_like(rgb[..., 0])
@@ -62,8 +65,8 @@ class Drawing:
                 values = values if drawn is None else values[drawn]
                 return model.composite(values if inside is None else values[inside]).clamp(0, 1)
 
-            if bool(selected.any()):
-                mask = composite(selected.to(rgb)[:, None])[..., 0]
+            chosen = selected if drawn is None else selected[drawn]
+            mask = view.share_of(chosen if inside is None else chosen[inside])
             if groups is not None:
                 outputs["groups"] = composite(colors(groups).to(rgb) / 255)
         for name in ("rgb", "groups"):
@@ -71,6 +74,18 @@ class Drawing:
                 outputs[name] = highlight(outputs[name], mask)
         outputs["selection"] = mask[..., None]
         return outputs
+
+    def _view(self, model: SegmentationModel, scene: Hashable, camera: Cameras, crop: OrientedBox | None) -> KeptView:
+        """The view without highlight: drawn, or as it was where nothing of it has changed since."""
+        background = tuple(model.background_color.tolist())
+        key = scene, model.step, model.training, background, seen_from(camera, crop)
+        view = self._kept.find(key)
+        if view is None:
+            outputs = cast(dict[str, Tensor], model.render(camera.to(model.device)))
+            view = KeptView(outputs, getattr(model, "info", {}))
+            self._kept.keep(key, view)
+        model.info = view.info
+        return view
 
     def _complete(
         self, outputs: dict[str, Tensor], model: SegmentationModel, camera: Cameras, wanted: Collection[str] | None

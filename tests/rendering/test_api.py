@@ -10,11 +10,13 @@ import torch
 from gsplat import DefaultStrategy
 
 from gseg_ns.rendering import (
+    composite,
     project,
     rasterization,
     rasterization_with_features,
     rasterize_to_pixels,
     reference,
+    tiles_showing,
     visible,
 )
 
@@ -281,3 +283,25 @@ def test_features_of_another_number_of_gaussians_are_refused(make_scene):
     options = dict(zip(names, scene, strict=True))
     with pytest.raises(ValueError, match=r"features has shape \(5, 2\); it must be \[6, F\]"):
         rasterization_with_features(torch.rand(5, 2), colors=torch.rand(6, 3), packed=False, **options)
+
+
+def test_tiles_that_show_something_composited_alone_are_those_of_the_whole(make_scene):
+    scene = make_scene(count=200, width=75, height=61, size=0.05)
+    meta = project(*scene)
+    rows = torch.arange(200) % 50 == 7
+    tiles = tiles_showing(meta, rows)
+    whole = composite(meta, rows.float()[:, None])
+    some = composite(meta, rows.float()[:, None], tiles)
+    assert 0 < int(tiles.sum()) < tiles.numel()
+    assert torch.equal(some, whole)
+    assert not tiles_showing(meta, torch.zeros(200, dtype=torch.bool)).any()
+    assert torch.equal(tiles_showing(meta, torch.ones(200, dtype=torch.bool)), counts_of(meta) > 0)
+
+
+def counts_of(meta):
+    """Gaussians of each tile."""
+    begins = meta["isect_offsets"].flatten().tolist()
+    ends = [*begins[1:], len(meta["flatten_ids"])]
+    return torch.tensor([end - begin for begin, end in zip(begins, ends, strict=True)]).view(
+        meta["isect_offsets"].shape
+    )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +23,7 @@ from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.selection import Mode
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.viewer.controller import SegmentController
+from gseg_ns.viewer.drawing import Drawing
 from gseg_ns.viewer.panel import SegmentPanel
 from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, rows, view
 
@@ -166,6 +169,46 @@ def test_outputs_that_nobody_looks_at_are_not_computed(controller: SegmentContro
     assert torch.equal(quick["rgb"], full["rgb"])
     assert not quick["features"].any()
     assert torch.equal(controller.outputs(view(), None, {"groups"})["groups"], full["groups"])
+
+
+def test_a_change_of_the_highlight_draws_the_view_no_second_time(
+    model: GagaModel, controller: SegmentController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Cameras] = []
+    render = GagaModel.render
+    monkeypatch.setattr(GagaModel, "render", lambda self, camera: (drawn.append(camera), render(self, camera))[1])
+    small = view()
+    small.rescale_output_resolution(0.5)
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: controller.click(to_camera(view()), *pixel_of(1), positive=True),
+        lambda: controller.click(to_camera(view()), *pixel_of(2), positive=True),
+        lambda: controller.change("invert"),
+        lambda: controller.change("none"),
+        lambda: controller.change("all"),
+    ]
+    for change in changes:
+        change()
+        for camera in (view(), copy.deepcopy(small)):
+            shown = controller.outputs(camera, None)
+            kept, controller._drawing = controller._drawing, Drawing(model)
+            afresh = controller.outputs(camera, None)
+            controller._drawing = kept
+            assert all(torch.equal(shown[name], afresh[name]) for name in afresh)
+    assert len(drawn) == 2 + 2 * len(changes)  # the two kept, and each afresh
+    # Whatever else a picture depends on draws it anew.
+    count = len(drawn)
+    controller.outputs(view(), OrientedBox.from_params((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (9.0, 9.0, 9.0)))
+    model.set_background(torch.tensor([0.2, 0.3, 0.4]))
+    assert float(controller.outputs(view(), None)["rgb"][0, 0, 0]) == pytest.approx(0.2, abs=1e-3)
+    model.step += 1
+    controller.outputs(view(), None)
+    controller.edit(Isolate(controller.packed()))
+    controller.outputs(view(), None)
+    with torch.no_grad():
+        model.gauss_params["means"] += 0.01
+    controller.outputs(view(), None)
+    assert len(drawn) == count + 5
 
 
 def test_a_crop_box_and_a_selection(controller: SegmentController) -> None:

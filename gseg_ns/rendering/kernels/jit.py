@@ -28,8 +28,8 @@ def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Cal
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        options = {"cache": True, "nogil": True, "fastmath": fastmath, "error_model": "numpy", "forceinline": inlined}
-        compiled = njit(**options)(function)
+        decorated = njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy", forceinline=inlined)
+        compiled = decorated(function)
         index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
         if index is not None and hasattr(index, "_source_stamp"):
             index._source_stamp = _sources_stamp()
