@@ -2,6 +2,7 @@
 
     python benchmarks/rendering.py                      # synthetic scenes
     python benchmarks/rendering.py --scene splats.ply   # your own Gaussians
+    python benchmarks/rendering.py --against REV        # compositing and a step, beside another commit, in one run
 
 Best and median wall time of several runs, and least processor time (all threads of this process). On an idle machine
 wall time tends to processor time / threads; on a busy one only processor time means something. Ratios are of processor
@@ -10,22 +11,27 @@ time, against the named row of the same run.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import plain_loops
 import torch
 import torch.nn.functional as F
 import tyro
+from pytorch_msssim import SSIM
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -179,6 +185,83 @@ def dense_reference(scene: Scene, runs: int) -> list[Times]:
     return clock(runs, forward, lambda: (result[0].sum() + result[1].sum()).backward())
 
 
+def structural_similarity() -> torch.nn.Module:
+    """The SSIM of a training step, also of a commit (see `against`) that has no kernels for it."""
+    upstream = SSIM(data_range=1.0, size_average=True, channel=3)
+    if importlib.util.find_spec("gseg_ns.rendering.ssim") is None:
+        return upstream
+    return cast(torch.nn.Module, importlib.import_module("gseg_ns.rendering.ssim").Ssim(upstream))
+
+
+def parts_of(step: Callable[[], object], runs: int) -> tuple[dict[str, float], float]:
+    """Processor time of each kernel in a step, and of the whole step, in milliseconds: means over the runs."""
+    parts: dict[str, float] = {}
+    share = threads.share
+
+    def timed(kernel: Any, *args: Any, **options: Any) -> None:
+        started = time.process_time()
+        share(kernel, *args, **options)
+        name = f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.py_func.__name__}"
+        parts[name] = parts.get(name, 0.0) + 1e3 * (time.process_time() - started) / runs
+
+    step()
+    threads.share = timed
+    try:
+        started = time.process_time()
+        for _ in range(runs):
+            step()
+        whole = 1e3 * (time.process_time() - started) / runs
+    finally:
+        threads.share = share
+    return parts, whole
+
+
+def plain(scene: Scene, runs: int) -> list[Times]:
+    """Forward and backward of plain loops, three channels, on one thread."""
+    g = torch.Generator().manual_seed(0)
+    view = plain_loops.View(project(*scene), torch.rand(len(scene.means), 3, generator=g).numpy())
+    v_image = torch.randn(scene.height, scene.width, 3, generator=g).numpy()
+    v_alphas = torch.randn(scene.height, scene.width, generator=g).numpy()
+    return clock(runs, view.forward, lambda: view.backward(v_image, v_alphas))
+
+
+def seconds(scenes: dict[tuple[int, int, int], Scene], runs: int) -> dict[str, float]:
+    """Processor time, in milliseconds, of what `against` compares."""
+    threads.configure()
+    found: dict[str, float] = {}
+    for size, scene in scenes.items():
+        name = f"{size[0]}, {size[1]} x {size[2]}"
+        found[f"forward: {name}"], found[f"backward: {name}"] = (t.cpu for t in compositing(scene, 3, runs))
+        found[f"step: {name}"] = clock(runs, training_step(scene))[0].cpu
+    return found
+
+
+def against(revision: str, options: Options) -> Table:
+    """Times of this tree and of another commit, alternating, each in processes of its own; the least of three."""
+    root = Path(__file__).resolve().parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / "other"
+        subprocess.run(["git", "-C", root, "worktree", "add", "--detach", other, revision], check=True, text=True)
+        try:
+            best: list[dict[str, float]] = [{}, {}]
+            given = [] if options.scene is None else ["--scene", str(options.scene.resolve())]
+            command = [sys.executable, str(Path(__file__).resolve()), "--seconds-only", "--runs", str(options.runs)]
+            for _ in range(3):
+                for tree, times in zip((root, other), best, strict=True):
+                    told = subprocess.run(
+                        [*command, *given, *(["--quick"] if options.quick else [])], check=True, text=True,
+                        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(tree)},
+                    ).stdout  # fmt: skip
+                    for name, value in json.loads(told.splitlines()[-1]).items():
+                        times[name] = min(value, times.get(name, value))
+        finally:
+            subprocess.run(["git", "-C", root, "worktree", "remove", "--force", other], check=True)
+    table = Table("processor time, ms", "this tree", revision, "ratio")
+    for name, ours in best[0].items():
+        table.add_row(name, f"{ours:.1f}", f"{best[1][name]:.1f}", f"{ours / best[1][name]:.2f}")
+    return table
+
+
 def training_step(scene: Scene) -> Callable[[], object]:
     """One step as Splatfacto takes it: project, SH of degree 3, composite, L1 + SSIM, backward, Adam."""
     leaves = [t.clone().requires_grad_() for t in (scene.means, scene.quats, scene.scales.log())]
@@ -186,7 +269,7 @@ def training_step(scene: Scene) -> Callable[[], object]:
     leaves += [(torch.randn(len(scene.means), 16, 3) * 0.2).requires_grad_()]
     optimizer = torch.optim.Adam(leaves, lr=1e-6)
     target = torch.rand(1, 3, scene.height, scene.width)
-    window = torch.ones(3, 1, 11, 11) / 121
+    similarity = structural_similarity()
 
     def step() -> None:
         image, _, info = rasterization(
@@ -195,11 +278,7 @@ def training_step(scene: Scene) -> Callable[[], object]:
         )  # fmt: skip
         info["means2d"].retain_grad()
         image = image.permute(0, 3, 1, 2)
-        stacked = torch.cat([image, target, image * image, target * target, image * target])
-        a, b, aa, bb, ab = F.conv2d(stacked, window, groups=3).split(1)
-        ssim = (2 * a * b + 1e-4) * (2 * (ab - a * b) + 9e-4)
-        ssim = ssim / ((a * a + b * b + 1e-4) * (aa - a * a + bb - b * b + 9e-4))
-        loss = 0.8 * (image - target).abs().mean() + 0.2 * (1 - ssim.mean())
+        loss = 0.8 * (image - target).abs().mean() + 0.2 * (1 - similarity(target, image))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -251,14 +330,19 @@ class Options:
     """Timed runs of each row; the first, untimed one compiles."""
     quick: bool = False
     """Leave out the largest sizes."""
+    against: str | None = None
+    """A commit of this repository: print times of compositing and of a step beside its, and nothing else."""
+    seconds_only: bool = False
+    """Print what --against compares, as JSON, and nothing else."""
 
 
 def main(options: Options) -> None:
     """Print the tables."""
     console = Console()
+    if options.against is not None:
+        console.print(against(options.against, options))
+        return
     threads.configure()
-    console.print(f"{threads.num_threads()} kernel threads, torch on {torch.get_num_threads()}")
-    console.print("milliseconds: best wall / median wall / processor time")
     sizes = [(20_000, 256, 192), (50_000, 512, 384)] + ([] if options.quick else [(200_000, 1024, 768)])
     scenes = {s: synthetic(*s) for s in sizes}
     if options.scene is not None:
@@ -266,6 +350,11 @@ def main(options: Options) -> None:
         for width, height in ((256, 192), (512, 384), (1024, 768)):
             scene = from_file(options.scene, width, height)
             scenes[len(scene.means), width, height] = scene
+    if options.seconds_only:
+        print(json.dumps(seconds(scenes, options.runs)))
+        return
+    console.print(f"{threads.num_threads()} kernel threads, torch on {torch.get_num_threads()}")
+    console.print("milliseconds: best wall / median wall / processor time")
 
     table = Table("compositing: Gaussians, image, channels", "forward", "backward", "ratio, both")
     small = synthetic(2_000, 64, 48)
@@ -279,7 +368,19 @@ def main(options: Options) -> None:
         baseline = baseline or total(times)
         name = f"{size[0]}, {size[1]} x {size[2]}, {channels}"
         table.add_row(name, *map(str, times), "B" if total(times) == baseline else f"{total(times) / baseline:.2f} B")
+    for size, scene in scenes.items():
+        times = plain(scene, max(options.runs // 3, 1))
+        name = f"plain loops, one thread: {size[0]}, {size[1]} x {size[2]}, 3"
+        table.add_row(name, *map(str, times), f"{total(times) / baseline:.2f} B")
     console.print(table)
+
+    for size, scene in list(scenes.items())[:2]:
+        parts, whole = parts_of(training_step(scene), options.runs)
+        table = Table(f"parts of a step: {size[0]}, {size[1]} x {size[2]}", "processor time", "share")
+        parts["torch and Python"] = whole - sum(parts.values())
+        for name, value in sorted(parts.items(), key=lambda item: -item[1]):
+            table.add_row(name, f"{value:.1f}", f"{100 * value / whole:.0f} %")
+        console.print(table)
 
     table = Table("training step: Gaussians, image", "time", "ratio of median wall time")
     idle = 0.0
