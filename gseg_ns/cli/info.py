@@ -15,6 +15,8 @@ from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from gseg_ns.objects import ObjectRecord
     from gseg_ns.runs.run import Run
 
@@ -57,8 +59,6 @@ class Info(Granular):
             self._show(run, facts, records)
 
     def _show(self, run: Run, facts: dict[str, Any], records: list[ObjectRecord]) -> None:
-        from rich.table import Table
-
         from gseg_ns.cli.console import CONSOLE
 
         progress = run.progress
@@ -76,23 +76,30 @@ class Info(Granular):
         CONSOLE.print(f"  {facts['gaussians']} Gaussians, {facts['groups']} groups{psnr}")
         if not records:
             return
-        with_parents = any(record.parent is not None for record in records)
-        columns = ("id", "name", "Gaussians", "floaters", "box", "color", "views", "sure")
-        table = Table(*columns, *(["parent"] if with_parents else []), box=None, pad_edge=False)
-        for record in sorted(records, key=lambda record: -record.count):
-            red, green, blue = record.color
-            table.add_row(
-                str(record.id),
-                record.name,
-                str(record.count),
-                str(record.floaters),
-                " x ".join(f"{2 * half:.3g}" for half in record.box.half_sizes),
-                f"#{red:02x}{green:02x}{blue:02x}",
-                "" if record.views is None else str(record.views),
-                "" if record.confidence is None else f"{record.confidence:.2f}",
-                *([] if not with_parents else [str(record.parent or "")]),
-            )
-        CONSOLE.print(table, soft_wrap=False)
+        CONSOLE.print(object_table(records), soft_wrap=False)
+
+
+def object_table(records: list[ObjectRecord]) -> Table:
+    """The objects of a run for people, the largest first."""
+    from rich.table import Table
+
+    with_parents = any(record.parent is not None for record in records)
+    columns = ("id", "name", "Gaussians", "floaters", "box", "color", "views", "sure")
+    table = Table(*columns, *(["parent"] if with_parents else []), box=None, pad_edge=False)
+    for record in sorted(records, key=lambda record: -record.count):
+        red, green, blue = record.color
+        table.add_row(
+            str(record.id),
+            record.name,
+            str(record.count),
+            str(record.floaters),
+            " x ".join(f"{2 * half:.3g}" for half in record.box.half_sizes),
+            f"#{red:02x}{green:02x}{blue:02x}",
+            "" if record.views is None else str(record.views),
+            "" if record.confidence is None else f"{record.confidence:.2f}",
+            *([] if not with_parents else [str(record.parent or "")]),
+        )
+    return table
 
 
 @dataclass

@@ -26,6 +26,7 @@ from gseg_ns.cli.merge import Merge
 from gseg_ns.cli.pack import Pack, ViewRun
 from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.cli.render import Render
+from gseg_ns.cli.segment import Segment
 from gseg_ns.cli.select import Select
 from gseg_ns.cli.views import Views
 from gseg_ns.errors import GsegError
@@ -35,6 +36,7 @@ from gseg_ns.terminal import VERBOSE
 Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Demo, tyro.conf.subcommand("demo")],
     Annotated[Views, tyro.conf.subcommand("views")],
+    Annotated[Segment, tyro.conf.subcommand("segment")],
     Annotated[Masks, tyro.conf.subcommand("masks")],
     Annotated[Lift, tyro.conf.subcommand("lift")],
     Annotated[Render, tyro.conf.subcommand("render")],
