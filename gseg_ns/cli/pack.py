@@ -45,7 +45,7 @@ class Pack(Granular):
         output = self.output or Path(f"{slug(run.config.experiment_name or '') or 'result'}{SUFFIX}")
         records = pack_run(
             run, output, self.granularity(run), self.overwrite, track=lambda ids: track(ids, "Asking views")
-        )
+        ).records
         size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
         CONSOLE.print(
             f"Wrote {run.model.num_points} Gaussians and {len(records)} objects to {output}, {size / 1e6:.1f} MB\n"

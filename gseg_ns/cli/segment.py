@@ -20,6 +20,7 @@ from gseg_ns.masks.sources.sam2 import Sam2Config
 if TYPE_CHECKING:
     from gseg_ns.masks.sources.base import SourceConfig
     from gseg_ns.objects import ObjectRecord
+    from gseg_ns.runs.packing import Packed
     from gseg_ns.runs.run import Run
     from gseg_ns.splats import Splats
 
@@ -99,12 +100,11 @@ class Segment:
         from time import perf_counter
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.cli.export import Export
         from gseg_ns.cli.info import object_table
         from gseg_ns.runs.packing import pack_run
         from gseg_ns.runs.result_folder import SUFFIX
         from gseg_ns.runs.run import load_run
-        from gseg_ns.terminal import duration, messages_on_stderr, say, track
+        from gseg_ns.terminal import duration, say, track
 
         started = perf_counter()
         given = self._input()
@@ -123,13 +123,11 @@ class Segment:
         if groups is not None:
             _keep_only(run, groups)
         say("Describing the objects.")
-        records = pack_run(run, result, None, True, {"words": list(self.words)}, lambda ids: track(ids, "Asking views"))
+        packed = pack_run(run, result, None, True, {"words": list(self.words)}, lambda ids: track(ids, "Asking views"))
+        records = packed.records
         if not records:
             raise GsegError(f"No object was found; {result} is there all the same")
-        with messages_on_stderr(False):
-            export = Export(config, folder / "objects", groups=groups or [], overwrite=True)
-            export.min_gaussians = self.min_gaussians
-            export.main()
+        self._write_objects(run, packed, folder / "objects")
         CONSOLE.print(object_table(records), soft_wrap=False)
         CONSOLE.print(
             f"{_counted(records, self.words)} in {duration(perf_counter() - started)}.\n  {result}\n"
@@ -310,7 +308,33 @@ class Segment:
             model.geometry_frame = "nerfstudio" if bare else "original"
         model.geometry = given.geometry
         model.association = self.association
+        # On pictures of the splat itself there is next to nothing to fit, and it takes as long as all the rest.
+        model.use_strengths = not bare
         return lift_run(config).config_path
+
+    def _write_objects(self, run: Run, packed: Packed, folder: Path) -> None:
+        """A PLY an object, without what floats, and one of everything."""
+        import torch
+
+        from gseg_ns.runs.edited_run import EditedRun
+        from gseg_ns.splats.objects import write_objects
+        from gseg_ns.terminal import track
+
+        model, edited = run.model, EditedRun(run)
+        splats = model.splats().to("cpu")
+        rows = splats.exportable()
+        groups = torch.where(packed.floating, 0, model.gaussian_groups().cpu())
+        write_objects(
+            folder,
+            splats.subset(rows),
+            groups[rows],
+            "ply",
+            self.min_gaussians,
+            edited.names,
+            track=lambda ids: track(ids, "Writing objects"),
+            run=edited.fingerprint.digest,
+            details={record.id: record.as_dict() for record in packed.records},
+        )
 
     def _wanted(self, run: Run) -> list[int] | None:
         """The groups that the words mean; None where there are no words.

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import is_held
 from gseg_ns.masks import MaskFolder
-from gseg_ns.objects import ObjectRecord, object_records
+from gseg_ns.objects import ObjectRecord, find_floaters, object_records
 from gseg_ns.reading import integer, number, read_json, reading
 from gseg_ns.runs.edited_run import EditedRun
 from gseg_ns.runs.evidence import parents, run_evidence
@@ -36,7 +37,15 @@ def overview(
     Returns:
         plain values for JSON, and the objects by id.
     """
+    return described(run, scale, track)[:2]
+
+
+def described(
+    run: Run, scale: float | None = None, track: Callable[[list[int]], Iterable[int]] = iter
+) -> tuple[dict[str, Any], list[ObjectRecord], Tensor]:
+    """As `overview`, and what of the objects floats: bool [N], of the run's own Gaussians."""
     progress, model = run.progress, run.model
+    floating = torch.zeros(model.num_points, dtype=torch.bool)
     facts: dict[str, Any] = {
         "config": str(run.source),
         "method": run.config.method_name,
@@ -55,7 +64,7 @@ def overview(
         "parent_scale": None,
     }
     if not progress.has_groups:
-        return facts, []
+        return facts, [], floating
     groups = model.gaussian_groups(scale)
     facts["groups"] = int((groups.unique() > 0).sum())
     evidence = run_evidence(run, scale, track)
@@ -68,7 +77,10 @@ def overview(
     rows = model.splats().exportable()
     seen = None if evidence is None else evidence.rows(torch.nonzero(rows)[:, 0])
     larger = None if larger is None else larger[rows]
-    return facts, object_records(model.splats().subset(rows), groups[rows], seen, names, parents=larger)
+    splats = model.splats().subset(rows)
+    found = find_floaters(splats.to("cpu"), groups[rows].cpu(), None if seen is None else seen.to("cpu"))
+    floating[rows.cpu()] = found.cpu()
+    return facts, object_records(splats, groups[rows], seen, names, found, parents=larger), floating
 
 
 def _psnr(run: Run) -> float | None:

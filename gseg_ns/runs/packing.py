@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import atomic_folder, newest
 from gseg_ns.models.parameters import GEOMETRY
-from gseg_ns.runs.overview import overview
+from gseg_ns.runs.overview import described
 from gseg_ns.runs.result_folder import (
     CAMERAS,
     FRAME,
@@ -43,6 +43,15 @@ NOTES = (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE, UNITS_FILE)
 """What people save beside a run, and beside a result: copied, and not listed, for it changes."""
 
 
+class Packed(NamedTuple):
+    """What was found out about a run while it was packed."""
+
+    records: list[ObjectRecord]
+    """Its objects, by id."""
+    floating: Tensor  # [N]
+    """bool, what of them floats."""
+
+
 def pack_run(
     run: Run,
     output: Path,
@@ -50,7 +59,7 @@ def pack_run(
     overwrite: bool = False,
     about: Mapping[str, Any] | None = None,
     track: Callable[[list[int]], Iterable[int]] = iter,
-) -> list[ObjectRecord]:
+) -> Packed:
     """Write a run as a result.
 
     Args:
@@ -62,7 +71,7 @@ def pack_run(
         track: wraps the list of views while they are asked about the objects, for a progress bar.
 
     Returns:
-        its table of objects.
+        its table of objects, and what of them floats.
 
     Raises:
         GsegError: `output` is not called NAME.gseg, holds something, or cannot be written; or the run has no Gaussian.
@@ -78,7 +87,7 @@ def pack_run(
     model = run.model
     labels = model.gaussian_groups(scale).int().cpu()
     sure = model.group_confidence(scale)
-    facts, records = overview(run, scale, track)
+    facts, records, floating = described(run, scale, track)
     splats = model.splats().to("cpu")
     if len(splats) == 0:
         raise GsegError(f"{run.config_path} has no Gaussian: there is nothing to pack")
@@ -120,7 +129,7 @@ def pack_run(
         for name in NOTES:
             if newest(folder / name).is_file():
                 shutil.copyfile(newest(folder / name), staging / name)
-    return records
+    return Packed(records, floating)
 
 
 def _is_kept(name: str, value: Any) -> bool:

@@ -26,7 +26,7 @@ from gseg_ns.cli.select import Select
 from gseg_ns.errors import GsegError
 from gseg_ns.runs import result_folder
 from gseg_ns.runs.edited_run import EditedRun, take_object
-from gseg_ns.runs.overview import overview
+from gseg_ns.runs.overview import described
 from gseg_ns.runs.packing import pack_run
 from gseg_ns.runs.result_folder import MANIFEST, read_result
 from gseg_ns.runs.run import Run, load_run
@@ -57,7 +57,7 @@ def packed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(run: Run, packed: Path) -> Any:
     """What there is to say of the run: to find it out takes long."""
-    return overview(run)
+    return described(run)
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_labels_of_a_method_that_is_not_installed_are_used_alone(run: Run, alone
 def test_an_existing_result_is_replaced_whole_and_only_on_demand(
     run: Run, told: Any, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gseg_ns.runs.packing.overview", lambda *_: told)
+    monkeypatch.setattr("gseg_ns.runs.packing.described", lambda *_: told)
     with pytest.raises(GsegError, match="is there already: name another one or add --overwrite"):
         pack_run(run, alone)
     (tmp_path / "others.gseg").mkdir()
@@ -316,7 +316,7 @@ def test_a_kill_leaves_the_former_result_or_none(
     """Killed after each of the files that it writes."""
     from gseg_ns.runs import packing
 
-    monkeypatch.setattr(packing, "overview", lambda *_: told)
+    monkeypatch.setattr(packing, "described", lambda *_: told)
     copy = tmp_path / "copy.gseg"
     shutil.copytree(packed, copy)
     for target in ("write_ply", "write_tensors", "write_manifest"):

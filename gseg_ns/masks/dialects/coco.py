@@ -25,6 +25,8 @@ class CocoDocument:
         self.path = path
         self._sizes: dict[str, Size] = {}
         self._records: dict[str, list[Any]] = {}
+        named = (entry for entry in data.get("categories") or [] if isinstance(entry, dict))
+        self._categories = {str(entry.get("id")): entry.get("name") for entry in named}
         # Numbers in one list and the same as text in the other mean the same image.
         by_image = defaultdict(list)
         for record in data.get("annotations") or []:
@@ -57,4 +59,9 @@ class CocoDocument:
         records = [record for record in self._records[entry] if record.get("segmentation")]
         if self._records[entry] and not records:
             raise GsegError(f"{self.path} has boxes of {entry} and no masks. Export segmentations.")
-        return mask_set(self.path, records, self._sizes[entry])
+        return mask_set(self.path, [self._called(record) for record in records], self._sizes[entry])
+
+    def _called(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record with the name of its category, which the file lists once."""
+        name = self._categories.get(str(record.get("category_id")))
+        return record if name is None else {"category_name": name, **record}
