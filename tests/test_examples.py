@@ -82,4 +82,4 @@ def test_a_run_is_scored(gaga_run: Path, small_scene: Path, capsys: pytest.Captu
 
 def test_a_ball_rests_on_a_hull(gaga_run: Path) -> None:
     pytest.importorskip("mujoco")
-    assert abs(example("ball_on_hull")(gaga_run, group=3)) < 0.02
+    assert abs(example("ball_on_hull")(gaga_run, group=3)) < 0.005  # contacts are soft

@@ -24,8 +24,12 @@ _VIEW = math.radians(30)
 """Full angle of view from outside."""
 _PIXELS = 1.6
 """Of a view's side, for each voxel of the grid's."""
-_TRUNCATION = 3.0
-"""Voxels behind a surface that a view speaks of."""
+_TRUNCATION = 1.5
+"""Voxels behind a surface that a view speaks of: further in, one that sees the outside of a thin wall would speak
+against those that see its inside."""
+_OPAQUE = 0.4
+"""Opacity that counts as a surface. Half of it lies a little deep where Gaussians are few pixels wide: with 0.5 meshes
+of 9 of 19 objects in two rooms missed 95 % of their labelled points, with 0.4 those of 4."""
 _STRAY = 0.005
 """Share of Gaussians on each side that the grid need not hold."""
 _GROUND = 0.02
@@ -133,7 +137,7 @@ def _distances(splats: Splats, grid: _Grid, up: Tensor, inside: bool, pixel: flo
     )
     far = 4 * grid.voxel * grid.side
     for camera in _inner_cameras(splats, grid) if inside else _outer_cameras(grid, up):
-        depth = opaque_depth(splats, camera, far, pixel)
+        depth = opaque_depth(splats, camera, far, pixel, _OPAQUE)
         size, K = camera.width, camera.K
         # There, pixel centres have whole coordinates.
         lens = o3d.camera.PinholeCameraIntrinsic(

@@ -32,13 +32,13 @@ def placed(form: str) -> Splats:
 
 def assert_same(found: dict[str, np.ndarray], expected: Splats, rows: np.ndarray) -> None:
     """Positions, linear scales, opacities, quaternions up to sign, SH: to 1e-6."""
-    np.testing.assert_allclose(found["means"], expected.means[rows], atol=2e-6, rtol=1e-6)
-    np.testing.assert_allclose(found["scales"], expected.scales[rows].exp(), rtol=2e-6)
+    np.testing.assert_allclose(found["means"], expected.means[rows], atol=1e-6)
+    np.testing.assert_allclose(found["scales"], expected.scales[rows].exp(), rtol=1e-6)
     np.testing.assert_allclose(found["opacities"].reshape(-1), expected.opacities[rows].sigmoid(), atol=1e-6)
     unit = torch.nn.functional.normalize(expected.quats[rows].double(), dim=-1).numpy()
     sign = np.sign((found["quats"] * unit).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(found["quats"] * sign, unit, atol=1e-6)
-    np.testing.assert_allclose(found["sh"], expected.sh[rows], atol=2e-6)
+    np.testing.assert_allclose(found["sh"], expected.sh[rows], atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_glb_by_trimesh(export: Callable[[str], Path]) -> None:
     for group, name in NAMES.items():
         matrix, geometry = scene.graph[name]
         points = scene.geometry[geometry].vertices @ matrix[:3, :3].T + matrix[:3, 3]
-        np.testing.assert_allclose(points, expected.means[rows_of(group)], atol=2e-6)
+        np.testing.assert_allclose(points, expected.means[rows_of(group)], atol=1e-6)
 
 
 def test_glb_tells_which_object_is_which(export: Callable[[str], Path]) -> None:
