@@ -174,16 +174,16 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 f"{without} of {len(images)} training images have no mask in {self.masks_path}: they train colors only."
             )
         self._labels = self._read_labels({view: file for view, file in enumerate(files) if file is not None})
-        self._said = self._read_records(files)
+        records = self._read_records(files)
         if self.config.masks_are_consistent:
-            self._number_by_tracks()
-            self._refuse_numbering(files)
+            records = self._numbered_by_tracks(records)
+            self._refuse_numbering(files, records)
         self._refuse_pictures()
         self._place_masks()
         if not any(labels.labels.any() for labels in self._labels.values()):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
         self._refuse_regions()
-        self._compress_labels()
+        self._compress_labels(records)
         read = sum(int((labels.ids > 0).sum()) for labels in self._labels.values())
         terminal.say(f"Read {read} masks of {len(self._labels)} of {len(images)} training views: {self.masks_path}")
 
@@ -202,29 +202,35 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         terminal.LINE.clear()
         return dict(zip(files, found, strict=True))
 
-    def _read_records(self, files: Sequence[MaskFile | None]) -> dict[int, list[Said]]:
-        """What the records of masks say, of all views where some view's have words or tracks."""
-        found: dict[int, list[Said]] = {}
+    def _read_records(self, files: Sequence[MaskFile | None]) -> dict[int, dict[int, Said]]:
+        """What the records of masks say, by view and label; of all views where some view's have words or tracks."""
+        found: dict[int, dict[int, Said]] = {}
         asked = [(view, file) for view, file in enumerate(files) if file is not None and not file.is_label_map]
-        config = self.config
+        config, any_says = self.config, False
         for place, (view, file) in enumerate(asked):
-            if place >= _ASKED_FOR_WORDS and not any(one.word or one.track for all_ in found.values() for one in all_):
+            if place >= _ASKED_FOR_WORDS and not any_says:
                 return {}
-            found[view] = said_of_labels(
-                load_masks(file), config.mask_order, config.mask_min_score, config.mask_min_visible
-            )
-        return found if any(one.word or one.track for all_ in found.values() for one in all_) else {}
+            said = said_of_labels(load_masks(file), config.mask_order, config.mask_min_score, config.mask_min_visible)
+            any_says |= any(one.word or one.track for one in said)
+            found[view] = dict(enumerate(said, start=1))
+        return found if any_says else {}
 
-    def _number_by_tracks(self) -> None:
-        """Give masks that are on tracks the tracks' numbers; those that are on none are left out."""
-        for view, said in self._said.items():
-            if any(one.track for one in said):
-                table = np.array([0, *(one.track for one in said)], dtype=np.uint32)
+    def _numbered_by_tracks(self, records: dict[int, dict[int, Said]]) -> dict[int, dict[int, Said]]:
+        """Give masks that are on tracks the tracks' numbers; those that are on none are left out.
+
+        Returns:
+            the records by the new numbers.
+        """
+        found = {}
+        for view, said in records.items():
+            found[view] = said
+            if any(one.track for one in said.values()):
+                table = np.array([0, *(one.track for one in said.values())], dtype=np.uint32)
                 self._labels[view] = self._labels[view].renumbered(table)
-                words = {one.track: one for one in said if one.track}
-                self._said[view] = [words.get(track, Said("", 1.0, track)) for track in range(1, max(words) + 1)]
+                found[view] = {one.track: one for one in said.values() if one.track}
+        return found
 
-    def _refuse_numbering(self, files: Sequence[MaskFile | None]) -> None:
+    def _refuse_numbering(self, files: Sequence[MaskFile | None], records: dict[int, dict[int, Said]]) -> None:
         """Refuse ids that cannot agree between views, since they are made when overlapping masks are painted.
 
         Raises:
@@ -232,7 +238,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         """
         for view, labels in self._labels.items():
             file = files[view]
-            tracked = any(one.track for one in self._said.get(view, []))
+            tracked = any(one.track for one in records.get(view, {}).values())
             if file is not None and not file.is_label_map and not tracked and (labels.ids > 0).sum() > 1:
                 raise GsegError(
                     f"{file} ({file.dialect}) has masks without ids, which therefore cannot agree between the views: "
@@ -317,7 +323,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         if resized:
             terminal.warn(f"{resized} masks differ in size from their image and are resized (nearest).")
 
-    def _compress_labels(self) -> None:
+    def _compress_labels(self, records: dict[int, dict[int, Said]]) -> None:
         """Number the labels 1..n: over all views where they are consistent and too large to stay, else in each view."""
         own = {view: labels.ids for view, labels in self._labels.items()}
         every = np.unique(np.concatenate(list(own.values())))
@@ -331,9 +337,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             table[ids] = np.arange(1, len(ids) + 1)
             self._labels[view] = labels.renumbered(table)
             self._ids[view] = np.append(0, ids)
-            said = self._said.get(view)
-            if said is not None:
-                self._said[view] = [said[place - 1] if place <= len(said) else Said("", 1.0, 0) for place in ids]
+            if view in records:
+                self._said[view] = [records[view].get(label, Said("", 1.0, 0)) for label in ids.tolist()]
 
     def photograph(self, view: int, split: Split = "train") -> Photograph:
         """The photograph of a view, and which of its pixels the view shows."""

@@ -16,7 +16,7 @@ TRACK_KEYS = ("track", "track_id", "object_id", "obj_id")
 
 LONGEST = 64
 """Letters of a word; what is longer is cut."""
-_LARGEST_TRACK = 2**31 - 1
+_LARGEST_TRACK = 2**20 - 1  # tables have a row a track
 
 
 class Said(NamedTuple):
