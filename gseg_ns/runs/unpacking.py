@@ -43,7 +43,7 @@ from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
 
 LARGEST_GROUP = 2**20
-"""Of the labels of a PLY: tables have a row a group."""
+"""Of the labels of a PLY or a result: tables have a row a group."""
 NOTES = ".notes"
 """After the name of a PLY: the folder beside it in which what people save with it lies."""
 _OTHER_SPLATS = (".spz", ".splat", ".ksplat", ".sog", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz")
@@ -204,7 +204,7 @@ def _state(given: Any) -> dict[str, Any]:
         "lookups": {},
         "neighbours": None,
         "words": words,
-        "num_groups": integer(given.get("num_groups", 0)),
+        "num_groups": integer(given.get("num_groups", 0), 0, LARGEST_GROUP),
     }
 
 
@@ -213,8 +213,8 @@ def _labels(result: Result, count: int) -> tuple[Tensor, Tensor | None]:
     tensors = read_tensors(path)
     with reading(path, "labels of a result", "Make it again."):
         labels = column(tensors, "labels", count, torch.int32).long()
-        if bool((labels < 0).any()):
-            raise ValueError("labels below 0")
+        if bool((labels < 0).any()) or (len(labels) and int(labels.max()) > LARGEST_GROUP):
+            raise ValueError(f"labels that are not from 0 to {LARGEST_GROUP}")
         sure = column(tensors, "confidence", count, torch.float32) if "confidence" in tensors else None
         return labels, sure
 
