@@ -92,10 +92,8 @@ class Views:
         LINE.clear()
         up = " ".join(f"{value:.3f}" for value in plan.up)
         what = {"room": "a room, seen from within", "ground": "things on open ground", "object": "one thing"}[plan.kind]
-        terminal.say(
-            f"It is taken for {what} (--kind). {plan.seen:.0%} of its surfaces, but for floor and walls, are in 3 or "
-            "more pictures."
-        )
+        seen = "" if plan.kind == "room" else f" {plan.seen:.0%} of what can be seen of it is in 3 or more pictures."
+        terminal.say(f"It is taken for {what} (--kind).{seen}")
         if plan.up_is_certain:
             terminal.say(f"Up is {up}, by {plan.up_reason}." if self.up is None else f"Up is {up}, as given.")
         else:

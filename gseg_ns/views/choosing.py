@@ -92,7 +92,8 @@ class ViewPlan:
     near: float
     """Depth from which on the splat is to be drawn: less than usual where its units are tiny."""
     seen: float
-    """Share of the surface, but for walls and floor, that at least three of the cameras show, of what can be seen."""
+    """Share of the surface, but for walls and floor, that at least three of the cameras show, of what can be seen from
+    anywhere. What is rough on walls counts, too: in rooms it is low where all things are seen."""
 
 
 def choose_views(

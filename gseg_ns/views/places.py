@@ -169,6 +169,8 @@ def _inside(
     near &= (np.asarray(wide)[room] > 0.5 * reach) & (many[room] > 0.04 * many[1:].max(initial=1))
     # Nor is a place below a table: pictures of what was hardly photographed are smeared.
     near &= ~_below_things(solids, index, structure, 1.2 * reach)
+    # Nor what lies below the floor, where trainings leave what nobody saw.
+    near &= np.maximum.accumulate(structure, axis=2)[tuple(index.T)] | ~structure.any()
     if not near.any():
         near = room > 0
     if not near.any():
