@@ -208,7 +208,7 @@ class LazyLpips(nn.Module):
     """LPIPS that fetches its AlexNet weights when first asked, not when the model is built.
 
     Splatfacto's constructor downloads them, so that offline even training fails. Where the weights cannot be had the
-    metric is NaN, and one warning says so.
+    metric is NaN, and one line says so where Nerfstudio's lines go.
     """
 
     def __init__(self, metric: Callable[..., nn.Module], **kwargs: Any) -> None:
@@ -224,7 +224,9 @@ class LazyLpips(nn.Module):
                 self._metric = self._make().to(predicted.device)
             except Exception as error:  # torchvision raises URLError, RuntimeError or OSError
                 self._failed = True
-                terminal.warn(f"LPIPS is left out: its weights could not be loaded ({error}).")
+                from nerfstudio.utils.rich_utils import CONSOLE
+
+                CONSOLE.log(f"LPIPS is left out: its weights could not be loaded ({error}).", markup=False)
         if self._metric is None:
             return predicted.new_tensor(float("nan"))
         return self._metric(predicted, target)

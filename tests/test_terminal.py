@@ -122,3 +122,21 @@ def test_a_training_is_told_in_few_lines(gaga_run: Path) -> None:
     log = (gaga_run.parent / "train.log").read_text()
     assert "Train Iter (time)" in log
     assert "\x1b[" not in log
+
+
+def test_timings_of_upstream_go_to_the_log(tmp_path: Path, capsys: Capture) -> None:
+    """Nerfstudio prints them after the training, when the terminal is free again."""
+    from nerfstudio.utils import profiler
+
+    from gseg_ns.models import trainer
+
+    config = copy.deepcopy(gaga.config)
+    assert isinstance(config, trainer.SegmentationTrainerConfig)
+    config.output_dir, config.experiment_name, config.timestamp = tmp_path, "scene", "run"
+    assert trainer.be_quiet(config)
+    profiler.setup_profiler(config.logging, tmp_path)
+    profiler.PROFILER[0].update_time("step", 0.0, 1.0)
+    trainer._quiet.close()
+    profiler.flush_profiler(config.logging)
+    assert "profiling stats" not in capsys.readouterr().out
+    assert "profiling stats" in (config.get_base_dir() / trainer.LOG).read_text()

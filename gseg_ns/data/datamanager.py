@@ -83,6 +83,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
     eval_dataset: PhotographDataset
     our_parser: ClassVar[Callable[[DataParserConfig], DataParserConfig]] = staticmethod(lambda config: config)
     """Which dataparser reads a scene instead of the one that was named. Set by `gseg_ns.method_configs`."""
+    log: Path | None = None
+    """Where upstream's prints go that come when photographs are asked for; nowhere without one."""
 
     def __init__(
         self,
@@ -425,6 +427,11 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
     def _mask_name(self, view: int) -> str:
         assert self._mask_files is not None
         return str(self._mask_files[view])
+
+    def _load_images(self, *arguments: Any, **options: Any) -> list[dict[str, Tensor]]:
+        """As upstream, without its lines on the terminal: photographs are read when the first one is asked for."""
+        with terminal.quietly(self.log, mode="a"):
+            return super()._load_images(*arguments, **options)
 
     def camera(self, view: int) -> Cameras:
         """The camera [1] of a training image, undistorted; it names its view, by which a model corrects its pose."""

@@ -18,6 +18,7 @@ import yaml
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils import profiler
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -122,8 +123,16 @@ def be_quiet(config: SegmentationTrainerConfig) -> bool:
     """
     if not terminal.is_quiet():
         _quiet.enter_context(terminal.quietly(config.get_base_dir() / LOG, config.verbose, "a"))
+        _quiet.callback(_log_timings, config)
         atexit.register(_quiet.close)
     return terminal.is_quiet()
+
+
+def _log_timings(config: SegmentationTrainerConfig) -> None:
+    """Let Nerfstudio print its timings while prints still go to the log: it does when the training has ended."""
+    if terminal.is_quiet():
+        profiler.flush_profiler(config.logging)
+        profiler.PROFILER.clear()
 
 
 _held: dict[Path, AbstractContextManager[None]] = {}

@@ -254,6 +254,7 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
         pipeline.load_pipeline(checkpoint["pipeline"], step)
     assert isinstance(pipeline.model, SegmentationModel)
     assert isinstance(pipeline.datamanager, MaskDatamanager)
+    pipeline.datamanager.log = config_path.parent / LOG
     progress = training_progress(config_path, pipeline.model, step)
     check_progress(progress, config_path, config, allow_unfinished)
     return Run(config_path, config, pipeline.model, pipeline.datamanager, step, pipeline)

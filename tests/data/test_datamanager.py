@@ -321,3 +321,14 @@ def test_the_masks_of_one_photograph_for_all_are_refused(tmp_path: Path) -> None
         manager(scene).require_masks()
     write_label_map(masks[2], torch.from_numpy(label_map(2)))
     manager(scene).require_masks()
+
+
+def test_what_upstream_prints_of_photographs_goes_to_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = manager(write_scene(tmp_path / "s"))
+    data.log = tmp_path / "gseg.log"
+    capsys.readouterr()
+    assert len(data.cached_train) == len(data.cached_eval) + 3
+    assert capsys.readouterr().out == ""
+    assert data.log.read_text(encoding="utf-8").count("Caching") >= 2
