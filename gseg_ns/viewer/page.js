@@ -15,6 +15,7 @@
   let editing = null;
   let letting = 0; // the timer after which a modifier key that is up is up for clicks, too
   let anchor = null; // where a range in the list begins
+  let drawn = null; // where the mouse went down, to be drawn over a range
   let stripShows = "";
 
   // ------------------------------------------------------------------------------------------------ to the viewer
@@ -116,6 +117,7 @@
     ["X", "export"],
     ["F", "look at what is selected"],
     ["[  ]", "narrower, wider (runs with a tree of parts)"],
+    ["List: draw over rows", "select all of them"],
     ["List: Shift, Ctrl, Alt + click", "up to there, add, remove"],
     ["G", "groups or colors"],
     ["Delete", "remove"],
@@ -184,7 +186,7 @@
   const style = document.createElement("style");
   style.textContent = `
     .gseg { padding: 0 8px 6px; font-size: 13px; width: 0; min-width: 100%; box-sizing: border-box; }
-    .gseg .modes, .gseg .tools { gap: 3px; }
+    .gseg .line.modes, .gseg .line.tools { gap: 3px; }
     .gseg .tools button.icon { width: 24px; padding: 2px; }
     .gseg button, .gseg input, .gseg select { font: inherit; color: inherit; border: 1px solid #8886; border-radius: 4px;
       background: #8881; height: 26px; padding: 0 6px; box-sizing: border-box; min-width: 0; }
@@ -217,7 +219,8 @@
     .gseg .strip span { font-size: 12px; flex: 1; }
     .gseg .walk button { flex: 1; }
     .gseg [hidden] { display: none !important; }
-    .gseg .rows { height: clamp(96px, calc(100vh - 574px), 480px); overflow-y: auto; border: 1px solid #8884; border-radius: 4px; }
+    .gseg .rows { height: clamp(96px, calc(100vh - 574px), 480px); overflow-y: auto; border: 1px solid #8884; border-radius: 4px;
+      user-select: none; }
     .gseg .why { padding: 8px; opacity: 0.8; white-space: normal; }
     .gseg .row { display: flex; align-items: center; gap: 6px; height: 30px; padding: 0 4px; cursor: pointer;
       content-visibility: auto; contain-intrinsic-height: 30px; }
@@ -381,7 +384,7 @@
       button(icon(object.hidden ? "closed" : "eye"), `Eye of ${title(object)}`, () => send("eye", object.id)),
     );
     element.dataset.id = object.id;
-    element.title = `${title(object)}: click selects, double click looks at it`;
+    element.title = `${title(object)}: click selects, double click looks at it; draw over several`;
     element.setAttribute("role", "option");
     element.addEventListener("click", (event) => {
       if (event.detail > 1) return;
@@ -392,6 +395,17 @@
       else send("pick", object.id, mode);
     });
     element.addEventListener("dblclick", () => send("look", object.id));
+    element.addEventListener("pointerdown", (event) => {
+      if (event.button === 0 && !event.target.closest("button, input")) drawn = object.id;
+    });
+    element.addEventListener("pointerenter", () => {
+      const ids = drawn === null ? null : between(drawn, object.id);
+      if (ids && ids.length > 1) light(new Set(ids.map(String)));
+    });
+    element.addEventListener("pointerup", (event) => {
+      const ids = drawn === null || drawn === object.id ? null : between(drawn, object.id);
+      if (ids) send("picks", event.altKey ? "remove" : event.ctrlKey || event.metaKey || event.shiftKey ? "add" : state.mode, ...ids);
+    });
     return element;
   }
 
@@ -439,7 +453,11 @@
   }
 
   function mark(scroll) {
-    const chosen = new Set(state.selected.map(String));
+    const first = light(new Set(state.selected.map(String)));
+    if (scroll && first) follow(first);
+  }
+
+  function light(chosen) {
     let first = null;
     for (const element of rows.children) {
       const on = chosen.has(element.dataset.id);
@@ -447,7 +465,12 @@
       element.setAttribute("aria-selected", on);
       if (on && !first) first = element;
     }
-    if (scroll && first) follow(first);
+    return first;
+  }
+
+  function letDrawn() {
+    if (drawn !== null) mark(false);
+    drawn = null;
   }
 
   function show() {
@@ -577,6 +600,7 @@
 
   document.head.append(style);
   document.addEventListener("pointerdown", pressed, true);
+  document.addEventListener("pointerup", letDrawn);
   document.addEventListener("keydown", key);
   document.addEventListener("keydown", shifted, true);
   document.addEventListener("keyup", shifted, true);
@@ -589,6 +613,7 @@
     end() {
       clearInterval(timer);
       document.removeEventListener("pointerdown", pressed, true);
+      document.removeEventListener("pointerup", letDrawn);
       document.removeEventListener("keydown", key);
       document.removeEventListener("keydown", shifted, true);
       document.removeEventListener("keyup", shifted, true);

@@ -1,24 +1,29 @@
 """Nerfstudio's viewer in a real browser: what the tests of the Segment tab and `benchmarks/viewer.py` drive it with.
 
-As a script it takes the picture for the README:
+As a script it takes the pictures for the documentation:
   python tests/support/browser_driver.py --load-config RUN/config.yml --scene SCENE --screenshot docs/images/viewer.jpg
+  ... --screenshot docs/images/viewer-measure.jpg --of measure
 """
 
 from __future__ import annotations
 
 import copy
 import io
+import json
+import re
 import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 import viser.transforms as vtf
 from PIL import Image
 
@@ -71,16 +76,27 @@ class Running:
             self.page.wait_for_timeout(100)
         self.page.wait_for_timeout(500)
 
+    def sharpen(self) -> None:
+        """Wait until the picture has its full resolution; on a busy machine renders are stopped again and again."""
+        most = self.viewer.control_panel._max_res.value
+        sharp = self.page.get_by_text(re.compile(rf"Resolution: {most}[x×]"))
+        for _ in range(3):
+            sharp.wait_for()
+            self.settle()
+
     def look(self, camera: Any) -> None:
         """Put the browser's camera where a photograph was taken."""
         c2w = camera.camera_to_worlds.reshape(3, 4).double().numpy()
         client = self.client()
-        with client.atomic():
-            client.camera.fov = float(2 * np.arctan(float(camera.height) / 2 / float(camera.fy)))
-            client.camera.wxyz = (vtf.SO3.from_matrix(c2w[:, :3]) @ vtf.SO3.from_x_radians(np.pi)).wxyz
-            client.camera.position = c2w[:, 3] * 10
-        client.flush()
-        self.settle()
+        for _ in range(5):  # what the browser says of a camera before, after a change of its size, may come afterwards
+            with client.atomic():
+                client.camera.fov = float(2 * np.arctan(float(camera.height) / 2 / float(camera.fy)))
+                client.camera.wxyz = (vtf.SO3.from_matrix(c2w[:, :3]) @ vtf.SO3.from_x_radians(np.pi)).wxyz
+                client.camera.position = c2w[:, 3] * 10
+            client.flush()
+            self.settle()
+            if np.allclose(client.camera.position, c2w[:, 3] * 10, atol=1e-3):
+                return
 
     def canvas(self, camera: Any, x: float, y: float) -> tuple[float, float]:
         """Where a pixel of a photograph is on the page, seen from its camera."""
@@ -157,6 +173,84 @@ class Running:
         """What the selection, or everything that is drawn, covers in a view."""
         with self.controller._lock:
             return (self.controller.outputs(copy.deepcopy(camera), None)[output][..., 0] > 0.5).numpy()
+
+
+class Hand:
+    """Mouse and keyboard of somebody who never scrolls: presses are counted, and hit what is in sight.
+
+    A drag is one press. What is typed into a field is not counted, and modifier keys apart.
+    """
+
+    def __init__(self, page: Any) -> None:
+        self._page = page
+        self.presses = 0
+        self.modifiers = 0
+
+    def take(self) -> tuple[int, int]:
+        """Presses since this was asked last, and modifier keys held for them."""
+        taken = self.presses, self.modifiers
+        self.presses = self.modifiers = 0
+        return taken
+
+    @contextmanager
+    def holding(self, key: str) -> Iterator[None]:
+        """Hold a modifier key."""
+        self.modifiers += 1
+        self._page.keyboard.down(key)
+        yield
+        self._page.keyboard.up(key)
+
+    def click_at(self, x: float, y: float) -> None:
+        """Click on a place of the window."""
+        size = self._page.viewport_size
+        inside = 0 <= x < size["width"] and 0 <= y < size["height"]
+        assert inside, f"({x}, {y}) is outside of the window"
+        self.presses += 1
+        self._page.mouse.click(x, y)
+        self._see_nothing_scrolled()
+
+    def click(self, element: Any) -> None:
+        """Click on the middle of an element."""
+        self.click_at(*self._middle(element))
+
+    def drag(self, first: Any, last: Any) -> None:
+        """Draw from one element to another."""
+        ends = self._middle(first), self._middle(last)
+        self.presses += 1
+        self._page.mouse.move(*ends[0])
+        self._page.mouse.down()
+        self._page.mouse.move(*ends[1], steps=5)
+        self._page.mouse.up()
+        self._see_nothing_scrolled()
+
+    def key(self, key: str) -> None:
+        """Press a key."""
+        self.presses += 1
+        self._page.keyboard.press(key)
+        self._see_nothing_scrolled()
+
+    def type(self, text: str) -> None:
+        """Type into the field that has the focus."""
+        self._page.keyboard.type(text)
+
+    def _middle(self, element: Any) -> tuple[float, float]:
+        """The middle of an element, all of which is in the window, and which nothing hides there."""
+        box, size = element.bounding_box(), self._page.viewport_size
+        assert box is not None
+        across = box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
+        down = box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
+        assert across, f"{box} is outside of the window"
+        assert down, f"{box} is outside of the window"
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        seen = element.evaluate("(one, [x, y]) => one.contains(document.elementFromPoint(x, y))", [x, y])
+        assert seen, f"what is at ({x}, {y}) hides what is to be clicked"
+        return x, y
+
+    def _see_nothing_scrolled(self) -> None:
+        # The list of objects shows by itself what is selected.
+        script = """() => [...document.querySelectorAll("*")].filter(
+            (e) => !e.classList.contains("rows") && (e.scrollTop > 0 || e.scrollLeft > 0)).map((e) => e.className)"""
+        assert self._page.evaluate(script) == [], "something has been scrolled"
 
 
 @contextmanager
@@ -261,26 +355,100 @@ def find_view(running: Running, scene: Path, folder: str = "gt/object") -> tuple
     return best[1], best[2]
 
 
-def take_screenshot(load_config: Path, screenshot: Path, scene: Path) -> None:
-    """Click on an object and save what the browser shows.
+Picture = Literal["click", "list", "measure"]
+
+
+def name_objects(running: Running, scene: Path) -> None:
+    """Call every group what the ground truth calls what it shows."""
+    listed = json.loads((scene / "gt" / "scene.json").read_text(encoding="utf-8"))["objects"]
+    model, dataset = running.viewer.pipeline.model, running.viewer.pipeline.datamanager.eval_dataset
+    both: Counter[tuple[int, int]] = Counter()
+    for view, path in enumerate(dataset.image_filenames):
+        with running.controller._lock, torch.no_grad():
+            groups = model.label_image(dataset.cameras[view : view + 1]).cpu().numpy()
+        pairs, counts = np.unique(
+            np.stack([groups.ravel(), ground_truth(scene, path).ravel()]), axis=1, return_counts=True
+        )
+        both.update({(int(group), int(name)): int(count) for (group, name), count in zip(pairs.T, counts, strict=True)})
+    called: Counter[str] = Counter()
+    for one in listed:
+        name = int(one["object_id"])
+        group = max(
+            (pair[0] for pair in both if pair[1] == name and pair[0] > 0), key=lambda g: both[g, name], default=0
+        )
+        union = sum(count for pair, count in both.items() if pair[0] == group or pair[1] == name)
+        if 2 * both[group, name] > union:
+            kind = one["category"].replace("_", " ")
+            called[kind] += 1
+            number = f" {called[kind]}" if called[kind] > 1 else ""
+            running.controller.label(group, kind.capitalize() + number)
+    running.panel._refresh()
+
+
+def picture_of_click(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
+    """The largest object that fills no more than a twentieth of the view."""
+    counts = np.bincount(truth.ravel())[1:]
+    counts[counts > truth.size / 20] = 0
+    running.click("Replace", camera, *interior(truth == int(counts.argmax()) + 1))
+    running.sharpen()
+    return running.screenshot()
+
+
+def picture_of_list(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
+    """All that is called as most objects are, chosen in the list."""
+    kinds = Counter(group.name.rstrip(" 0123456789") for group in running.controller.groups() if group.name)
+    running.page.get_by_label("Search objects").fill(kinds.most_common(1)[0][0])
+    rows = running.page.locator(".row").all()
+    Hand(running.page).drag(rows[0], rows[-1])
+    running.page.get_by_text(f"Hide {len(rows)} objects").wait_for()
+    running.sharpen()
+    return running.screenshot()
+
+
+def picture_of_measure(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
+    """How long the second largest object is."""
+    from scipy.ndimage import binary_erosion
+
+    running.page.get_by_role("button", name="Measure", exact=True).click()
+    running.page.locator('.gseg button.on[aria-label="Measure"]').wait_for()
+    _, second = two_objects(truth)
+    y, x = np.nonzero(binary_erosion(truth == second, iterations=4))
+    for end in (x.argmin(), x.argmax()):
+        running.point(camera, float(x[end]) + 0.5, float(y[end]) + 0.5)
+    running.page.get_by_label("Its true length in m").wait_for()
+    running.sharpen()
+    return running.screenshot()
+
+
+_PICTURES = {
+    "click": picture_of_click,
+    "list": picture_of_list,
+    "measure": picture_of_measure,
+}
+
+
+def take_picture(load_config: Path, screenshot: Path, scene: Path, of: Picture = "click") -> None:
+    """Do something in the tab and save what the browser shows.
 
     Args:
-        load_config: config.yml of a trained run.
+        load_config: config.yml of a trained run. Its names of groups are those of the scene afterwards.
         screenshot: JPEG or PNG to write.
-        scene: its scene, with ground truth.
+        scene: its scene, with ground truth and `gt/scene.json`.
+        of: a click on an object; several objects that were chosen in the list; or a distance that is measured.
     """
     with browsing(load_config, window={"width": 1280, "height": 720}) as running:
         camera, truth = find_view(running, scene)
-        first, _ = two_objects(truth)
+        running.viewer.control_panel._max_res.value = 1024
+        name_objects(running, scene)
         running.look(camera)
-        running.click("Replace", camera, *interior(truth == first))
-        running.settle()
+        running.clear()
+        picture = _PICTURES[of](running, camera, truth)
         screenshot.parent.mkdir(parents=True, exist_ok=True)
         # Text stays crisp in a JPEG whose colors have the full resolution.
-        running.screenshot().save(screenshot, quality=90, subsampling=0)
+        picture.save(screenshot, quality=90, subsampling=0)
 
 
 if __name__ == "__main__":
     import tyro
 
-    tyro.cli(take_screenshot)
+    tyro.cli(take_picture)

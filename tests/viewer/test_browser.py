@@ -15,6 +15,7 @@ import torch
 from browser_driver import (
     CHROMIUM,
     WINDOW,
+    Hand,
     Running,
     browsing,
     chromium,
@@ -144,97 +145,97 @@ def small(running: Running) -> Iterator[Running]:
     resize(running, WINDOW)
 
 
-class Counted:
-    """Counts clicks and keys of a page; a modifier key is a part of its click, and what is typed is none."""
-
-    def __init__(self, page: Any) -> None:
-        self._page = page
-        page.evaluate("""() => {
-            window.counted = 0;
-            addEventListener("pointerdown", () => window.counted++, true);
-            addEventListener("keydown", (e) => {
-                const typed = e.target.tagName === "INPUT" && e.key.length === 1;
-                if (!typed && !["Shift", "Alt", "Control"].includes(e.key)) window.counted++;
-            }, true);
-        }""")
-
-    def take(self) -> int:
-        return int(self._page.evaluate("() => { const was = window.counted; window.counted = 0; return was; }"))
-
-    def scrolled(self) -> bool:
-        """Whether anything but the list of objects has been scrolled."""
-        script = """() => [...document.querySelectorAll("*")].some(
-            (e) => !e.classList.contains("rows") && (e.scrollTop > 0 || e.scrollLeft > 0))"""
-        return bool(self._page.evaluate(script))
-
-
 def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> None:
-    """Five common jobs in a window of 1280 x 720."""
-    running, page = small, small.page
+    """The common jobs in a window of 1280 x 720: presses since nothing was selected, modifier keys held apart."""
+    running, page, hand = small, small.page, Hand(small.page)
     camera, truth = find_view(running, ball_room)
     counts = np.bincount(truth.ravel())
     counts[0] = 0
     objects = [int(name) for name in np.argsort(-counts)[:3]]
     running.look(camera)
-    counted = Counted(page)
     status = running.panel._status
 
-    def wait_said(text: str) -> None:
+    def answered(act: Any, text: str) -> None:
+        status.content = ""
+        act()
         running.wait(lambda: text in status.content, text)
 
-    def click(name: int, *held: str) -> None:
-        status.content = ""
-        for key in held:
-            page.keyboard.down(key)
-        page.mouse.click(*running.canvas(camera, *interior(truth == name)))
-        for key in held:
-            page.keyboard.up(key)
-        wait_said(f"group {name}")
+    def click(name: int) -> None:
+        answered(lambda: hand.click_at(*running.canvas(camera, *interior(truth == name))), f"group {name}")
 
+    def button(name: str) -> Any:
+        return page.locator(".gseg").get_by_role("button", name=name, exact=True)
+
+    # one object, a second one, and both away
     click(objects[0])
-    assert counted.take() == 1
-    click(objects[1], "Shift")
-    assert counted.take() == 1
+    assert hand.take() == (1, 0)
+    with hand.holding("Shift"):
+        click(objects[1])
+    assert hand.take() == (1, 1)
     assert iou(running.rendered(camera), np.isin(truth, objects[:2])) >= 0.8
     page.get_by_text("Hide 2 objects").wait_for()
-    running.said("Hide")
-    assert counted.take() == 1  # the third of all
+    answered(lambda: hand.click(button("Hide")), "Hide 2 objects: done")
+    assert hand.take() == (1, 0)  # the third of all
     assert running.controller.hides()
-    running.page.keyboard.press("Control+z")
-    wait_said("Undone: hide 2 objects.")
-    assert counted.take() == 1
+    answered(lambda: hand.click(button("Undo")), "Undone: hide 2 objects.")
+    assert hand.take() == (1, 0)
+    assert not running.controller.hides()
 
+    # three alone: a key that is held counts, too
+    running.clear()
     click(objects[0])
-    click(objects[1], "Shift")
-    click(objects[2], "Shift")
+    with hand.holding("Shift"):
+        click(objects[1])
+        click(objects[2])
     page.get_by_text("Isolate 3 objects").wait_for()
-    running.said("Isolate")
-    assert counted.take() <= 5
+    answered(lambda: hand.click(button("Isolate")), "Isolate 3 objects: done")
+    assert sum(hand.take()) == 5
+    assert iou(running.rendered(camera, "accumulation"), np.isin(truth, objects)) >= 0.8
     running.said("Undo")
 
-    page.locator(f'.row[data-id="{objects[0]}"]').get_by_label("Rename").first.wait_for()
-    counted.take()
-    page.locator(f'.row[data-id="{objects[0]}"] button').first.click()
-    page.keyboard.type("Ball")
-    page.keyboard.press("Enter")
-    wait_said("is now “Ball”")
-    assert counted.take() == 2
-    running.said("Undo")
+    # the mode in place of a key that is held
+    running.clear()
+    click(objects[0])
+    hand.click(button("Add"))
+    click(objects[1])
+    assert hand.take() == (3, 0)
+    hand.click(button("Replace"))
 
+    # a name, from the list and with a key
+    click(objects[0])
+    hand.take()
+    for name, act in (
+        ("Ball", lambda: hand.click(page.locator(f'.row[data-id="{objects[0]}"]').get_by_label("Rename").first)),
+        ("Big ball", lambda: hand.key("n")),
+    ):
+        act()
+        hand.type(name)
+        answered(lambda: hand.key("Enter"), f"is now “{name}”")
+        assert hand.take() == (2, 0)
+    page.locator(".row.on").get_by_text("Big ball").wait_for()
+    for _ in range(2):
+        running.said("Undo")
+
+    # three as files: drawn over in the list, or from one to the other with Shift
     page.get_by_label("Order of the list").select_option("id")
-    counted.take()
     first, third = (page.locator(".row").nth(number) for number in (0, 2))
-    first.click()
-    wait_said("Gaussians selected")
-    third.click(modifiers=["Shift"])
-    page.get_by_text("Export 3 objects").wait_for()
-    running.said("Export")
-    assert "Wrote 3 files" in status.content
-    assert counted.take() == 3
-    shutil.rmtree(running.config.parent / "exports")
-    assert not counted.scrolled()
-    for row in page.locator(".gseg > .line button, .gseg .grid button").all():
-        box = row.bounding_box()
+
+    def with_shift() -> None:
+        answered(lambda: hand.click(first), "Gaussians selected")
+        with hand.holding("Shift"):
+            hand.click(third)
+
+    for act, presses in ((lambda: hand.drag(first, third), (2, 0)), (with_shift, (3, 1))):
+        running.clear()
+        act()
+        page.get_by_text("Export 3 objects").wait_for()
+        answered(lambda: hand.click(button("Export")), "Wrote 3 files")
+        assert hand.take() == presses
+        shutil.rmtree(running.config.parent / "exports")
+
+    # all buttons of the tab are in sight
+    for one in page.locator(".gseg > .line button, .gseg .grid button").all():
+        box = one.bounding_box()
         assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 720)
 
 
