@@ -109,9 +109,9 @@ class Benchmark:
         }  # fmt: skip
         real = [view.camera for view in prepared.views]
         by_real = seen(prepared.splats, real, points, TOLERANCE * unit)
-        shown = by_real.any(axis=0)
+        shown = np.asarray(by_real.any(axis=0))
         if only is not None:
-            shown &= ids == only
+            shown = shown & (ids == only)
         result["photographs"] = coverage(by_real, ids, shown) | {"views": len(real)}
         result["chosen"] = coverage(seen(splats, cameras, points, TOLERANCE * unit), ids, shown)
         result |= placed(cameras, points, ids, unit, only)
