@@ -25,6 +25,7 @@ from gseg_ns.masks.sources.classical import ClassicalConfig
 from gseg_ns.masks.sources.entity import EntityConfig
 from gseg_ns.masks.sources.sam import SamConfig
 from gseg_ns.masks.sources.sam2 import Sam2Config
+from gseg_ns.masks.sources.sam3 import Sam3Config
 
 _LINES = 20
 """Findings of one kind that are listed one by one."""
@@ -40,9 +41,9 @@ class Masks:
 
     data: Path
     """The scene: a Nerfstudio folder (transforms.json) or a COLMAP folder."""
-    source: Literal["auto", "sam", "sam2", "entity", "classical"] = "auto"
-    """Where masks come from. auto: sam if --sam.checkpoint is given, sam2 if --sam2.model is, entity if --entity.folder
-    is, else classical, which needs no weights and is no substitute for SAM."""
+    source: Literal["auto", "sam", "sam2", "sam3", "entity", "classical"] = "auto"
+    """Where masks come from. auto: sam if --sam.checkpoint is given, sam2 if --sam2.model is, sam3 if --sam3.words are,
+    entity if --entity.folder is, else classical, which needs no weights and is no substitute for SAM."""
     output_dir: Path = Path("masks")
     """Where masks are written, relative to the scene."""
     images_dir: str = "images"
@@ -74,6 +75,8 @@ class Masks:
     """Options of Segment Anything."""
     sam2: Sam2Config = field(default_factory=Sam2Config)
     """Options of SAM 2.1 and other models of transformers."""
+    sam3: Sam3Config = field(default_factory=Sam3Config)
+    """Options of SAM 3, which finds what words name"""
     entity: EntityConfig = field(default_factory=EntityConfig)
     """Options of a folder of label maps or panoptic PNGs."""
     classical: ClassicalConfig = field(default_factory=ClassicalConfig)
@@ -132,12 +135,18 @@ class Masks:
         named: dict[str, SourceConfig] = {
             "sam": self.sam,
             "sam2": self.sam2,
+            "sam3": self.sam3,
             "entity": self.entity,
             "classical": self.classical,
         }
         if self.source != "auto":
             return named[self.source]
-        given = {"sam": self.sam.checkpoint, "sam2": self.sam2.model, "entity": self.entity.folder}
+        given = {
+            "sam": self.sam.checkpoint,
+            "sam2": self.sam2.model,
+            "sam3": self.sam3.words or None,
+            "entity": self.entity.folder,
+        }
         asked = [name for name, value in given.items() if value is not None]
         if len(asked) > 1:
             raise GsegError(f"Options of {' and '.join(asked)} are given. Say which with --source.")

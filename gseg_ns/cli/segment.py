@@ -16,6 +16,7 @@ from gseg_ns.masks.sources.classical import ClassicalConfig
 from gseg_ns.masks.sources.entity import EntityConfig
 from gseg_ns.masks.sources.sam import SamConfig
 from gseg_ns.masks.sources.sam2 import Sam2Config
+from gseg_ns.masks.sources.sam3 import Sam3Config
 
 if TYPE_CHECKING:
     from gseg_ns.masks.sources.base import SourceConfig
@@ -67,7 +68,7 @@ class Segment:
     masks: Path | None = None
     """Masks that are there already: a folder, relative to the scene. Else those in its folder `masks`, else they are
     made"""
-    source: Literal["auto", "sam", "sam2", "entity", "classical"] = "auto"
+    source: Literal["auto", "sam", "sam2", "sam3", "entity", "classical"] = "auto"
     """Where masks come from, see `gseg masks --source`; classical, which needs no weights, unless another is named or
     has its options given"""
     association: Literal["consensus", "memory-bank", "tree", "given", "tracks"] = "consensus"
@@ -90,6 +91,8 @@ class Segment:
     """Options of Segment Anything"""
     sam2: Sam2Config = field(default_factory=Sam2Config)
     """Options of SAM 2.1 and other models of transformers"""
+    sam3: Sam3Config = field(default_factory=Sam3Config)
+    """Options of SAM 3, which finds what words name"""
     entity: EntityConfig = field(default_factory=EntityConfig)
     """Options of a folder of label maps or panoptic PNGs"""
     classical: ClassicalConfig = field(default_factory=lambda: ClassicalConfig(work_side=384))
@@ -232,6 +235,7 @@ class Segment:
 
     def _masks(self, scene: Path, bare: bool) -> Path:
         """The folder of masks, relative to the scene; they are made where there are none."""
+        from gseg_ns.files import slug
         from gseg_ns.masks import generate as generating
         from gseg_ns.masks.images import scene_images
         from gseg_ns.terminal import say, track
@@ -241,11 +245,13 @@ class Segment:
             if not (root / self.masks).exists():
                 raise GsegError(f"The masks {root / self.masks} do not exist")
             return self.masks.absolute() if (not (root / self.masks).is_relative_to(root)) else self.masks
-        config = self.chosen_source()
-        output = root / _MASKS
-        if not bare and self.source == "auto" and output.is_dir() and not (output / generating.SETTINGS_FILE).exists():
-            say(f"Masks are there: {output}")
+        made_by_others = (root / _MASKS).is_dir() and not (root / _MASKS / generating.SETTINGS_FILE).exists()
+        if not bare and self.source == "auto" and made_by_others:
+            say(f"Masks are there: {root / _MASKS}")
             return _MASKS
+        config = self.chosen_source()
+        name = Path(f"masks-{slug(' '.join(self.words))[:40]}") if self.words else _MASKS
+        output = root / name
         images = scene_images(scene)
         if isinstance(config, EntityConfig):
             config = config.placed_on(images, say)
@@ -262,7 +268,7 @@ class Segment:
             raise GsegError(
                 f"{len(failed)} of {len(images)} pictures have no masks, {failed[0].image.name}: {failed[0].error}"
             )
-        return _MASKS
+        return name
 
     def chosen_source(self) -> SourceConfig:
         """The source that `--source` names, or that the other options speak for.
@@ -271,7 +277,7 @@ class Segment:
             GsegError: options of several are given, or words where masks cannot say any.
         """
         named: dict[str, SourceConfig] = {
-            "sam": self.sam, "sam2": self.sam2, "entity": self.entity, "classical": self.classical,
+            "sam": self.sam, "sam2": self.sam2, "sam3": self.sam3, "entity": self.entity, "classical": self.classical,
         }  # fmt: skip
         name: str = self.source
         if name == "auto":
@@ -280,11 +286,13 @@ class Segment:
             if len(asked) > 1:
                 raise GsegError(f"Options of {' and '.join(asked)} are given. Say which with --source.")
             name = asked[0] if asked else "classical"
+        if name == "sam3":
+            return replace(self.sam3, words=self.words or self.sam3.words)
         if self.words:
             raise GsegError(
                 f"Masks of {name} do not say what they show, so that {self.words[0]!r} cannot be found among them: "
-                "give masks with words (--masks DIR, of Grounded-SAM-2, LabelMe, CVAT or another tool), or leave the "
-                "words out and look at the table"
+                "take --source sam3, give masks with words (--masks DIR, of Grounded-SAM-2, LabelMe, CVAT or another "
+                "tool), or leave the words out and look at the table"
             )
         return named[name]
 

@@ -7,6 +7,7 @@ from gseg_ns.masks.sources.classical import ClassicalConfig
 from gseg_ns.masks.sources.entity import EntityConfig
 from gseg_ns.masks.sources.sam import SamConfig
 from gseg_ns.masks.sources.sam2 import Sam2Config
+from gseg_ns.masks.sources.sam3 import Sam3Config
 
 __all__ = [
     "ClassicalConfig",
@@ -14,6 +15,7 @@ __all__ = [
     "MaskSource",
     "Photo",
     "Sam2Config",
+    "Sam3Config",
     "SamConfig",
     "SourceConfig",
     "SourceResult",
