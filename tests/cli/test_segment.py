@@ -93,7 +93,7 @@ def test_words_leave_what_they_name(splat: Path, words: Path, tmp_path: Path, ca
     with pytest.raises(GsegError, match=r"Nothing is called 'ghost'\. What masks call objects: Chair, mug"):
         Segment(splat, ("ghost",), output_dir=tmp_path / "other", **options).main()
     with pytest.raises(GsegError, match="Masks of classical do not say what they show"):
-        Segment(splat, ("mug",), scene=words, output_dir=tmp_path / "third").main()
+        Segment(splat, ("mug",), scene=words, source="classical", output_dir=tmp_path / "third").main()
 
 
 def test_a_bare_splat_has_its_pictures_taken_and_is_not_photographed_twice(
