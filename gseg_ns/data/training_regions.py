@@ -46,10 +46,11 @@ def is_picture(labels: LabelRuns) -> bool:
 
 def same_labels(one: LabelRuns, other: LabelRuns) -> bool:
     """Whether two label maps are the same, pixel by pixel."""
-    if one.size != other.size or (one.starts is None) != (other.starts is None):
+    if one.size != other.size:
         return False
-    starts = one.starts is None or np.array_equal(one.starts, other.starts)
-    return starts and np.array_equal(one.labels, other.labels)
+    if one.starts is None or other.starts is None:
+        return one.starts is other.starts and np.array_equal(one.labels, other.labels)
+    return np.array_equal(one.starts, other.starts) and np.array_equal(one.labels, other.labels)
 
 
 def same_region(photometric: Path, mask: np.ndarray) -> bool:
