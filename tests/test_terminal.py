@@ -119,6 +119,7 @@ def test_a_training_is_told_in_few_lines(gaga_run: Path) -> None:
         "Associated the masks", f"gseg export --load-config {gaga_run}", f"ns-viewer --load-config {gaga_run}",
     ):  # fmt: skip
         assert part in text
+    assert "alias" not in text
     log = (gaga_run.parent / "train.log").read_text()
     assert "Train Iter (time)" in log
     assert "\x1b[" not in log

@@ -46,8 +46,14 @@ class SegmentationTrainerConfig(TrainerConfig):
     """Let everything that Nerfstudio prints through to the terminal, and not to train.log beside config.yml. Also:
     GSEG_VERBOSE=1"""
 
+    def __post_init__(self) -> None:
+        """Take `--data` for what it is an alias of, as `ns-train` would, which prints that it does."""
+        if self.data is not None:
+            self.pipeline.datamanager.data, self.data = self.data, None
+
     def print_to_terminal(self) -> None:
         """Say what is trained; the configuration itself is in config.yml. From here on prints go to the log."""
+        self.data = self.data or self.pipeline.datamanager.data  # the viewer keeps camera paths there
         if not be_quiet(self):
             super().print_to_terminal()
             return
