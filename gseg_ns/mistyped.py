@@ -103,11 +103,14 @@ def explain(
 def _meant(word: str, known: Sequence[str]) -> str:
     """The nearest of some names, as the end of a sentence; "" where none is near."""
     plain = word.partition("=")[0].replace("_", "-")
-    near = get_close_matches(plain, known, n=1, cutoff=0.6)
-    if not near:  # the last part of a long option alone: --max-gaussians for --pipeline.model.max-gaussians
-        last = plain.lstrip("-").rpartition(".")[2]
-        parts = {name.lstrip("-").rpartition(".")[2]: name for name in known}
-        near = [parts[part] for part in get_close_matches(last, parts, n=1, cutoff=0.8)]
+    # The last part of a long option alone: --max-gaussians for --pipeline.model.max-gaussians. The shortest has it.
+    parts = {name.lstrip("-").rpartition(".")[2]: name for name in sorted(known, key=len, reverse=True)}
+    last = get_close_matches(plain.lstrip("-").rpartition(".")[2], parts, n=1, cutoff=0.8)
+    near = (
+        get_close_matches(plain, known, n=1, cutoff=0.85)
+        or [parts[part] for part in last]
+        or get_close_matches(plain, known, n=1, cutoff=0.6)
+    )
     return f": did you mean {near[0]}?" if near else ""
 
 

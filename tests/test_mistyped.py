@@ -18,8 +18,8 @@ CASES = [
     ("render --load-config x --output-dir y --split foo", "Expected one of ('test', 'train')"),
     ("render --load-config x --output-dir y --frames many", "--frames"),
     ("--verison", "did you mean --vers"),
-    ("frobnicate", "gseg has no command frobnicate: demo, masks"),
-    ("", "demo, masks, lift"),
+    ("frobnicate", "gseg has no command frobnicate: demo, views, segment, masks"),
+    ("", "demo, views, segment, masks, lift"),
 ]
 
 
@@ -73,3 +73,21 @@ def test_ns_train_answers_briefly_for_our_methods(run_command) -> None:
         "did you mean --pipeline.model.max-gaussians?",
         "All of it: ns-train gaga --help",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--max-gausians", "--pipeline.model.max-gaussians"),
+        ("--max-num-iteration", "--max-num-iterations"),
+        ("--dat", "--data"),
+        ("--pipline.model.max-gaussians", "--pipeline.model.max-gaussians"),
+    ],
+)
+def test_the_last_part_of_a_long_option_is_enough(word: str, meant: str) -> None:
+    known = [
+        "--data", "--max-num-iterations", "--pipeline.datamanager.data", "--pipeline.model.max-gaussians",
+        "--pipeline.model.num-downscales",
+    ]  # fmt: skip
+    said = f"Unrecognized options: {word} For full helptext"
+    assert explain(said, ["gaga", word], lambda words: known)[0].endswith(f"did you mean {meant}?")
