@@ -116,7 +116,7 @@ def test_a_bare_splat_has_its_pictures_taken_and_is_not_photographed_twice(
             ).float()
             pose = torch.tensor(values["transform_matrix"]).float()[:3]
             cameras.append(Camera.from_c2w(pose, intrinsics, values["w"], values["h"]))
-        return ViewPlan(cameras, (0.0, 0.0, 1.0), False, "a guess", "room", *[1.0] * 3)  # type: ignore[arg-type]
+        return ViewPlan(cameras, (0.0, 0.0, 1.0), False, "a guess", "room", *[1.0] * 4)  # type: ignore[arg-type]
 
     monkeypatch.setattr(gseg_ns.views, "choose_views", choose)
     segment = Segment(splat, output_dir=tmp_path / "out", views=8, width=96, classical=ClassicalConfig(work_side=96))
