@@ -355,7 +355,7 @@ def find_view(running: Running, scene: Path, folder: str = "gt/object") -> tuple
     return best[1], best[2]
 
 
-Picture = Literal["click", "list", "measure"]
+Picture = Literal["click", "level", "list", "measure"]
 
 
 def name_objects(running: Running, scene: Path) -> None:
@@ -394,6 +394,28 @@ def picture_of_click(running: Running, camera: Any, truth: np.ndarray) -> Image.
     return running.screenshot()
 
 
+def picture_of_level(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
+    """A click on an object that has parts, and after *Narrower*: side by side."""
+    narrower = running.page.get_by_role("button", name="Narrower", exact=True)
+    for number in np.argsort(-np.bincount(truth[truth > 0])):
+        mask = truth == int(number)
+        if 400 < mask.sum() < truth.size / 10:
+            running.click("Replace", camera, *interior(mask))
+            if narrower.is_enabled():
+                break
+    running.sharpen()
+    before = running.screenshot()
+    narrower.click()
+    running.settle()
+    running.sharpen()
+    after = running.screenshot()
+    size = (before.width * 3 // 4, before.height * 3 // 4)
+    both = Image.new("RGB", (2 * size[0], size[1]))
+    for place, picture in enumerate((before, after)):
+        both.paste(picture.resize(size, Image.Resampling.LANCZOS), (place * size[0], 0))
+    return both
+
+
 def picture_of_list(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
     """All that is called as most objects are, chosen in the list."""
     kinds = Counter(group.name.rstrip(" 0123456789") for group in running.controller.groups() if group.name)
@@ -422,6 +444,7 @@ def picture_of_measure(running: Running, camera: Any, truth: np.ndarray) -> Imag
 
 _PICTURES = {
     "click": picture_of_click,
+    "level": picture_of_level,
     "list": picture_of_list,
     "measure": picture_of_measure,
 }
@@ -434,7 +457,8 @@ def take_picture(load_config: Path, screenshot: Path, scene: Path, of: Picture =
         load_config: config.yml of a trained run. Its names of groups are those of the scene afterwards.
         screenshot: JPEG or PNG to write.
         scene: its scene, with ground truth and `gt/scene.json`.
-        of: a click on an object; several objects that were chosen in the list; or a distance that is measured.
+        of: a click on an object; a part of it, in a run with a tree; several objects that were chosen in the list; or a
+            distance that is measured.
     """
     with browsing(load_config, window={"width": 1280, "height": 720}) as running:
         camera, truth = find_view(running, scene)
