@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import gzip
 import io
 import json
 import random
@@ -676,6 +677,78 @@ def _read_scene(path: Path) -> None:
         assert registered_images(root)
 
 
+def _spz(folder: Path) -> bytes:
+    from gseg_ns.splats.spz import write_spz
+
+    write_spz(folder / "made.spz", random_splats.make(12, 3))
+    return (folder / "made.spz").read_bytes()
+
+
+def _damage_spz(data: bytes, rng: random.Random) -> bytes:
+    """Damage below the compression, or the compressed bytes."""
+    if rng.random() < 0.3:
+        return damage.damage_bytes(data, rng)
+    return gzip.compress(damage.damage_bytes(gzip.decompress(data), rng), 1)
+
+
+def _read_spz(path: Path) -> None:
+    from gseg_ns.splats.spz import read_spz
+
+    splats = read_spz(path)
+    assert splats.sh.shape[1] in (1, 4, 9, 16)
+    _finite(splats.means, splats.quats, splats.scales, splats.opacities, splats.sh)
+
+
+def _cameras_json(_: Path) -> bytes:
+    turned = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    camera = {"position": [1, 2, 3], "rotation": turned, "width": 64, "height": 48, "fx": 50.5, "fy": 50.5}
+    return json.dumps([{"id": number, "img_name": f"{number}.png", **camera} for number in range(3)]).encode()
+
+
+def _read_cameras_json(path: Path) -> None:
+    from gseg_ns.captures.cameras_json import read_cameras_json
+
+    for frame in read_cameras_json(path):
+        _finite(torch.from_numpy(frame.pose))
+        assert frame.lens.fx > 0
+        assert 0 < frame.lens.width <= 2**16
+
+
+_OF_A_RESULT = {"cameras/transforms.json": b"{}", "splats.ply": b"ply"}
+
+
+def _manifest(folder: Path) -> bytes:
+    from gseg_ns.runs.result_folder import write_manifest
+
+    (folder / "cameras").mkdir()
+    for name, content in _OF_A_RESULT.items():
+        (folder / name).write_bytes(content)
+    write_manifest(folder, {"method": "gaga", "options": {"sh_degree": 3}, "state": {"words": [[1, "mug", 0.5]]}})
+    return (folder / "manifest.json").read_bytes()
+
+
+def _read_manifest(path: Path) -> None:
+    from gseg_ns.runs.result_folder import read_result
+
+    (path.parent / "cameras").mkdir(exist_ok=True)
+    for name, content in _OF_A_RESULT.items():
+        (path.parent / name).write_bytes(content)
+    assert read_result(path).files <= _OF_A_RESULT.keys()
+
+
+def _tensors(folder: Path) -> bytes:
+    from gseg_ns.runs.result_folder import write_tensors
+
+    write_tensors(folder / "made.safetensors", {"labels": torch.arange(9).int(), "confidence": torch.rand(9)})
+    return (folder / "made.safetensors").read_bytes()
+
+
+def _read_tensors(path: Path) -> None:
+    from gseg_ns.runs.result_folder import read_tensors
+
+    _finite(*(tensor for tensor in read_tensors(path).values() if tensor.is_floating_point()))
+
+
 TARGETS: dict[str, tuple[str, Callable[[Path], bytes], damage.Mutate, Callable[[Path], Any]]] = {
     "ply": ("a.ply", _ply, damage.damage_ply, _read_ply),
     "ply-text": ("a.ply", lambda folder: _ply(folder, text=True), damage.damage_text, _read_ply),
@@ -731,6 +804,10 @@ TARGETS: dict[str, tuple[str, Callable[[Path], bytes], damage.Mutate, Callable[[
     "photometric-mask": ("a.png", _picture("PNG", "RGBA"), damage.damage_png, _read_region),
     "outline": ("a.json", _outline, damage.damage_json, _read_outline),
     "parts": ("scene.json", _background, damage.damage_json, _read_background),
+    "spz": ("a.spz", _spz, _damage_spz, _read_spz),
+    "cameras-json": ("cameras.json", _cameras_json, damage.damage_json, _read_cameras_json),
+    "result": ("manifest.json", _manifest, damage.damage_json, _read_manifest),
+    "safetensors": ("a.safetensors", _tensors, damage.damage_bytes, _read_tensors),
 }
 
 

@@ -132,6 +132,16 @@ COMMANDS = {
     "lift": Command(
         "lift --data {scene} --geometry {run} --output-dir {out}/l --experiment-name e", at_once=False, seldom=True
     ),
+    "pack": Command(
+        "pack {run} --output {out}/r.gseg --overwrite",
+        "pack {run} --output {out}/r.gseg --overwrite --data {scene}",
+        seldom=True,
+    ),
+    "views": Command(
+        "views {run} --output-dir {out}/v --count 3 --width 48 --height 36 --overwrite",
+        "views {run} --output-dir {out}/v --count 2 --width 32 --height 24",
+        seldom=True,
+    ),
     "bench": Command(
         "bench quality --scenes {scene} --methods gaga --iterations 30 --ground-truth gt/object --output {out}/b",
         at_once=False,

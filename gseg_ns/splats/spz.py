@@ -22,6 +22,9 @@ _POSITION_LIMIT = 2**23
 _MAGIC = 0x5053474E
 _GAUSSIAN = 19
 """Bytes of a Gaussian without harmonics, at least."""
+_LARGEST_GAUSSIAN = 20 + 3 * 24
+"""With harmonics, of the largest degree that any version has."""
+_CHUNK = 2**22
 _LARGEST_FILE = 2**33
 
 
@@ -116,3 +119,9 @@ def _check_header(path: Path) -> None:
     if magic != _MAGIC or not 1 <= version <= 3:
         raise ValueError("its header is that of another format or version")
     check_memory(path, count * _GAUSSIAN * 12, f"{count:,} Gaussians")
+    unpacked, left, most = zlib.decompressobj(wbits=31), packed, 16 + count * _LARGEST_GAUSSIAN
+    while left and most >= 0:
+        most -= len(unpacked.decompress(left, _CHUNK))
+        left = unpacked.unconsumed_tail
+    if most < 0:
+        raise ValueError("it holds more than its Gaussians")
