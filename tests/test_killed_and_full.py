@@ -132,11 +132,7 @@ COMMANDS = {
     "lift": Command(
         "lift --data {scene} --geometry {run} --output-dir {out}/l --experiment-name e", at_once=False, seldom=True
     ),
-    "pack": Command(
-        "pack {run} --output {out}/r.gseg --overwrite",
-        "pack {run} --output {out}/r.gseg --overwrite --data {scene}",
-        seldom=True,
-    ),
+    "pack": Command("pack {run} --output {out}/r.gseg --overwrite", seldom=True),
     "views": Command(
         "views {run} --output-dir {out}/v --count 3 --width 48 --height 36 --overwrite",
         "views {run} --output-dir {out}/v --count 2 --width 32 --height 24",
