@@ -603,7 +603,7 @@ def _read_measured(path: Path) -> None:
 
     from gseg_ns.runs.overview import _psnr
 
-    run: Any = SimpleNamespace(config_path=path.parent / "config.yml", step=3)
+    run: Any = SimpleNamespace(config_path=path.parent / "config.yml", folder=path.parent, step=3)
     psnr = _psnr(run)
     assert psnr is None or abs(psnr) < 1000
 

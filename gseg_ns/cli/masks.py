@@ -141,16 +141,7 @@ class Masks:
         }
         if self.source != "auto":
             return named[self.source]
-        given = {
-            "sam": self.sam.checkpoint,
-            "sam2": self.sam2.model,
-            "sam3": self.sam3.words or None,
-            "entity": self.entity.folder,
-        }
-        asked = [name for name, value in given.items() if value is not None]
-        if len(asked) > 1:
-            raise GsegError(f"Options of {' and '.join(asked)} are given. Say which with --source.")
-        return named[asked[0] if asked else "classical"]
+        return named[asked_source(self.sam, self.sam2, self.sam3, self.entity) or "classical"]
 
     def _refuse_training_masks(self, root: Path, output: Path) -> None:
         """Nerfstudio scenes may keep masks of what to train on in a folder `masks`; those are not ours to mix with."""
@@ -233,6 +224,19 @@ class Masks:
             self._preview(console, images, folder)
         if not report.ok:
             raise GsegError(f"{folder} has faults (see above). Make those files again.")
+
+
+def asked_source(sam: SamConfig, sam2: Sam2Config, sam3: Sam3Config, entity: EntityConfig) -> str | None:
+    """The source that has its options given, which speak for it; None: none has.
+
+    Raises:
+        GsegError: options of several are given.
+    """
+    given = {"sam": sam.checkpoint, "sam2": sam2.model, "sam3": sam3.words or None, "entity": entity.folder}
+    asked = [name for name, value in given.items() if value is not None]
+    if len(asked) > 1:
+        raise GsegError(f"Options of {' and '.join(asked)} are given. Say which with --source.")
+    return asked[0] if asked else None
 
 
 def _print_results(console: Console, output: Path, results: list[ImageResult]) -> None:

@@ -28,7 +28,7 @@ class Pack(Granular):
     output: Path | None = None
     """The folder, NAME.gseg; called as the experiment, in the current folder, unless given"""
     overwrite: bool = False
-    """Replace a result that is there"""
+    """Replace a result that is there, with the names, edits and selections that were saved in it"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
 
@@ -83,23 +83,27 @@ def start_viewer(run: Run, port: int, host: str | None = None) -> object:
     Returns:
         the viewer, whose server's threads work from now on.
     """
+    from contextlib import nullcontext
     from threading import Lock
 
     from nerfstudio.utils import writer
     from nerfstudio.viewer.viewer import Viewer
+
+    from gseg_ns.viewer.door import host_chosen
 
     config, data = run.config, run.datamanager
     config.vis, config.viewer.websocket_port = "viewer", port
     if host is not None:
         config.viewer.websocket_host = host
     run.folder.mkdir(parents=True, exist_ok=True)
-    viewer = Viewer(
-        config.viewer,
-        log_filename=run.folder / "viewer_log_filename.txt",
-        datapath=data.get_datapath(),
-        pipeline=run.pipeline,
-        train_lock=Lock(),  # type: ignore[arg-type]
-    )
+    with host_chosen() if host is not None else nullcontext():
+        viewer = Viewer(
+            config.viewer,
+            log_filename=run.folder / "viewer_log_filename.txt",
+            datapath=data.get_datapath(),
+            pipeline=run.pipeline,
+            train_lock=Lock(),  # type: ignore[arg-type]
+        )
     config.logging.local_writer.enable = False
     writer.setup_local_writer(config.logging, max_iter=config.max_num_iterations, banner_messages=viewer.viewer_info)
     viewer.init_scene(train_dataset=data.train_dataset, train_state="completed", eval_dataset=data.eval_dataset)

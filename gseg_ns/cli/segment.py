@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -116,6 +118,8 @@ class Segment:
         if result.exists() and not self.overwrite:
             raise GsegError(f"{result} is there already: name another --output-dir or add --overwrite")
         bare = given.scene is None
+        if self.masks is None and (bare or self._asked() is not None):
+            self.chosen_source()  # what cannot be answered is told before pictures are taken
         if bare:
             given = replace(given, geometry=_as_file(given.geometry, folder / "splat.ply"))
         scene = self._views(given.geometry, folder / "views") if given.scene is None else given.scene
@@ -149,12 +153,14 @@ class Segment:
         """
         from gseg_ns.files import slug
         from gseg_ns.models.trained_geometry import is_splat_file
-        from gseg_ns.runs.result_folder import SPLATS, is_result
+        from gseg_ns.runs.result_folder import FRAME, MANIFEST, SPLATS, is_result
         from gseg_ns.runs.scene import is_scene
 
         path = self.what
         if not path.exists():
             raise GsegError(f"{path} does not exist: give a splat (PLY or SPZ), a scene with --splat, or a run")
+        if path.name == MANIFEST and is_result(path):
+            path = path.parent
         name = slug(path.stem if path.is_file() else path.resolve().name.removesuffix(path.suffix)) or "splat"
         is_run = path.suffix.lower() in (".yml", ".yaml") or (path.is_dir() and (path / "config.yml").is_file())
         if is_run:
@@ -162,8 +168,11 @@ class Segment:
         if is_result(path) or is_splat_file(path):
             if self.splat is not None:
                 raise GsegError(f"{path} is a splat itself: leave --splat out")
-            geometry = (path if path.is_dir() else path.parent) / SPLATS if is_result(path) else path
-            return _Input(name, geometry, self.scene, self.splat_frame == "original")
+            original = self.splat_frame == "original"
+            if is_result(path):
+                # What was packed from a run lies where the run does.
+                return _Input(name, path / SPLATS, self.scene, original and not (path / FRAME).is_file())
+            return _Input(name, path, self.scene, original)
         if path.is_dir() and is_scene(path):
             if self.splat is None:
                 raise GsegError(
@@ -190,14 +199,13 @@ class Segment:
         from gseg_ns import gpu
         from gseg_ns.models.trained_geometry import load_geometry
         from gseg_ns.reading import read_json
-        from gseg_ns.selection.store import Fingerprint
         from gseg_ns.terminal import LINE, say, track, warn
         from gseg_ns.views import ViewOptions, choose_views, write_views
         from gseg_ns.views.folder import ABOUT
 
         splats: Splats = load_geometry(geometry, "nerfstudio", {})
         asked = {
-            "of": Fingerprint.of(splats.means).digest, "views": self.views, "width": self.width,
+            "of": _digest(splats), "views": self.views, "width": self.width,
             "up": None if self.up is None else list(self.up), "kind": self.kind,
         }  # fmt: skip
         if (folder / ABOUT).is_file():
@@ -222,12 +230,15 @@ class Segment:
         if not plan.up_is_certain:
             up = " ".join(f"{value:.3f}" for value in plan.up)
             warn(f"Up is a guess: {up}. If {folder / 'contact_sheet.png'} is upside down or tilted, give --up X Y Z")
+        for stale in folder.glob("masks*"):  # of other pictures
+            shutil.rmtree(stale)
         write_views(
             folder,
             splats.to(gpu.best_device()),
             plan.cameras,
             {"splat": geometry.name, "kind": plan.kind, "up": list(plan.up), "asked": asked},
             background=1.0 if plan.kind == "object" else 0.0,
+            near=plan.near,
             overwrite=True,
             progress=track(range(len(plan.cameras)), "Taking pictures"),
         )
@@ -236,6 +247,7 @@ class Segment:
     def _masks(self, scene: Path, bare: bool) -> Path:
         """The folder of masks, relative to the scene; they are made where there are none."""
         from gseg_ns.files import slug
+        from gseg_ns.masks import MaskFolder
         from gseg_ns.masks import generate as generating
         from gseg_ns.masks.images import scene_images
         from gseg_ns.terminal import say, track
@@ -245,20 +257,28 @@ class Segment:
             if not (root / self.masks).exists():
                 raise GsegError(f"The masks {root / self.masks} do not exist")
             return self.masks.absolute() if (not (root / self.masks).is_relative_to(root)) else self.masks
-        made_by_others = (root / _MASKS).is_dir() and not (root / _MASKS / generating.SETTINGS_FILE).exists()
-        if not bare and self.source == "auto" and made_by_others:
+        images = scene_images(scene)
+        there = not bare and (root / _MASKS).is_dir()
+        if there and self._asked() is None:
+            files = MaskFolder(root / _MASKS).match([image.path for image in images])
+            if (root / _MASKS / generating.SETTINGS_FILE).exists() and None in files:
+                raise GsegError(
+                    f"{root / _MASKS} has no masks of {files.count(None)} of {len(images)} photographs: run its "
+                    "`gseg masks` again to its end, or name a source or other masks (--source, --masks)"
+                )
             say(f"Masks are there: {root / _MASKS}")
             return _MASKS
         config = self.chosen_source()
         name = Path(f"masks-{slug(' '.join(self.words))[:40]}") if self.words else _MASKS
+        if there:
+            name = Path(f"{name}-{config.name}")
         output = root / name
-        images = scene_images(scene)
         if isinstance(config, EntityConfig):
             config = config.placed_on(images, say)
         if config.name == "classical":
             say("Masks without weights (classical): good enough to try things out, no substitute for SAM.")
         job = generating.Job(config, output, device=self.device)
-        generating.prepare(job, images, overwrite=self.overwrite and bare)
+        generating.prepare(job, images, overwrite=self.overwrite and (bare or name != _MASKS))
         generating.sweep(job, images)
         todo = [image for image in images if generating.finished(job, image) is None]
         failed = [
@@ -279,13 +299,7 @@ class Segment:
         named: dict[str, SourceConfig] = {
             "sam": self.sam, "sam2": self.sam2, "sam3": self.sam3, "entity": self.entity, "classical": self.classical,
         }  # fmt: skip
-        name: str = self.source
-        if name == "auto":
-            given = {"sam": self.sam.checkpoint, "sam2": self.sam2.model, "entity": self.entity.folder}
-            asked = [source for source, value in given.items() if value is not None]
-            if len(asked) > 1:
-                raise GsegError(f"Options of {' and '.join(asked)} are given. Say which with --source.")
-            name = asked[0] if asked else "classical"
+        name = self._asked() or "classical"
         if name == "sam3":
             return replace(self.sam3, words=self.words or self.sam3.words)
         if self.words:
@@ -295,6 +309,12 @@ class Segment:
                 "tool), or leave the words out and look at the table"
             )
         return named[name]
+
+    def _asked(self) -> str | None:
+        """The source that is asked for; None: none is."""
+        from gseg_ns.cli.masks import asked_source
+
+        return asked_source(self.sam, self.sam2, self.sam3, self.entity) if self.source == "auto" else self.source
 
     def _lift(self, given: _Input, scene: Path, masks: Path, output: Path, bare: bool) -> Path:
         """Label the splat. Returns the config.yml of the run that this makes."""
@@ -306,6 +326,8 @@ class Segment:
         datamanager: Any = config.pipeline.datamanager
         model: Any = config.pipeline.model
         datamanager.masks_dir = masks
+        if self.masks is None and self._asked() == "sam3":
+            datamanager.mask_min_score = min(datamanager.mask_min_score, self.sam3.threshold)
         if not given.in_capture and not bare:
             model.geometry_frame = "nerfstudio"
         else:
@@ -378,6 +400,14 @@ def _as_file(geometry: Path, path: Path) -> Path:
         return geometry
     write_ply(path, load_geometry(geometry, "nerfstudio", {}))
     return path
+
+
+def _digest(splats: Splats) -> str:
+    """The same for splats that look the same."""
+    digest = hashlib.sha256(splats.rasterize_mode.encode())
+    for values in (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh):
+        digest.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _keep_only(run: Run, groups: Sequence[int]) -> None:

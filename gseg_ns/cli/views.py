@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gseg_ns.splats import Splats
     from gseg_ns.views import ViewOptions
 
+_LARGEST = 8192
+"""Pixels of a picture's longer side."""
+
 
 @dataclass
 class Views:
@@ -32,8 +35,9 @@ class Views:
     """Where the scene is written"""
     count: int = 40
     """Pictures to take"""
-    width: int = 640
-    """Width of a picture in pixels; with --cameras: pixels of the longer side, the photographs' own unless given"""
+    width: int | None = None
+    """Width of a picture in pixels, 640 unless given; with --cameras: pixels of the longer side, the photographs' own
+    unless given"""
     height: int = 480
     """Height of a picture in pixels"""
     fov: float = 64.0
@@ -59,6 +63,7 @@ class Views:
         from gseg_ns.views.folder import check_free, write_views
 
         started = time.perf_counter()
+        self._refuse_unused()
         check_free(self.output_dir.resolve(), self.overwrite)
         splats, is_run = _read(self.splat)
         splats = splats.to(gpu.best_device())
@@ -79,6 +84,17 @@ class Views:
             f"  gseg lift --data {quote(str(self.output_dir))} --geometry {quote(str(self.splat))}{frame}",
             markup=False,
         )
+
+    def _refuse_unused(self) -> None:
+        """Refuse options of cameras that are chosen where they are given.
+
+        Raises:
+            GsegError: there are some.
+        """
+        names = ("count", "height", "fov", "up", "kind")
+        unused = [f"--{name}" for name in names if getattr(self, name) != getattr(Views, name)]
+        if self.cameras is not None and unused:
+            raise GsegError(f"{', '.join(unused)}: cameras are given with --cameras, which this cannot change")
 
     def _chosen(self, splats: Splats) -> tuple[list[Camera], dict[str, Any], float, float]:
         from gseg_ns import terminal
@@ -113,7 +129,7 @@ class Views:
         from gseg_ns.views import ViewOptions
 
         kind = None if self.kind == "auto" else self.kind
-        return ViewOptions(self.count, self.width, self.height, self.fov, self.up, kind)
+        return ViewOptions(self.count, 640 if self.width is None else self.width, self.height, self.fov, self.up, kind)
 
     def _given(self, splats: Splats, is_run: bool) -> tuple[list[Camera], list[str], dict[str, Any]]:
         from gseg_ns import terminal
@@ -125,8 +141,13 @@ class Views:
         frames = fitting(sets, splats, path)
         if any(any(frame.lens.distortion) or frame.lens.kind != "perspective" for frame in frames):
             terminal.say("The cameras' lenses distort; the pictures are taken without that.")
-        longest = None if self.width == Views.width else self.width
-        return [pinhole(frame, longest) for frame in frames], picture_names(frames), {"cameras": path.name}
+        cameras = [pinhole(frame, self.width) for frame in frames]
+        longest = max(max(camera.width, camera.height) for camera in cameras)
+        if not 16 <= longest <= _LARGEST:
+            raise GsegError(
+                f"Pictures by {path} would be {longest} pixels wide or high: give --width, 16 to {_LARGEST}"
+            )
+        return cameras, picture_names(frames), {"cameras": path.name}
 
 
 def _read(path: Path) -> tuple[Splats, bool]:

@@ -36,6 +36,7 @@ from gseg_ns.masks import (
     said_of_labels,
 )
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
+from gseg_ns.masks.words import SAYING
 from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
 
@@ -44,7 +45,7 @@ Split = Literal["train", "test"]
 _LARGEST_KEPT = 1024
 """Ids that agree between views stay what they are up to this one; tables have a row an id."""
 _ASKED_FOR_WORDS = 8
-"""Views whose masks are looked at for words and tracks; where none of them has any, no other is."""
+"""Views whose records are looked at for words and tracks; where none of them has a place for any, no other is."""
 _FEWEST_TO_JUDGE = 3
 """Views, of fewer nothing is said about what their masks have in common."""
 _READ_BY_US = "Leave the dataparser out of the command: gseg-data reads Nerfstudio's and COLMAP's folders as they are."
@@ -208,11 +209,14 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         """What the records of masks say, by view and label; of all views where some view's have words or tracks."""
         found: dict[int, dict[int, Said]] = {}
         asked = [(view, file) for view, file in enumerate(files) if file is not None and not file.is_label_map]
-        config, any_says = self.config, False
+        config, could_say, any_says = self.config, False, False
         for place, (view, file) in enumerate(asked):
-            if place >= _ASKED_FOR_WORDS and not any_says:
+            if place >= _ASKED_FOR_WORDS and not could_say:
                 return {}
-            said = said_of_labels(load_masks(file), config.mask_order, config.mask_min_score, config.mask_min_visible)
+            masks = load_masks(file)
+            # An empty word is one: pictures without what was looked for may come first.
+            could_say |= any(not SAYING.isdisjoint(record) for record in masks.extra)
+            said = said_of_labels(masks, config.mask_order, config.mask_min_score, config.mask_min_visible)
             any_says |= any(one.word or one.track for one in said)
             found[view] = dict(enumerate(said, start=1))
         return found if any_says else {}
@@ -223,14 +227,12 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         Returns:
             the records by the new numbers.
         """
-        found = {}
+        if not any(one.track for said in records.values() for one in said.values()):
+            return records
         for view, said in records.items():
-            found[view] = said
-            if any(one.track for one in said.values()):
-                table = np.array([0, *(one.track for one in said.values())], dtype=np.uint32)
-                self._labels[view] = self._labels[view].renumbered(table)
-                found[view] = {one.track: one for one in said.values() if one.track}
-        return found
+            table = np.array([0, *(one.track for one in said.values())], dtype=np.uint32)
+            self._labels[view] = self._labels[view].renumbered(table)
+        return {view: {one.track: one for one in said.values() if one.track} for view, said in records.items()}
 
     def _refuse_numbering(self, files: Sequence[MaskFile | None], records: dict[int, dict[int, Said]]) -> None:
         """Refuse ids that cannot agree between views, since they are made when overlapping masks are painted.

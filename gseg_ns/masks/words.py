@@ -14,6 +14,9 @@ WORD_KEYS = ("label", "class_name", "category_name", "category", "phrase")
 TRACK_KEYS = ("track", "track_id", "object_id", "obj_id")
 """Keys of the number of a track. COCO's `id` is none: it is another one in every image."""
 
+SAYING = frozenset((*WORD_KEYS, *TRACK_KEYS))
+"""Keys of a record by which it could say something."""
+
 LONGEST = 64
 """Letters of a word; what is longer is cut."""
 _LARGEST_TRACK = 2**20 - 1  # tables have a row a track

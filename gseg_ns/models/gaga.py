@@ -257,6 +257,9 @@ class GagaModel(IdentityModel):
             labels: [N] int64, the group of each Gaussian, 0 = none.
             confidence: [N] in 0..1, how sure they are.
         """
+        for name in ("tree_nodes", *self._tree_tables):  # they would answer in place of the labels
+            setattr(self, name, getattr(self, name)[:0])
+        self.has_scales = type(self).has_scales
         self.num_groups = int(labels.max()) if len(labels) else 0
         self.voted_labels = labels.int().to(self.device)
         sure = torch.ones(len(labels)) if confidence is None else confidence.float()

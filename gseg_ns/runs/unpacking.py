@@ -44,6 +44,8 @@ from gseg_ns.splats.ply import read_ply
 
 LARGEST_GROUP = 2**20
 """Of the labels of a PLY or a result: tables have a row a group."""
+LABELLED_PLY = "labelled PLY"
+"""What stands for the method where there is none."""
 NOTES = ".notes"
 """After the name of a PLY: the folder beside it in which what people save with it lies."""
 _OTHER_SPLATS = (".spz", ".splat", ".ksplat", ".sog", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz")
@@ -99,7 +101,10 @@ def open_folder(path: Path) -> Opened:
     cameras = result.path(CAMERAS) if CAMERAS in result.files else None
     labels, sure = _labels(result, len(splats))
     if not known:
-        terminal.warn(f"{method}, which {result.folder} was made with, is not installed: its labels are used alone.")
+        if method != LABELLED_PLY:
+            terminal.warn(
+                f"{method}, which {result.folder} was made with, is not installed: its labels are used alone."
+            )
         opened = _labelled(manifest, result.folder, splats, labels, sure, cameras)
         opened.config.method_name = method
         return opened
@@ -129,6 +134,8 @@ def open_ply(path: Path) -> Opened:
         raise GsegError(
             f"{path} has no property `label`, by which a splat is of an object: make labels with `gseg segment {path}`"
         )
+    if len(splats) == 0:
+        raise GsegError(f"{path} has no Gaussian: there is nothing to open")
     if found.ndim != 1 or not bool(found.isfinite().all()) or bool((found != found.round()).any()):
         raise GsegError(f"{path}: its property `label` is no integer a splat")
     if bool((found < 0).any()) or int(found.max()) > LARGEST_GROUP:
@@ -139,7 +146,7 @@ def open_ply(path: Path) -> Opened:
     words = _names_beside(path)
     folder = path.with_name(path.name + NOTES)
     opened = _labelled(path, folder, replace(splats, extra={}), found.long(), sure, None)
-    opened.config.method_name = "labelled PLY"
+    opened.config.method_name = LABELLED_PLY
     assert isinstance(opened.model, GagaModel)
     opened.model.group_words = words
     return opened

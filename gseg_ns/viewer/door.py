@@ -227,6 +227,7 @@ class _Rules:
 
 _USUAL = _Rules()
 _rules: ContextVar[_Rules] = ContextVar("rules", default=_USUAL)
+_host_chosen: ContextVar[bool] = ContextVar("host_chosen", default=False)
 
 
 @contextmanager
@@ -296,7 +297,7 @@ def _guard_nerfstudio() -> None:
         given = dict(zip(("log_filename", "datapath", "pipeline", "trainer"), arguments, strict=False)) | options
         ours = isinstance(given["pipeline"].model, SegmentationModel)
         # ns-viewer has a default of its own, which is all of the network.
-        if ours and given.get("trainer") is None and not _is_host_given():
+        if ours and given.get("trainer") is None and not (_is_host_given() or _host_chosen.get()):
             config.websocket_host = LOOPBACK
         is_open = not is_loopback(config.websocket_host)
         rules = _Rules(secrets.token_urlsafe(24) if ours and is_open else None, framed=not ours)
@@ -330,6 +331,16 @@ def _guard_nerfstudio() -> None:
 
     upstream.Viewer.__init__ = guarded_make  # type: ignore[method-assign]
     upstream_legacy.ViewerLegacyState.__init__ = guarded_make_legacy  # type: ignore[method-assign]
+
+
+@contextmanager
+def host_chosen() -> Iterator[None]:
+    """Viewers that are made within are bound to the host that their configuration names: somebody chose it."""
+    before = _host_chosen.set(True)
+    try:
+        yield
+    finally:
+        _host_chosen.reset(before)
 
 
 def _is_host_given() -> bool:

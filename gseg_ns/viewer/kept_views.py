@@ -68,10 +68,6 @@ class KeptViews:
         kept = [*self.views.items()][-(_MOST - 1) :]
         self.views = {**dict(kept), key: view}
 
-    def clear(self) -> None:
-        """Let go of all views."""
-        self.views = {}
-
 
 def seen_from(camera: Cameras, crop: OrientedBox | None) -> Hashable:
     """Equal for cameras and crops that show the same."""

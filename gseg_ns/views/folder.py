@@ -24,6 +24,8 @@ from gseg_ns.views.drawing import NEAR, Drawn, draw_view
 ABOUT = "views.json"
 """In a folder of views: how it was made. By it such a folder is known."""
 SHEET = "contact_sheet.png"
+_CLOUD = "points3D.ply"
+_PICTURES = ("images", "alpha", "depth")
 
 _POINTS = 60_000
 """Of points3D.ply, about."""
@@ -99,7 +101,7 @@ def write_views(
         raise GsegError(f"There is no camera for {folder}: nothing to draw")
     check_free(folder, overwrite)
     names = tuple(names or (f"view_{number:05d}" for number in range(len(cameras))))
-    with atomic_folder(folder, lambda: [path for path in folder.rglob("*") if not path.is_dir()]) as staging:
+    with atomic_folder(folder, lambda: _own_files(folder)) as staging:
         frames, thumbnails = [], []
         clouds: list[tuple[NDArray[np.float32], NDArray[np.uint8]]] = []
         for number in progress or range(len(cameras)):
@@ -108,14 +110,14 @@ def write_views(
             frames.append(_frame(staging, name, camera, drawn))
             clouds.append(_points(drawn, camera, max(_POINTS // len(cameras), 200), number))
             thumbnails.append(resized(drawn.rgb, round(_THUMBNAIL * camera.height / camera.width), _THUMBNAIL))
-        _write_cloud(staging / "points3D.ply", clouds)
+        _write_cloud(staging / _CLOUD, clouds)
         rows = [thumbnails[start : start + _COLUMNS] for start in range(0, len(thumbnails), _COLUMNS)]
         write_png(staging / SHEET, contact_sheet(rows))
         images = [frame["file_path"] for frame in frames]
         # Every view is trained on: there are no photographs to hold back.
         transforms = {
             "camera_model": "OPENCV",
-            "ply_file_path": "points3D.ply",
+            "ply_file_path": _CLOUD,
             "train_filenames": images,
             "val_filenames": images[::8],
             "test_filenames": images[::8],
@@ -124,6 +126,12 @@ def write_views(
         (staging / "transforms.json").write_text(json.dumps(transforms, indent=1), encoding="utf-8")
         (staging / ABOUT).write_text(json.dumps(about or {}, indent=1), encoding="utf-8")
     return ViewScene(folder, names)
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """What `write_views` has written into a folder. What others put beside it, such as masks and runs, stays."""
+    below = [path for part in _PICTURES for path in (folder / part).rglob("*") if not path.is_dir()]
+    return below + [folder / name for name in ("transforms.json", _CLOUD, ABOUT, SHEET) if (folder / name).is_file()]
 
 
 def _frame(folder: Path, name: str, camera: Camera, drawn: Drawn) -> dict[str, Any]:

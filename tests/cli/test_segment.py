@@ -116,7 +116,7 @@ def test_a_bare_splat_has_its_pictures_taken_and_is_not_photographed_twice(
             ).float()
             pose = torch.tensor(values["transform_matrix"]).float()[:3]
             cameras.append(Camera.from_c2w(pose, intrinsics, values["w"], values["h"]))
-        return ViewPlan(cameras, (0.0, 0.0, 1.0), False, "a guess", "room", *[1.0] * 4)  # type: ignore[arg-type]
+        return ViewPlan(cameras, (0.0, 0.0, 1.0), False, "a guess", "room", 1.0, 1.0, 0.01, 1.0)  # type: ignore[arg-type]
 
     monkeypatch.setattr(gseg_ns.views, "choose_views", choose)
     segment = Segment(splat, output_dir=tmp_path / "out", views=8, width=96, classical=ClassicalConfig(work_side=96))
@@ -149,4 +149,29 @@ def test_what_cannot_be_segmented_is_told(splat: Path, small_scene: Path, tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(GsegError, match="is no splat"):
         Segment(tmp_path / "empty").main()
+    assert not (tmp_path / "out").exists()
+
+
+def test_which_masks_of_a_scene_are_taken(splat: Path, small_scene: Path, tmp_path: Path) -> None:
+    from gseg_ns.cli.masks import Masks
+    from gseg_ns.masks.sources.sam3 import Sam3Config
+
+    scene = tmp_path / "scene"
+    shutil.copytree(small_scene, scene)
+    assert Segment(splat)._masks(scene, False) == Path("masks")  # somebody's
+    small = ClassicalConfig(work_side=48)
+    assert Segment(splat, source="classical", classical=small)._masks(scene, False) == Path("masks-classical")
+    assert len(list((scene / "masks-classical").glob("frame*.json"))) == 16
+    shutil.rmtree(scene / "masks")
+    Masks(scene, classical=ClassicalConfig(work_side=64)).main()
+    assert Segment(splat, classical=small)._masks(scene, False) == Path("masks")  # with whatever settings
+    next((scene / "masks").glob("frame*.json")).unlink()
+    with pytest.raises(GsegError, match=r"has no masks of 1 of 16 photographs: run its `gseg masks` again"):
+        Segment(splat, classical=small)._masks(scene, False)
+    assert Segment(splat, sam3=Sam3Config(words=("mug",))).chosen_source().name == "sam3"
+
+
+def test_words_that_cannot_be_answered_are_told_before_pictures_are_taken(splat: Path, tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match="Masks of classical do not say what they show"):
+        Segment(splat, ("mug",), output_dir=tmp_path / "out").main()
     assert not (tmp_path / "out").exists()

@@ -332,3 +332,31 @@ def test_what_upstream_prints_of_photographs_goes_to_the_log(
     assert len(data.cached_train) == len(data.cached_eval) + 3
     assert capsys.readouterr().out == ""
     assert data.log.read_text(encoding="utf-8").count("Caching") >= 2
+
+
+def tracked(scene: Path, records: list[list[dict[str, object]]]) -> None:
+    """The disc and the bar of each view as masks with these records."""
+    for view, said in enumerate(records):
+        labels = torch.from_numpy(label_map(view))
+        (scene / f"masks/v{view}.png").unlink()
+        masks = torch.stack([labels == 5, labels == 300])[: len(said)]
+        write_mask_set(scene / f"masks/v{view}.json", MaskSet.from_arrays(masks, None, said))
+
+
+def test_words_are_looked_for_in_all_views_where_masks_could_say_some(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path, 12)
+    tracked(scene, [[{"label": ""}, {"label": ""}] for _ in range(11)] + [[{"label": "disc"}, {"label": ""}]])
+    data = manager(scene)
+    data.require_masks()
+    said = [[one.word for one in data.said(view) or []] for view in range(12)]  # in the order of their names
+    assert sorted(said) == [["", ""]] * 11 + [["disc", ""]]
+
+
+def test_masks_that_are_on_no_track_are_left_out_where_others_are_on_one(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path, 4)
+    tracked(scene, [[{"track": 0}, {"track": 1}], [{"track": 0}, {}], [{}], [{"track": 1}, {"track": 0}]])
+    data = manager(scene, masks_are_consistent=True)
+    data.require_masks()
+    assert [sorted(data.labels(view).unique().tolist()) for view in range(4)] == [[0, 1, 2], [0, 1], [0], [0, 1, 2]]
+    assert data.labels(0)[24, 20] == 1
+    assert data.labels(3)[24, 29] == 2

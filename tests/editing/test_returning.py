@@ -145,7 +145,9 @@ def test_edit_takes_back(
 ) -> None:
     splats, groups, folder = export
     model = SimpleNamespace(splats=splats.clone, has_scales=False, gaussian_groups=lambda scale=None: groups)
-    monkeypatch.setattr(runs, "load_run", lambda path, **_: SimpleNamespace(model=model, config_path=path))
+    monkeypatch.setattr(
+        runs, "load_run", lambda path, **_: SimpleNamespace(model=model, config_path=path, folder=path.parent)
+    )
     [path] = folder.glob("out/objects/group_0003*.ply")
     file = moved(read_ply(path))
     if recolored:

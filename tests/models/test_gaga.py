@@ -192,8 +192,8 @@ def test_more_than_255_groups(make_trainer: Callable[..., Any], small_scene: Pat
     shutil.copytree(small_scene, scene)
     shutil.rmtree(scene / "masks")
     y, x = torch.meshgrid(torch.arange(72) // 4, torch.arange(96) // 4, indexing="ij")
-    for image in (scene / "images").iterdir():
-        write_label_map(scene / "masks" / f"{image.stem}.png", y * 24 + x + 1)
+    for number, image in enumerate(sorted((scene / "images").iterdir())):
+        write_label_map(scene / "masks" / f"{image.stem}.png", (y * 24 + x + number) % 432 + 1)
     trainer = make_trainer(gaga, scene, association="memory-bank")
     train(trainer, step, 0, STEPS)
     model = trainer.pipeline.model

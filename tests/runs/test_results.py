@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plyfile import PlyData
+from plyfile import PlyData, PlyElement
 
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.evaluate import Eval
@@ -345,3 +345,24 @@ def test_a_kill_leaves_the_former_result_or_none(
 def test_versions_are_told_apart(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_folder, "VERSION", 3)
     read_result(alone)
+
+
+def test_an_empty_ply_is_told(tmp_path: Path) -> None:
+    write_ply(tmp_path / "a.ply", replace(make(9), extra={}), {"label": torch.zeros(9, dtype=torch.int32)})
+    vertices = PlyData.read(str(tmp_path / "a.ply"), mmap=False)["vertex"].data[:0]
+    PlyData([PlyElement.describe(vertices, "vertex")]).write(str(tmp_path / "a.ply"))
+    with pytest.raises(GsegError, match=r"a\.ply"):
+        load_run(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize(("host", "bound"), [(None, "127.0.0.1"), ("0.0.0.0", "0.0.0.0")])
+def test_a_viewer_is_bound_to_this_machine_unless_asked(alone: Path, host: str | None, bound: str) -> None:
+    from gseg_ns.cli.pack import start_viewer
+
+    run = load_run(alone)
+    run.config.viewer.websocket_host = "0.0.0.0"  # ns-viewer's own default
+    viewer: Any = start_viewer(run, 0, host)
+    try:
+        assert viewer.config.websocket_host == bound
+    finally:
+        viewer.viser_server.stop()

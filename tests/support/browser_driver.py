@@ -175,6 +175,13 @@ class Running:
             return (self.controller.outputs(copy.deepcopy(camera), None)[output][..., 0] > 0.5).numpy()
 
 
+_PLACE = """one => {
+    const {x, y, width, height} = one.getBoundingClientRect();
+    return {x, y, width, height, seen: one.contains(document.elementFromPoint(x + width / 2, y + height / 2))};
+}"""
+"""Where an element is, and whether it is what is seen in its middle."""
+
+
 class Hand:
     """Mouse and keyboard of somebody who never scrolls: presses are counted, and hit what is in sight.
 
@@ -235,15 +242,18 @@ class Hand:
 
     def _middle(self, element: Any) -> tuple[float, float]:
         """The middle of an element, all of which is in the window, and which nothing hides there."""
-        box, size = element.bounding_box(), self._page.viewport_size
+        # A list that is drawn anew takes a moment: two looks have to find the same.
+        deadline, box, before, size = time.monotonic() + 30, None, None, self._page.viewport_size
+        while not (box and box == before and box["seen"]) and time.monotonic() < deadline:
+            self._page.wait_for_timeout(100)
+            before, box = box, element.evaluate(_PLACE)
         assert box is not None
         across = box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
         down = box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
         assert across, f"{box} is outside of the window"
         assert down, f"{box} is outside of the window"
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        seen = element.evaluate("(one, [x, y]) => one.contains(document.elementFromPoint(x, y))", [x, y])
-        assert seen, f"what is at ({x}, {y}) hides what is to be clicked"
+        assert box["seen"], f"what is at ({x}, {y}) hides what is to be clicked"
         return x, y
 
     def _see_nothing_scrolled(self) -> None:

@@ -83,7 +83,11 @@ def test_what_is_there_is_not_lost(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match="give --overwrite"):
         write_views(folder, ball(), cameras(2))
     assert (folder / "transforms.json").read_bytes() == before
+    for other in ("masks/view_00000.png", "outputs/run/config.yml"):
+        (folder / other).parent.mkdir(parents=True)
+        (folder / other).write_text("mine")
     write_views(folder, ball(), cameras(2), overwrite=True)
+    assert (folder / "masks/view_00000.png").read_text() == (folder / "outputs/run/config.yml").read_text() == "mine"
     assert len(list((folder / "images").iterdir())) == 2
     other = tmp_path / "other"
     other.mkdir()
