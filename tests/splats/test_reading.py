@@ -44,7 +44,11 @@ def test_an_spz_is_read_as_it_was_written(tmp_path: Path, degree: int) -> None:
         gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 2**31, 0, 12, 0, 0)),
         gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 9, 1, 0, 12, 0, 0)),
         gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 5, 0, 12, 0, 0) + bytes(30)),
+        gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 5, 0, 12, 0, 0) + bytes(2**20)),
     ],
+    ids=[
+        "empty", "of another kind", "nothing", "no header", "too many", "another version", "too little", "too much",
+    ],  # compressed bytes know the time, and names of tests must not
 )  # fmt: skip
 def test_a_damaged_spz_is_one_message(tmp_path: Path, content: bytes) -> None:
     pytest.importorskip("gsply")
