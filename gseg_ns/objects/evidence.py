@@ -28,6 +28,9 @@ class Evidence:
     front: Tensor  # [N] float32
     """What of `own` is in the nearer half of what a pixel shows, where the eye sees a surface. What is seen through it,
     like a reflection in a glossy tray, is in the farther half from wherever one looks."""
+    ends: Tensor  # [N] float32
+    """Pixels of its group that it makes half of what they show: where the eye puts the surface. A faint film before it
+    never does, however large it is."""
     pixels: Tensor  # [K + 1] int64
     """Pixels that are called each group."""
     views: Tensor  # [K + 1] int64
@@ -47,12 +50,12 @@ class Evidence:
         def taken(values: Tensor) -> Tensor:
             return torch.where(strange, 0, values[known]) if len(values) else values.new_zeros(len(known))
 
-        parts = taken(self.total), taken(self.own), taken(self.front)
+        parts = taken(self.total), taken(self.own), taken(self.front), taken(self.ends)
         return Evidence(*parts, self.pixels, self.views, self.num_views)
 
     def to(self, device: torch.device | str) -> Evidence:
         """The same on `device`."""
-        names = ("total", "own", "front", "pixels", "views")
+        names = ("total", "own", "front", "ends", "pixels", "views")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -71,7 +74,7 @@ def gather_evidence(splats: Splats, groups: Tensor, views: Iterable[tuple[Camera
     device, count = splats.device, len(splats)
     groups = groups.to(device, torch.int64)
     size = int(groups.max()) + 1 if count else 1
-    total, own, front = (torch.zeros(count, device=device) for _ in range(3))
+    total, own, front, ends = (torch.zeros(count, device=device) for _ in range(4))
     pixels, shown = (torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2))
     num_views = 0
     for camera, labels in views:
@@ -82,21 +85,26 @@ def gather_evidence(splats: Splats, groups: Tensor, views: Iterable[tuple[Camera
         total.index_add_(0, gaussians, weights)
         same = called == groups[gaussians]
         own.index_add_(0, gaussians[same], weights[same])
-        front += _nearer_half(meta, labels, groups)
+        nearer, ending = _nearer_half(meta, labels, groups)
+        front += nearer
+        ends += ending
         counted = torch.bincount(labels.to(device).flatten().long().clamp(0, size - 1), minlength=size)
         pixels += counted
         shown += counted > 0
     front = front.minimum(own)  # of drawn pixels it is a guess
-    return Evidence(total, own, front, pixels, shown, num_views)
+    return Evidence(total, own, front, ends, pixels, shown, num_views)
 
 
-def _nearer_half(meta: dict[str, Any], labels: Tensor, groups: Tensor) -> Tensor:
-    """What each Gaussian gives to the nearer half of what pixels show that are called its group: [N], in pixels.
+def _nearer_half(meta: dict[str, Any], labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """What each Gaussian gives to the nearer half of what pixels show that are called its group, and where that ends.
 
     Args:
         meta: of the view, see `project`.
         labels: int [H, W].
         groups: int64 [N].
+
+    Returns:
+        [N] in pixels, and the number of pixels [N] whose nearer half ends in it.
     """
     flat = labels.flatten().to(groups.device, torch.int64)
     called = torch.nonzero(flat > 0)[:, 0]
@@ -114,7 +122,11 @@ def _nearer_half(meta: dict[str, Any], labels: Tensor, groups: Tensor) -> Tensor
     start = torch.zeros(len(chosen), dtype=torch.float64, device=groups.device)
     start[filled] = passed[begin[filled]]
     half = weights.alpha.to(groups.device).double() / 2
-    nearer = (half[row] - (passed - start[row])).clamp_min(0).minimum(val).float() * each[row]
+    left = half[row] - (passed - start[row])  # of the nearer half, when a pixel has come to a Gaussian
+    nearer = left.clamp_min(0).minimum(val).float() * each[row]
+    ending = ((left > 0) & (left <= val)).float() * each[row]
     col = weights.col.to(groups.device)
     same = groups[col] == flat[chosen][row]
-    return torch.zeros(len(groups), device=groups.device).index_add_(0, col[same], nearer[same])
+    sums = torch.zeros(2, len(groups), device=groups.device)
+    sums.index_add_(1, col[same], torch.stack([nearer, ending])[:, same])
+    return sums[0], sums[1]

@@ -186,7 +186,8 @@ def _surface(known: Evidence, shown: Tensor) -> Tensor:
     """What of an object counts where it ends: its surface, and not what is seen through it.
 
     Of a surface, a good part is in the nearer half of what pixels show; how large a part depends on how sharp the scene
-    is. Of a reflection in it, or of what lies under the floor, there is much less.
+    is. Of a reflection in it, or of what lies under the floor, there is much less. A faint film before it is all in
+    that half and never makes half of a pixel: none counts for more than the pixels whose surface it is.
 
     Args:
         known: of the object's n Gaussians.
@@ -200,7 +201,7 @@ def _surface(known: Evidence, shown: Tensor) -> Tensor:
     order = share.argsort()
     passed = own[order].cumsum(0)
     usual = share[order][int((passed < passed[-1] / 2).sum())]
-    weights = torch.where(share >= SURFACE * usual, own * share, 0)
+    weights = torch.where(share >= SURFACE * usual, own * share, 0).minimum(known.ends)
     return weights if bool(weights.any()) else own
 
 

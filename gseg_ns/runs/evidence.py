@@ -41,9 +41,9 @@ KEPT = 4
 """Answers that are kept beside a run: of its scales, for one."""
 
 _NAME = "evidence-{}.npz"
-_FORM = 2
+_FORM = 3
 """Of what is kept: a number for each change of how it is gathered."""
-_OF_GAUSSIANS = ("total", "own", "front")
+_OF_GAUSSIANS = ("total", "own", "front", "ends")
 _ARRAYS = (*_OF_GAUSSIANS, "pixels", "views")
 _COLORS = ("features_dc", "features_rest")
 """Parameters that say nothing of where a Gaussian is and what it is part of."""

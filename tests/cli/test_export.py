@@ -230,7 +230,7 @@ def test_floaters_are_left_out_of_objects_unless_they_are_to_be_kept(
     own[[1, 5]] = 0.0  # of group 1: shown as something else
     splats.means[[1, 5]] += 100
     seen = torch.tensor([0, 90, 90, 90])
-    said = Evidence(torch.full((N,), 9.0), own, torch.ones(N), seen, torch.tensor([0, 7, 7, 7]), 7)
+    said = Evidence(torch.full((N,), 9.0), own, torch.ones(N), torch.ones(N), seen, torch.tensor([0, 7, 7, 7]), 7)
     monkeypatch.setattr(evidence, "run_evidence", lambda *_: said)
     index = json.loads((export(tmp_path / "a") / "objects.json").read_text())
     first = index["objects"][0]

@@ -109,6 +109,26 @@ def test_records_say_what_there_is(scene: tuple[Splats, torch.Tensor, Evidence])
     assert kept.floaters == 0
 
 
+def test_a_faint_film_before_an_object_is_not_its_end() -> None:
+    """It is all in the nearer half of pixels, and the eye puts no surface there."""
+    film = ball((0.0, 0.0, 0.0), 1, 1.0, 0)
+    film.means, film.scales = torch.tensor([[0.0, 0.0, 2.5]]), torch.full((1, 3), 0.1).log()
+    film.opacities = torch.tensor([-2.0])
+    splats = Splats.cat([ball((0.0, 0.0, 3.0), 300, 1.0, 0), film])
+    labels = torch.zeros(72, 96, dtype=torch.int64)
+    labels[29:43, 41:55] = 1
+    camera = Camera(torch.eye(4), torch.tensor([[80.0, 0, 48], [0, 80.0, 36], [0, 0, 1]]), 96, 72)
+    groups = torch.ones(301, dtype=torch.int64)
+    evidence = gather_evidence(splats, groups, [(camera, labels)])
+    assert evidence.front[-1] > 0.9 * evidence.own[-1] > 0.01 * evidence.own.sum()
+    assert evidence.ends[-1] == 0
+    assert evidence.ends.sum() == pytest.approx(14 * 14, abs=40)  # corners of the square show no ball
+    (record,) = object_records(splats, groups, evidence, floating=torch.zeros(301, dtype=torch.bool))
+    assert record.low[2] > 2.7
+    (nearer,) = object_records(splats, groups, replace(evidence, ends=evidence.own), floating=torch.zeros(301).bool())
+    assert nearer.low[2] < 2.55
+
+
 def test_without_views_and_with_parents(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
     splats, groups, _ = scene
     parents = torch.where(groups == 3, 7, 4)

@@ -137,7 +137,7 @@ def test_thinning_leaves_out_what_is_seen_least(tmp_path: Path, scene: tuple[Spl
     some = torch.zeros(20, dtype=torch.int64)
     page = tmp_path / "page.html"
     report = write_page(
-        page, splats, groups, evidence=Evidence(total, total, total.clamp_max(1), some, some, 4), max_splats=1000
+        page, splats, groups, evidence=Evidence(total, total, total.clamp_max(1), total, some, some, 4), max_splats=1000
     )
     assert (report.splats, report.all_splats, len(rows(page))) == (1000, len(splats), 1000)
     expected = total.argsort(descending=True)[:1000].sort().values

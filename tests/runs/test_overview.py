@@ -111,7 +111,7 @@ def test_evidence_is_kept_beside_the_run_by_what_it_depends_on(loaded: Run) -> N
     again = ask()
     assert not asked
     assert first is not None
-    for name in ("total", "own", "front", "pixels", "views"):
+    for name in ("total", "own", "front", "ends", "pixels", "views"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert first.num_views == again.num_views
 
