@@ -157,12 +157,12 @@
   const search = make("input", "search");
   search.placeholder = "Search objects";
   search.setAttribute("aria-label", "Search objects");
-  search.addEventListener("input", list);
+  search.addEventListener("input", listAnew);
   const order = make("select", "order");
   order.title = "Order of the list";
   order.setAttribute("aria-label", "Order of the list");
   for (const name of ["size", "name", "id"]) order.append(new Option(`by ${name}`, name));
-  order.addEventListener("change", list);
+  order.addEventListener("change", listAnew);
   const refresh = button("List the objects", "List the objects: this method looks for them first, which takes a while", () => send("list"));
   refresh.hidden = true;
   const rows = make("div", "rows");
@@ -349,6 +349,12 @@
 
   function title(object) {
     return object.name || `Group ${object.id}`;
+  }
+
+  // In another order or of other objects, what was in sight is elsewhere: the list begins at its top.
+  function listAnew() {
+    rows.scrollTop = 0;
+    list();
   }
 
   function list() {

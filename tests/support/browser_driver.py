@@ -177,7 +177,8 @@ class Running:
 
 _PLACE = """one => {
     const {x, y, width, height} = one.getBoundingClientRect();
-    return {x, y, width, height, seen: one.contains(document.elementFromPoint(x + width / 2, y + height / 2))};
+    const there = document.elementFromPoint(x + width / 2, y + height / 2);
+    return {x, y, width, height, seen: one.contains(there), there: there ? there.outerHTML.slice(0, 200) : ""};
 }"""
 """Where an element is, and whether it is what is seen in its middle."""
 
@@ -253,7 +254,7 @@ class Hand:
         assert across, f"{box} is outside of the window"
         assert down, f"{box} is outside of the window"
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        assert box["seen"], f"what is at ({x}, {y}) hides what is to be clicked"
+        assert box["seen"], f"what is at ({x}, {y}) hides what is to be clicked: {box['there']}"
         return x, y
 
     def _see_nothing_scrolled(self) -> None:
