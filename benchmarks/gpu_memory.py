@@ -274,8 +274,8 @@ def write_shell(folder: Path, gaussians: int, pixels: int, views: int, objects: 
     """Points on the inside of a ball, parted into objects, seen from its middle: labels follow from directions."""
     from scipy.spatial import cKDTree
 
-    from gseg_ns.demo.scene import _write_points
     from gseg_ns.masks import write_label_map
+    from gseg_ns.splats.points import write_points
 
     rng = np.random.default_rng(0)
     height = max(round(math.sqrt(pixels * 3 / 4)), 8)
@@ -285,7 +285,7 @@ def write_shell(folder: Path, gaussians: int, pixels: int, views: int, objects: 
         (folder / name).mkdir(parents=True)
     ways = rng.standard_normal((gaussians, 3))
     points = ways / np.linalg.norm(ways, axis=1, keepdims=True) * rng.uniform(2.9, 3.1, (gaussians, 1))
-    _write_points(folder / "points3D.ply", points, rng.integers(0, 255, (gaussians, 3)).astype(np.uint8))
+    write_points(folder / "points3D.ply", points, rng.integers(0, 255, (gaussians, 3)).astype(np.uint8))
     seeds = rng.standard_normal((objects, 3))
     tree = cKDTree(seeds / np.linalg.norm(seeds, axis=1, keepdims=True))
     y, x = np.mgrid[:height, :width] + 0.5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -118,6 +117,11 @@ class Segment:
         if result.exists() and not self.overwrite:
             raise GsegError(f"{result} is there already: name another --output-dir or add --overwrite")
         bare = given.scene is None
+        unused = [
+            f"--{name}" for name in ("views", "width", "up", "kind") if getattr(self, name) != getattr(Segment, name)
+        ]
+        if not bare and unused:
+            raise GsegError(f"{', '.join(unused)}: {given.scene} has its photographs, of which this changes nothing")
         if self.masks is None and (bare or self._asked() is not None):
             self.chosen_source()  # what cannot be answered is told before pictures are taken
         if bare:
@@ -197,15 +201,16 @@ class Segment:
     def _views(self, geometry: Path, folder: Path) -> Path:
         """Take pictures of a bare splat, unless those are there that would be taken."""
         from gseg_ns import gpu
+        from gseg_ns.cli.views import chosen_views
         from gseg_ns.models.trained_geometry import load_geometry
         from gseg_ns.reading import read_json
-        from gseg_ns.terminal import LINE, say, track, warn
-        from gseg_ns.views import ViewOptions, choose_views, write_views
+        from gseg_ns.terminal import say, track
+        from gseg_ns.views import ViewOptions, write_views
         from gseg_ns.views.folder import ABOUT
 
         splats: Splats = load_geometry(geometry, "nerfstudio", {})
         asked = {
-            "of": _digest(splats), "views": self.views, "width": self.width,
+            "of": splats.digest(), "views": self.views, "width": self.width,
             "up": None if self.up is None else list(self.up), "kind": self.kind,
         }  # fmt: skip
         if (folder / ABOUT).is_file():
@@ -221,15 +226,8 @@ class Segment:
             self.views, self.width, self.width * 3 // 4, up=self.up, kind=None if self.kind == "auto" else self.kind
         )
 
-        def tell(what: str, done: int, total: int) -> None:
-            LINE.show(f"  {what} {done}/{total}" if total > 1 else f"  {what}")
-
-        plan = choose_views(splats.to(gpu.best_device()), options, tell)
-        LINE.clear()
+        plan = chosen_views(splats.to(gpu.best_device()), options)
         say(f"No photographs: {len(plan.cameras)} pictures are taken of {len(splats)} Gaussians ({plan.kind}).")
-        if not plan.up_is_certain:
-            up = " ".join(f"{value:.3f}" for value in plan.up)
-            warn(f"Up is a guess: {up}. If {folder / 'contact_sheet.png'} is upside down or tilted, give --up X Y Z")
         for stale in folder.glob("masks*"):  # of other pictures
             shutil.rmtree(stale)
         write_views(
@@ -400,14 +398,6 @@ def _as_file(geometry: Path, path: Path) -> Path:
         return geometry
     write_ply(path, load_geometry(geometry, "nerfstudio", {}))
     return path
-
-
-def _digest(splats: Splats) -> str:
-    """The same for splats that look the same."""
-    digest = hashlib.sha256(splats.rasterize_mode.encode())
-    for values in (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh):
-        digest.update(values.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _keep_only(run: Run, groups: Sequence[int]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gseg_ns.captures.capture import Frame
     from gseg_ns.rendering import Camera
     from gseg_ns.splats import Splats
-    from gseg_ns.views import ViewOptions
+    from gseg_ns.views import ViewOptions, ViewPlan
 
 _LARGEST = 8192
 """Pixels of a picture's longer side."""
@@ -98,25 +98,14 @@ class Views:
 
     def _chosen(self, splats: Splats) -> tuple[list[Camera], dict[str, Any], float, float]:
         from gseg_ns import terminal
-        from gseg_ns.terminal import LINE
-        from gseg_ns.views import choose_views
 
-        def tell(what: str, done: int, total: int) -> None:
-            LINE.show(f"  {what} {done}/{total}" if total > 1 else f"  {what}")
-
-        plan = choose_views(splats, self._options(), tell)
-        LINE.clear()
+        plan = chosen_views(splats, self._options())
         up = " ".join(f"{value:.3f}" for value in plan.up)
         what = {"room": "a room, seen from within", "ground": "things on open ground", "object": "one thing"}[plan.kind]
         seen = "" if plan.kind == "room" else f" {plan.seen:.0%} of what can be seen of it is in 3 or more pictures."
         terminal.say(f"It is taken for {what} (--kind).{seen}")
         if plan.up_is_certain:
             terminal.say(f"Up is {up}, by {plan.up_reason}." if self.up is None else f"Up is {up}, as given.")
-        else:
-            terminal.warn(
-                f"Up is a guess: {up}, by {plan.up_reason}. If the pictures are upside down or tilted, name it: "
-                "--up X Y Z"
-            )
         if len(plan.cameras) < self.count:
             terminal.warn(f"There are {len(plan.cameras)} views worth taking, fewer than --count {self.count}.")
         about = {
@@ -148,6 +137,25 @@ class Views:
                 f"Pictures by {path} would be {longest} pixels wide or high: give --width, 16 to {_LARGEST}"
             )
         return cameras, picture_names(frames), {"cameras": path.name}
+
+
+def chosen_views(splats: Splats, options: ViewOptions) -> ViewPlan:
+    """`choose_views` on the terminal: how far it is, and whether up is a guess."""
+    from gseg_ns.terminal import LINE, warn
+    from gseg_ns.views import choose_views
+
+    def tell(what: str, done: int, total: int) -> None:
+        LINE.show(f"  {what} {done}/{total}" if total > 1 else f"  {what}")
+
+    plan = choose_views(splats, options, tell)
+    LINE.clear()
+    if not plan.up_is_certain:
+        up = " ".join(f"{value:.3f}" for value in plan.up)
+        warn(
+            f"Up is a guess: {up}, by {plan.up_reason}. If the pictures are upside down or tilted (contact_sheet.png), "
+            "name it: --up X Y Z"
+        )
+    return plan
 
 
 def _read(path: Path) -> tuple[Splats, bool]:

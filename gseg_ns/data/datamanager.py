@@ -22,6 +22,7 @@ from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
+from gseg_ns.data.records import Records, numbered_by_tracks, read_records
 from gseg_ns.data.training_regions import is_picture, same_labels, same_region, told_apart
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import (
@@ -33,10 +34,8 @@ from gseg_ns.masks import (
     Said,
     cached_label_runs,
     load_masks,
-    said_of_labels,
 )
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
-from gseg_ns.masks.words import SAYING
 from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
 
@@ -44,8 +43,6 @@ Split = Literal["train", "test"]
 
 _LARGEST_KEPT = 1024
 """Ids that agree between views stay what they are up to this one; tables have a row an id."""
-_ASKED_FOR_WORDS = 8
-"""Views whose records are looked at for words and tracks; where none of them has a place for any, no other is."""
 _FEWEST_TO_JUDGE = 3
 """Views, of fewer nothing is said about what their masks have in common."""
 _READ_BY_US = "Leave the dataparser out of the command: gseg-data reads Nerfstudio's and COLMAP's folders as they are."
@@ -177,9 +174,10 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
                 f"{without} of {len(images)} training images have no mask in {self.masks_path}: they train colors only."
             )
         self._labels = self._read_labels({view: file for view, file in enumerate(files) if file is not None})
-        records = self._read_records(files)
+        config = self.config
+        records = read_records(files, config.mask_order, config.mask_min_score, config.mask_min_visible)
         if self.config.masks_are_consistent:
-            records = self._numbered_by_tracks(records)
+            self._labels, records = numbered_by_tracks(self._labels, records)
             self._refuse_numbering(files, records)
         self._refuse_pictures()
         self._place_masks()
@@ -205,36 +203,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         terminal.LINE.clear()
         return dict(zip(files, found, strict=True))
 
-    def _read_records(self, files: Sequence[MaskFile | None]) -> dict[int, dict[int, Said]]:
-        """What the records of masks say, by view and label; of all views where some view's have words or tracks."""
-        found: dict[int, dict[int, Said]] = {}
-        asked = [(view, file) for view, file in enumerate(files) if file is not None and not file.is_label_map]
-        config, could_say, any_says = self.config, False, False
-        for place, (view, file) in enumerate(asked):
-            if place >= _ASKED_FOR_WORDS and not could_say:
-                return {}
-            masks = load_masks(file)
-            # An empty word is one: pictures without what was looked for may come first.
-            could_say |= any(not SAYING.isdisjoint(record) for record in masks.extra)
-            said = said_of_labels(masks, config.mask_order, config.mask_min_score, config.mask_min_visible)
-            any_says |= any(one.word or one.track for one in said)
-            found[view] = dict(enumerate(said, start=1))
-        return found if any_says else {}
-
-    def _numbered_by_tracks(self, records: dict[int, dict[int, Said]]) -> dict[int, dict[int, Said]]:
-        """Give masks that are on tracks the tracks' numbers; those that are on none are left out.
-
-        Returns:
-            the records by the new numbers.
-        """
-        if not any(one.track for said in records.values() for one in said.values()):
-            return records
-        for view, said in records.items():
-            table = np.array([0, *(one.track for one in said.values())], dtype=np.uint32)
-            self._labels[view] = self._labels[view].renumbered(table)
-        return {view: {one.track: one for one in said.values() if one.track} for view, said in records.items()}
-
-    def _refuse_numbering(self, files: Sequence[MaskFile | None], records: dict[int, dict[int, Said]]) -> None:
+    def _refuse_numbering(self, files: Sequence[MaskFile | None], records: Records) -> None:
         """Refuse ids that cannot agree between views, since they are made when overlapping masks are painted.
 
         Raises:
@@ -327,7 +296,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         if resized:
             terminal.warn(f"{resized} masks differ in size from their image and are resized (nearest).")
 
-    def _compress_labels(self, records: dict[int, dict[int, Said]]) -> None:
+    def _compress_labels(self, records: Records) -> None:
         """Number the labels 1..n: over all views where they are consistent and too large to stay, else in each view."""
         own = {view: labels.ids for view, labels in self._labels.items()}
         every = np.unique(np.concatenate(list(own.values())))

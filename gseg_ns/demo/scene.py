@@ -18,6 +18,7 @@ from gseg_ns.demo.render import Renderer, View
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import atomic_folder
 from gseg_ns.masks import write_label_map, write_mask_set
+from gseg_ns.splats.points import write_points
 from gseg_ns.terminal import track
 
 _POINTS = 20_000
@@ -101,18 +102,6 @@ def _sample_points(
     return local @ pose[:3, :3].T + pose[:3, 3], view.image.reshape(-1, 3)[pixels]
 
 
-def _write_points(path: Path, points: NDArray[np.float64], colors: NDArray[np.uint8]) -> None:
-    from plyfile import PlyData, PlyElement
-
-    fields = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
-    vertices = np.empty(len(points), dtype=fields)
-    for k, axis in enumerate("xyz"):
-        vertices[axis] = points[:, k]
-    for k, channel in enumerate(("red", "green", "blue")):
-        vertices[channel] = colors[:, k]
-    PlyData([PlyElement.describe(vertices, "vertex")]).write(str(path))
-
-
 def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, mask_errors: MaskErrorLevel) -> None:
     """Render every view and write all files of the scene into an empty folder."""
     from PIL import Image
@@ -150,7 +139,7 @@ def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, ma
     outliers = rng.random(len(cloud)) < _OUTLIERS
     half = layout.half_size
     cloud[outliers] = rng.uniform([-half, -half, 0.0], [half, half, 2.0], (int(outliers.sum()), 3))
-    _write_points(folder / "points3D.ply", cloud, color)
+    write_points(folder / "points3D.ply", cloud, color)
     (folder / "transforms.json").write_text(json.dumps(_transforms(cameras), indent=1), encoding="utf-8")
     info = {
         "seed": seed,

@@ -11,6 +11,7 @@ from gseg_ns.proxies.kernels import TILE, fill_lists, opaque_depths
 from gseg_ns.rendering import Camera
 from gseg_ns.rendering.threads import share
 from gseg_ns.splats.container import Splats
+from gseg_ns.splats.transform import rotation_matrices
 
 FAINTEST = 1 / 255
 """What covers less of a pixel is not drawn."""
@@ -88,14 +89,3 @@ def _tiles(
             tile = torch.where(around, end * across, tile.clamp(0, across))
             bounds.append(torch.where(ahead | around, tile, 0))
     return torch.stack(bounds, dim=1).contiguous().numpy()
-
-
-def rotation_matrices(quats: Tensor) -> Tensor:
-    """Rotations [N, 3, 3] of quaternions w, x, y, z."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
-    ]
-    return torch.stack(rows, dim=1)

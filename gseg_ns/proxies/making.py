@@ -10,10 +10,10 @@ from torch import Tensor
 from gseg_ns.choices import ProxyKind
 from gseg_ns.errors import GsegError
 from gseg_ns.proxies.convex import convex_hull, convex_pieces, upright_box
-from gseg_ns.proxies.depth import rotation_matrices
 from gseg_ns.proxies.surface import closed_surface, decimated
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.mesh import Proxy
+from gseg_ns.splats.transform import rotation_matrices
 
 VERTICES: dict[ProxyKind, int] = {"box": 8, "hull": 64, "pieces": 64, "mesh": 2000}
 """Most vertices of a mesh, unless told otherwise."""

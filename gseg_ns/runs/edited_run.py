@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +29,7 @@ from gseg_ns.selection.store import (
     load_units,
     names_at,
 )
-from gseg_ns.splats import Placement, Splats
+from gseg_ns.splats import Placement
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.ply_header import PlyHeader
 
@@ -202,17 +201,9 @@ def take_object(source: str, folder: Path) -> Path:
     edited = EditedRun(run, saved_edits(run))
     splats = edited.scene.splats.subset(edited.object(name.strip())).to("cpu")
     about = slug(f"{run.config.experiment_name} {name}")
-    path = folder / SWAPPED / f"{about}-{_digest(splats)}.ply"
+    path = folder / SWAPPED / f"{about}-{splats.digest(4)}.ply"
     write_ply(path, splats)
     return path.absolute()
-
-
-def _digest(splats: Splats) -> str:
-    """Of all there is of some Gaussians: edits move, but also recolor and fade them."""
-    digest = hashlib.blake2b(digest_size=4)
-    for values in (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh, *splats.extra.values()):
-        digest.update(values.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def is_run(source: str) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gseg_ns.splats.transform import rotation_matrices
+
 
 def rotation_matrix(quaternion: Sequence[float]) -> Tensor:
     """The rotation of a quaternion.
@@ -17,12 +19,4 @@ def rotation_matrix(quaternion: Sequence[float]) -> Tensor:
     Returns:
         [3, 3] float64 on the CPU, for column vectors.
     """
-    w, x, y, z = torch.nn.functional.normalize(torch.tensor(quaternion, dtype=torch.float64), dim=0).tolist()
-    return torch.tensor(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ],
-        dtype=torch.float64,
-    )
+    return rotation_matrices(torch.tensor(quaternion, dtype=torch.float64)[None])[0]

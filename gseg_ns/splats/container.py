@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -115,6 +116,13 @@ class Splats:
             finite = getattr(self, name).isfinite()
             keep = keep & (finite if finite.ndim == 1 else finite.flatten(1).all(dim=1))
         return keep
+
+    def digest(self, size: int = 16) -> str:
+        """The same for Gaussians that are the same, colors, opacities and extra columns too: 2 * `size` hex digits."""
+        digest = hashlib.blake2b(self.rasterize_mode.encode(), digest_size=size)
+        for values in (self.means, self.quats, self.scales, self.opacities, self.sh, *self.extra.values()):
+            digest.update(values.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @staticmethod
     def cat(parts: Sequence[Splats]) -> Splats:

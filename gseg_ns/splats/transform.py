@@ -140,6 +140,17 @@ def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:  # [..., 4], [..., 4] -
     )
 
 
+def rotation_matrices(quats: Tensor) -> Tensor:
+    """Rotations [N, 3, 3] of quaternions w, x, y, z."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=1)
+
+
 def rotation_to_quaternion(rotation: Tensor) -> Tensor:  # [3, 3] -> [4]
     """Unit quaternion w, x, y, z of a rotation matrix, with w >= 0; stable for every angle, 180 degrees included.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO as RATIO
 from scipy.spatial.transform import Rotation
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 _HANDLE = "/segment_handle"
 _LINE = "/segment_line"
 _COLOR = (255, 211, 105)
-
-RATIO = 10.0
-"""Units of viser's scene in one of ours."""
 
 
 class Handle:

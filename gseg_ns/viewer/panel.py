@@ -16,6 +16,7 @@ import numpy as np
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO as RATIO
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
@@ -42,7 +43,6 @@ from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer import clicks
 from gseg_ns.viewer.autosave import Autosave
 from gseg_ns.viewer.controller import SegmentController
-from gseg_ns.viewer.handles import RATIO
 from gseg_ns.viewer.page import Page, value
 from gseg_ns.viewer.reach import Reach
 from gseg_ns.viewer.selecting import Change

@@ -19,6 +19,7 @@ from gseg_ns.folders import atomic_folder
 from gseg_ns.pictures import contact_sheet, resized, to_bytes, write_png
 from gseg_ns.rendering import Camera
 from gseg_ns.splats.container import Splats
+from gseg_ns.splats.points import write_points
 from gseg_ns.views.drawing import NEAR, Drawn, draw_view
 
 ABOUT = "views.json"
@@ -110,7 +111,7 @@ def write_views(
             frames.append(_frame(staging, name, camera, drawn))
             clouds.append(_points(drawn, camera, max(_POINTS // len(cameras), 200), number))
             thumbnails.append(resized(drawn.rgb, round(_THUMBNAIL * camera.height / camera.width), _THUMBNAIL))
-        _write_cloud(staging / _CLOUD, clouds)
+        write_points(staging / _CLOUD, *(np.concatenate(parts) for parts in zip(*clouds, strict=True)))
         rows = [thumbnails[start : start + _COLUMNS] for start in range(0, len(thumbnails), _COLUMNS)]
         write_png(staging / SHEET, contact_sheet(rows))
         images = [frame["file_path"] for frame in frames]
@@ -184,16 +185,3 @@ def _points(drawn: Drawn, camera: Camera, count: int, seed: int) -> tuple[NDArra
     pose = torch.linalg.inv(camera.viewmat.double().cpu())
     points = local @ pose[:3, :3].T + pose[:3, 3]
     return points.float().numpy(), to_bytes(drawn.rgb[rows, columns])
-
-
-def _write_cloud(path: Path, clouds: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]]) -> None:
-    from plyfile import PlyData, PlyElement
-
-    points, colors = (np.concatenate(parts) for parts in zip(*clouds, strict=True))
-    fields = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
-    vertices = np.empty(len(points), dtype=fields)
-    for k, axis in enumerate("xyz"):
-        vertices[axis] = points[:, k]
-    for k, channel in enumerate(("red", "green", "blue")):
-        vertices[channel] = colors[:, k]
-    PlyData([PlyElement.describe(vertices, "vertex")]).write(str(path))

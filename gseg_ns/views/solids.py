@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gseg_ns.splats.container import Splats
+from gseg_ns.splats.transform import rotation_matrices
 from gseg_ns.views.kernels import fill
 
 Floats = NDArray[np.float64]
@@ -86,7 +87,7 @@ def body_of(splats: Splats) -> Body:
         means, splats = means[core], splats.subset(torch.from_numpy(core))
     sizes = splats.scales.double().exp().numpy()
     order = np.argsort(-sizes, axis=1, kind="stable")
-    axes = _rotations(splats.quats.double().numpy()).transpose(0, 2, 1)
+    axes = rotation_matrices(splats.quats.double()).numpy().transpose(0, 2, 1)
     return Body(
         means,
         np.take_along_axis(axes, order[:, :, None], axis=1),
@@ -132,14 +133,3 @@ def voxelize(body: Body, margin: float = 0.3, across: int = _ACROSS) -> Solids:
     else:
         box = (low, high)
     return Solids(solid, grain, begin, voxel, size, box)
-
-
-def _rotations(quats: Floats) -> Floats:
-    """Matrices [N, 3, 3] of quaternions w, x, y, z."""
-    w, x, y, z = (quats / np.maximum(np.linalg.norm(quats, axis=1, keepdims=True), 1e-12)).T
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y), 2 * (x * y + w * z),
-        1 - 2 * (x * x + z * z), 2 * (y * z - w * x), 2 * (x * z - w * y), 2 * (y * z + w * x),
-        1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return np.stack(rows, axis=1).reshape(-1, 3, 3)

@@ -175,3 +175,9 @@ def test_words_that_cannot_be_answered_are_told_before_pictures_are_taken(splat:
     with pytest.raises(GsegError, match="Masks of classical do not say what they show"):
         Segment(splat, ("mug",), output_dir=tmp_path / "out").main()
     assert not (tmp_path / "out").exists()
+
+
+def test_options_of_pictures_are_refused_where_none_are_taken(splat: Path, words: Path, tmp_path: Path) -> None:
+    with pytest.raises(GsegError, match=r"--views, --up: .* has its photographs"):
+        Segment(splat, scene=words, views=9, up=(0, 0, 1), output_dir=tmp_path / "out").main()
+    assert not (tmp_path / "out").exists()
