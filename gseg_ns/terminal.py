@@ -28,6 +28,9 @@ _EVERY = 0.2
 _REMEMBERED = 15.0
 """Seconds whose speed says how long the rest takes."""
 
+UPSTREAM = r"(nerfstudio|torch|torchvision|torchmetrics|gsplat|nerfacc|viser|open3d|pytorch_msssim)(\.|$)"
+"""Modules whose deprecations are not the user's concern."""
+
 
 def is_verbose() -> bool:
     """Whether the user wants to see everything."""
@@ -111,6 +114,20 @@ class TerminalConsole(Console):
 # A file or a pipe has no width; rich's 80 columns would fold the cells of wide tables.
 CONSOLE = TerminalConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 ERRORS = TerminalConsole(stderr=True, highlight=False, soft_wrap=True)
+
+
+def hide_deprecations(modules: str = UPSTREAM) -> None:
+    """Let nobody see what modules say to their own authors, as a rule when they are imported. May be called again.
+
+    Not where the user wants to see everything, or has said (`-W`, PYTHONWARNINGS) what they want to see.
+
+    Args:
+        modules: whose, a regular expression; "" are all.
+    """
+    if is_verbose() or sys.warnoptions:
+        return
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=modules)
 
 
 def is_quiet() -> bool:

@@ -66,9 +66,12 @@ def test_a_dataparser_has_options_of_its_own() -> None:
 
 def test_ns_train_answers_briefly_for_our_methods(run_command) -> None:
     done = run_command("ns-train", "gaga", "--pipline.model.max-gaussians", "5")
-    told = [line for line in done.stderr.splitlines() if "Warning" not in line and not line.startswith("  ")]
+    lines = done.stderr.splitlines()
     assert done.returncode == 2
-    assert told == [
+    assert len(lines) <= 6
+    # What torch tells Nerfstudio before any plugin is imported; nothing of what comes after.
+    assert not [line for line in lines[:-2] if "Warning" in line and "torch.jit.script" not in line]
+    assert lines[-2:] == [
         "Error: ns-train gaga has no option --pipline.model.max-gaussians: "
         "did you mean --pipeline.model.max-gaussians?",
         "All of it: ns-train gaga --help",

@@ -105,6 +105,24 @@ def test_a_training_that_ends_leaves_prints_to_the_process(tmp_path: Path) -> No
     assert not terminal.is_quiet()
 
 
+@pytest.mark.parametrize(
+    ("module", "verbose", "seen"),
+    [("nerfstudio.field_components.activations", "", 0), ("torch.jit._script", "", 0), ("a_plugin", "", 1),
+     ("torches", "", 1), ("nerfstudio.cameras", "1", 1)],
+)  # fmt: skip
+def test_deprecations_of_upstream_are_hidden(
+    module: str, verbose: str, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(terminal.VERBOSE, verbose)
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.resetwarnings()
+        terminal.hide_deprecations()
+        warnings.warn_explicit("old", FutureWarning, "a.py", 1, module=module)
+        warnings.warn_explicit("of the user's data", UserWarning, "a.py", 2, module=module)
+    assert len(told) == seen + 1
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(7.6, "8 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations(seconds: float, said: str) -> None:
     assert terminal.duration(seconds) == said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from typing import Annotated, Union
 
 import tyro
@@ -31,7 +30,7 @@ from gseg_ns.cli.select import Select
 from gseg_ns.cli.views import Views
 from gseg_ns.errors import GsegError
 from gseg_ns.mistyped import understand
-from gseg_ns.terminal import VERBOSE
+from gseg_ns.terminal import VERBOSE, hide_deprecations
 
 Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -58,12 +57,10 @@ Command = Union[  # noqa: UP007  tyro reads the members' annotations
 
 def entrypoint() -> None:
     """Run `gseg`; bad input is one message on stderr and exit status 1."""
-    # Upstream's deprecations are not the user's concern.
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ[VERBOSE] = "1"  # of the commands that are started from here, too
+    hide_deprecations("")
     if arguments == ["--version"]:
         CONSOLE.print(f"gseg-ns {__version__}", highlight=False)
         return
