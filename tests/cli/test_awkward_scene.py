@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import viser.transforms as vtf
+from scipy.ndimage import distance_transform_edt
 
 from awkward_scene import FOLDERS, write_awkward_scene
+from ball_room import FLOOR
+from browser_driver import viewing
 from constructed_run import build_run
 from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.export import Export
@@ -23,6 +27,7 @@ from gseg_ns.masks.check import check
 from gseg_ns.masks.images import scene_images
 from gseg_ns.runs.run import load_run
 from gseg_ns.selection.store import Fingerprint, load_selections
+from viewer_client import ViewerClient
 
 VIEW = f"{FOLDERS[1]}/Bild 02 ä"
 
@@ -85,3 +90,41 @@ def test_marks_and_objects(awkward: tuple[Path, Path], tmp_path: Path) -> None:
     assert torch.equal(chosen, model.gaussian_groups() == 2)
     Export(config, tmp_path / "Objekte ä").main()
     assert len(list((tmp_path / "Objekte ä/objects").glob("*.ply"))) == 7
+
+
+def test_a_click_in_the_viewer_is_answered(awkward: tuple[Path, Path]) -> None:
+    """From the camera of a photograph that is held on its side, on one object after the other."""
+    with viewing(awkward[1]) as viewer, ViewerClient(viewer) as client:
+        data, model = viewer.pipeline.datamanager, viewer.pipeline.model
+        number = data.names("train").index(VIEW)
+        camera = data.camera(number)
+        labels = model.label_image(camera)
+        width, height = int(camera.width), int(camera.height)
+        pose = camera.camera_to_worlds.reshape(3, 4).double().numpy()
+        client.look(
+            wxyz=(vtf.SO3.from_matrix(pose[:, :3]) @ vtf.SO3.from_x_radians(np.pi)).wxyz.tolist(),
+            position=(pose[:, 3] * 10).tolist(),
+            fov=float(2 * np.arctan(height / 2 / float(camera.fy))),
+            aspect=width / height,
+        )
+        known = viewer.viser_server.get_clients()
+        [browser] = known.values()
+        client.wait(lambda: np.allclose(browser.camera.position, pose[:, 3] * 10, atol=1e-3), "the camera")
+        for group in (2, 4, FLOOR):
+            # The pixel of the object that is farthest from any other.
+            y, x = np.unravel_index(distance_transform_edt((labels == group).numpy()).argmax(), labels.shape)
+            place = [
+                float(0.5 + (x + 0.5 - float(camera.cx)) / width),
+                float(0.5 + (y + 0.5 - float(camera.cy)) / height),
+            ]
+            said = client.answer(
+                lambda place=place: client.send(
+                    "SceneNodeClickMessage",
+                    name="/segment",
+                    instance_index=None,
+                    ray_origin=[0.0, 0.0, 10.0],
+                    ray_direction=[0.0, 0.0, 1.0],
+                    screen_pos=place,
+                )
+            )
+            assert said.startswith(f"Selected group {group}:")

@@ -6,8 +6,11 @@ As a script it takes a scene through every command, as a user would: python test
 from __future__ import annotations
 
 import json
+import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +19,17 @@ from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 
 from ball_room import write_ball_room
+from browser_driver import WINDOW, chromium
 from distorted import distort_scene
 
 FOLDERS = ("Kamera links", "Kamera rechts")
 LENSES = ({"k1": 0.15, "k2": -0.02}, {"k1": 0.25})
 ON_ITS_SIDE = 6
 """EXIF: the photographs of the second camera have to be turned clockwise by a quarter."""
+
+COMPLAINT = re.compile(r"warn|error|deprecat|traceback", re.IGNORECASE)
+KNOWN = re.compile(r"torch\.jit\.script|^  warnings\.warn\($")
+"""What torch tells Nerfstudio in every `ns-*` command, before a plugin is imported."""
 
 
 def write_awkward_scene(room: Path, folder: Path) -> Path:
@@ -106,9 +114,51 @@ def all_commands(scene: Path, output: Path, steps: int = 400) -> None:
         ("gseg", "select", "--load-config", config, "--view", view, "--point", 96, 128, "--output", output / "a.png"),
         ("gseg", "export", "--load-config", config, "--output-dir", output / "Objekte"),
     )  # fmt: skip
-    for command, *arguments in commands:
-        path = Path(sys.executable).parent / str(command)
-        subprocess.run([path, *map(str, arguments)], check=True, stdin=subprocess.DEVNULL)
+    for name, *arguments in commands:
+        path = Path(sys.executable).parent / str(name)
+        done = subprocess.run(
+            [path, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False,
+        )  # fmt: skip
+        sys.stdout.write(f"$ {name} {' '.join(map(str, arguments))}\n{done.stdout}")
+        assert done.returncode == 0, name
+        complaints = [line for line in done.stdout.splitlines() if COMPLAINT.search(line) and not KNOWN.search(line)]
+        assert not complaints, complaints
+    sys.stdout.write(click_in_the_viewer(config, output / "viewer.png"))
+
+
+def click_in_the_viewer(config: Path, picture: Path) -> str:
+    """What `ns-viewer` says in a browser of a click on what stands in the lower half of the first picture.
+
+    Args:
+        config: of the run.
+        picture: PNG of the page, to be written.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = Path(sys.executable).parent / "ns-viewer"
+    arguments = [str(command), "--load-config", str(config), "--viewer.websocket-port", str(port)]
+    with subprocess.Popen(arguments, stdin=subprocess.DEVNULL) as viewer, chromium() as browser:
+        try:
+            page = browser.new_page(viewport=WINDOW)
+            page.set_default_timeout(180_000)
+            end = time.monotonic() + 180
+            while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+                assert viewer.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.5)
+            page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
+            page.get_by_role("tab", name="Segment").click()
+            page.get_by_role("button", name="Hide Train Cams", exact=True).click()
+            page.get_by_text(re.compile(r"Resolution: \d+")).wait_for()
+            page.mouse.click(WINDOW["width"] / 3, 0.78 * WINDOW["height"])
+            said = page.locator(".mantine-Notification-root").first
+            text = str(said.inner_text())
+            page.screenshot(path=picture)
+            return text
+        finally:
+            viewer.terminate()
 
 
 if __name__ == "__main__":
