@@ -106,13 +106,14 @@ def make_pool(
         balanced: the share that will be drawn mask by mask, see `PixelPool.draw`.
     """
     device = meta["means2d"].device
-    order = torch.randperm(meta["width"] * meta["height"], generator=generator)
+    # The same numbers as in 64 bits, and half as much memory to shuffle.
+    order = torch.randperm(meta["width"] * meta["height"], generator=generator, dtype=torch.int32)
     probe = pixel_weights(meta, order[:_PROBE])
     each = 8.0 * len(probe.col) / max(len(probe), 1) + 36.0
     room = max(1, int(max_bytes / each))
     by_mask = round(balanced * room) if len(masks) and room < len(order) else 0
     # In image order neighbouring rows share Gaussians, which the cache likes.
-    pixels, uniform = order[: room - by_mask].sort().values, None
+    pixels, uniform = order[: room - by_mask].sort().values.long(), None
     if by_mask:
         evenly = pixels
         pixels = torch.cat([evenly, _pixels_by_mask(masks, by_mask, generator)]).unique()

@@ -6,6 +6,7 @@ are composed of gsplat 1.4.0's own operations.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -314,11 +315,21 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
     groups = np.zeros(tiles + 1, np.int64)
     np.cumsum(np.bincount(tile_of, minlength=tiles), out=groups[1:])
     scene = (groups, order, flat, *_scene(meta), width, tile_size, tile_width)
+    lengths = np.zeros(flat.shape[0], np.int64)
+    listed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def walk(start: int, stop: int) -> None:
+        listed[start] = contribute.pixel_rows(start, stop, *scene, lengths)
+
+    threads.share(walk, tiles)
     crow = np.zeros(flat.shape[0] + 1, np.int64)
-    none = (np.empty(0, np.int64), np.empty(0, scene[3].dtype))
-    threads.share(contribute.pixel_rows, tiles, *scene, crow, *none)
-    np.cumsum(crow, out=crow)
+    np.cumsum(lengths, out=crow[1:])
     cols, vals = np.empty(crow[-1], np.int64), np.empty(crow[-1], scene[3].dtype)
-    if crow[-1]:
-        threads.share(contribute.pixel_rows, tiles, *scene, crow, cols, vals)
+    begins = [*sorted(listed), tiles]
+    for start, stop in pairwise(begins):
+        members = int(groups[stop] - groups[start])
+        threads.share(
+            contribute.place_rows, members, int(groups[start]), order, crow, *listed.pop(start), cols, vals,
+            grain=1 << 14,
+        )  # fmt: skip
     return PixelWeights(torch.from_numpy(crow), torch.from_numpy(cols), torch.from_numpy(vals), count)

@@ -14,17 +14,24 @@ from gseg_ns.splats.ply import read_ply
 
 
 @pytest.fixture(scope="module")
-def scale() -> Iterator[Any]:
-    """`benchmarks/scale.py`, which is no part of the package."""
-    with benchmark("scale") as module:
+def scenes() -> Iterator[Any]:
+    """`benchmarks/large_scenes.py`, which is no part of the package."""
+    with benchmark("large_scenes") as module:
         yield module
 
 
 @pytest.fixture(scope="module")
-def large(scale: Any, small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stages() -> Iterator[Any]:
+    """`benchmarks/scale_stages.py`."""
+    with benchmark("scale_stages") as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def large(scenes: Any, small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A large scene, in small."""
     folder = tmp_path_factory.mktemp("large")
-    scale.Scene(folder, small_scene, views=5, scale=2, count=20, gaussians=30_000).main()
+    scenes.Scene(folder, small_scene, views=5, scale=2, count=20, gaussians=30_000).main()
     return folder
 
 
@@ -41,24 +48,36 @@ def test_a_large_scene_has_what_was_asked_for(large: Path, small_scene: Path) ->
     assert len(read_ply(large / "splat.ply")) == 30_000
 
 
-def test_every_stage_says_what_it_took(scale: Any, large: Path) -> None:
+def test_a_splat_in_pieces_has_its_outlines_for_masks(
+    scenes: Any, stages: Any, small_scene: Path, tmp_path: Path
+) -> None:
+    scenes.Scene(tmp_path, small_scene, views=5, scale=1, pieces=12, gaussians=5_000).main()
+    files = MaskFolder(tmp_path / "masks").match([Path(f"images/{view:05d}.jpg") for view in range(5)])
+    found = [load_masks(file) for file in files if file is not None]
+    assert len(found) == 5
+    assert all(2 <= len(masks) <= 12 for masks in found)
+    stages.lift_stage(tmp_path, stages.Clock("lift"))
+    assert int(stages.lifted_groups(tmp_path).max()) >= 6
+
+
+def test_every_stage_says_what_it_took(stages: Any, large: Path) -> None:
     lines = []
     for stage in ("masks", "lift", "export", "decode", "edits", "saga"):
-        clock = scale.Clock(stage)
-        scale.RUN[stage](large, clock)
+        clock = stages.Clock(stage)
+        stages.RUN[stage](large, clock)
         assert clock.rows
         lines += [row.line() for row in clock.rows]
     assert any("passes" in line for line in lines)
     assert all("GiB" in line for line in lines)
-    groups = scale.lifted_groups(large)
+    groups = stages.lifted_groups(large)
     assert len(groups) == 30_000
     assert int(groups.max()) >= 3  # of five objects and the room
 
 
-def test_the_viewer_is_asked_as_a_user_would(scale: Any, large: Path) -> None:
-    if not (large / scale.GROUPS).exists():
-        np.savez(large / scale.GROUPS, labels=np.ones(30_000, np.int32), confidence=np.ones(30_000, np.float32))
-    clock = scale.Clock("viewer")
-    scale.viewer_stage(large, clock)
+def test_the_viewer_is_asked_as_a_user_would(stages: Any, large: Path) -> None:
+    if not (large / stages.GROUPS).exists():
+        np.savez(large / stages.GROUPS, labels=np.ones(30_000, np.int32), confidence=np.ones(30_000, np.float32))
+    clock = stages.Clock("viewer")
+    stages.viewer_stage(large, clock)
     said = [row.what for row in clock.rows]
     assert {"gaga: first click", "saga: first frame", "gaga: list of groups"} <= set(said)

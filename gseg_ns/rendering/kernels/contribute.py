@@ -11,6 +11,7 @@ from gseg_ns.rendering.kernels.jit import kernel
 from gseg_ns.rendering.kernels.weights import (
     CHECK_EVERY,
     COLUMNS,
+    LOOKAHEAD,
     OPACITY,
     PLANES,
     SIZE,
@@ -27,9 +28,11 @@ from gseg_ns.rendering.kernels.weights import (
     falloff,
     finished,
     new_block,
+    new_lookahead,
     next_transmittance,
     open_block,
-    reach,
+    reaching,
+    run_of,
     uncapped_alpha,
 )
 
@@ -91,6 +94,7 @@ def vote(  # type: ignore[no-untyped-def]
     zero = real(0)
     block = new_block(2, packed.dtype)
     drawing = values.shape[0] > 0
+    firsts, lasts, near = new_lookahead()
     across, down = blocks_of(tile_size)
     for tile in range(start, stop):
         found = counts[tile]
@@ -109,32 +113,35 @@ def vote(  # type: ignore[no-untyped-def]
                     block[PLANES + row * COLUMNS + column] = label
                     if label >= 0:
                         lowest, highest = min(lowest, label), max(highest, label)
-            for k in range(begin, end if highest >= 0 or drawing else begin):
-                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
-                    break
-                g = flatten_ids[k]
-                first, last = reach(packed, g, left, top, columns, rows)
-                if first >= last:
-                    continue
-                first, last = first * COLUMNS, last * COLUMNS
-                blend(block, first, last, packed, g, left, top)
-                if drawing:
-                    value = values[g]
-                    for p in range(first, last):
-                        block[np.uintp(PLANES + SIZE + p)] += block[np.uintp(WEIGHT + p)] * value
-                slot = pair_offsets[tile] + found * (k - begin)
-                if highest - lowest < 4:
-                    for label in range(lowest, highest + 1):
-                        name = real(label)
-                        total = zero
+            ahead = begin if highest >= 0 or drawing else end
+            while ahead < end and not finished(block):
+                stop_at = min(ahead + LOOKAHEAD, end)
+                count = reaching(packed, flatten_ids, ahead, stop_at, left, top, columns, rows, firsts, lasts, near)
+                for i in range(count):
+                    if i % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                        break
+                    k = ahead + near[i]
+                    g = flatten_ids[k]
+                    first, last = run_of(firsts[near[i]], lasts[near[i]])
+                    blend(block, first, last, packed, g, left, top)
+                    if drawing:
+                        value = values[g]
                         for p in range(first, last):
-                            total += block[np.uintp(WEIGHT + p)] if block[np.uintp(PLANES + p)] == name else zero
-                        pair_sums[slot + label] += total
-                else:
-                    for p in range(first, last):
-                        label = np.int64(block[np.uintp(PLANES + p)])
-                        if label >= 0:
-                            pair_sums[slot + label] += block[np.uintp(WEIGHT + p)]
+                            block[np.uintp(PLANES + SIZE + p)] += block[np.uintp(WEIGHT + p)] * value
+                    slot = pair_offsets[tile] + found * (k - begin)
+                    if highest - lowest < 4:
+                        for label in range(lowest, highest + 1):
+                            name = real(label)
+                            total = zero
+                            for p in range(first, last):
+                                total += block[np.uintp(WEIGHT + p)] if block[np.uintp(PLANES + p)] == name else zero
+                            pair_sums[slot + label] += total
+                    else:
+                        for p in range(first, last):
+                            label = np.int64(block[np.uintp(PLANES + p)])
+                            if label >= 0:
+                                pair_sums[slot + label] += block[np.uintp(WEIGHT + p)]
+                ahead = stop_at
             for row in range(rows if drawing else 0):
                 for column in range(columns):
                     p = row * COLUMNS + column
@@ -246,6 +253,7 @@ def dominant(  # type: ignore[no-untyped-def]
         out_labels: [C, H, W] int64, out_weights [C, H, W], written.
     """
     block = new_block(1, packed.dtype)
+    firsts, lasts, near = new_lookahead()
     across, down = blocks_of(tile_size)
     numbers = np.full(num_labels, -1, np.int64)
     names = np.empty(num_labels, np.int64)
@@ -266,26 +274,28 @@ def dominant(  # type: ignore[no-untyped-def]
             )
             sums[:] = 0
             plain[:] = 0
-            for k in range(begin, end if found > 0 else begin):
-                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
-                    break
-                g = flatten_ids[k]
-                first, last = reach(packed, g, left, top, columns, rows)
-                if first >= last:
-                    continue
-                first, last = first * COLUMNS, last * COLUMNS
-                blend(block, first, last, packed, g, left, top)
-                label = labels[g % num_gaussians]
-                if label > 0:
-                    base = numbers[label] * SIZE
-                    if factors.shape[0] > 0:
-                        factor = factors[g % num_gaussians]
-                        for p in range(first, last):
-                            sums[np.uintp(base + p)] += factor * block[np.uintp(WEIGHT + p)]
-                            plain[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
-                    else:
-                        for p in range(first, last):
-                            sums[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
+            ahead = begin if found > 0 else end
+            while ahead < end and not finished(block):
+                stop_at = min(ahead + LOOKAHEAD, end)
+                count = reaching(packed, flatten_ids, ahead, stop_at, left, top, columns, rows, firsts, lasts, near)
+                for i in range(count):
+                    if i % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                        break
+                    g = flatten_ids[ahead + near[i]]
+                    first, last = run_of(firsts[near[i]], lasts[near[i]])
+                    blend(block, first, last, packed, g, left, top)
+                    label = labels[g % num_gaussians]
+                    if label > 0:
+                        base = numbers[label] * SIZE
+                        if factors.shape[0] > 0:
+                            factor = factors[g % num_gaussians]
+                            for p in range(first, last):
+                                sums[np.uintp(base + p)] += factor * block[np.uintp(WEIGHT + p)]
+                                plain[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
+                        else:
+                            for p in range(first, last):
+                                sums[np.uintp(base + p)] += block[np.uintp(WEIGHT + p)]
+                ahead = stop_at
             for row in range(rows):
                 for column in range(columns):
                     p = row * COLUMNS + column
@@ -313,6 +323,7 @@ def top(  # type: ignore[no-untyped-def]
     """
     block = new_block(1, packed.dtype)
     owner = np.empty(SIZE, np.int32)
+    firsts, lasts, near = new_lookahead()
     across, down = blocks_of(tile_size)
     for tile in range(start, stop):
         begin, end = offsets[tile], offsets[tile + 1]
@@ -322,20 +333,22 @@ def top(  # type: ignore[no-untyped-def]
             )
             block[PLANES:] = 0
             owner[:] = -1
-            for k in range(begin, end):
-                if (k - begin) % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
-                    break
-                g = flatten_ids[k]
-                first, last = reach(packed, g, left, top, columns, rows)
-                if first >= last:
-                    continue
-                first, last = first * COLUMNS, last * COLUMNS
-                blend(block, first, last, packed, g, left, top)
-                name = np.int32(g % num_gaussians)
-                for p in range(first, last):
-                    w, best = block[np.uintp(WEIGHT + p)], block[np.uintp(PLANES + p)]
-                    owner[np.uintp(p)] = name if w > best else owner[np.uintp(p)]
-                    block[np.uintp(PLANES + p)] = w if w > best else best
+            ahead = begin
+            while ahead < end and not finished(block):
+                stop_at = min(ahead + LOOKAHEAD, end)
+                count = reaching(packed, flatten_ids, ahead, stop_at, left, top, columns, rows, firsts, lasts, near)
+                for i in range(count):
+                    if i % CHECK_EVERY == CHECK_EVERY - 1 and finished(block):
+                        break
+                    g = flatten_ids[ahead + near[i]]
+                    first, last = run_of(firsts[near[i]], lasts[near[i]])
+                    blend(block, first, last, packed, g, left, top)
+                    name = np.int32(g % num_gaussians)
+                    for p in range(first, last):
+                        w, best = block[np.uintp(WEIGHT + p)], block[np.uintp(PLANES + p)]
+                        owner[np.uintp(p)] = name if w > best else owner[np.uintp(p)]
+                        block[np.uintp(PLANES + p)] = w if w > best else best
+                ahead = stop_at
             for row in range(rows):
                 for column in range(columns):
                     out_ids[camera, top + row, left + column] = owner[row * COLUMNS + column]
@@ -344,21 +357,23 @@ def top(  # type: ignore[no-untyped-def]
 
 @kernel
 def pixel_rows(  # type: ignore[no-untyped-def]
-    start, stop, groups, order, pixels, packed, offsets, flatten_ids, width, tile_size, tile_width, row_starts, cols,
-    vals,
-):  # fmt: skip
-    """Weights of chosen pixels, front to back, as sparse rows.
+    start, stop, groups, order, pixels, packed, offsets, flatten_ids, width, tile_size, tile_width, lengths
+):
+    """Weights of the chosen pixels of tiles start..stop, front to back, row after row in the order of `order`.
 
-    Two calls: with `cols` empty, `row_starts[p + 1]` receives the number of weights of pixel p; with `row_starts`
-    holding the exclusive sums, `cols` and `vals` are filled.
+    How many there will be is known at the end alone: they are listed in arrays that grow, since the weights cost far
+    more than a copy.
 
     Args:
         groups: [tiles + 1] into `order`, which lists the positions in `pixels` tile by tile.
         pixels: [P] flat indices y * width + x.
+        lengths: [P], written: the number of weights of each of these tiles' pixels.
+
+    Returns:
+        Gaussians int32 and their weights.
     """
     real = packed.dtype.type
     half, done = real(0.5), real(1e-4)
-    fill = cols.shape[0] > 0
     longest = np.int64(0)
     for tile in range(start, stop):
         if groups[tile + 1] > groups[tile]:
@@ -366,6 +381,9 @@ def pixel_rows(  # type: ignore[no-untyped-def]
     shape = np.empty((6, longest), packed.dtype)
     alphas = np.empty(longest, packed.dtype)
     drawn = np.empty(CHUNK + 1, np.int64)
+    room = 32 * (groups[stop] - groups[start]) + CHUNK
+    cols, vals = np.empty(room, np.int32), np.empty(room, packed.dtype)
+    found = np.int64(0)
     x, y, a, b, c, opacity = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
     for tile in range(start, stop):
         if groups[tile + 1] == groups[tile]:
@@ -381,7 +399,7 @@ def pixel_rows(  # type: ignore[no-untyped-def]
             pixel = pixels[position]
             px, py = real(pixel % width) + half, real(pixel // width) + half
             before = real(1)
-            found = row_starts[position] if fill else np.int64(0)
+            first = found
             for chunk in range(0, length, CHUNK):
                 chunk_end = min(chunk + CHUNK, length)
                 for k in range(chunk, chunk_end):
@@ -393,21 +411,45 @@ def pixel_rows(  # type: ignore[no-untyped-def]
                 for k in range(chunk, chunk_end):
                     drawn[np.uintp(kept)] = k
                     kept += 1 if alphas[np.uintp(k)] > 0 else 0
+                if found + kept > room:
+                    room += room // 2 + CHUNK
+                    more_cols, more_vals = np.empty(room, np.int32), np.empty(room, packed.dtype)
+                    more_cols[:found], more_vals[:found] = cols[:found], vals[:found]
+                    cols, vals = more_cols, more_vals
                 for i in range(kept):
                     k = drawn[i]
                     after = next_transmittance(before, alphas[k])
                     if not after > done:
                         before = real(-1)
                         break
-                    if fill:
-                        cols[found] = flatten_ids[begin + k]
-                        vals[found] = alphas[k] * before
+                    cols[found] = flatten_ids[begin + k]
+                    vals[found] = alphas[k] * before
                     found += 1
                     before = after
                 if before < 0:
                     break
-            if not fill:
-                row_starts[position + 1] = found
+            lengths[position] = found - first
+    return cols[:found], vals[:found]
+
+
+@kernel
+def place_rows(start, stop, first, order, crow, listed_cols, listed_vals, cols, vals):  # type: ignore[no-untyped-def]
+    """Copy rows that `pixel_rows` listed to where they belong.
+
+    Args:
+        start, stop: positions in `order`, counted from `first`, whose rows begin at 0 of what is listed.
+        crow: [P + 1], where each row belongs.
+        cols, vals: written.
+    """
+    source = np.int64(0)
+    for member in range(first, first + start):
+        source += crow[order[member] + 1] - crow[order[member]]
+    for member in range(first + start, first + stop):
+        place = crow[order[member]]
+        for k in range(crow[order[member] + 1] - place):
+            cols[np.uintp(place + k)] = listed_cols[np.uintp(source + k)]
+            vals[np.uintp(place + k)] = listed_vals[np.uintp(source + k)]
+        source += crow[order[member] + 1] - place
 
 
 @kernel
