@@ -240,10 +240,13 @@ class Ledger:
                 self.add(storage.nbytes())
                 weakref.finalize(storage, gone, id(storage), storage.nbytes())
 
+        def mark(storage: Any, value: bool) -> None:
+            storage.__dict__["phantom"] = value
+            seen(storage)
+
         # The mark is an attribute of a storage; both places that set it do so by name.
         torch.UntypedStorage.phantom = property(  # type: ignore[attr-defined]
-            lambda storage: "phantom" in storage.__dict__,
-            lambda storage, value: (storage.__dict__.__setitem__("phantom", value), seen(storage))[0],
+            lambda storage: "phantom" in storage.__dict__, mark
         )
 
     def watch_sorting(self) -> None:

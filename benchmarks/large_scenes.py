@@ -72,7 +72,7 @@ class Scene:
         usable = [(frame, file) for frame, file in zip(frames, files, strict=True) if file is not None]
         (self.output / "images").mkdir(parents=True, exist_ok=True)
         (self.output / "masks").mkdir(exist_ok=True)
-        made = []
+        made: list[dict[str, Any]] = []
         size, parts = (meta["w"], meta["h"]), {}
         for view in range(self.views):
             number = view * len(usable) // self.views if self.views < len(usable) else view % len(usable)
