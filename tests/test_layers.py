@@ -37,6 +37,7 @@ ALLOWED = {
     "runs": {
         "runs",
         "captures",
+        "views",
         "models",
         "data",
         "selection",

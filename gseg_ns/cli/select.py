@@ -42,9 +42,10 @@ class Select(Granular):
     """
 
     load_config: Path
-    """config.yml of the run, a folder NAME.gseg, or a labelled PLY"""
+    """config.yml of the run, a folder NAME.gseg, or a PLY; with --track one without labels, too"""
     output: Path
-    """.npz: a named selection for the viewer; .ply: the selected Gaussians; .png: the selection seen in --view"""
+    """.npz: a named selection for the viewer; .ply: the selected Gaussians; .png: the selection seen in --view; .gseg:
+    everything, with the selection as a new object, called --name"""
     view: str | None = None
     """Name of the image (with or without folder and suffix) whose view is prompted"""
     point: Points = ()
@@ -91,6 +92,10 @@ class Select(Granular):
     the same where the lens does not distort"""
     sam: Path | None = None
     """SAM checkpoint: the points are given to SAM, and its mask is the prompt"""
+    track: str | None = None
+    """Video model that carries the mask of the points (its own, that of --sam, or --mask) through pictures around the
+    object, which are lifted: no groups are needed. SAM 2.1, EdgeTAM or SAM 3, by name or folder, such as
+    facebook/sam2.1-hiera-tiny"""
     text: str | None = None
     """What is wanted, in words (needs the extra `text`, and a method with features)"""
     clip: str | None = None
@@ -107,7 +112,8 @@ class Select(Granular):
     name: str = "selection"
     """Name of the selection in an .npz"""
     data: Path | None = None
-    """The run's scene. Default: where its config.yml says, or of that name beside the run"""
+    """The run's scene. Default: where its config.yml says, or of that name beside the run. Of a PLY: a scene in its
+    coordinates, such as `gseg views` makes, whose views are meant"""
     allow_unfinished: bool = False
     """Use a run that has no groups yet, whose answers are chance"""
 
@@ -118,8 +124,8 @@ class Select(Granular):
         from gseg_ns.selection.neighbourhood import largest_component, middle_extents
         from gseg_ns.selection.postprocess import clean_up
 
-        if self.output.suffix not in (".npz", ".ply", ".png"):
-            raise GsegError(f"{self.output} has no known suffix: name a .npz, .ply or .png")
+        if self.output.suffix not in (".npz", ".ply", ".png", ".gseg"):
+            raise GsegError(f"{self.output} has no known suffix: name a .npz, .ply, .png or .gseg")
         marks = bool(self.point or self.negative or self.scribble or self.mask)
         drawn = bool(self.polygon or self.lasso or self.brush)
         picked = bool(self.flood or self.color_at)
@@ -136,7 +142,12 @@ class Select(Granular):
             raise GsegError("Name the view with --view: marks, and a picture of the selection, are of one image")
         if self.sam is not None and not self.point:
             raise GsegError("--sam needs at least one --point")
-        run = load_run(self.load_config, self.data, self.allow_unfinished)
+        if self.track is not None and not (self.point or self.mask):
+            raise GsegError("--track needs at least one --point on what is wanted, or its --mask")
+        if self.track is not None and self.scribble:
+            raise GsegError("--track follows points or a --mask: leave --scribble out")
+        # A tracker asks no groups.
+        run = load_run(self.load_config, self.data, self.allow_unfinished or self.track is not None)
         self.granularity(run)  # refused before anything is asked
         view = None if self.view is None else self._view(run, self.view)
         found = []
@@ -196,12 +207,36 @@ class Select(Granular):
         from gseg_ns.selection.prompts_sam import load_predictor, sam_mask
 
         model, prompt = run.model, self._prompt(photograph)
+        if self.track is not None:
+            return self._by_track(run, camera, prompt)
         if self.sam is not None:
             picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
             prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
         return Prompter(model).select(
             camera, prompt, self.granularity(run), self.threshold, mask_by_sam=self.sam is not None
         )
+
+    def _by_track(self, run: Run, camera: Cameras, prompt: Prompt) -> Tensor:
+        """What a mask of the view means that a tracker carries around the object: bool [N]."""
+        import torch
+
+        from gseg_ns.runs.tracking import TrackedClicks
+        from gseg_ns.selection.prompts_sam import load_predictor, sam_mask
+        from gseg_ns.terminal import say
+
+        assert self.track is not None
+        clicks, mask = TrackedClicks(run.model), prompt.mask
+        if mask is None:
+            picture = (run.model.picture(camera) * 255).round().to(torch.uint8)
+            if self.sam is not None:
+                mask = sam_mask(picture, prompt, load_predictor(self.sam, run.model.device))
+            else:
+                mask = clicks.mask(self.track, picture, prompt)
+        if not bool(mask.any()):
+            raise GsegError("The model finds nothing at these points: click elsewhere, or give a --mask")
+        found = clicks.carry(self.track, camera, mask)
+        say(f"{found.believed} of {len(found.views)} pictures around it agree on what it is.")
+        return found.selected.to(run.model.device)
 
     def _on_view(self, run: Run, photograph: Photograph, camera: Cameras) -> list[Tensor]:
         """What is drawn on the view, flooded from it, or of a color seen in it: a bool [N] a kind."""
@@ -292,6 +327,12 @@ class Select(Granular):
 
         if self.output.suffix == ".npz":
             save_selections(self.output, {self.name: chosen}, Fingerprint.of(run.model.means))
+        elif self.output.suffix == ".gseg":
+            from gseg_ns.runs.keeping import keep_as_object
+            from gseg_ns.runs.packing import pack_run
+
+            keep_as_object(run, chosen, self.name)
+            pack_run(run, self.output)
         elif self.output.suffix == ".ply":
             splats = run.model.splats().subset(chosen).to("cpu")
             write_ply(self.output, splats, comments=EditedRun(run).header.comments())

@@ -231,3 +231,42 @@ def simulate_masks(
         [scores[k] for k in order],
         [records[k] for k in order],
     )
+
+
+def faulty_track(
+    maps: Sequence[NDArray[np.int32]], instance: int, part: float, rng: np.random.Generator
+) -> list[BoolArray]:
+    """What a tracker answers that follows one object through pictures, and goes wrong in some of them.
+
+    Args:
+        maps: [H, W] of each picture, the instance that each pixel sees; 0 = none.
+        instance: the object.
+        part: of the pictures, rounded up, in which it goes wrong: it loses the object, takes a neighbour along, jumps
+            to another object or keeps half of it, all with the border and the holes of hard masks.
+        rng: the randomness.
+
+    Returns:
+        a mask [H, W] a picture.
+    """
+    wrong = set(rng.permutation(len(maps))[: int(np.ceil(part * len(maps)))].tolist())
+    return [
+        _gone_wrong(labels, instance, rng) if number in wrong else labels == instance
+        for number, labels in enumerate(maps)
+    ]
+
+
+def _gone_wrong(labels: NDArray[np.int32], instance: int, rng: np.random.Generator) -> BoolArray:
+    """The mask of an object [H, W] as it is in a picture in which a tracker goes wrong."""
+    errors, found = MASK_ERRORS["hard"], labels == instance
+    kind = rng.choice(["drop", "merge", "jump", "split"])
+    if kind == "drop" or not found.any():
+        return np.zeros_like(found)
+    if kind == "split":
+        found = _halves(found, rng)[0]
+    else:
+        neighbour = _neighbour(labels, instance, int(labels.max()), rng)
+        other = labels == (0 if neighbour is None else neighbour)
+        found = other if kind == "jump" else found | other
+    pixel = labels.shape[1] / 256
+    found = _redraw_border(found, errors.jitter * pixel, bool(rng.uniform() < errors.ragged), pixel, rng)
+    return _with_hole(found, rng) if found.any() and rng.uniform() < errors.hole else found

@@ -27,6 +27,9 @@ TRIMMED = 0.005
 SEARCHED = 1000
 """Gaussians among which the orientation is searched; the sizes are those of all."""
 
+_FEW = 32
+"""Ends of Gaussians among which the part that may stick out is looked for first."""
+
 CLEARLY = 0.9
 """A less ordinary orientation is taken where its box has at most this part of the volume: upright before lying at an
 angle, along the scene's axes before turned. The sides of what is round or ragged would point anywhere else."""
@@ -171,23 +174,41 @@ def _sides(
     means: FloatArray, spread: FloatArray, weights: FloatArray, trimmed: float, axes: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Lower and upper side [R, 3] along the columns of each of some axes [R, 3, 3]."""
-    low, high = np.empty((len(axes), 3)), np.empty((len(axes), 3))
+    count = len(means)
+    ends = np.empty((2, len(axes), 3, count))
+    half_axes = spread.transpose(0, 2, 1).reshape(-1, 3)
     for place, turned in enumerate(axes):
-        middle = means @ turned
-        reach = np.sqrt(((spread.transpose(0, 2, 1) @ turned) ** 2).sum(axis=1))
-        low[place] = -_reached(reach - middle, weights, trimmed)
-        high[place] = _reached(middle + reach, weights, trimmed)
-    return low, high
+        middle = (means @ turned).T
+        reach = np.sqrt(((half_axes @ turned) ** 2).reshape(count, 3, 3).sum(axis=1)).T
+        np.subtract(reach, middle, out=ends[0, place])
+        np.add(reach, middle, out=ends[1, place])
+    low, high = _reached(ends.reshape(-1, count), weights, trimmed).reshape(2, len(axes), 3)
+    return -low, high
 
 
 def _reached(ends: FloatArray, weights: FloatArray, trimmed: float) -> FloatArray:
-    """The largest of the columns of `ends` [n, 3], without the part `trimmed` of the weight [n] beyond: [3]."""
+    """The largest of each row of `ends` [K, n], without the part `trimmed` of the weight [n] beyond: [K]."""
     if trimmed == 0:
-        return ends.max(axis=0)
-    order = np.argsort(-ends, axis=0)
-    beyond = np.cumsum(weights[order], axis=0)
-    first = (beyond > trimmed * weights.sum()).argmax(axis=0)
-    return ends[order[first, range(3)], range(3)]
+        return np.asarray(ends.max(axis=1))
+    most, few = trimmed * weights.sum(), max(_FEW, ends.shape[1] // 32)
+    if few < ends.shape[1]:
+        # What lies beyond is little: the order of the farthest is enough, but where these weigh next to nothing.
+        farthest = np.argpartition(ends, -few, axis=1)[:, -few:]
+        found, known = _first(np.take_along_axis(ends, farthest, axis=1), weights[farthest], most)
+        if known.all():
+            return found
+    return _first(ends, np.broadcast_to(weights, ends.shape), most)[0]
+
+
+def _first(ends: FloatArray, weights: FloatArray, most: float) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """The end [K] of each row [K, n] up to which, from the largest, more than `most` of the weight has come.
+
+    Also whether that much comes at all: bool [K].
+    """
+    order = np.argsort(-ends, axis=1)
+    enough = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1) > most
+    place = np.take_along_axis(order, enough.argmax(axis=1)[:, None], axis=1)
+    return np.take_along_axis(ends, place, axis=1)[:, 0], enough[:, -1]
 
 
 def _evenly(count: int, wanted: int) -> NDArray[np.int64]:

@@ -206,14 +206,15 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
 
     Args:
         config_path: the run's config.yml, or the folder that it is in; a folder NAME.gseg; or a PLY with labels.
-        data: its scene; None: where config.yml says, or beside the run.
-        allow_unfinished: whether a run is loaded that has no groups yet, whose answers are chance.
+        data: its scene; None: where config.yml says, or beside the run. Of a PLY: one in its coordinates.
+        allow_unfinished: whether a run is loaded that has no groups yet, whose answers are chance; or a PLY without
+            labels, whose groups are none.
 
     Raises:
         GsegError: no such run, a run of another method, or its checkpoint is damaged; it has no groups yet; or `data`
             is no scene.
     """
-    alone = _open_alone(config_path, data)
+    alone = _open_alone(config_path, data, allow_unfinished)
     if alone is not None:
         check_progress(alone.progress, alone.source, alone.config, allow_unfinished)
         return alone
@@ -260,7 +261,7 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
     return Run(config_path, config, pipeline.model, pipeline.datamanager, step, pipeline)
 
 
-def _open_alone(path: Path, data: Path | None) -> Run | None:
+def _open_alone(path: Path, data: Path | None, plain: bool) -> Run | None:
     """What a path means that is no run of Nerfstudio; None where it is one, or nothing at all."""
     result = is_result(path)
     if not result and not (path.is_file() and path.suffix.lower() != ".yml"):
@@ -271,9 +272,9 @@ def _open_alone(path: Path, data: Path | None) -> Run | None:
         refuse_other_splats(path)
         if path.suffix.lower() != ".ply":
             return None
-    if data is not None:
-        raise GsegError(f"--data goes with a run of Nerfstudio: {path} has what it needs in it")
-    opened = open_folder(path) if result else open_ply(path)
+    if result and data is not None:
+        raise GsegError(f"--data goes with a run of Nerfstudio, or a PLY: {path} has what it needs in it")
+    opened = open_folder(path) if result else open_ply(path, data, plain)
     return Run(
         opened.path, opened.config, opened.model, opened.datamanager, opened.step, opened.pipeline, opened.folder, True
     )

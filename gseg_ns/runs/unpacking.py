@@ -39,6 +39,7 @@ from gseg_ns.runs.result_folder import (
     read_result,
     read_tensors,
 )
+from gseg_ns.runs.scene import find_scene
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
 
@@ -107,6 +108,8 @@ def open_folder(path: Path) -> Opened:
             )
         opened = _labelled(manifest, result.folder, splats, labels, sure, cameras)
         opened.config.method_name = method
+        assert isinstance(opened.model, GagaModel)
+        opened.model.group_words = dict(state["words"])
         return opened
     config = copy.deepcopy(method_config(method))
     config.max_num_iterations = config.pipeline.model.num_iterations = planned
@@ -120,16 +123,23 @@ def open_folder(path: Path) -> Opened:
     return Opened(manifest, result.folder, config, pipeline, max(steps - 1, 0))
 
 
-def open_ply(path: Path) -> Opened:
+def open_ply(path: Path, scene: Path | None = None, plain: bool = False) -> Opened:
     """Open a labelled PLY, as `gseg lift`, `gseg export` and other programs write it.
 
     Names are those of an objects.json beside it, where there is one of `gseg export`.
 
+    Args:
+        path: the PLY.
+        scene: one in its coordinates, whose views are asked; None: it has none.
+        plain: also open a PLY without labels, in which nothing is of any object.
+
     Raises:
-        GsegError: it is damaged, or has no labels.
+        GsegError: it is damaged, or has no labels; or there is no such scene.
     """
     splats = read_ply(path)
     found = splats.extra.get("label")
+    if found is None and plain:
+        found = torch.zeros(len(splats), dtype=torch.int32)
     if found is None:
         raise GsegError(
             f"{path} has no property `label`, by which a splat is of an object: make labels with `gseg segment {path}`"
@@ -145,7 +155,9 @@ def open_ply(path: Path) -> Opened:
         sure = None
     words = _names_beside(path)
     folder = path.with_name(path.name + NOTES)
-    opened = _labelled(path, folder, replace(splats, extra={}), found.long(), sure, None)
+    if scene is not None:
+        find_scene(path, Path(), scene)
+    opened = _labelled(path, folder, replace(splats, extra={}), found.long(), sure, scene)
     opened.config.method_name = LABELLED_PLY
     assert isinstance(opened.model, GagaModel)
     opened.model.group_words = words

@@ -35,6 +35,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
 from gseg_ns.runs.edited_run import SWAPPED, is_run, take_object
 from gseg_ns.runs.text_search import TextSearch, can_search
+from gseg_ns.runs.tracking import TrackedClicks
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.prompts import Prompt
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
 
     from gseg_ns.models.base import SegmentationModel
+    from gseg_ns.runs.prompting import MarkedView
 
 _MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:)\*\*")
 """What the tab itself says in bold."""
@@ -189,6 +191,13 @@ class SegmentPanel(ViewerControl):
             hint="Checkpoint of Segment Anything. With one, its mask of the points clicked on a view is meant",
         )
         self._sam_prompts = SamPrompts(self._model.device)
+        self._track = gui.add_text(
+            "Track",
+            "",
+            hint="Video model (SAM 2.1, EdgeTAM, SAM 3; a name or a folder) that carries the mask of a click around "
+            "the object: no groups are needed",
+        )
+        self._tracked = TrackedClicks(self._model)
         if can_search(self._model):
             self._build_text(gui)
         name = gui.add_text("Name", "", hint="Of the selection; no slashes")
@@ -456,19 +465,34 @@ class SegmentPanel(ViewerControl):
             # SAM takes seconds: other clicks need not wait, and those for SAM keep their order.
             self._slow.submit(self._do, lambda: self._mark(checkpoint, view, x, y, mode), event.client_id)
             return
+        if self._track.value.strip():
+            self._slow.submit(self._do, lambda: self._mark("", view, x, y, mode), event.client_id)
+            return
         self._do(lambda: self._click(view, x, y, mode), event.client_id)
 
     def _click(self, view: Cameras, x: float, y: float, mode: Mode) -> str:
         return self._controller.click(to_camera(view), x, y, mode != "remove", mode == "set", mode == "intersect")
 
     def _mark(self, checkpoint: str, view: Cameras, x: float, y: float, mode: Mode) -> str:
-        path = self._reach.path(checkpoint)
+        """Answer a click by masks: of a SAM checkpoint, or where that is empty of the tracker; and then by its lift."""
+        typed = self._track.value.strip()
+        path = self._reach.path(checkpoint) if checkpoint else None
+        tracker = self._reach.model(typed) if typed else None
 
         def answer(picture: Tensor, prompt: Prompt) -> Tensor:
-            self._say(f"Asking SAM ({path}) …")
-            return self._sam_prompts.mask(path, picture, prompt)
+            self._say(f"Asking {f'SAM ({path})' if path else tracker} …")
+            if path is not None:
+                return self._sam_prompts.mask(path, picture, prompt)
+            assert tracker is not None
+            return self._tracked.mask(tracker, picture, prompt)
 
-        return self._controller.mark(view, x, y, mode != "remove", answer)
+        def carry(marked: MarkedView) -> Tensor:
+            assert tracker is not None
+            assert marked.mask is not None
+            self._say("Looking at it from all around …")
+            return self._tracked.carry(tracker, marked.camera, marked.mask).selected
+
+        return self._controller.mark(view, x, y, mode != "remove", answer, carry=None if tracker is None else carry)
 
     def _chosen_name(self) -> str:
         if self._named.value == _NO_NAME:

@@ -51,6 +51,8 @@ class Marked:
     mode: Mode
     before: PackedMask
     """What was selected before the first of the clicks."""
+    carried: PackedMask | None = None
+    """Of the model's Gaussians, what the mask means by a tracker; None: it is for the method to say."""
 
 
 class Selecting(Held):
@@ -222,6 +224,7 @@ class Selecting(Held):
         positive: bool,
         answer: Callable[[Tensor, Prompt], Tensor],
         mode: Mode = "set",
+        carry: Callable[[MarkedView], Tensor] | None = None,
     ) -> str:
         """Add a point to what is marked on a view, and select what a mask of all its points means.
 
@@ -236,6 +239,8 @@ class Selecting(Held):
                 points on it, to a mask bool [H, W]; called without the lock, for it may take seconds, and with the same
                 tensor for the same view.
             mode: how what it means meets what was selected before the first of the points.
+            carry: the view with its mask to the Gaussians that it means, bool [N] of the model's; called without the
+                lock. None: the method answers by groups or features.
 
         Raises:
             GsegError: the first point on a view is what is not wanted, there is no answer, or training changed the
@@ -254,27 +259,34 @@ class Selecting(Held):
             after = replace(after, mask=answer(after.picture, after.points))
             if after.mask is None or not bool(after.mask.any()):
                 raise GsegError("SAM finds nothing there. Click elsewhere.")
+            carried = None if carry is None else PackedMask.pack(carry(after).to(self.model.device))
             with self._held() as session, torch.no_grad():
                 if len(session.splats) != count:
                     raise GsegError("Training changed the number of Gaussians meanwhile. Click again.")
                 # Meanwhile the prompt may have ended, by an undo for one.
                 before = marked.before if marked and self._marked is marked else session.state.selection
-                answered = Marked(after, mode, before)
+                answered = Marked(after, mode, before, carried)
                 selected = self._select_marked(session, answered)
                 self._end_prompt()
                 self._marked = answered
         points = after.points
         number = len(points.positive) + len(points.negative)
         return (
-            f"SAM, {number} point{'' if number == 1 else 's'}: {selected:,} Gaussians selected "
+            f"{'SAM' if carry is None else 'Tracked'}, {number} point{'' if number == 1 else 's'}: "
+            f"{selected:,} Gaussians selected "
             f" ({time.perf_counter() - started:.1f} s)"
         )
 
     def _select_marked(self, session: Session, marked: Marked) -> int:
         """Select what a mask means, beside what was selected before it."""
         prompt = Prompt(mask=marked.view.mask)
-        found = self._prompter.select(marked.view.camera, prompt, self._group_scale, self.threshold, mask_by_sam=True)
         scene = session.scene
+        if marked.carried is not None:
+            found = marked.carried.unpack(self.model.device)
+        else:
+            found = self._prompter.select(
+                marked.view.camera, prompt, self._group_scale, self.threshold, mask_by_sam=True
+            )
         before = Selection(marked.before.resized(len(scene)).unpack(scene.splats.device))
         did = "select what SAM answers"
         return session.select(before.combine(drawn_rows(scene, found), marked.mode).mask, did=did)

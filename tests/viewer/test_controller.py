@@ -19,6 +19,7 @@ from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 from gseg_ns.runs.edited_model import with_gaussians
+from gseg_ns.runs.prompting import MarkedView
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.selection import Mode
 from gseg_ns.splats.ply import read_ply
@@ -363,6 +364,33 @@ def test_clicks_that_sam_answers(controller: SegmentController) -> None:
     assert torch.equal(controller.selected, rows(2))
     click(0, mode="add", camera=moved)
     assert torch.equal(controller.selected, rows(0, 2))
+
+
+def test_a_tracker_says_what_a_mask_means(controller: SegmentController, model: GagaModel) -> None:
+    """Whatever the groups are; and a failing one changes nothing."""
+    sam, asked = FakeSam(), []
+
+    def carry(marked: MarkedView) -> torch.Tensor:
+        assert controller._lock.acquire(blocking=False), "asked without the lock"  # type: ignore[attr-defined]
+        controller._lock.release()  # type: ignore[attr-defined]
+        assert marked.mask is not None
+        asked.append(int(marked.mask.sum()))
+        return rows(2) if len(asked) == 1 else rows(1, 2)
+
+    assert "Tracked, 1 point: 150" in controller.mark(view(), *pixel_of(0), True, sam, carry=carry)
+    assert torch.equal(controller.selected, rows(2))
+    controller.mark(view(), *pixel_of(1), True, sam, carry=carry)
+    assert torch.equal(controller.selected, rows(1, 2))
+    assert asked[1] > asked[0] > 0
+    assert controller.undo() == "Undone: select what SAM answers."
+    assert torch.equal(controller.selected, rows(2))
+
+    def fails(marked: MarkedView) -> torch.Tensor:
+        raise GsegError("agree on nothing")
+
+    with pytest.raises(GsegError, match="agree on nothing"):
+        controller.mark(view(), *pixel_of(1), True, sam, carry=fails)
+    assert torch.equal(controller.selected, rows(2))
 
 
 def test_sam_sees_the_run_without_edits_and_selects_what_is_drawn(controller: SegmentController) -> None:

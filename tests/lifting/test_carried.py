@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gseg_ns.demo.mask_errors import faulty_track
+from gseg_ns.lifting.carried import believed, lift_object
+from gseg_ns.rendering import Camera, dominant_labels
+from gseg_ns.splats import Splats
+from gseg_ns.splats.projection import project_splats
+from splats_by_hand import make_room
+
+SIZE = 96, 72
+
+
+def cameras(count: int) -> list[Camera]:
+    """In the corners of the room by turns, looking at thing 2."""
+    from gseg_ns.views.places import look_along
+
+    target = np.array([2.9, 2.7, 0.4])
+    K = torch.tensor([[80.0, 0, 48], [0, 80, 36], [0, 0, 1]])
+    found = []
+    for angle in np.linspace(0, 2 * np.pi, count, endpoint=False):
+        eye = target + np.array([0.95 * np.cos(angle), 0.95 * np.sin(angle), 1.0])
+        view = np.eye(4)
+        view[:3, :3] = look_along(target - eye)
+        view[:3, 3] = -view[:3, :3] @ eye
+        found.append(Camera(torch.tensor(view, dtype=torch.float32), K, *SIZE))
+    return found
+
+
+@pytest.fixture(scope="module")
+def room() -> Splats:
+    return make_room()
+
+
+def maps(room: Splats, views: list[Camera]) -> list[np.ndarray]:
+    labels = room.extra["label"].long() + 1
+    return [(dominant_labels(project_splats(room, one), labels)[0] - 1).numpy().astype(np.int32) for one in views]
+
+
+def test_an_object_from_true_masks(room: Splats) -> None:
+    views = cameras(10)
+    found = lift_object(
+        room, [(one, torch.from_numpy(m == 2)) for one, m in zip(views, maps(room, views), strict=True)]
+    )
+    truth = room.extra["label"] == 2
+    # Its underside, and what is behind its front, is in no picture.
+    assert float(truth[found.selected].float().mean()) > 0.97
+    assert float(found.selected[truth].float().mean()) > 0.75
+    assert float(found.weights.min()) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_views_that_disagree_are_not_believed(room: Splats, seed: int) -> None:
+    views = cameras(15)
+    true = maps(room, views)
+    masks = [true[0] == 2, *faulty_track(true[1:], 2, 0.2, np.random.default_rng(seed))]
+    wrong = [number for number, mask in enumerate(masks) if not np.array_equal(mask, true[number] == 2)]
+    assert len(wrong) == 3
+    clean = lift_object(room, [(one, torch.from_numpy(m == 2)) for one, m in zip(views, true, strict=True)]).selected
+    found = lift_object(room, [(one, torch.from_numpy(m)) for one, m in zip(views, masks, strict=True)])
+    both, either = int((found.selected & clean).sum()), int((found.selected | clean).sum())
+    assert both / either > 0.97
+    right = [number for number in range(15) if number not in wrong]
+    assert float(found.weights[right].min()) > float(found.weights[wrong].max())
+    assert float(found.weights[0]) == 1
+
+
+def test_belief_by_median_and_deviation() -> None:
+    weights = believed(torch.tensor([0.05, 0.06, 0.07, 0.06, 0.05, 0.9]))
+    assert float(weights[:5].min()) > 0.9
+    assert float(weights[5]) == 0
+    assert torch.equal(believed(torch.zeros(4)), torch.ones(4))
+
+
+def test_views_that_show_nothing_decide_nothing(room: Splats) -> None:
+    view = cameras(1)[0]
+    found = lift_object(room, [(view, torch.zeros(SIZE[1], SIZE[0], dtype=torch.bool))])
+    assert not bool(found.selected.any())

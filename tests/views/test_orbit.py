@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering import Camera, dominant_labels
+from gseg_ns.splats import Splats
+from gseg_ns.splats.projection import project_splats
+from gseg_ns.views.orbit import Orbit, orbit, up_of
+from gseg_ns.views.places import look_along
+from splats_by_hand import THINGS
+
+
+def clicked(eye: list[float], thing: int) -> Camera:
+    """A camera that looks at a thing."""
+    middle = np.mean(THINGS[thing], axis=0)
+    view = np.eye(4)
+    view[:3, :3] = look_along(middle - np.array(eye))
+    view[:3, 3] = -view[:3, :3] @ np.array(eye)
+    K = torch.tensor([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])
+    return Camera(torch.tensor(view, dtype=torch.float32), K, 128, 96)
+
+
+def mask_of(room: Splats, camera: Camera, thing: int) -> torch.Tensor:
+    labels = room.extra["label"].long() + 1
+    return dominant_labels(project_splats(room, camera), labels)[0] == thing + 1
+
+
+def places(found: Orbit) -> list[np.ndarray]:
+    return [
+        np.array([torch.linalg.inv(camera.viewmat.double())[:3, 3].numpy() for camera in way]) for way in found.ways
+    ]
+
+
+@pytest.mark.parametrize("thing", [1, 2, 3])
+def test_both_ways_around_a_thing_see_it(room: Splats, thing: int) -> None:
+    camera = clicked([2.0, 2.0, 1.4], thing)
+    found = orbit(room, camera, mask_of(room, camera, thing), np.array([0.0, 0, 1]), count=12)
+    ways = places(found)
+    assert sum(len(way) for way in ways) >= 8
+    for way, cameras in zip(ways, found.ways, strict=True):
+        # Inside of the room: from beyond a wall nothing of it is seen.
+        assert bool((way > 0).all())
+        assert bool((way[:, :2] < 4).all())
+        for one in cameras:
+            assert (one.width, one.height) == (128, 96)
+            assert float(mask_of(room, one, thing).float().mean()) > 0.02
+    middle = np.mean(THINGS[thing], axis=0)
+    assert np.linalg.norm(np.array(found.centre) - middle) < 0.4
+    # One to the left, one to the right.
+    forward = middle - np.array([2.0, 2.0, 1.4])
+    sides = [float(np.cross(forward[:2], (way[0] - middle)[:2])) for way in ways]
+    assert sides[0] * sides[1] < 0
+
+
+def test_it_begins_beside_the_view(room: Splats) -> None:
+    camera = clicked([2.0, 2.0, 1.4], 2)
+    mask = mask_of(room, camera, 2)
+    found = orbit(room, camera, mask, np.array([0.0, 0, 1]), count=24)
+    eye = np.array([2.0, 2.0, 1.4])
+    for way in places(found):
+        steps = np.linalg.norm(np.diff(np.concatenate([eye[None], way]), axis=0), axis=1)
+        assert steps[0] < 0.6
+    again = orbit(room, camera, mask, np.array([0.0, 0, 1]), count=24)
+    assert all(torch.equal(a.viewmat, b.viewmat) for a, b in zip(found.ways[0], again.ways[0], strict=True))
+
+
+def test_up_is_that_of_the_floor(room: Splats) -> None:
+    assert float(up_of(room, clicked([2.0, 2.0, 1.4], 1))[2]) > 0.99
+
+
+def test_a_mask_of_nothing_is_told(room: Splats) -> None:
+    camera = clicked([2.0, 2.0, 1.4], 1)
+    with pytest.raises(GsegError, match="shows nothing"):
+        orbit(room, camera, torch.zeros(96, 128, dtype=torch.bool), np.array([0.0, 0, 1]))
