@@ -1,8 +1,9 @@
 """Click IoU: what a single click on an object selects in 3D, seen from views that nobody clicked on.
 
 For each ground-truth object one training view that shows it well and three points of its interior there (seeded, see
-`gseg_ns.evaluation.clicks`); each point alone is a prompt. Methods with scales answer at three fixed ones, and the one
-with the best IoU on the clicked view is taken, as a user would. Scored is the IoU of the selection rendered on the test
+`gseg_ns.evaluation.clicks`); each point alone is a prompt. Methods with scales answer at three fixed ones, those with a
+tree by all nodes around the click, and what has the best IoU on the clicked view is taken, as a user would; beside it
+what a click means without that choice. Scored is the IoU of the selection rendered on the test
 views, the pixels of all views together; the mean is over the clicks of an object, then over objects.
 """
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 CHANNELS = 32
 """Selections composited at a time."""
 
+LEVELS = ("part", "best", "group")
+"""Fields of `ClickedObject` about what a click means without a choice."""
+
 
 @dataclass(frozen=True)
 class ClickProtocol:
@@ -65,10 +69,16 @@ class ClickedObject:
     """Part of the selected Gaussians that are not far from the object: within its box, enlarged by the box's own size
     on every side. 100 for an empty selection."""
     scale: float
-    """The chosen one; 0 for methods without."""
+    """The chosen one; 0 for methods without. Of a tree, the place of the node on its path, from 0 (part) to 1."""
     clean_iou: float | None = None
     """`iou` after post-processing."""
     clean_near: float | None = None
+    part: float | None = None
+    """Of methods with a tree, IoU of the part under the click, without a choice,"""
+    best: float | None = None
+    """of the node of the default cut,"""
+    group: float | None = None
+    """and of the root."""
 
 
 def score_clicks(run: Run, ground_truth: Path, protocol: ClickProtocol | None = None) -> list[ClickedObject]:
@@ -112,8 +122,11 @@ def summary(objects: Sequence[ClickedObject]) -> dict[str, float]:
     """
     if not objects:
         return {}
-    names = ["iou", "ceiling", "near", *(("clean_iou", "clean_near") if objects[0].clean_iou is not None else ())]
-    return {f"click_{name}": fmean(getattr(entry, name) for entry in objects) for name in names}
+    optional = [name for name in ("clean_iou", "clean_near", *LEVELS) if getattr(objects[0], name) is not None]
+    return {
+        f"click_{name}": fmean(getattr(entry, name) for entry in objects)
+        for name in ["iou", "ceiling", "near", *optional]
+    }
 
 
 def click_scores(run: Run, ground_truths: Sequence[Path], protocol: ClickProtocol | None = None) -> dict[str, float]:
@@ -157,7 +170,7 @@ class _Clicks:
             return []
         names = torch.tensor([entry.name for entry in self.clicks])
         truth = lift_truth(self.splats, self.train)
-        chosen, scales = zip(*(self._answers(entry) for entry in self.clicks), strict=True)  # [N, C] each
+        chosen, scales, levels = zip(*(self._answers(entry) for entry in self.clicks), strict=True)  # [N, C] each
         selections = [torch.cat(chosen, dim=1)]
         if self.protocol.clean:
             cleaned = [clean_up(self.splats.means, mask) for mask in selections[0].T]
@@ -166,6 +179,7 @@ class _Clicks:
         owners = names.repeat_interleave(self.protocol.clicks)
         ceilings = self._pooled_iou(own, names)
         ious = [self._pooled_iou(entry, owners).view(len(names), -1).mean(dim=1) for entry in selections]
+        unchosen = dict.fromkeys(LEVELS, None) if levels[0] is None else self._level_ious(levels, owners)
         nears = [self._near(entry, own).view(len(names), -1).mean(dim=1) for entry in selections]
         return [
             ClickedObject(
@@ -174,24 +188,59 @@ class _Clicks:
                 float(ceilings[k]),
                 float(nears[0][k]),
                 fmean(scales[k]),
-                *((float(ious[1][k]), float(nears[1][k])) if self.protocol.clean else ()),
+                *((float(ious[1][k]), float(nears[1][k])) if self.protocol.clean else (None, None)),
+                *(None if values is None else float(values[k]) for values in unchosen.values()),
             )
             for k in range(len(names))
         ]
 
-    def _answers(self, clicks: ObjectClicks) -> tuple[Tensor, list[float]]:
-        """The selection of each click, bool [N, C], and the scale that was best for it."""
+    def _level_ious(self, levels: Sequence[Tensor], owners: Tensor) -> dict[str, Tensor]:
+        """IoU [K] of the selections [N, C, 3] of the clicks on each object, by the names of `LEVELS`."""
+        every = torch.cat([*levels], dim=1)
+        return {
+            name: self._pooled_iou(every[..., place], owners).view(len(levels), -1).mean(dim=1)
+            for place, name in enumerate(LEVELS)
+        }
+
+    def _answers(self, clicks: ObjectClicks) -> tuple[Tensor, list[float], Tensor | None]:
+        """The selection of each click, bool [N, C], the scale that was best for it, and, of a tree, those of `LEVELS`.
+
+        These are bool [N, C, 3].
+        """
         camera, labels = self.train[clicks.view]
         here = labels.to(self.splats.device) == clicks.name
-        scales = self.protocol.scales if self.model.has_scales else (None,)
         meta = project_splats(self.splats, camera)
-        chosen, best_scales = [], []
+        tree = self.model.tree()
+        chosen, best_scales, levels = [], [], []
         for x, y in clicks.points.tolist():
-            candidates = torch.stack([self._selected(camera, x, y, scale) for scale in scales], dim=1)
+            candidates, scales, unchosen = (
+                self._at_scales(camera, x, y) if tree is None else self._on_path(camera, x, y)
+            )
             best = int(_iou(composite(meta, candidates.float()) > 0.5, here).argmax())
             chosen.append(candidates[:, best])
-            best_scales.append(scales[best] or 0.0)
-        return torch.stack(chosen, dim=1), best_scales
+            best_scales.append(scales[best])
+            levels.append(unchosen)
+        return torch.stack(chosen, dim=1), best_scales, None if tree is None else torch.stack(levels, dim=1)
+
+    def _at_scales(self, camera: Camera, x: float, y: float) -> tuple[Tensor, list[float], Tensor]:
+        """What a click may mean, bool [N, S], and at which scales; and nothing at levels."""
+        scales = self.protocol.scales if self.model.has_scales else (None,)
+        candidates = torch.stack([self._selected(camera, x, y, scale) for scale in scales], dim=1)
+        return candidates, [scale or 0.0 for scale in scales], candidates[:, :0]
+
+    def _on_path(self, camera: Camera, x: float, y: float) -> tuple[Tensor, list[float], Tensor]:
+        """The nodes around a click, bool [N, S], from 0 (the part) to 1, and what it means at `LEVELS` [N, 3]."""
+        try:
+            point = self.prompter.point(camera, x, y)
+        except GsegError:
+            nothing = torch.zeros((len(self.splats), len(LEVELS)), dtype=torch.bool, device=self.splats.device)
+            return nothing[:, :1], [0.0], nothing
+        if not point.path:  # features answer
+            meant = self.prompter.select_points([point])[:, None]
+            return meant, [0.0], meant.expand(-1, len(LEVELS))
+        nodes = torch.stack([self.prompter.node(node) for node in point.path], dim=1)
+        defaults = [0, point.path.index(point.group), -1]
+        return nodes, torch.linspace(0, 1, len(point.path)).tolist(), nodes[:, defaults]
 
     def _selected(self, camera: Camera, x: float, y: float, scale: float | None) -> Tensor:
         """What a click selects: bool [N]; nothing where it hits nothing."""

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gseg_ns.benchmarking.ablation import Outcome
-from gseg_ns.benchmarking.clicks import ClickedObject
+from gseg_ns.benchmarking.clicks import LEVELS, ClickedObject
 from gseg_ns.benchmarking.quality import CEILING, TRUE_VOTES, VOTE, Cells
 from gseg_ns.benchmarking.verdicts import MARGIN, spread
 from gseg_ns.files import atomic_path
@@ -191,21 +191,31 @@ def clicks_table(levels: Mapping[str, Sequence[ClickedObject]], objects: bool = 
     from rich.table import Table as RichTable
 
     clean = any(entry.clean_iou is not None for entries in levels.values() for entry in entries)
-    fields = ["iou", "ceiling", "near", *(("clean_iou", "clean_near") if clean else ()), "scale"]
+    walked = any(entry.best is not None for entries in levels.values() for entry in entries)
+    # With trees and without in one table: a dash where there is none.
+    fields = ["iou", "ceiling", *(LEVELS if walked else ()), "near"]
+    fields += [*(("clean_iou", "clean_near") if clean else ()), "scale"]
     table = RichTable(title="Single clicks on objects: IoU on the test views, percent")
     table.add_column("ground truth", no_wrap=True)
     table.add_column("objects", justify="right")
-    for heading in ("click IoU", "ceiling", "near", *(("cleaned", "cleaned near") if clean else ()), "scale"):
+    headings = ["click IoU", "ceiling", *((f"unchosen: {level}" for level in LEVELS) if walked else ()), "near"]
+    for heading in (*headings, *(("cleaned", "cleaned near") if clean else ()), "scale"):
         table.add_column(heading, justify="right")
     for level, entries in levels.items():
         if not entries:
             continue
-        values = [[float(getattr(entry, name)) for entry in entries] for name in fields]
+        values = [[getattr(entry, name) for entry in entries] for name in fields]
         decimals = [2 if name == "scale" else 1 for name in fields]
-        means = (f"{fmean(column):.{places}f}" for column, places in zip(values, decimals, strict=True))
+        means = (
+            format_seeds([] if None in column else [fmean(column)], places)
+            for column, places in zip(values, decimals, strict=True)
+        )
         table.add_row(level, str(len(entries)), *means, end_section=not objects)
         for row, entry in enumerate(entries if objects else ()):
-            cells = (f"{column[row]:.{places}f}" for column, places in zip(values, decimals, strict=True))
+            cells = (
+                format_seeds([] if column[row] is None else [float(column[row])], places)
+                for column, places in zip(values, decimals, strict=True)
+            )
             table.add_row(f"  {entry.name}", "", *cells, end_section=row == len(entries) - 1)
     return table
 

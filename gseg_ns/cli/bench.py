@@ -15,6 +15,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.thresholds import SAME_THING
 
 if TYPE_CHECKING:
+    from gseg_ns.benchmarking.clicks import ClickedObject
     from gseg_ns.benchmarking.quality import Runner
 
 
@@ -209,6 +210,8 @@ class Clicks:
     """Score the selections after post-processing too"""
     objects: bool = False
     """A row for each object too"""
+    beside: tuple[Path, ...] = ()
+    """config.yml of further runs, which are clicked on in the same places"""
     allow_unfinished: bool = False
     """Use a run that has no groups yet, whose answers are chance"""
 
@@ -222,9 +225,12 @@ class Clicks:
         if self.clicks < 1:
             raise GsegError(f"--clicks is {self.clicks}: give at least 1")
         check_levels(self.ground_truth)
-        run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         protocol = ClickProtocol(self.scales, self.threshold, self.clicks, self.seed, self.clean)
-        scores = {folder.name: score_clicks(run, folder, protocol) for folder in self.ground_truth}
+        scores: dict[str, list[ClickedObject]] = {}
+        for number, config in enumerate((self.load_config, *self.beside), start=1):
+            run = load_run(config, allow_unfinished=self.allow_unfinished)
+            mark = f" ({number}: {run.config.method_name})" if self.beside else ""
+            scores |= {f"{folder.name}{mark}": score_clicks(run, folder, protocol) for folder in self.ground_truth}
         if not any(scores.values()):
             raise GsegError("No object of the ground truth is shown by both training and test views: names must match")
         CONSOLE.print(clicks_table(scores, self.objects), soft_wrap=False)

@@ -11,16 +11,14 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from gseg_ns import terminal
-from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.lifting.consensus import foremost, group_lookup
-from gseg_ns.lifting.identity import SILENT, identity_loss
+from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.strengths import StrengthOptions, fit_strengths
-from gseg_ns.lifting.tree import WIDTH, Level, Tree, grow_tree
 from gseg_ns.lifting.votes import Lift, VoteStore, view_votes
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
-from gseg_ns.rendering import PixelWeights, dominant_labels, pixel_weights, top_contributors
+from gseg_ns.models.trees import TreeModel, level_of
+from gseg_ns.rendering import PixelWeights, pixel_weights
 from gseg_ns.transfer import upload
 from gseg_ns.view_cache import ViewCache
 
@@ -30,11 +28,6 @@ _STRENGTHS = StrengthOptions()
 
 MOST_CODES = 2048
 """Groups up to which given labels are encoded, for pictures of features; beyond, codes take seconds to spread."""
-
-
-def level_of(scale: float) -> Level:
-    """The level of a tree that a scale in [0, 1] means: parts at 0, objects at 0.5, groups at 1."""
-    return "part" if scale < 0.25 else "object" if scale <= 0.75 else "group"
 
 
 @dataclass
@@ -74,20 +67,14 @@ class GagaModelConfig(IdentityModelConfig):
     """Neighbours of each (official code: 5, the Gaussian itself among them)"""
 
 
-class GagaModel(IdentityModel):
+class GagaModel(TreeModel, IdentityModel):
     """Geometry phase, association, identity phase on frozen geometry."""
 
     config: GagaModelConfig
-    gaussian_buffers = ("voted_labels", "voted_confidence", "strengths", "tree_nodes")
-    _tree_tables = ("tree_parents", "tree_evidence", "tree_objects")
+    gaussian_buffers = (*TreeModel.gaussian_buffers, "voted_labels", "strengths")
 
     voted_labels: Tensor
-    voted_confidence: Tensor
     strengths: Tensor
-    tree_nodes: Tensor
-    tree_parents: Tensor
-    tree_evidence: Tensor
-    tree_objects: Tensor
 
     def populate_modules(self) -> None:
         """Build the model and its 3D loss."""
@@ -96,16 +83,10 @@ class GagaModel(IdentityModel):
             num_samples=self.config.neighbour_samples, k=self.config.neighbour_count, include_self=True
         )
         self._samples = self._empty_cache()
-        # [N] each, the closed-form label and its part of all that masks gave, known when the feature phase has begun.
+        # [N], the closed-form label, known when the feature phase has begun.
         self.register_buffer("voted_labels", torch.zeros(0, dtype=torch.int32))
-        self.register_buffer("voted_confidence", torch.zeros(0))
         # [N], how loud each is in label images; none where they were not fitted.
         self.register_buffer("strengths", torch.zeros(0))
-        # See `Tree`; empty where masks were associated in another way.
-        self.register_buffer("tree_nodes", torch.zeros(0, dtype=torch.int32))
-        self.register_buffer("tree_parents", torch.zeros(0, dtype=torch.int32))
-        self.register_buffer("tree_evidence", torch.zeros(0))
-        self.register_buffer("tree_objects", torch.zeros(0, dtype=torch.bool))
 
     def start_feature_phase(self) -> None:
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
@@ -143,50 +124,23 @@ class GagaModel(IdentityModel):
         Returns:
             The object of each Gaussian, and how sure it is.
         """
-        masks, names, views = self.masks(), self._names(), self._masked_views()
-        started = time.perf_counter()
-        votes, painted = VoteStore(), VoteStore()
-        members, pictures = [], []
-        for view in terminal.track(views, "Asking views", len(views)):
-            found = masks.mask_set(view.index)
-            assert found is not None
-            region, covers = found.regions
-            meta = self.project_view(view.index)
-            votes.append(view_votes(meta, region.to(self.device)))
-            painted.append(foremost(view_votes(meta, view.labels.to(self.device))))
-            members.append(covers)
-            step = -(-region.shape[1] // WIDTH)
-            pictures.append(top_contributors(meta)[0][::step, ::step].int().cpu())
-        tree = grow_tree(votes, members, pictures, self.num_points, CONSOLE.log)
+        names, views = self._names(), {view.index: view for view in self._masked_views()}
+        painted, asked = VoteStore(), []
+
+        def paint(view: int, meta: dict[str, Any]) -> None:
+            painted.append(foremost(view_votes(meta, views[view].labels.to(self.device))))
+            asked.append(views[view])
+
+        tree = self.plant(paint)
         self.num_groups = len(tree)
-        self.tree_nodes, self.tree_parents = tree.nodes.int().to(self.device), tree.parents.int().to(self.device)
-        self.tree_evidence, self.tree_objects = tree.evidence.to(self.device), tree.objects.to(self.device)
         self.has_scales = tree.depth > 1
         labels = tree.labels("object")
-        for view, answer in zip(views, painted, strict=True):
+        for view, answer in zip(asked, painted, strict=True):
             lookup = group_lookup(answer, labels, len(tree), self.config.consensus)
             self.lookups[names[view.index]] = lookup
-        self._name_groups(painted, labels, views)
+        self._name_groups(painted, labels, asked)
         self._start_encodings(labels)
-        seconds = time.perf_counter() - started
-        terminal.say(
-            f"Put the masks of {len(views)} views into a tree of {len(tree)} things, "
-            f"{int((labels.unique() > 0).sum())} of them objects, in {seconds:.1f} s."
-        )
-        if len(tree) == 0:
-            terminal.warn(NO_GROUPS)
         return Lift(labels, tree.confidence)
-
-    @torch.no_grad()
-    def tree(self) -> Tree | None:
-        """The tree of parts, objects and groups, where masks were associated so. A method: see `masks`."""
-        if len(self.tree_parents) == 0 or len(self.tree_nodes) != self.num_points:
-            return None
-        sure = self.voted_confidence.cpu()
-        return Tree(
-            self.tree_parents.long().cpu(), self.tree_nodes.long(), self.tree_evidence.cpu(), sure,
-            self.tree_objects.cpu(),
-        )  # fmt: skip
 
     @torch.no_grad()
     def _sample(self, view: int) -> tuple[PixelWeights, Tensor] | None:
@@ -257,8 +211,7 @@ class GagaModel(IdentityModel):
             labels: [N] int64, the group of each Gaussian, 0 = none.
             confidence: [N] in 0..1, how sure they are.
         """
-        for name in ("tree_nodes", *self._tree_tables):  # they would answer in place of the labels
-            setattr(self, name, getattr(self, name)[:0])
+        self.fell()  # the tree would answer in place of the labels
         self.has_scales = type(self).has_scales
         self.num_groups = int(labels.max()) if len(labels) else 0
         self.voted_labels = labels.int().to(self.device)
@@ -273,53 +226,27 @@ class GagaModel(IdentityModel):
         """Segment a view: [H, W] int64 group ids, 0 = none."""
         if not self._by_vote:
             return super().label_image(camera, scale)
-        with self._evaluating():
-            self.render(camera.to(self.device))
-            return self._heaviest(self.gaussian_groups(scale))
+        return self.heaviest_image(camera, self.gaussian_groups(scale))
 
     def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
         """As in the base; by the vote, what weighs most."""
-        if not self._by_vote:
-            return super().shown_labels(image, rows)
-        return self._heaviest(self.voted_labels, rows)
+        return self.heaviest(self.voted_labels, rows) if self._by_vote else super().shown_labels(image, rows)
 
-    def _heaviest(self, labels: Tensor, rows: Tensor | None = None) -> Tensor:
-        """The label of the largest sum of weight times strength at each pixel of the last `render`: [H, W].
-
-        Args:
-            labels: of all Gaussians [N].
-            rows: bool [N], the Gaussians in that render; None: all.
-        """
-        strengths = self.strengths if len(self.strengths) else None
-        if rows is not None:
-            labels, strengths = labels[rows], None if strengths is None else strengths[rows]
-        answers, weights = dominant_labels(self.info, labels, strengths)
-        return torch.where(weights < SILENT, 0, answers)
+    def loudness(self) -> Tensor | None:
+        """As they were fitted."""
+        return self.strengths if len(self.strengths) else None
 
     def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
         """As in the base; by the vote, what weighs most."""
         if not self._by_vote:
             return super().group_under(feature, rows, weights, scale)
-        groups = torch.where(rows >= 0, self.gaussian_groups(scale)[rows.clamp_min(0)], 0)
-        sums = torch.zeros((2, self.num_groups + 1), device=groups.device)
-        factors = self.strengths[rows.clamp_min(0)] if len(self.strengths) else 1
-        sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))
-        sums[0, 0] = -1  # none is no answer, and the weight that must show is without strengths
-        best = int(sums[0].argmax())
-        return best if best and float(sums[1, best]) >= SILENT else 0
+        return self.heaviest_under(rows, weights, self.gaussian_groups(scale))
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 
-    def resize_for(self, state: dict[str, Tensor]) -> None:
-        """As many votes as the checkpoint has."""
-        super().resize_for(state)
-        for name in (*self.gaussian_buffers, *self._tree_tables):
-            setattr(self, name, getattr(self, name).new_zeros(state[name].shape))
-
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
-        """Load a checkpoint; older ones have no votes, no strengths or no tree."""
-        names = (*self.gaussian_buffers, *self._tree_tables)
-        super().load_state_dict({**{name: getattr(self, name).new_zeros(0) for name in names}, **dict}, **kwargs)
+        """Load a checkpoint; one with a tree has scales if there are several levels."""
+        super().load_state_dict(dict, **kwargs)
         self.has_scales = bool((self.tree_parents > 0).any())
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -68,6 +68,7 @@ _GAGA = (
 )
 
 _SAGA = (
+    _model("tree", False, False, True, "Overlapping masks say which parts, objects and groups there are."),
     _model("affinity.balanced", 0.0, 0.0, 0.5, "Small masks are met as often as large ones."),
     _model("affinity.num_scales", 8, 10, 8, "The code adds the two ends, which the default has among its eight."),
     _model("affinity.neighbour_agreement", 0.0, 0.0, 0.5, "Smoothing stops at the borders of masks."),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -15,7 +16,8 @@ from gseg_ns.lifting.affinity import ScaleGate
 from gseg_ns.lifting.affinity_training import AffinityOptions, AffinityViews, view_scales
 from gseg_ns.lifting.scales import ScaleQuantiles
 from gseg_ns.masks import MaskSet
-from gseg_ns.models.affinity import AFFINITY_DIM, AffinityModel, AffinityModelConfig
+from gseg_ns.models.affinity import AFFINITY_DIM, STALE, AffinityModel, AffinityModelConfig
+from gseg_ns.models.trees import TreeModel, level_of
 
 
 @dataclass
@@ -23,13 +25,17 @@ class SagaModelConfig(AffinityModelConfig):
     """SAGA: geometry first, then affinity features with a scale gate, from overlapping masks of all sizes."""
 
     _target: type = field(default_factory=lambda: SagaModel)
+    tree: bool = True
+    """Put the masks into one tree of parts, objects and groups first. It says which pixels belong together, in place of
+    masks of single views that contradict each other, and answers wherever it has a node; features answer elsewhere.
+    Off: features alone (paper and code)"""
     affinity: AffinityOptions = field(default_factory=AffinityOptions)
     """How affinity features are trained"""
     scale_gate: bool = True
     """Features are gated by a scale. Off: one granularity for all scales (the paper's ablation)"""
 
 
-class SagaModel(AffinityModel):
+class SagaModel(TreeModel, AffinityModel):
     """Geometry phase, then features on frozen geometry."""
 
     config: SagaModelConfig
@@ -44,6 +50,8 @@ class SagaModel(AffinityModel):
         self._views: AffinityViews | None = None
         self._drawing: Tensor | None = None
         """State of what the views draw from, of a checkpoint."""
+        self._groups: dict[Any, Tensor] = {}
+        """The groups of a scale, since clusters take long."""
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Small random vectors, as the official code: [count, dim]."""
@@ -54,7 +62,10 @@ class SagaModel(AffinityModel):
         return {**super().get_param_groups(), "scale_gate": list(self.scale_gate.parameters())}
 
     def start_feature_phase(self) -> None:
-        """Measure all masks in 3D and cache what the sampled pixels see."""
+        """Grow the tree, measure all masks in 3D and cache what the sampled pixels see."""
+        if self.config.tree and len(self.tree_parents) == 0 and not self.masks().config.masks_are_consistent:
+            self.plant()
+            self._answer_by_tree()
         count = len(self.masks().train_dataset)
         self._views = AffinityViews(
             self.means.detach(),
@@ -71,14 +82,65 @@ class SagaModel(AffinityModel):
 
     def _mask_views(self) -> Iterator[tuple[int, dict[str, Any], Tensor, MaskSet]]:
         for view in range(len(self.masks().train_dataset)):
-            masks = self.masks().mask_set(view)
-            if masks is not None:
-                yield view, self.project_view(view), self.view_camera(view).K, masks
+            if not self.masks().has_masks(view):
+                continue
+            meta, masks = self.project_view(view), self.masks().mask_set(view)
+            if masks is None:
+                continue
+            if self.has_tree:
+                masks = self.node_masks(meta, masks)
+            if len(masks):
+                yield view, meta, self.view_camera(view).K, masks
+
+    def _answer_by_tree(self) -> None:
+        """Let the tree answer where there is one: groups and clicks, too, are its nodes."""
+        self._groups = {}
+        self.prompts_by_feature = not self.has_tree
 
     def feature_losses(self, view: int) -> dict[str, Tensor]:
         """The correspondence loss at drawn scales, and the norm regularisation (Eq. 13)."""
         assert self._views is not None
         return self._views.losses(view, self.gauss_params["affinity"], self.scale_gate)
+
+    # ------------------------------------------------------------------------------------------------- inference
+
+    @torch.no_grad()
+    def gaussian_groups(self, scale: float | None = None) -> Tensor:
+        """The group of each Gaussian at a scale: the tree's node, beyond them clusters of features; 0 = none."""
+        if not self.has_tree:
+            return super().gaussian_groups(scale)
+        scale = self.default_scale if scale is None else scale
+        # A copy with other Gaussians takes this along.
+        key = (scale, self.step // STALE if self.training else self.step, self.tree_nodes.data_ptr())
+        if key not in self._groups:
+            tree = self.tree()
+            assert tree is not None
+            labels = tree.labels(level_of(scale)).to(self.device)
+            clusters = super().gaussian_groups(scale) if self.in_feature_phase else torch.zeros_like(labels)
+            kept = {other: found for other, found in self._groups.items() if other[1:] == key[1:]}
+            self._groups = {**kept, key: joined(labels, clusters, len(tree))}
+        return self._groups[key]
+
+    def group_confidence(self, scale: float | None = None) -> Tensor | None:
+        """What masks say, with a tree."""
+        return self.voted_confidence if self.has_tree else super().group_confidence(scale)
+
+    @torch.no_grad()
+    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
+        """Segment a view: [H, W] int64 group ids, 0 = none."""
+        if not self.has_tree:
+            return super().label_image(camera, scale)
+        return self.heaviest_image(camera, self.gaussian_groups(scale))
+
+    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
+        """As in the base; by the tree, what weighs most."""
+        return self.heaviest(self.gaussian_groups(), rows) if self.has_tree else super().shown_labels(image, rows)
+
+    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+        """As in the base; by the tree, what weighs most."""
+        if not self.has_tree:
+            return super().group_under(feature, rows, weights, scale)
+        return self.heaviest_under(rows, weights, self.gaussian_groups(scale))
 
     def gate(self, scale: float) -> Tensor:
         """The scale gate [D] at a scale in [0, 1]."""
@@ -95,7 +157,34 @@ class SagaModel(AffinityModel):
         drawing = state.get("drawing")
         self._drawing = None if drawing is None else drawing.cpu()
 
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
+        """Load a checkpoint; older ones have no tree."""
+        super().load_state_dict(dict, **kwargs)
+        self._answer_by_tree()
+
     @torch.no_grad()
     def mask_gates(self, meta: dict[str, Any], K: Tensor, masks: MaskSet) -> Tensor:
         """The gate of each mask's own scale: [M, D]."""
         return self.scale_gate(self.scale_quantiles(view_scales(meta, K, masks)))
+
+
+def joined(nodes: Tensor, clusters: Tensor, count: int) -> Tensor:
+    """What a tree and features say together of each Gaussian: [N].
+
+    Features answer where the tree has no node: a cluster most of which is in none is a group of its own. Strays of a
+    cluster that is mostly in one node are that node's.
+
+    Args:
+        nodes: [N] int64, 0 = none.
+        clusters: [N] int64, 0 = none.
+        count: nodes of the tree; clusters are numbered beyond them.
+    """
+    known = clusters > 0
+    if not bool((known & (nodes == 0)).any()):
+        return nodes
+    pairs, sizes = torch.stack([clusters[known], nodes[known]]).unique(dim=1, return_counts=True)
+    answer = torch.zeros(int(clusters.max()) + 1, dtype=nodes.dtype, device=nodes.device)
+    rising = sizes.argsort(stable=True)
+    for cluster, node in pairs[:, rising].T.tolist():  # later writes win: the most common
+        answer[cluster] = node if node else count + cluster
+    return torch.where(nodes > 0, nodes, answer[clusters])

@@ -39,6 +39,8 @@ class Point:
     row: int
     """The Gaussian that the pixel shows most of: a row of the scene that was clicked on."""
     positive: bool = True
+    path: tuple[int, ...] = ()
+    """Of methods with a tree: its nodes from the part that was hit up to the group that this is in."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,20 @@ class Prompter:
         group = 0 if self.model.prompts_by_feature else self.model.group_under(feature, source, found.weights, scale)
         if group == 0 and not (self.model.prompts_by_feature and bool(feature.any())):
             raise GsegError("That spot belongs to no group. Click elsewhere, or draw a rectangle.")
-        return Point(feature, group, found.top, positive)
+        return Point(feature, group, found.top, positive, self._path(group, int(scene.source[found.top])))
+
+    def _path(self, group: int, source: int) -> tuple[int, ...]:
+        """The nodes of the tree, if there is one, around a click.
+
+        Args:
+            group: what the pixel shows.
+            source: the Gaussian that it shows most of; -1 for what is not of this model.
+        """
+        tree = self.model.tree()
+        if tree is None or not 0 < group <= len(tree):
+            return ()
+        path = tree.path(int(tree.nodes[source])) if source >= 0 else []
+        return tuple(path if group in path else tree.path(group))  # or the pixel shows more of another
 
     def _unedited(self) -> Edited:
         key = self.model.geometry_version()
@@ -162,10 +177,30 @@ class Prompter:
             return self._like(positive, negative, self._gate(scale), threshold)
         groups = self.groups(scale)
         chosen = torch.zeros_like(groups, dtype=torch.bool)
-        for point in points:
-            meant = groups == point.group
-            chosen = chosen | meant if point.positive else chosen & ~meant
+        narrowed: list[Point] = []
+        for place, point in enumerate(points):
+            if not point.positive:
+                if not any(other.group in point.path for other in narrowed):
+                    chosen = chosen & ~(groups == point.group)
+                continue
+            # A later click on another part of the same thing says that the thing is too much.
+            refused = [other.path for other in points[place + 1 :] if not other.positive]
+            node = _largest_without(point, refused)
+            if node is not None:
+                narrowed.append(point)
+            chosen = chosen | ((groups == point.group) if node is None else self.node(node))
         return chosen
+
+    def node(self, node: int) -> Tensor:
+        """The Gaussians of a node of the tree: bool [N].
+
+        Raises:
+            ValueError: there is no tree.
+        """
+        tree = self.model.tree()
+        if tree is None:
+            raise ValueError("this model has no tree")
+        return tree.contains(node)
 
     @torch.no_grad()
     def select(
@@ -227,3 +262,19 @@ class Prompter:
             return torch.zeros(len(features), dtype=torch.bool, device=features.device)
         refused = torch.stack([*negative]) if negative else None
         return select(features, torch.stack([*positive]), refused, gate, threshold)[0]
+
+
+def _largest_without(point: Point, refused: Sequence[tuple[int, ...]]) -> int | None:
+    """The largest node around a click, of those that are not larger than its group, which holds no refused part.
+
+    Args:
+        point: a click on what is wanted.
+        refused: paths of clicks on what is not.
+
+    Returns:
+        None where the group itself is right, or even the part that was hit is refused.
+    """
+    if point.group not in point.path or not any(point.group in path for path in refused):
+        return None
+    inside = point.path[: point.path.index(point.group)]
+    return next((node for node in reversed(inside) if not any(node in path for path in refused)), None)

@@ -131,7 +131,7 @@ class Selecting(Held):
             else:
                 count = self._resolve(session, did)
             mode: Mode = "intersect" if within else "set" if anew else "add" if positive else "remove"
-            self._walk = self._path_of(scene, point, mode, state.selection)
+            self._walk = Walk(point.path, point.path.index(point.group), mode, state.selection) if point.path else None
         if not self.model.prompts_by_feature and hit != f"group {point.group}":
             hit += f" (group {point.group})"
         took = f"({1000 * (time.perf_counter() - started):.0f} ms)"
@@ -140,17 +140,6 @@ class Selecting(Held):
         if anew:
             return f"Selected {hit}: {count:,} Gaussians {took}"
         return f"{'Added' if positive else 'Took away'} {hit}: {count - before:+,}, {count:,} Gaussians now {took}"
-
-    def _path_of(self, scene: Edited, point: Point, mode: Mode, before: PackedMask) -> Walk | None:
-        """Where a point is in the tree, if there is one."""
-        tree = self.model.tree()
-        source = int(scene.source[point.row])
-        if tree is None or source < 0:
-            return None
-        path = tree.path(int(tree.nodes[source]))
-        if point.group not in path:  # the pixel shows more of another
-            path = tree.path(point.group)
-        return Walk(tuple(path), path.index(point.group), mode, before)
 
     def walk(self, step: int) -> str:
         """Mean with the last click what is above it in the tree of parts, objects and groups (1), or below (-1).
@@ -189,7 +178,7 @@ class Selecting(Held):
         scene, points = session.scene, self._points
         assert self._before_prompt is not None
         chosen = self._before_prompt.resized(len(scene)).unpack(scene.splats.device)
-        if self.model.prompts_by_feature:
+        if self.model.prompts_by_feature or any(point.path for point in points):  # they say together what is meant
             inverse = [replace(point, positive=not point.positive) for point in points]
             return session.select(chosen & ~self._meant(scene, inverse) | self._meant(scene, points), did=did)
         for point in points:  # in their order: what was taken away can be added again

@@ -19,6 +19,7 @@ from gseg_ns.benchmarking.quality import SceneData
 from gseg_ns.benchmarking.tables import clicks_table, metric_name
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.lifting.tree import Tree
 from gseg_ns.lifting.votes import lift_truth
 from gseg_ns.masks import MaskFolder
 from gseg_ns.splats import Splats
@@ -54,6 +55,9 @@ class Model:
             opacities=torch.full((count,), 4.0),
             sh=torch.zeros(count, 1, 3),
         )
+
+    def tree(self) -> Tree | None:
+        return None
 
     def geometry_version(self) -> tuple[int, ...]:
         return (0,)
@@ -259,3 +263,26 @@ def test_embeddings_of_the_scene_are_preferred(tmp_path: Path) -> None:
     (tmp_path / "masks_embeddings").mkdir()
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "masks" / "a.png")
     assert embedding_options(tmp_path, "masks", tmp_path / "out") == ()
+
+
+def test_clicks_choose_a_node_of_the_tree(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = run.model
+    nodes = torch.where(model.right, 3, 2)
+    tree = Tree(torch.tensor([0, 0, 1, 1]), nodes, torch.ones(4), torch.ones(len(nodes)), torch.arange(4) >= 2)
+    model.prompts_by_feature, model.tree = False, lambda: tree
+    model.gaussian_groups = lambda scale=None: tree.labels("object")
+    model.group_under = lambda feature, rows, weights, scale=None: int(nodes[rows[weights.argmax()]])
+    folders = [write(tmp_path / "object", halves()), write(tmp_path / "group", np.full((HEIGHT, WIDTH), 2))]
+    for entry in score_clicks(run, folders[0]):
+        assert entry.scale == 0
+        assert entry.iou == entry.part == entry.best
+        assert entry.iou > 90
+        assert (entry.group or 100) < 60
+    [whole] = score_clicks(run, folders[1])
+    assert whole.scale == 1
+    assert whole.iou == whole.group
+    assert whole.iou > 95
+    assert (whole.best or 100) < 60
+    assert click_scores(run, folders[1:])["click_best"] == whole.best
+    table = clicks_table({"object": score_clicks(run, folders[0]), "group": [whole]})
+    assert "unchosen: best" in [str(column.header) for column in table.columns]

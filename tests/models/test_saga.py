@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plyfile import PlyData
 from torch import Tensor
 
+from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity import smooth
@@ -22,14 +24,17 @@ from gseg_ns.lifting.text import VoteOptions
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.method_configs.saga_v1 import saga_v1
 from gseg_ns.models.checkpoints import read_checkpoint
-from gseg_ns.neighbours import nearest
+from gseg_ns.models.saga import joined
+from gseg_ns.neighbours import PointTree, nearest
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.prompts import Prompt
+from gseg_ns.splats import Splats
+from gseg_ns.splats.ply import write_ply
 from gseg_ns.viewer.drawing import Drawing
 
 STEPS = 40
 START = 30
-OPTIONS = {"affinity": AffinityOptions(num_pixels=400, num_scales=4)}
+OPTIONS = {"affinity": AffinityOptions(num_pixels=400, num_scales=4), "tree": False}
 
 Step = Callable[[Any, int], dict[str, Tensor]]
 Make = Callable[..., Any]
@@ -39,6 +44,20 @@ def train(trainer: Any, step: Step, first: int, last: int) -> None:
     for number in range(first, last):
         losses = step(trainer, number)
         assert all(bool(torch.isfinite(value)) for value in losses.values())
+
+
+def room_of_points(scene: Path) -> Splats:
+    """The scene's points as opaque balls."""
+    vertices = PlyData.read(str(scene / "points3D.ply"))["vertex"]
+    means = torch.from_numpy(np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32))[::3]
+    distance, _ = PointTree(means).others(1)
+    return Splats(
+        means=means,
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(len(means), 1),
+        scales=distance.median().log().expand(len(means), 3).contiguous(),
+        opacities=torch.full((len(means),), 3.0),
+        sh=torch.zeros(len(means), 1, 3),
+    )
 
 
 @pytest.fixture
@@ -249,3 +268,49 @@ def test_v1_without_embeddings(make_trainer: Make, small_scene: Path, step: Step
     train(trainer, step, 0, START)
     with pytest.raises(GsegError, match="embeddings"):
         step(trainer, START)
+
+
+def test_a_tree_answers_and_supervises(make_trainer: Make, small_scene: Path, step: Step, tmp_path: Path) -> None:
+    splats = room_of_points(small_scene)
+    write_ply(tmp_path / "cloud.ply", splats)
+    options = {**OPTIONS, "tree": True, "geometry": tmp_path / "cloud.ply", "geometry_frame": "original"}
+    trainer = make_trainer(saga, small_scene, steps=6, **options)
+    model = trainer.pipeline.model
+    assert model.prompts_by_feature
+    train(trainer, step, 0, 6)
+    tree = model.tree()
+    assert tree.depth > 1
+    assert not model.prompts_by_feature
+    model.eval()
+    model.config.clusters = ClusterOptions(at_least=1000)
+    levels = [tree.labels(level) for level in ("part", "object", "group")]
+    for scale, labels in zip((0.0, 0.5, 1.0), levels, strict=True):
+        groups = model.gaussian_groups(scale)
+        assert torch.equal(groups[labels > 0], labels[labels > 0])
+        assert ((groups > len(tree)) | torch.isin(groups, labels.unique())).all()
+    with pytest.raises(GsegError, match="outside"):
+        model.gaussian_groups(1.5)
+    camera = trainer.pipeline.datamanager.camera(0)
+    shown = model.label_image(camera, 0.5)
+    assert (shown > 0).float().mean() > 0.8
+    alpha = model.composite(torch.ones(model.num_points, 1))[..., 0]
+    y, x = divmod(int(torch.where(shown > 0, alpha, 0).argmax()), shown.shape[1])
+    point = Prompter(model).point(to_camera(camera), x + 0.5, y + 0.5, scale=0.5)
+    assert point.group == int(shown[y, x])
+    assert point.group in point.path
+    # What supervises is nested or apart, and the same things in all views.
+    given = trainer.pipeline.datamanager.mask_set(0)
+    masks = model.node_masks(model.project_view(0), given).decode()
+    assert 1 < len(masks)
+    trainer.save_checkpoint(5)
+    again = make_trainer(saga, small_scene, load=trainer.checkpoint_dir, steps=8, **options)
+    step(again, 6)
+    assert torch.equal(again.pipeline.model.tree_nodes, model.tree_nodes)
+    assert not again.pipeline.model.prompts_by_feature
+
+
+def test_features_answer_where_the_tree_has_no_node() -> None:
+    nodes = torch.tensor([3, 3, 3, 0, 0, 0, 0, 5])
+    clusters = torch.tensor([1, 1, 1, 1, 2, 2, 0, 0])
+    assert joined(nodes, clusters, 7).tolist() == [3, 3, 3, 3, 9, 9, 0, 5]
+    assert joined(nodes, torch.zeros_like(nodes), 7).equal(nodes)

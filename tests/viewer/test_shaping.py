@@ -158,6 +158,21 @@ def test_wider_and_narrower(tree: SegmentController) -> None:
     assert tree.walks() == (False, False)
 
 
+def test_a_click_on_another_part_says_that_the_whole_is_too_much(tree: SegmentController) -> None:
+    camera = to_camera(view())
+    tree.click(camera, *pixel_of(0), anew=True)
+    tree.click(camera, *pixel_of(1), positive=False)
+    assert torch.equal(tree.selected, rows(0))
+    tree.click(camera, *pixel_of(2), positive=True)
+    assert torch.equal(tree.selected, rows(0, 2))
+    tree.click(camera, *pixel_of(0), positive=False)
+    assert torch.equal(tree.selected, rows(2))
+    # what was selected before is taken away by the object
+    tree.change("all")
+    tree.click(camera, *pixel_of(1), positive=False)
+    assert torch.equal(tree.selected, rows(2))
+
+
 def test_there_is_no_way_without_a_tree(controller: SegmentController) -> None:
     assert controller.walks() is None
     with pytest.raises(GsegError, match="no parts"):

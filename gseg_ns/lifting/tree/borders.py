@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse as sparse
 
+from gseg_ns.lifting.tree.kernels import border_pairs
 from gseg_ns.lifting.tree.masks import FAINT, FITS, BestMasks, MaskSets
 
 APART = 3
@@ -41,56 +41,19 @@ def followed_borders(
     Returns:
         [n + 1] share; 1 for roots, which have no border of this kind, and 0 for the place of no node.
     """
-    count = len(parents) - 1
-    children: dict[int, list[int]] = {}
-    for node in range(1, count + 1):
-        children.setdefault(int(parents[node]), []).append(node)
-    contact = np.zeros((count + 1, len(foremost)), np.float32)
-    follows = np.zeros((count + 1, len(foremost)), np.float32)
+    shape = (len(parents), len(foremost))
+    contact, follows = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    own = np.concatenate([np.full((1, len(foremost)), -1), np.where(best.fit > FITS, best.mask, -1)])
     for view, picture in enumerate(foremost):
-        first, second = _pairs(picture)
-        one, other = nodes[first], nodes[second]
-        kept = (one != other) & (one > 0) & (other > 0)
-        first, second, one, other = first[kept], second[kept], one[kept], other[kept]
-        first, second = np.concatenate([first, second]), np.concatenate([second, first])
-        one, other = np.concatenate([one, other]), np.concatenate([other, one])
-        by_node = np.argsort(one, kind="stable")  # a node and all below it are neighbours in this order
-        first, second, one, other = first[by_node], second[by_node], one[by_node], other[by_node]
-        for parent, below in children.items():
-            if parent == 0:
-                continue
-            for node in below:
-                span = slice(*np.searchsorted(one, [node, last[node] + 1]))
-                outside = (other[span] >= parent) & (other[span] <= last[parent])
-                outside &= (other[span] < node) | (other[span] > last[node])
-                contact[node, view] = outside.sum()
-                if contact[node, view] and best.fit[node - 1, view] > FITS:
-                    inside = _contains(masks.sets, best.mask[node - 1, view])
-                    a, b = inside(first[span][outside]), inside(second[span][outside])
-                    follows[node, view] = (a & ~b).mean()
+        pairs, followed = np.zeros(len(parents), np.int64), np.zeros(len(parents), np.int64)
+        border_pairs(
+            picture, APART, nodes, parents, last, masks.cell_at(view), masks.covers.indptr, masks.covers.indices,
+            own[:, view].copy(), pairs, followed,
+        )  # fmt: skip
+        contact[:, view], follows[:, view] = pairs, followed / np.maximum(pairs, 1)
     weight = contact / (contact + FAINT * contact.max(axis=1, keepdims=True, initial=0) + 1e-6)
     weight[1:] *= best.fit > FITS
     share = (weight * follows).sum(axis=1) / (weight.sum(axis=1) + 1)
     share[parents == 0] = 1
     share[0] = 0
     return share
-
-
-def _pairs(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussians of pixels that lie `APART` pixels from each other, across and down."""
-    left, right = picture[:, :-APART].ravel(), picture[:, APART:].ravel()
-    up, down = picture[:-APART].ravel(), picture[APART:].ravel()
-    first, second = np.concatenate([left, up]), np.concatenate([right, down])
-    drawn = (first >= 0) & (second >= 0)
-    return first[drawn], second[drawn]
-
-
-def _contains(sets: sparse.csr_matrix, row: int):  # type: ignore[no-untyped-def]
-    members = np.sort(sets.indices[sets.indptr[row] : sets.indptr[row + 1]])
-
-    def inside(gaussians: np.ndarray) -> np.ndarray:
-        if len(members) == 0:
-            return np.zeros(len(gaussians), bool)
-        return members[np.minimum(np.searchsorted(members, gaussians), len(members) - 1)] == gaussians
-
-    return inside

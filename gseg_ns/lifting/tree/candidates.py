@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sparse
 
-from gseg_ns.lifting.tree.kernels import common_with
-from gseg_ns.lifting.tree.masks import FAINT, FITS, NOISE, BestMasks, MaskSets, evidence
+from gseg_ns.lifting.tree.kernels import best_agreements, first_of_each, shared_views
+from gseg_ns.lifting.tree.masks import FAINT, FITS, NOISE, BestMasks, Fits, MaskSets, evidence
 
 SAME = 0.93
 """IoU from which two sets are one."""
@@ -29,24 +29,26 @@ PARTNERS = 64
 and not with its square."""
 
 
-def find_candidates(masks: MaskSets) -> sparse.csr_matrix:
+def find_candidates(masks: MaskSets) -> tuple[sparse.csr_matrix, Fits]:
     """Find sets of Gaussians that masks of several views agree on, of all sizes; they overlap.
 
     Returns:
-        [C, G] float32 of 0 and 1.
+        [C, G] float32 of 0 and 1, and how well masks fit them.
     """
     best = agreeing_masks(masks)
     support = (best.fit > FITS).sum(axis=1)
     kept = _seeds(best, support)
     sets = masks.voted(BestMasks(best.mask[kept], best.fit[kept]))
     sets = sets[distinct(sets, support[kept].astype(float), masks.weight)]
+    fits = masks.fits(sets)
     for _ in range(ROUNDS):
-        sets = masks.voted(masks.best(masks.fits(sets, masks.sizes(sets))))
-        sizes = masks.sizes(sets)
-        share, views = evidence(masks.best(masks.fits(sets, sizes)), sizes)
+        sets = masks.voted(masks.best(fits.table))
+        fits = masks.fits(sets)
+        share, views = evidence(masks.best(fits.table), fits.sizes)
         chosen = distinct(sets, share, masks.weight)
-        sets = sets[chosen[(views[chosen] >= VIEWS) & (share[chosen] > LITTLE)]]
-    return sets
+        chosen = chosen[(views[chosen] >= VIEWS) & (share[chosen] > LITTLE)]
+        sets, fits = sets[chosen], fits.of(chosen)
+    return sets, fits
 
 
 def _seeds(best: BestMasks, support: np.ndarray) -> np.ndarray:
@@ -71,52 +73,23 @@ def agreeing_masks(masks: MaskSets) -> BestMasks:
     Returns:
         [M, V] each.
     """
-    rows = masks.sets.copy()
-    rows.data = np.sqrt(rows.data)
-    seen = masks.seen.copy()
-    seen.data = np.sqrt(seen.data)
-    shown = np.asarray((rows @ seen.T).todense(), dtype=np.float32)  # [M, V] what a view sees of a mask
-    starts = np.searchsorted(masks.view_of, np.arange(masks.num_views + 1))
-    by_gaussian = rows.tocsc()
-    by_gaussian.sort_indices()
-    begins = _view_begins(by_gaussian, masks)
-    best, fit = np.zeros(shown.shape, np.int64), np.full(shown.shape, -1, np.float32)
-    column_of = np.zeros(len(masks.view_of), np.int64)
-    for view in range(masks.num_views):
-        own = slice(starts[view], starts[view + 1])
-        if own.start == own.stop:
-            continue
-        partners = np.argsort(-shown[own].sum(axis=0), kind="stable")[: PARTNERS + 1]
-        partners = np.sort(partners[(starts[partners + 1] > starts[partners]) & (partners != view)])
-        columns = np.concatenate([np.arange(0), *(np.arange(starts[v], starts[v + 1]) for v in partners.tolist())])
-        column_of[columns] = np.arange(len(columns))
-        mine = rows[own]
-        common = np.zeros((mine.shape[0], len(columns)), np.float32)
-        common_with(
-            mine.indptr, mine.indices, mine.data, partners, begins, by_gaussian.indices, by_gaussian.data, column_of,
-            common,
-        )  # fmt: skip
-        union = shown[own][:, masks.view_of[columns]] + shown[columns, view][None] - common
-        iou = common / np.maximum(union, 1e-6)
-        at = 0
-        for other in partners.tolist():
-            width = starts[other + 1] - starts[other]
-            here = iou[:, at : at + width]
-            top = here.argmax(axis=1)
-            best[own, other], fit[own, other] = starts[other] + top, here[np.arange(len(top)), top]
-            at += width
+    views = np.arange(masks.num_views + 1)
+    first_cells, first_masks = (np.searchsorted(numbers, views) for numbers in (masks.view_of_cell, masks.view_of))
+    seen, roots = masks.seen, np.sqrt(masks.seen.data)
+    together = np.zeros((masks.num_views, masks.num_views))
+    shared_views(first_cells, seen.indptr, seen.indices, roots, seen.shape[1], together)
+    partners = np.argsort(-together, axis=1, kind="stable")[:, :PARTNERS]
+    partners = np.sort(np.where(np.take_along_axis(together, partners, axis=1) > 0, partners, -1), axis=1)
+    shape = (len(masks.view_of), masks.num_views)
+    shown, best, fit = np.zeros(shape, np.float32), np.zeros(shape, np.int64), np.full(shape, -1, np.float32)
+    best_agreements(
+        first_cells, first_masks, seen.indptr, seen.indices, roots, masks.covers.indptr, masks.covers.indices, partners,
+        seen.shape[1], shown, best, fit,
+    )  # fmt: skip
     fit[shown < FAINT * masks.area[:, None]] = -1
     every = np.arange(len(best))
     best[every, masks.view_of], fit[every, masks.view_of] = every, 1
     return BestMasks(best, fit)
-
-
-def _view_begins(by_gaussian: sparse.csc_matrix, masks: MaskSets) -> np.ndarray:
-    """Where the entries of each view begin in the list of each Gaussian's masks: [V + 1, G] int32."""
-    column = np.repeat(np.arange(by_gaussian.shape[1]), np.diff(by_gaussian.indptr))
-    counts = np.zeros((masks.num_views + 1, by_gaussian.shape[1]), np.int32)
-    np.add.at(counts, (masks.view_of[by_gaussian.indices] + 1, column), 1)
-    return np.cumsum(counts, axis=0, dtype=np.int32) + by_gaussian.indptr[:-1].astype(np.int32)[None]
 
 
 def distinct(sets: sparse.csr_matrix, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -136,14 +109,9 @@ def distinct(sets: sparse.csr_matrix, score: np.ndarray, weight: np.ndarray) -> 
     order = np.lexsort((-size, -np.floor(score / (NOISE * max(score.max(initial=0), 1e-12)))))
     order = order[size[order] > 0]
     sets, size = sets[order], size[order]
-    weighted = (sets @ sparse.diags(weight)).T.tocsr()
-    left = np.ones(len(order), bool)
-    kept = []
-    for index in range(len(order)):
-        if not left[index]:
-            continue
-        kept.append(order[index])
-        common = (sets[index] @ weighted).tocoo()
-        iou = common.data / np.maximum(size[common.col] + size[index] - common.data, 1e-6)
-        left[common.col[iou > SAME]] = False
-    return np.array(kept, dtype=np.int64)
+    by_gaussian = sets.tocsc()
+    kept = np.ones(len(order), bool)
+    first_of_each(
+        sets.indptr, sets.indices, by_gaussian.indptr, by_gaussian.indices, weight, size, np.float32(SAME), kept
+    )
+    return order[kept]

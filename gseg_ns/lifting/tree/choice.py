@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 import scipy.sparse as sparse
 
-from gseg_ns.lifting.tree.masks import FITS, NOISE, MaskSets, sees
+from gseg_ns.lifting.tree.masks import FITS, NOISE, Fits, MaskSets, sees
 
 SUPPORT = 0.2
 """Share of the views that see a set that must have a mask for it: as `ConsensusOptions.support`."""
@@ -17,7 +17,7 @@ APART = 0.3
 between contradict each other."""
 
 
-def choose(sets: sparse.csr_matrix, masks: MaskSets) -> np.ndarray:
+def choose(sets: sparse.csr_matrix, fitting: Fits, masks: MaskSets) -> np.ndarray:
     """Choose sets that are nested or apart.
 
     A mask counts for a set, by its IoU, if it fits it better by `NOISE` than every set chosen before. The set with the
@@ -25,14 +25,13 @@ def choose(sets: sparse.csr_matrix, masks: MaskSets) -> np.ndarray:
 
     Args:
         sets: [C, G] of 0 and 1, see `find_candidates`.
+        fitting: `MaskSets.fits` of them.
         masks: of all views.
 
     Returns:
         the chosen sets, in their order.
     """
-    sizes = masks.sizes(sets)
-    fits = masks.fits(sets, sizes)
-    weight = sees(sizes)
+    fits, weight = fitting.table, sees(fitting.sizes)
     contradicts = _contradictions(sets, masks.weight)
     explained = np.zeros(len(masks.view_of), np.float32)
 

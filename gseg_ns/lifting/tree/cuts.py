@@ -27,9 +27,8 @@ def balanced_cut(parents: np.ndarray, nodes: np.ndarray, masks: MaskSets) -> np.
         bool [n + 1], the nodes of the cut.
     """
     count = len(parents) - 1
-    sets = node_sets(parents, nodes)
-    sizes = masks.sizes(sets)
-    fits = masks.fits(sets, sizes).tocoo()
+    sizes, table = masks.fits(node_sets(parents, nodes))
+    fits = table.tocoo()
     telling = np.ones(sizes.shape, bool)
     below = parents[1:] > 0
     telling[below] = sizes[below] <= ALL * sizes[parents[1:][below] - 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import scipy.sparse as sparse
@@ -13,7 +13,7 @@ from gseg_ns.lifting.tree.borders import followed_borders
 from gseg_ns.lifting.tree.candidates import VIEWS, find_candidates
 from gseg_ns.lifting.tree.choice import SUPPORT, choose
 from gseg_ns.lifting.tree.cuts import ALL, balanced_cut
-from gseg_ns.lifting.tree.masks import AskedViews, BestMasks, MaskSets, evidence
+from gseg_ns.lifting.tree.masks import AskedViews, BestMasks, Fits, MaskSets, evidence
 from gseg_ns.lifting.tree.nesting import descend, nest, node_sets, pre_order
 from gseg_ns.lifting.tree.tree import Tree, last_below
 from gseg_ns.lifting.votes import VoteStore
@@ -53,21 +53,22 @@ def grow_tree(
     speakers = _speakers(votes, num_gaussians)
     masks = views.sets(0, num_gaussians, speakers)
     progress("Seeking sets that masks agree on")
-    sets = find_candidates(masks)
+    sets, fits = find_candidates(masks)
     progress("Choosing parts, objects and groups")
-    sets = sets[choose(sets, masks)]
+    chosen = choose(sets, fits, masks)
+    sets, fits = sets[chosen], fits.of(chosen)
     pictures = [_among(foremost[view].numpy(), speakers, num_gaussians) for view in views.order]
-    parents, best = _bordered(sets, masks, pictures)
+    parents, best = _bordered(sets, fits, masks, pictures)
     rests = _rests(parents, best, masks)
     progress("Putting Gaussians into the tree")
-    parents, nodes, confidence = _settled(parents, best, rests, views, num_gaussians)
+    parts = [(0, num_gaussians, masks)] if speakers is None else _in_parts(views, num_gaussians)
+    parents, nodes, confidence = _settled(parents, best, rests, parts, num_gaussians)
     spoken = nodes if speakers is None else nodes[speakers]
-    sizes = masks.sizes(node_sets(parents, spoken))
-    final = masks.best(masks.fits(node_sets(parents, spoken), sizes))
+    final = masks.fits(node_sets(parents, spoken))
     return Tree(
         torch.from_numpy(parents),
         torch.from_numpy(nodes),
-        torch.from_numpy(np.concatenate([[0], evidence(final, sizes)[0]]).astype(np.float32)),
+        torch.from_numpy(np.concatenate([[0], evidence(masks.best(final.table), final.sizes)[0]]).astype(np.float32)),
         torch.from_numpy(confidence),
         torch.from_numpy(balanced_cut(parents, spoken, masks)),
     )
@@ -92,24 +93,33 @@ def _among(picture: np.ndarray, speakers: np.ndarray | None, num_gaussians: int)
     return place[picture]
 
 
-def _bordered(sets: sparse.csr_matrix, masks: MaskSets, pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, BestMasks]:
+def _in_parts(views: AskedViews, num_gaussians: int) -> Iterator[tuple[int, int, MaskSets]]:
+    """What the views say of all Gaussians, some at a time: the first, the one after the last, and their masks."""
+    for first in range(0, num_gaussians, GAUSSIANS):
+        last = min(first + GAUSSIANS, num_gaussians)
+        yield first, last, views.sets(first, last)
+
+
+def _bordered(
+    sets: sparse.csr_matrix, fits: Fits, masks: MaskSets, pictures: Sequence[np.ndarray]
+) -> tuple[np.ndarray, BestMasks]:
     """Nest the sets, and take out those whose border no mask follows: parents [n + 1], and the masks of each."""
     for turn in range(TURNS + 1):
         order, parents = nest(sets, masks.weight)
-        sets = sets[order]
-        fits = masks.fits(sets, masks.sizes(sets))
-        best = masks.best(fits)
+        sets, fits = sets[order], fits.of(order)
+        best = masks.best(fits.table)
         if turn == TURNS or len(parents) == 1:
             break
         nodes = descend(parents, masks.shares(best))
         last = np.array(last_below(parents.tolist()))
-        own = masks.best(_exclusive(fits))
+        own = masks.best(_exclusive(fits.table))
         followed = followed_borders(parents, last, nodes, own, masks, pictures)
         amount = np.concatenate([[0], node_sets(parents, nodes) @ masks.weight])
         kept = (parents == 0) | ((followed >= FOLLOWED) & (amount <= ALL * amount[parents]))
         if kept.all():
             break
-        sets = sets[np.flatnonzero(kept[1:])]
+        left = np.flatnonzero(kept[1:])
+        sets, fits = sets[left], fits.of(left)
     return parents, best
 
 
@@ -134,28 +144,31 @@ def _rests(parents: np.ndarray, best: BestMasks, masks: MaskSets) -> np.ndarray:
         (np.ones((nodes > 0).sum(), np.float32), (nodes[nodes > 0] - 1, np.flatnonzero(nodes))),
         shape=(len(parents) - 1, len(nodes)),
     )
-    sizes = masks.sizes(rows)
-    share, views = evidence(masks.best(masks.fits(rows, sizes)), sizes)
+    fits = masks.fits(rows)
+    share, views = evidence(masks.best(fits.table), fits.sizes)
     large = np.asarray(rows @ masks.weight).ravel() > (1 - ALL) * whole[1:]
     inner = np.isin(np.arange(len(parents)), parents)
     return inner & np.concatenate([[False], large | ((share >= SUPPORT) & (views >= VIEWS))])
 
 
 def _settled(
-    parents: np.ndarray, best: BestMasks, rests: np.ndarray, views: AskedViews, num_gaussians: int
+    parents: np.ndarray,
+    best: BestMasks,
+    rests: np.ndarray,
+    parts: Iterable[tuple[int, int, MaskSets]],
+    num_gaussians: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Put all Gaussians into the tree: parents with a leaf for each rest, the node of each Gaussian, and how surely."""
     nodes = np.zeros(num_gaussians, np.int64)
     confidence = np.zeros(num_gaussians, np.float32)
     amount = np.zeros(len(parents))
-    for first in range(0, num_gaussians, GAUSSIANS):
-        last = min(first + GAUSSIANS, num_gaussians)
-        masks = views.sets(first, last)
+    for first, last, masks in parts:
         shares = masks.shares(best)
         found = descend(parents, shares, rests)
         nodes[first:last] = found
-        known = np.flatnonzero(found)
-        confidence[first + known] = np.asarray(shares[found[known] - 1, known]).ravel() if len(known) else 0
+        row = np.repeat(np.arange(1, len(parents)), np.diff(shares.indptr))
+        mine = row == found[shares.indices]
+        confidence[first + shares.indices[mine]] = shares.data[mine]
         amount += np.bincount(found, masks.weight, len(parents))
     above = parents[1:] - 1
     leaves = np.flatnonzero(rests & (amount > 0))  # nodes whose rest becomes a leaf

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sparse
 from torch import Tensor
 
-from gseg_ns.lifting.tree.kernels import heard_at
+from gseg_ns.lifting.tree.kernels import cell_sums, shares_of
 from gseg_ns.lifting.votes import VoteStore
 
 FITS = 0.5
@@ -24,7 +24,10 @@ NOISE = 0.05
 """Misfit that is put down to ragged masks."""
 
 BLOCK = 256
-"""Rows of a product of sparse matrices at a time."""
+"""Sets that are asked about at a time."""
+
+ROOM = 1 << 24
+"""Gaussians that are written down at a time, of the sets together."""
 
 
 class BestMasks(NamedTuple):
@@ -34,29 +37,41 @@ class BestMasks(NamedTuple):
     fit: np.ndarray  # [C, V] float32, its IoU; -1 where the view has none that fits at all
 
 
+class Fits(NamedTuple):
+    """How well masks fit sets."""
+
+    sizes: np.ndarray  # [C, V] float32, pixels of each set in each view
+    table: sparse.csr_matrix  # [C, M] float32, IoU by pixels; entries above `FITS - NOISE`
+
+    def of(self, rows: np.ndarray) -> Fits:
+        """Those of some of the sets."""
+        return Fits(self.sizes[rows], self.table[rows])
+
+
 @dataclass(frozen=True)
 class MaskSets:
     """The masks of all views as sets of Gaussians: in a view a Gaussian lies in a mask with all that shows, or not.
 
-    Soft contributions would lose small things: a thin handle is composited with what is behind it. See `AskedViews`.
+    Soft contributions would lose small things: a thin handle is composited with what is behind it. Gaussians that lie
+    in the same masks of a view are a cell, so that what is summed over them is summed once for all masks that overlap.
+    See `AskedViews`.
     """
 
-    sets: sparse.csr_matrix
-    """[M, G] float32, the pixels of a Gaussian of a mask in the mask's view."""
     seen: sparse.csr_matrix
-    """[V, G] float32, the pixels of each Gaussian in each view, in masks or not."""
+    """[K, G] float32, the pixels of each Gaussian in the cell that it lies in, one of each view that sees it."""
+    covers: sparse.csr_matrix
+    """[K, M] of 1, the masks of each cell."""
+    view_of_cell: np.ndarray
+    """[K] int64, rising: the view of each cell, by its place in the order of `AskedViews`."""
     view_of: np.ndarray
-    """[M] int64, rising: the view of each mask, by its place in the order of `AskedViews`."""
-
-    @property
-    def num_views(self) -> int:
-        """V."""
-        return self.seen.shape[0]
+    """[M] int64, rising: the view of each mask."""
+    num_views: int
+    """V."""
 
     @cached_property
     def area(self) -> np.ndarray:
         """[M] float32, pixels of each mask's Gaussians."""
-        return np.asarray(self.sets.sum(axis=1), dtype=np.float32).ravel()
+        return np.asarray(self.covers.T @ np.asarray(self.seen.sum(axis=1)).ravel(), dtype=np.float32)
 
     @cached_property
     def weight(self) -> np.ndarray:
@@ -64,42 +79,61 @@ class MaskSets:
         return np.asarray(self.seen.sum(axis=0), dtype=np.float32).ravel()
 
     @cached_property
-    def _transposed(self) -> sparse.csr_matrix:
-        return self.sets.T.tocsr()
-
-    @cached_property
-    def _seen_by_gaussian(self) -> sparse.csc_matrix:
+    def by_gaussian(self) -> sparse.csc_matrix:
+        """`seen`, compressed by Gaussians."""
         return self.seen.tocsc()
 
-    def sizes(self, sets: sparse.csr_matrix) -> np.ndarray:
-        """Pixels of sets [C, G] of 0 and 1 in each view: [C, V] float32."""
-        return np.asarray((sets @ self.seen.T).todense(), dtype=np.float32)
+    @cached_property
+    def cells_of(self) -> sparse.csc_matrix:
+        """`covers`, compressed by masks."""
+        return self.covers.tocsc()
 
-    def fits(self, sets: sparse.csr_matrix, sizes: np.ndarray) -> sparse.csr_matrix:
-        """IoU of sets with masks, by pixels, as far as it may matter: [C, M] float32, entries above `FITS - NOISE`.
+    @cached_property
+    def _entry_views(self) -> np.ndarray:
+        """The view of each entry of `by_gaussian`."""
+        return self.view_of_cell[self.by_gaussian.indices].astype(np.int32)
 
-        Args:
-            sets: [C, G] of 0 and 1.
-            sizes: `sizes` of them.
-        """
+    @cached_property
+    def _members(self) -> np.ndarray:
+        """[M], Gaussians of each mask."""
+        return np.asarray(self.covers.T @ np.diff(self.seen.indptr)).ravel().astype(np.int64)
+
+    def cell_at(self, view: int) -> np.ndarray:
+        """The cell of each Gaussian in a view: [G], -1 where it is not seen."""
+        first, last = np.searchsorted(self.view_of_cell, [view, view + 1])
+        entries = slice(self.seen.indptr[first], self.seen.indptr[last])
+        found = np.full(self.seen.shape[1], -1)
+        found[self.seen.indices[entries]] = np.repeat(
+            np.arange(first, last), np.diff(self.seen.indptr[first : last + 1])
+        )
+        return found
+
+    def fits(self, sets: sparse.csr_matrix) -> Fits:
+        """How well masks fit sets [C, G] of 0 and 1, as far as it may matter."""
+        sizes = np.zeros((sets.shape[0], self.num_views), np.float32)
+        entries = self.by_gaussian
         found = []
         for start in range(0, sets.shape[0], BLOCK):
-            common = (sets[start : start + BLOCK] @ self._transposed).tocoo()
-            union = sizes[start + common.row, self.view_of[common.col]] + self.area[common.col] - common.data
-            iou = common.data / np.maximum(union, 1e-6)
+            some = sets[start : start + BLOCK]
+            shown = sizes[start : start + BLOCK]
+            common = np.zeros((some.shape[0], len(self.view_of)), np.float32)
+            cell_sums(
+                some.indptr, some.indices, entries.indptr, entries.indices, entries.data, self.covers.indptr,
+                self.covers.indices, self.view_of_cell, common, shown,
+            )  # fmt: skip
+            row, mask = np.nonzero(common > (FITS - NOISE) * self.area)  # as much of the mask, at least
+            shared = common[row, mask]
+            iou = shared / np.maximum(shown[row, self.view_of[mask]] + self.area[mask] - shared, 1e-6)
             kept = iou > FITS - NOISE
-            found.append(
-                sparse.csr_matrix(
-                    (iou[kept], (common.row[kept], common.col[kept])), shape=common.shape, dtype=np.float32
-                )
-            )
-        return sparse.vstack(found, "csr") if found else sparse.csr_matrix((0, len(self.view_of)), dtype=np.float32)
+            found.append(sparse.csr_matrix((iou[kept], (row[kept], mask[kept])), shape=common.shape, dtype=np.float32))
+        empty = sparse.csr_matrix((0, len(self.view_of)), dtype=np.float32)
+        return Fits(sizes, sparse.vstack(found, "csr") if found else empty)
 
     def best(self, fits: sparse.csr_matrix) -> BestMasks:
         """The mask of each view that fits a set best.
 
         Args:
-            fits: see `fits`.
+            fits: the table of `fits`.
         """
         table = fits.tocoo()
         shape = (fits.shape[0], self.num_views)
@@ -109,34 +143,41 @@ class MaskSets:
         masks[row, self.view_of[col]], fit[row, self.view_of[col]] = col, table.data[rising]
         return BestMasks(masks, fit)
 
-    def shares(self, best: BestMasks, sets: slice | np.ndarray = slice(None)) -> sparse.csr_matrix:
+    def shares(self, best: BestMasks, majority: bool = False) -> sparse.csr_matrix:
         """How much of each Gaussian lies in the masks that fit a set, over the views in which a mask does: [C, G].
 
         Args:
             best: of the sets.
-            sets: which of them.
+            majority: 1 for what is above a half, and nothing else: quicker.
         """
-        fit, masks = best.fit[sets] > FITS, best.mask[sets]
-        row, view = fit.nonzero()
-        chosen = sparse.csr_matrix(
-            (np.ones(len(row), np.float32), (row, masks[row, view])), shape=(len(fit), self.sets.shape[0])
-        )
-        inside = chosen @ self.sets
-        by_gaussian = self._seen_by_gaussian
-        total = np.empty(inside.nnz, np.float32)
-        heard_at(inside.indptr, inside.indices, fit, by_gaussian.indptr, by_gaussian.indices, by_gaussian.data, total)
-        inside.data = np.minimum(inside.data / np.maximum(total, 1e-6), 1)
-        return inside
+        heard = best.fit > FITS
+        room = np.minimum((heard * self._members[best.mask]).sum(axis=1), self.seen.shape[1])
+        filled = np.concatenate([[0], np.cumsum(room)])
+        entries = self.by_gaussian
+        starts, columns, values = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+        first = 0
+        while first < len(heard):
+            last = max(int(np.searchsorted(filled, filled[first] + ROOM, side="right")) - 1, first + 1)
+            offsets = filled[first:last] - filled[first]
+            gaussians = np.zeros(filled[last] - filled[first], np.int32)
+            parts = np.zeros(len(gaussians), np.float32)
+            counts = np.zeros(last - first, np.int64)
+            shares_of(
+                heard[first:last], best.mask[first:last], majority, self.weight, entries.indptr, self._entry_views,
+                entries.data, self.cells_of.indptr, self.cells_of.indices, self.seen.indptr, self.seen.indices,
+                self.seen.data, offsets, gaussians, parts, counts,
+            )  # fmt: skip
+            written = np.arange(counts.sum()) + np.repeat(offsets - np.cumsum(counts) + counts, counts)
+            starts.append(counts)
+            columns.append(gaussians[written])
+            values.append(parts[written])
+            first = last
+        table = (np.concatenate(values), np.concatenate(columns), np.cumsum(np.concatenate(starts)))
+        return sparse.csr_matrix(table, shape=(len(heard), self.seen.shape[1]))
 
     def voted(self, best: BestMasks) -> sparse.csr_matrix:
         """The Gaussians that lie mostly in the masks that fit a set, over these views: [C, G] of 0 and 1."""
-        found = []
-        for start in range(0, len(best.fit), BLOCK):
-            shares = self.shares(best, slice(start, start + BLOCK))
-            shares.data = (shares.data > 0.5).astype(np.float32)
-            shares.eliminate_zeros()
-            found.append(shares)
-        return sparse.vstack(found, "csr") if found else sparse.csr_matrix((0, self.sets.shape[1]), dtype=np.float32)
+        return self.shares(best, majority=True)
 
 
 class AskedViews:
@@ -160,7 +201,7 @@ class AskedViews:
             table = covers.numpy()
             amount = np.bincount(regions, weights, len(table))
             first = np.full(len(table), np.iinfo(np.int32).max)
-            np.minimum.at(first, regions, view.gaussians.numpy())
+            first[regions[::-1]] = view.gaussians.numpy()[::-1]  # they rise, and later writes win: the least
             first_of = np.where(table, first[:, None], np.iinfo(np.int32).max).min(
                 axis=0, initial=np.iinfo(np.int32).max
             )
@@ -181,22 +222,45 @@ class AskedViews:
         place = np.arange(count) if chosen is None else np.full(last - first, -1)
         if chosen is not None:
             place[chosen - first] = np.arange(count)
-        rows, seen, view_of = [], [], []
+        seen, covers, view_of_cell, view_of = [], [], [], []
         for number, view in enumerate(self.order):
             gaussians, regions, weights = (part.numpy() for part in self._votes.of(view, first, last))
             mine = place[gaussians - first]
             kept = mine >= 0
-            covers = self._members[view]
-            shape = (count, covers.shape[0])
-            by_region = sparse.csr_matrix((weights[kept], (mine[kept], regions[kept])), shape=shape)
+            mine = mine[kept]
+            # Compressed by rows as it is: the Gaussians rise.
+            starts = np.flatnonzero(np.diff(mine, prepend=-1))
+            shown = mine[starts]
+            table = (weights[kept], regions[kept], np.append(starts, len(mine)))
+            by_region = sparse.csr_matrix(table, shape=(len(shown), self._members[view].shape[0]))
             total = np.asarray(by_region.sum(axis=1), dtype=np.float32).ravel()
-            table = (by_region @ covers).tocoo()
-            mostly = table.data > 0.5 * total[table.row]
-            inside = table.row[mostly]
-            rows.append(sparse.csr_matrix((total[inside], (table.col[mostly], inside)), shape=(covers.shape[1], count)))
-            seen.append(sparse.csr_matrix(total))
-            view_of.append(np.full(covers.shape[1], number))
-        return MaskSets(sparse.vstack(rows, "csr"), sparse.vstack(seen, "csr"), np.concatenate(view_of))
+            inside = by_region @ self._members[view]
+            row = np.repeat(np.arange(len(shown)), np.diff(inside.indptr))
+            mostly = inside.data > 0.5 * total[row]
+            flags = np.zeros((len(shown), inside.shape[1]), bool)
+            flags[row[mostly], inside.indices[mostly]] = True
+            cells, cell = _distinct_rows(flags)
+            seen.append(sparse.csr_matrix((total, (cell, shown)), shape=(len(cells), count), dtype=np.float32))
+            covers.append(sparse.csr_matrix(cells, dtype=np.float32))
+            view_of_cell.append(np.full(len(cells), number))
+            view_of.append(np.full(inside.shape[1], number))
+        return MaskSets(
+            sparse.vstack(seen, "csr"),
+            sparse.block_diag(covers, "csr"),
+            np.concatenate(view_of_cell),
+            np.concatenate(view_of),
+            len(self.order),
+        )
+
+
+def _distinct_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of a table [n, M] of flags, and which of them each row is [n]."""
+    packed = np.packbits(table, axis=1)
+    if not packed.size:
+        return table[:1], np.zeros(len(table), np.int64)
+    whole = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+    return table[first], which
 
 
 def sees(sizes: np.ndarray) -> np.ndarray:

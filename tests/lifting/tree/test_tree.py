@@ -109,8 +109,8 @@ def test_chosen_sets_are_nested_or_apart() -> None:
         store.append(votes)
         members.append(covers)
     asked: MaskSets = AskedViews(store, members).sets(0, GAUSSIANS)
-    candidates = (asked.sets[:9] > 0).astype(np.float32).tocsr()
-    chosen = candidates[choose(candidates, asked)].toarray().astype(bool)
+    candidates = (asked.covers[:, :9].T @ (asked.seen > 0)).astype(np.float32).tocsr()
+    chosen = candidates[choose(candidates, asked.fits(candidates), asked)].toarray().astype(bool)
     assert len(chosen)
     for one, other in combinations(chosen, 2):
         shared = (one & other).sum() / min(one.sum(), other.sum())
