@@ -174,19 +174,12 @@ def intrinsics_on(camera: Cameras, device: torch.device) -> Cameras:
     return camera
 
 
-class ScalarsOn:
-    """torch, as a module's global, but `torch.tensor(number)` fills memory of a device.
+class Torch:
+    """torch, as a module's global, with some functions replaced."""
 
-    Splatfacto's losses make scalars on the CPU and send them to the GPU: a wait in every step.
-    """
-
-    def __init__(self, device: Callable[[], torch.device]) -> None:
-        """Note the device, which is asked for at each call: models move."""
-        self._device = device
-
-    def tensor(self, value: float) -> Tensor:
-        """Make a scalar."""
-        return torch.full((), value, device=self._device())
+    def __init__(self, **replacements: Callable[..., Any]) -> None:
+        """Replace functions of torch by name."""
+        self.__dict__.update(replacements)
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is torch's."""

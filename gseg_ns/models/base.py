@@ -36,7 +36,7 @@ from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
 from gseg_ns.models.trained_geometry import camera_corrections, load_geometry, take_over
 from gseg_ns.palette import colors
-from gseg_ns.rendering import composite, rasterization, rasterization_with_features, threads
+from gseg_ns.rendering import Coefficients, composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.rendering.memory import keep_freed_memory
 from gseg_ns.rendering.ssim import Ssim
@@ -228,10 +228,13 @@ class SegmentationModel(ResumableModel):
             keep_freed_memory()
             self.ssim = Ssim(self.ssim)
         self._get_outputs = compat.with_globals(
-            SplatfactoModel.get_outputs, rasterization=self._rasterize, get_viewmat=self._viewmat
+            SplatfactoModel.get_outputs,
+            rasterization=self._rasterize,
+            get_viewmat=self._viewmat,
+            torch=compat.Torch(cat=self._join),
         )
         self._get_loss_dict = compat.with_globals(
-            SplatfactoModel.get_loss_dict, torch=compat.ScalarsOn(lambda: self.device)
+            SplatfactoModel.get_loss_dict, torch=compat.Torch(tensor=self._scalar)
         )
 
     def k_nearest_sklearn(self, x: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -346,6 +349,14 @@ class SegmentationModel(ResumableModel):
     def rendered_features(self) -> Tensor | None:
         """Values [N, D] to render in one pass with the colors, into `self.info["features"]` [1, H, W, D], or None."""
         return None
+
+    def _join(self, tensors: tuple[Tensor, Tensor], dim: int) -> Tensor | Coefficients:
+        """What Splatfacto calls to put its harmonics into one tensor, which costs a CPU more than to evaluate them."""
+        return Coefficients(*tensors) if self.config.sh_degree > 0 else torch.cat(tensors, dim=dim)
+
+    def _scalar(self, value: float) -> Tensor:
+        """What Splatfacto's losses call to make a number; upstream sends it from the CPU, a wait in every step."""
+        return torch.full((), value, device=self.device)
 
     def _viewmat(self, pose: Tensor) -> Tensor:
         """What Splatfacto calls for the world-to-camera matrix [1, 4, 4] of a pose [1, 3, 4] on the CPU."""

@@ -26,9 +26,11 @@ from gseg_ns.rendering.contributions import (
     vote,
 )
 from gseg_ns.rendering.pixel_weights import PixelWeights
+from gseg_ns.rendering.projection import Coefficients
 
 __all__ = [
     "Camera",
+    "Coefficients",
     "PixelWeights",
     "RegionVotes",
     "composite",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import gsplat
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gseg_ns.rendering import cpu
 from gseg_ns.rendering.binning import tile_lists
-from gseg_ns.rendering.projection import project_gaussians, sh_colors
+from gseg_ns.rendering.projection import Coefficients, project_gaussians, sh_colors
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 CameraModel = Literal["pinhole", "ortho", "fisheye"]
@@ -32,7 +32,7 @@ def rasterization(
     quats: Tensor,  # [N, 4]
     scales: Tensor,  # [N, 3]
     opacities: Tensor,  # [N]
-    colors: Tensor,  # [(C,) N, D] or [(C,) N, K, 3]
+    colors: Tensor | Coefficients,  # [(C,) N, D] or [(C,) N, K, 3]
     viewmats: Tensor,  # [C, 4, 4]
     Ks: Tensor,  # [C, 3, 3]
     width: int,
@@ -58,7 +58,7 @@ def rasterization(
 
     Arguments, defaults and results are those of gsplat 1.4.0; 1.5 does on CUDA what it does, of which `radii` in the
     meta dictionary is one along each axis (see `visible`). A Gaussian whose opacity is NaN or infinite is left out,
-    which gsplat alone does not do. On the CPU:
+    which gsplat alone does not do. Harmonics may also come in two tensors (`Coefficients`). On the CPU:
 
     - `packed`, `sparse_grad` and `distributed` must be False (pass `packed=False`: gsplat's default is True).
     - `channel_chunk` has no effect: any number of channels is one pass.
@@ -74,6 +74,8 @@ def rasterization(
     Raises:
         ValueError: wrong shape, or an option that the CPU does not have.
     """
+    if isinstance(colors, Coefficients) and (means.is_cuda or sh_degree is None):
+        colors = colors.joined()
     if means.is_cuda:
         # By name: gsplat 1.5 has further arguments between these.
         return gsplat.rasterization(
@@ -94,10 +96,10 @@ def rasterization(
     count, cameras = means.shape[0], viewmats.shape[0]
     shape = tuple(colors.shape)
     if sh_degree is None:
-        fits = (colors.dim() == 2 and shape[0] == count) or (colors.dim() == 3 and shape[:2] == (cameras, count))
+        fits = (len(shape) == 2 and shape[0] == count) or (len(shape) == 3 and shape[:2] == (cameras, count))
         wanted = f"[{count}, D] or [{cameras}, {count}, D]"
     else:
-        fits = (colors.dim() == 3 and shape[0] == count) or (colors.dim() == 4 and shape[:2] == (cameras, count))
+        fits = (len(shape) == 3 and shape[0] == count) or (len(shape) == 4 and shape[:2] == (cameras, count))
         fits = fits and shape[-1] == 3 and shape[-2] >= (sh_degree + 1) ** 2
         wanted = (
             f"[{count}, K, 3] or [{cameras}, {count}, K, 3] with K >= {(sh_degree + 1) ** 2} for degree {sh_degree}"
@@ -109,7 +111,8 @@ def rasterization(
         tile_size, rasterize_mode, camera_model, covars,
     )  # fmt: skip
     if sh_degree is None:
-        values = colors.expand(cameras, -1, -1) if colors.dim() == 2 else colors
+        values = cast(Tensor, colors)
+        values = values.expand(cameras, -1, -1) if values.dim() == 2 else values
     else:
         centres = torch.inverse(viewmats)[:, :3, 3]
         values = sh_colors(sh_degree, means[None] - centres[:, None], colors, visible(meta).int())
@@ -134,7 +137,7 @@ def rasterization_with_features(
     features: Tensor,  # [N, F]
     *,
     means: Tensor,  # [N, 3]
-    colors: Tensor,  # [N, D] or [N, K, 3]
+    colors: Tensor | Coefficients,  # [N, D] or [N, K, 3]
     viewmats: Tensor,  # [C, 4, 4]
     sh_degree: int | None = None,
     backgrounds: Tensor | None = None,  # [C, D]
@@ -168,7 +171,7 @@ def rasterization_with_features(
         render_mode in ("RGB", "RGB+D", "RGB+ED"), f"rasterization: render_mode is {render_mode!r}; features need RGB"
     )
     if sh_degree is None:
-        values = colors.expand(cameras, -1, -1)
+        values = cast(Tensor, colors).expand(cameras, -1, -1)
     else:
         values = _harmonics(sh_degree, means[None] - torch.inverse(viewmats)[:, None, :3, 3], colors)
     values = torch.cat([values, features.expand(cameras, -1, -1)], dim=-1)
@@ -194,11 +197,13 @@ def _finite(opacities: Tensor) -> Tensor:
     return opacities.nan_to_num(0.0, 0.0, 0.0)
 
 
-def _harmonics(degree: int, dirs: Tensor, coefficients: Tensor) -> Tensor:
+def _harmonics(degree: int, dirs: Tensor, coefficients: Tensor | Coefficients) -> Tensor:
     """Colors [C, N, 3] of SH coefficients [N, K, 3] along dirs [C, N, 3], of every Gaussian."""
     if dirs.is_cuda:
         from gsplat.cuda._wrapper import spherical_harmonics
 
+        if isinstance(coefficients, Coefficients):
+            coefficients = coefficients.joined()
         colors = spherical_harmonics(degree, dirs, coefficients.expand(dirs.shape[0], -1, -1, -1))
         return (colors + 0.5).clamp_min(0.0)
     return sh_colors(degree, dirs, coefficients, torch.ones(dirs.shape[:2], dtype=torch.int32))

@@ -76,7 +76,7 @@ class _Composite(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, v_image: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        means2d, _, colors, _, image, transmittance = ctx.saved_tensors
+        means2d, conics, colors, opacities, image, transmittance = ctx.saved_tensors
         tiles = ctx.inputs[2].shape[0] - 1
         flatten_ids = ctx.inputs[3]
         channels = colors.shape[-1]
@@ -86,18 +86,19 @@ class _Composite(torch.autograd.Function):
             composite.backward, tiles, *ctx.inputs, image.numpy(), transmittance.numpy(),
             v_image.contiguous().numpy(), v_alphas[..., 0].contiguous().numpy(), v_pairs,
         )  # fmt: skip
-        v_gauss = np.empty((total, channels + EXTRA), v_pairs.dtype)
-        threads.share(composite.reduce_pairs, total, flatten_ids, v_pairs, v_gauss, grain=1 << 16)
-        grads = torch.from_numpy(v_gauss).reshape(*means2d.shape[:2], channels + EXTRA)
+        grads = [
+            torch.empty_like(t, memory_format=torch.contiguous_format) for t in (colors, means2d, conics, opacities)
+        ]
+        absolute = torch.empty((*means2d.shape[:2], 2) if ctx.absgrad else (0, 0, 2), dtype=means2d.dtype)
+        v_colors, v_means2d, v_conics, v_opacities = grads
+        threads.share(
+            composite.reduce_pairs, total, flatten_ids, v_pairs, np.empty((total, channels + EXTRA), v_pairs.dtype),
+            v_colors.view(total, channels).numpy(), v_means2d.view(total, 2).numpy(), absolute.view(-1, 2).numpy(),
+            v_conics.view(total, 3).numpy(), v_opacities.view(total).numpy(), grain=1 << 16,
+        )  # fmt: skip
         if ctx.absgrad:
-            means2d.absgrad = grads[..., channels + 2 : channels + 4].clone()
-        return (
-            grads[..., channels : channels + 2].contiguous(),
-            grads[..., channels + 4 : channels + 7].contiguous(),
-            grads[..., :channels].contiguous(),
-            grads[..., channels + 7].contiguous(),
-            *(None,) * 7,
-        )
+            means2d.absgrad = absolute
+        return v_means2d, v_conics, v_colors, v_opacities, *(None,) * 7
 
 
 def rasterize_to_pixels(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -122,34 +122,63 @@ def project_gaussians(
     return radii, means2d, depths, conics, compensations
 
 
+class Coefficients(NamedTuple):
+    """Spherical harmonics in two tensors, as Splatfacto keeps them: nothing is copied to make one of them."""
+
+    first: Tensor  # [N, 1, 3], degree 0
+    rest: Tensor  # [N, K - 1, 3]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the one tensor that they would be."""
+        return self.first.shape[0], 1 + self.rest.shape[1], 3
+
+    def joined(self) -> Tensor:
+        """[N, K, 3]."""
+        return torch.cat(self, dim=1)
+
+
 class _Harmonics(torch.autograd.Function):
+    """Coefficients [(C,) N, K, 3] of all degrees, or [N, 1, 3] and the `rest` of them [N, K - 1, 3]."""
+
     @staticmethod
-    def forward(ctx: Any, degree: int, dirs: Tensor, coeffs: Tensor, radii: Tensor) -> Tensor:
+    def forward(ctx: Any, degree: int, dirs: Tensor, coeffs: Tensor, rest: Tensor | None, radii: Tensor) -> Tensor:
         total = dirs.shape[0] * dirs.shape[1]
         inputs = (
             degree,
             dirs.detach().reshape(total, 3).contiguous().numpy(),
-            coeffs.detach().reshape(-1, *coeffs.shape[-2:]).contiguous().numpy(),
+            *_first_and_rest(coeffs.detach(), None if rest is None else rest.detach()),
             radii.reshape(total).contiguous().numpy(),
         )
         colors = torch.empty_like(dirs)
         flat = colors.view(total, 3).numpy()
         threads.share(harmonics.forward, total, *inputs, flat, grain=_GRAIN)
-        ctx.inputs, ctx.colors, ctx.shape = inputs, flat, coeffs.shape
+        ctx.inputs, ctx.colors = inputs, flat
+        ctx.shapes = coeffs.shape, None if rest is None else rest.shape
         return colors
 
     @staticmethod
     def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        _, dirs, coeffs, _ = ctx.inputs
-        v_dirs, v_coeffs = np.empty_like(dirs), np.empty_like(coeffs)
+        dirs, first = ctx.inputs[1:3]
+        v_dirs = np.empty_like(dirs)
+        v_coeffs, v_rest = (None if shape is None else torch.empty(shape, dtype=v_colors.dtype) for shape in ctx.shapes)
         upstream = v_colors.contiguous().numpy().reshape(-1, 3)
         threads.share(
-            harmonics.backward, coeffs.shape[0], *ctx.inputs, ctx.colors, upstream, v_dirs, v_coeffs, grain=_GRAIN
-        )
-        return None, torch.from_numpy(v_dirs).view_as(v_colors), torch.from_numpy(v_coeffs).view(ctx.shape), None
+            harmonics.backward, first.shape[0], *ctx.inputs, ctx.colors, upstream, v_dirs,
+            *_first_and_rest(v_coeffs, v_rest), grain=_GRAIN,
+        )  # fmt: skip
+        return None, torch.from_numpy(v_dirs).view_as(v_colors), v_coeffs, v_rest, None
 
 
-def sh_colors(degree: int, dirs: Tensor, coeffs: Tensor, radii: Tensor) -> Tensor:
+def _first_and_rest(coeffs: Tensor, rest: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    """What the kernels take: coefficients [M, 3] of degree 0, and [M, K - 1, 3] of the others."""
+    if rest is None:
+        whole = coeffs.reshape(-1, *coeffs.shape[-2:]).numpy()
+        return whole[:, 0], whole[:, 1:]
+    return coeffs.reshape(-1, 3).contiguous().numpy(), rest.contiguous().numpy()
+
+
+def sh_colors(degree: int, dirs: Tensor, coeffs: Tensor | Coefficients, radii: Tensor) -> Tensor:
     """Colors max(SH + 0.5, 0) [C, N, 3] of coefficients [(C,) N, K, 3] along `dirs` [C, N, 3]; 0 where radii is 0.
 
     Raises:
@@ -157,4 +186,5 @@ def sh_colors(degree: int, dirs: Tensor, coeffs: Tensor, radii: Tensor) -> Tenso
     """
     if not 0 <= degree <= harmonics.MAX_DEGREE:
         raise ValueError(f"rasterization: sh_degree is {degree}; it must be 0..{harmonics.MAX_DEGREE}")
-    return _Harmonics.apply(degree, dirs, coeffs, radii)
+    first, rest = coeffs if isinstance(coeffs, Coefficients) else (coeffs, None)
+    return _Harmonics.apply(degree, dirs, first, rest, radii)

@@ -390,11 +390,29 @@ def backward(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def reduce_pairs(start, stop, flatten_ids, v_pairs, v_gauss):  # type: ignore[no-untyped-def]
-    """Sum the pairs' rows into rows start..stop of `v_gauss` [M, D + EXTRA], in list order whatever the cut."""
-    v_gauss[start:stop] = 0
+def reduce_pairs(  # type: ignore[no-untyped-def]
+    start, stop, flatten_ids, v_pairs, sums, v_colors, v_means2d, absolute, v_conics, v_opacities
+):
+    """Sum the pairs' rows of Gaussians start..stop (of M), in list order whatever the cut, and take the sums apart.
+
+    Args:
+        v_pairs: [pairs, D + EXTRA], see `backward`.
+        sums: [M, D + EXTRA], written.
+        v_colors: [M, D], v_means2d [M, 2], absolute [M, 2] or length 0, v_conics [M, 3], v_opacities [M], written.
+    """
+    channels = v_colors.shape[1]
+    sums[start:stop] = 0
     for k in range(flatten_ids.shape[0]):
         g = flatten_ids[k]
         if start <= g < stop:
             for column in range(v_pairs.shape[1]):
-                v_gauss[g, column] += v_pairs[k, column]
+                sums[g, column] += v_pairs[k, column]
+    for g in range(start, stop):
+        for channel in range(channels):
+            v_colors[g, channel] = sums[g, channel]
+        v_means2d[g, 0], v_means2d[g, 1] = sums[g, channels], sums[g, channels + 1]
+        if absolute.shape[0] > 0:
+            absolute[g, 0], absolute[g, 1] = sums[g, channels + 2], sums[g, channels + 3]
+        for column in range(3):
+            v_conics[g, column] = sums[g, channels + 4 + column]
+        v_opacities[g] = sums[g, channels + 7]

@@ -1,7 +1,8 @@
 """Colors from real spherical harmonics up to degree 4, forward and backward.
 
 The basis (Sloan 2013, with the signs of Inria's and gsplat's code) factors as Q_lm(z) Re or Im (x + iy)^m, and
-d/dx (x + iy)^m = m (x + iy)^(m - 1), which gives both the values and their derivatives in a few lines.
+d/dx (x + iy)^m = m (x + iy)^(m - 1), which gives both the values and their derivatives in a few lines. Function k is
+factor `FACTORS[k]` times part `PARTS[k]`: tables in place of branches over l and m.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import numpy as np
 from gseg_ns.rendering.kernels.jit import kernel
 
 MAX_DEGREE = 4
+FUNCTIONS = (MAX_DEGREE + 1) ** 2
+_LM = [(l, m) for l in range(MAX_DEGREE + 1) for m in range(-l, l + 1)]
+FACTORS = np.array([l * (l + 1) // 2 + abs(m) for l, m in _LM])
+# Real parts of (x + iy)^m first, then imaginary ones.
+PARTS = np.array([m if m >= 0 else MAX_DEGREE + 1 - m for _, m in _LM])
 
 
 @kernel
@@ -38,25 +44,39 @@ def z_factors(z, Q, dQ):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def powers(x, y, re, im):  # type: ignore[no-untyped-def]
-    """Real and imaginary part of (x + iy)^m for m = 0..MAX_DEGREE."""
-    re[0], im[0] = 1.0, 0.0
+def powers(x, y, parts):  # type: ignore[no-untyped-def]
+    """Real and imaginary parts of (x + iy)^m for m = 0..MAX_DEGREE: [2 * (MAX_DEGREE + 1)], written."""
+    parts[0], parts[MAX_DEGREE + 1] = 1.0, 0.0
     for m in range(1, MAX_DEGREE + 1):
-        re[m] = x * re[m - 1] - y * im[m - 1]
-        im[m] = x * im[m - 1] + y * re[m - 1]
+        re, im = parts[m - 1], parts[MAX_DEGREE + m]
+        parts[m] = x * re - y * im
+        parts[MAX_DEGREE + 1 + m] = x * im + y * re
 
 
 @kernel
-def forward(start, stop, degree, dirs, coeffs, radii, colors):  # type: ignore[no-untyped-def]
+def slopes_of_powers(parts, by_x, by_y):  # type: ignore[no-untyped-def]
+    """The derivatives of `powers` by x and y."""
+    by_x[0] = by_y[0] = by_x[MAX_DEGREE + 1] = by_y[MAX_DEGREE + 1] = 0.0
+    for m in range(1, MAX_DEGREE + 1):
+        re, im = m * parts[m - 1], m * parts[MAX_DEGREE + m]
+        by_x[m], by_x[MAX_DEGREE + 1 + m] = re, im
+        by_y[m], by_y[MAX_DEGREE + 1 + m] = -im, re
+
+
+@kernel
+def forward(start, stop, degree, dirs, first, rest, radii, colors):  # type: ignore[no-untyped-def]
     """Colors max(SH + 0.5, 0) of rows start..stop; zeros where the radius is 0.
 
     Args:
-        dirs: [M, 3], not normalised; coeffs [M, K, 3], or [N, K, 3] shared by M / N cameras.
+        dirs: [M, 3], not normalised.
+        first: [M, 3], the coefficients of degree 0, or [N, 3] shared by M / N cameras.
+        rest: [M, K - 1, 3] or [N, K - 1, 3], the others.
         colors: [M, 3], written.
     """
-    Q, dQ = np.empty(15, np.float64), np.empty(15, np.float64)
-    re, im = np.empty(MAX_DEGREE + 1, np.float64), np.empty(MAX_DEGREE + 1, np.float64)
-    count = coeffs.shape[0]
+    real = colors.dtype.type
+    Q, dQ, parts = np.empty(15, dirs.dtype), np.empty(15, dirs.dtype), np.empty(2 * MAX_DEGREE + 2, dirs.dtype)
+    basis = np.empty(FUNCTIONS, dirs.dtype)
+    count, used = first.shape[0], (degree + 1) ** 2
     for index in range(start, stop):
         if radii[index] <= 0:
             colors[index] = 0
@@ -65,31 +85,34 @@ def forward(start, stop, degree, dirs, coeffs, radii, colors):  # type: ignore[n
         x, y, z = float(dirs[index, 0]), float(dirs[index, 1]), float(dirs[index, 2])
         inverse = 1.0 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
         z_factors(z * inverse, Q, dQ)
-        powers(x * inverse, y * inverse, re, im)
-        c0, c1, c2 = 0.5, 0.5, 0.5
-        for l in range(degree + 1):
-            for m in range(-l, l + 1):
-                basis = Q[l * (l + 1) // 2 + abs(m)] * (re[m] if m >= 0 else im[-m])
-                k = l * (l + 1) + m
-                c0 += basis * coeffs[g, k, 0]
-                c1 += basis * coeffs[g, k, 1]
-                c2 += basis * coeffs[g, k, 2]
-        colors[index, 0], colors[index, 1], colors[index, 2] = max(c0, 0.0), max(c1, 0.0), max(c2, 0.0)
+        powers(x * inverse, y * inverse, parts)
+        for k in range(used):
+            basis[k] = Q[FACTORS[k]] * parts[PARTS[k]]
+        half, zero = real(0.5), real(0)
+        c0, c1, c2 = half + basis[0] * first[g, 0], half + basis[0] * first[g, 1], half + basis[0] * first[g, 2]
+        for k in range(1, used):
+            c0 += basis[k] * rest[g, k - 1, 0]
+            c1 += basis[k] * rest[g, k - 1, 1]
+            c2 += basis[k] * rest[g, k - 1, 2]
+        colors[index, 0], colors[index, 1], colors[index, 2] = max(c0, zero), max(c1, zero), max(c2, zero)
 
 
 @kernel
-def backward(start, stop, degree, dirs, coeffs, radii, colors, v_colors, v_dirs, v_coeffs):  # type: ignore[no-untyped-def]
-    """Gradients of Gaussians start..stop (rows of `coeffs`), summed over the cameras that share them.
+def backward(start, stop, degree, dirs, first, rest, radii, colors, v_colors, v_dirs, v_first, v_rest):  # type: ignore[no-untyped-def]
+    """Gradients of Gaussians start..stop (rows of the coefficients), summed over the cameras that share them.
 
     Args:
         colors: what `forward` returned: a channel at 0 was clamped and passes nothing on.
-        v_dirs: [M, 3], v_coeffs as coeffs, written.
+        v_dirs: [M, 3], v_first and v_rest as first and rest, written.
     """
-    Q, dQ = np.empty(15, np.float64), np.empty(15, np.float64)
-    re, im = np.empty(MAX_DEGREE + 1, np.float64), np.empty(MAX_DEGREE + 1, np.float64)
-    count = coeffs.shape[0]
+    real = colors.dtype.type
+    Q, dQ, parts = np.empty(15, dirs.dtype), np.empty(15, dirs.dtype), np.empty(2 * MAX_DEGREE + 2, dirs.dtype)
+    by_x, by_y = np.empty_like(parts), np.empty_like(parts)
+    zero = real(0)
+    count, used = first.shape[0], (degree + 1) ** 2
     for g in range(start, stop):
-        v_coeffs[g] = 0
+        v_first[g] = 0
+        v_rest[g] = 0
         for index in range(g, dirs.shape[0], count):
             if radii[index] <= 0:
                 v_dirs[index] = 0
@@ -98,29 +121,26 @@ def backward(start, stop, degree, dirs, coeffs, radii, colors, v_colors, v_dirs,
             inverse = 1.0 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
             x, y, z = x * inverse, y * inverse, z * inverse
             z_factors(z, Q, dQ)
-            powers(x, y, re, im)
-            v0 = v_colors[index, 0] if colors[index, 0] > 0 else 0.0
-            v1 = v_colors[index, 1] if colors[index, 1] > 0 else 0.0
-            v2 = v_colors[index, 2] if colors[index, 2] > 0 else 0.0
-            v_x, v_y, v_z = 0.0, 0.0, 0.0
-            for l in range(degree + 1):
-                for m in range(-l, l + 1):
-                    place, order = l * (l + 1) // 2 + abs(m), abs(m)
-                    k = l * (l + 1) + m
-                    part = re[order] if m >= 0 else im[order]
-                    basis = Q[place] * part
-                    v_coeffs[g, k, 0] += basis * v0
-                    v_coeffs[g, k, 1] += basis * v1
-                    v_coeffs[g, k, 2] += basis * v2
-                    v_basis = coeffs[g, k, 0] * v0 + coeffs[g, k, 1] * v1 + coeffs[g, k, 2] * v2
-                    v_z += v_basis * dQ[place] * part
-                    if m > 0:
-                        v_x += v_basis * Q[place] * order * re[order - 1]
-                        v_y -= v_basis * Q[place] * order * im[order - 1]
-                    elif m < 0:
-                        v_x += v_basis * Q[place] * order * im[order - 1]
-                        v_y += v_basis * Q[place] * order * re[order - 1]
-            along = v_x * x + v_y * y + v_z * z
-            v_dirs[index, 0] = (v_x - along * x) * inverse
-            v_dirs[index, 1] = (v_y - along * y) * inverse
-            v_dirs[index, 2] = (v_z - along * z) * inverse
+            powers(x, y, parts)
+            slopes_of_powers(parts, by_x, by_y)
+            v0 = v_colors[index, 0] if colors[index, 0] > 0 else zero
+            v1 = v_colors[index, 1] if colors[index, 1] > 0 else zero
+            v2 = v_colors[index, 2] if colors[index, 2] > 0 else zero
+            v_first[g, 0] += Q[0] * v0
+            v_first[g, 1] += Q[0] * v1
+            v_first[g, 2] += Q[0] * v2
+            v_x, v_y, v_z = zero, zero, zero
+            for k in range(1, used):
+                factor, part = Q[FACTORS[k]], PARTS[k]
+                basis = factor * parts[part]
+                along = rest[g, k - 1, 0] * v0 + rest[g, k - 1, 1] * v1 + rest[g, k - 1, 2] * v2
+                v_rest[g, k - 1, 0] += basis * v0
+                v_rest[g, k - 1, 1] += basis * v1
+                v_rest[g, k - 1, 2] += basis * v2
+                v_x += along * factor * by_x[part]
+                v_y += along * factor * by_y[part]
+                v_z += along * dQ[FACTORS[k]] * parts[part]
+            radial = v_x * x + v_y * y + v_z * z
+            v_dirs[index, 0] = (v_x - radial * x) * inverse
+            v_dirs[index, 1] = (v_y - radial * y) * inverse
+            v_dirs[index, 2] = (v_z - radial * z) * inverse

@@ -41,19 +41,20 @@ def row_band(mean_x, mean_y, a, b, c, limit, y_first, y_last):  # type: ignore[n
 
 
 @kernel
-def tile_rows(start, stop, means2d, conics, opacities, radii, tile_size, tile_height, limits, rows):  # type: ignore[no-untyped-def]
-    """For Gaussians start..stop: the tile rows that each may touch.
+def tile_rows(start, stop, order, means2d, conics, opacities, radii, tile_size, tile_height, limits, rows):  # type: ignore[no-untyped-def]
+    """For Gaussians order[start..stop]: the tile rows that each may touch.
 
     Args:
-        limits: [M] float64, written: see `cutoff`.
-        rows: [M, 3] int32, of which the first row and the number of rows are written.
+        limits: [S] float64, in that order, written: see `cutoff`.
+        rows: [S, 3] int32, of which the first row and the number of rows are written.
     """
-    for g in range(start, stop):
-        rows[g, 0] = 0
-        rows[g, 1] = 0
+    for i in range(start, stop):
+        g = order[i]
+        rows[i, 0] = 0
+        rows[i, 1] = 0
         radius = float(radii[g])
-        limit = cutoff(float(opacities[g])) if radius > 0 else -1.0
-        limits[g] = limit
+        limit = cutoff(float(opacities[g]))
+        limits[i] = limit
         if limit < 0:
             continue
         y = float(means2d[g, 1])
@@ -66,34 +67,35 @@ def tile_rows(start, stop, means2d, conics, opacities, radii, tile_size, tile_he
             first_row = max(first_row, math.floor((y - reach - 0.5) / tile_size))
             last_row = min(last_row, math.floor((y + reach - 0.5) / tile_size) + 1)
         if first_row < last_row:
-            rows[g, 0] = first_row
-            rows[g, 1] = last_row - first_row
+            rows[i, 0] = first_row
+            rows[i, 1] = last_row - first_row
 
 
 @kernel
 def tile_spans(  # type: ignore[no-untyped-def]
-    start, stop, means2d, conics, radii, limits, rows, tile_size, tile_width, height, counts, spans
-):
-    """For Gaussians start..stop: in each tile row that it may touch, the first and last+1 tile column.
+    start, stop, order, means2d, conics, radii, limits, num_gaussians, tile_size, tile_width, tile_height, height, rows,
+    counts, spans,
+):  # fmt: skip
+    """For Gaussians order[start..stop]: in each tile row that it may touch, the first and last+1 tile column.
 
     Args:
-        limits, rows: from `tile_rows`, and in `rows[:, 2]` each Gaussian's first row in `spans`.
-        counts: [M] int32, written: how many tiles each touches.
+        limits: from `tile_rows`.
+        rows: from there, and in `rows[:, 2]` each Gaussian's first row in `spans`. The first row becomes the first tile
+            of that row, counted through all cameras.
+        counts: [M] int32, written where `order` says: how many tiles each touches.
         spans: [rows of all Gaussians, 2] int32, written.
     """
-    for g in range(start, stop):
-        counts[g] = 0
-        if rows[g, 1] == 0:
-            continue
-        radius, limit = float(radii[g]), limits[g]
+    for i in range(start, stop):
+        g = order[i]
+        radius, limit = float(radii[g]), limits[i]
         x, y = float(means2d[g, 0]), float(means2d[g, 1])
         a, b, c = float(conics[g, 0]), float(conics[g, 1]), float(conics[g, 2])
         first_column = max(0, math.floor((x - radius) / tile_size))
         last_column = min(tile_width, math.ceil((x + radius) / tile_size))
         regular = a > 0 and c > 0 and a * c > b * b
         total = 0
-        for number in range(rows[g, 1]):
-            row = rows[g, 0] + number
+        for number in range(rows[i, 1]):
+            row = rows[i, 0] + number
             begin, end = first_column, last_column
             if regular:
                 last_centre = min((row + 1) * tile_size, height) - 0.5
@@ -106,10 +108,11 @@ def tile_spans(  # type: ignore[no-untyped-def]
                     end = min(end, math.floor(math.floor(right - 0.5) / tile_size) + 1)
                     if begin >= end:
                         begin, end = 0, 0
-            spans[rows[g, 2] + number, 0] = begin
-            spans[rows[g, 2] + number, 1] = end
+            spans[rows[i, 2] + number, 0] = begin
+            spans[rows[i, 2] + number, 1] = end
             total += end - begin
         counts[g] = total
+        rows[i, 0] = (g // num_gaussians * tile_height + rows[i, 0]) * tile_width
 
 
 @kernel
@@ -152,25 +155,20 @@ def by_depth(depths, chosen, order):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def count_tiles(  # type: ignore[no-untyped-def]
-    start, stop, parts, order, rows, spans, num_gaussians, tiles_per_camera, tile_width, counts
-):
+def count_tiles(start, stop, parts, rows, spans, tile_width, counts):  # type: ignore[no-untyped-def]
     """Gaussians of each tile, in parts start..stop of the depth order: [parts, tiles] int64, written."""
     for part in range(start, stop):
         counts[part] = 0
-        for i in range(part * order.shape[0] // parts, (part + 1) * order.shape[0] // parts):
-            g = order[i]
-            tile = (g // num_gaussians) * tiles_per_camera + rows[g, 0] * tile_width
-            for row in range(rows[g, 2], rows[g, 2] + rows[g, 1]):
+        for i in range(part * rows.shape[0] // parts, (part + 1) * rows.shape[0] // parts):
+            tile = rows[i, 0]
+            for row in range(rows[i, 2], rows[i, 2] + rows[i, 1]):
                 for column in range(spans[row, 0], spans[row, 1]):
                     counts[part, np.uintp(tile + column)] += 1
                 tile += tile_width
 
 
 @kernel
-def fill_tiles(  # type: ignore[no-untyped-def]
-    start, stop, parts, order, rows, spans, num_gaussians, tiles_per_camera, tile_width, cursors, flatten_ids
-):
+def fill_tiles(start, stop, parts, order, rows, spans, tile_width, cursors, flatten_ids):  # type: ignore[no-untyped-def]
     """Counting sort: parts start..stop of the Gaussians in depth order into their tiles.
 
     Args:
@@ -178,14 +176,13 @@ def fill_tiles(  # type: ignore[no-untyped-def]
         flatten_ids: written.
     """
     for part in range(start, stop):
-        for i in range(part * order.shape[0] // parts, (part + 1) * order.shape[0] // parts):
-            g = order[i]
-            tile = (g // num_gaussians) * tiles_per_camera + rows[g, 0] * tile_width
-            for row in range(rows[g, 2], rows[g, 2] + rows[g, 1]):
+        for i in range(part * rows.shape[0] // parts, (part + 1) * rows.shape[0] // parts):
+            tile = rows[i, 0]
+            for row in range(rows[i, 2], rows[i, 2] + rows[i, 1]):
                 for column in range(spans[row, 0], spans[row, 1]):
                     slot = cursors[part, np.uintp(tile + column)]
                     cursors[part, np.uintp(tile + column)] = slot + 1
-                    flatten_ids[np.uintp(slot)] = g
+                    flatten_ids[np.uintp(slot)] = order[i]
                 tile += tile_width
 
 
