@@ -8,32 +8,37 @@ With a run, also what the removal of an object leaves of the rest.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, median
 
 import torch
 import tyro
+from nerfstudio.cameras.cameras import Cameras
 
 from gseg_ns.editing.operations import Recolor, Remove, Transform, apply
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
+from gseg_ns.models.base import SegmentationModel
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.camera import Camera
+from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.edited_run import EditedRun
-from gseg_ns.runs.run import load_run
+from gseg_ns.runs.run import Run, load_run
 from gseg_ns.selection.neighbourhood import Neighbourhood
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import pick, warm_up
 from gseg_ns.selection.selection import Mode, Selection
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
+from gseg_ns.viewer.drawing import Drawing
 
 MILLION = 1_000_000
 
@@ -59,7 +64,7 @@ def measure(action: Callable[[], object], repeats: int = 7) -> float:
         started = time.perf_counter()
         action()
         times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
+    return 1000 * median(times)
 
 
 def report(name: str, milliseconds: float, bound: float | None = None) -> None:
@@ -133,6 +138,38 @@ def removal(load_config: Path, truth_dir: Path) -> tuple[list[float], int]:
     return quality, unchanged
 
 
+def multiplied(run: Run, count: int) -> SegmentationModel:
+    """A run's model with so many Gaussians: each in parts that lie within it, smaller by their number."""
+    splats = run.model.splats()
+    times = -(-count // len(splats))
+    source = torch.arange(len(splats)).repeat_interleave(times)[:count]
+    parts = splats.subset(source)
+    apart = 0.6 * torch.randn(parts.means.shape, generator=torch.Generator().manual_seed(0))
+    parts = replace(parts, means=parts.means + parts.scales.exp() * apart, scales=parts.scales - math.log(times) / 3)
+    return with_gaussians(run.model, parts, source)
+
+
+def frames(model: SegmentationModel, camera: Cameras, width: int, quick: bool) -> dict[str, tuple[float, float]]:
+    """A frame of a view that is new, and of one in which another object is highlighted, as the viewer draws them.
+
+    Returns:
+        Medians over the five largest groups, in milliseconds: wall time, and processor time of all threads.
+    """
+    camera = copy.deepcopy(camera)
+    camera.rescale_output_resolution(width / float(camera.width))
+    session, drawing = Session(model.splats()), Drawing(model)
+    groups = model.gaussian_groups()
+    times: dict[str, list[tuple[float, float]]] = {"frame": [], "change of the highlight": []}
+    for group in torch.bincount(groups[groups > 0]).argsort(descending=True)[:5]:
+        camera.camera_to_worlds[..., 0, 3] += 1e-4
+        for row in times.values():
+            started, processor = time.perf_counter(), time.process_time()
+            drawing.outputs(session, 0, None, camera, None, {"rgb"}, quick)
+            row.append((1000 * (time.perf_counter() - started), 1000 * (time.process_time() - processor)))
+            session.select(Selection(groups == group))
+    return {name: (median(row[0] for row in rows), median(row[1] for row in rows)) for name, rows in times.items()}
+
+
 @dataclass
 class Benchmark:
     """Print a table of times."""
@@ -202,12 +239,19 @@ class Benchmark:
             if unchanged:
                 print(f"{'':4}without {unchanged} views whose rest did not change at all")
             if quality:
-                values = f"{statistics.mean(quality):10.1f}{min(quality):10.1f}"
+                values = f"{mean(quality):10.1f}{min(quality):10.1f}"
                 print(f"{'':4}{'mean and least, dB (at least 35)':44}{values}")
+            run = load_run(self.load_config)
+            large_model, view = multiplied(run, MILLION), next(iter(run.cameras("test"))).camera
+            print("wall time and processor time of all threads:")
+            for width, quick in ((1536, False), (400, True)):
+                moving = " in motion" if quick else ""
+                for name, (wall, processor) in frames(large_model, view, width, quick).items():
+                    print(f"{f'1 M: {name}, {width} wide{moving}':48}{wall:10.1f}{processor:10.1f}", flush=True)
             count, times, selections = in_browser(self.load_config, self.scene, self.ground_truth, self.clicks)
             print(f"in the browser, {count:,} Gaussians, median of {len(times)} clicks", flush=True)
-            report("click to highlighted frame", statistics.median(times), 1000)
-            report("of which prompt to selection", statistics.median(selections), 20)
+            report("click to highlighted frame", median(times), 1000)
+            report("of which prompt to selection", median(selections), 20)
 
 
 if __name__ == "__main__":

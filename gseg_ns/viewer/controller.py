@@ -40,7 +40,11 @@ class SegmentController(Selecting, Shaping, Editing, Listing, Picturing, Exporti
 
     @torch.no_grad()
     def outputs(
-        self, camera: Cameras, crop: OrientedBox | None, wanted: Collection[str] | None = None
+        self,
+        camera: Cameras,
+        crop: OrientedBox | None,
+        wanted: Collection[str] | None = None,
+        quick: bool = False,
     ) -> dict[str, Tensor]:
         """Render a view with edits and highlight, see `Drawing`. Called with the lock held, by the render threads."""
         session = self._current()
@@ -48,4 +52,4 @@ class SegmentController(Selecting, Shaping, Editing, Listing, Picturing, Exporti
         groups = None
         if self.model.has_scales and self._prompter.has_groups and looked_at("groups", wanted):
             groups = self._row_groups(session.scene)
-        return self._drawing.outputs(session, self._seen, groups, camera, crop, wanted)
+        return self._drawing.outputs(session, self._seen, groups, camera, crop, wanted, quick)

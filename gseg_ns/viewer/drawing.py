@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Hashable
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -12,10 +14,14 @@ from torch import Tensor
 
 from gseg_ns.editing.session import Session
 from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.parameters import from_parameters
 from gseg_ns.palette import colors
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.selection.overlay import highlight
 from gseg_ns.viewer.kept_views import KeptView, KeptViews, seen_from
+
+QUICK = 200_000
+"""Gaussians that a CPU draws in about a tenth of a second: of a picture in motion, so many or up to twice as many."""
 
 
 class Drawing:
@@ -25,6 +31,7 @@ class Drawing:
         """Draw with a model, possibly in training."""
         self.model = model
         self._shown: tuple[Hashable, SegmentationModel, Tensor] | None = None
+        self._quick: tuple[Hashable, SegmentationModel, Tensor] | None = None
         self._kept = KeptViews()
 
     @torch.no_grad()
@@ -36,6 +43,7 @@ class Drawing:
         camera: Cameras,
         crop: OrientedBox | None,
         wanted: Collection[str] | None = None,
+        quick: bool = False,
     ) -> dict[str, Tensor]:
         """Render a view with edits and highlight.
 
@@ -49,8 +57,11 @@ class Drawing:
             camera: the view.
             crop: the viewer's crop box.
             wanted: the outputs that are looked at; others may be empty. None: all.
+            quick: the next frame is on its way already: a CPU may draw a part of many Gaussians, each the larger.
         """
         model, drawn = self._edited(session, version)
+        if quick:
+            model, drawn = self._thinned((version, session.state.operations), model, drawn)
         model.set_crop(crop)
         view = self._view(model, (version, session.state.operations), camera, crop)
         outputs = dict(view.outputs)
@@ -78,7 +89,7 @@ class Drawing:
     def _view(self, model: SegmentationModel, scene: Hashable, camera: Cameras, crop: OrientedBox | None) -> KeptView:
         """The view without highlight: drawn, or as it was where nothing of it has changed since."""
         background = tuple(model.background_color.tolist())
-        key = scene, model.step, model.training, background, seen_from(camera, crop)
+        key = scene, model.num_points, model.step, model.training, background, seen_from(camera, crop)
         view = self._kept.find(key)
         if view is None:
             outputs = cast(dict[str, Tensor], model.render(camera.to(model.device)))
@@ -110,9 +121,33 @@ class Drawing:
             drawn = scene.drawn
             self._shown = key, with_gaussians(self.model, scene.splats.subset(drawn), scene.source[drawn]), drawn
         _, model, drawn = self._shown
+        return self._as_now(model), drawn
+
+    def _thinned(
+        self, key: Hashable, model: SegmentationModel, drawn: Tensor | None
+    ) -> tuple[SegmentationModel, Tensor | None]:
+        """A model of every n-th Gaussian, of n times the area, and which rows of the scene it has."""
+        every = model.num_points // QUICK
+        if every < 2 or model.device.type != "cpu":
+            return model, drawn
+        if self._quick is None or self._quick[0] != key:
+            rows = torch.arange(0, model.num_points, every)
+            few = {name: value.detach()[rows] for name, value in model.gauss_params.items()}
+            splats = from_parameters(few, model.config.rasterize_mode)
+            # In width and height and so in depth, which does not show.
+            splats = replace(splats, scales=splats.scales + 0.5 * math.log(every))
+            shown = torch.arange(model.num_points) if drawn is None else drawn.nonzero()[:, 0]
+            kept = torch.zeros(model.num_points if drawn is None else len(drawn), dtype=torch.bool)
+            kept[shown[rows]] = True
+            self._quick = key, with_gaussians(model, splats, rows), kept
+        _, model, kept = self._quick
+        return self._as_now(model), kept
+
+    def _as_now(self, model: SegmentationModel) -> SegmentationModel:
+        """A model with other Gaussians, in the state of the one that may be in training."""
         model.step, model.background_color = self.model.step, self.model.background_color
         model.training = self.model.training
-        return model, drawn
+        return model
 
 
 def looked_at(name: str, wanted: Collection[str] | None) -> bool:

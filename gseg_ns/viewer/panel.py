@@ -98,7 +98,9 @@ class SegmentPanel(ViewerControl):
         assert self.controller is not None
         control = self.viewer.control_panel
         shown = {control.output_render, control.split_output_render} if control.split else {control.output_render}
-        return self.controller.outputs(camera, crop, shown)
+        drawing = threading.current_thread()
+        moving = isinstance(drawing, RenderStateMachine) and drawing.state != "high"
+        return self.controller.outputs(camera, crop, shown, quick=moving)
 
     # -------------------------------------------------------------------------------------------------- setup
 

@@ -23,6 +23,7 @@ from gseg_ns.runs.prompting import MarkedView
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.selection import Mode
 from gseg_ns.splats.ply import read_ply
+from gseg_ns.viewer import drawing
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.drawing import Drawing
 from gseg_ns.viewer.panel import SegmentPanel
@@ -170,6 +171,39 @@ def test_outputs_that_nobody_looks_at_are_not_computed(controller: SegmentContro
     assert torch.equal(quick["rgb"], full["rgb"])
     assert not quick["features"].any()
     assert torch.equal(controller.outputs(view(), None, {"groups"})["groups"], full["groups"])
+
+
+def test_a_picture_in_motion_has_a_part_of_the_gaussians_and_shows_the_same(
+    model: GagaModel, controller: SegmentController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "QUICK", 150)
+    drawn: list[int] = []
+    render = GagaModel.render
+    monkeypatch.setattr(
+        GagaModel, "render", lambda self, camera: (drawn.append(self.num_points), render(self, camera))[1]
+    )
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+
+    def both() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        return controller.outputs(view(), None), controller.outputs(view(), None, quick=True)
+
+    exact, quick = both()
+    assert drawn == [3 * PER_BALL, PER_BALL]
+    assert set(quick) == set(exact)
+    x, y = (int(v) for v in pixel_of(1))
+    assert quick["selection"][y, x, 0] > 0.9
+    assert quick["selection"][y, int(pixel_of(2)[0]), 0] < 0.1
+    for name in ("accumulation", "rgb", "selection"):
+        assert float((quick[name] - exact[name]).abs().mean()) < 0.1, name
+    # Of an edited scene, too, and never in place of the exact picture.
+    controller.edit(Remove(controller.packed()))
+    exact, quick = both()
+    assert drawn[2:] == [2 * PER_BALL, PER_BALL]
+    again, quick = both()
+    assert torch.equal(again["rgb"], exact["rgb"])
+    assert len(drawn) == 4
+    assert quick["accumulation"][y, x, 0] < 0.01
+    assert float((quick["accumulation"] - exact["accumulation"]).abs().mean()) < 0.1
 
 
 def test_a_change_of_the_highlight_draws_the_view_no_second_time(
