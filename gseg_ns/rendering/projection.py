@@ -161,7 +161,9 @@ class _Harmonics(torch.autograd.Function):
     def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         dirs, first = ctx.inputs[1:3]
         v_dirs = np.empty_like(dirs)
-        v_coeffs, v_rest = (None if shape is None else torch.empty(shape, dtype=v_colors.dtype) for shape in ctx.shapes)
+        shape, others = ctx.shapes
+        v_coeffs = torch.empty(shape, dtype=v_colors.dtype)
+        v_rest = None if others is None else torch.empty(others, dtype=v_colors.dtype)
         upstream = v_colors.contiguous().numpy().reshape(-1, 3)
         threads.share(
             harmonics.backward, first.shape[0], *ctx.inputs, ctx.colors, upstream, v_dirs,
