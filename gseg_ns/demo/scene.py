@@ -34,7 +34,7 @@ class DemoScene:
     Attributes:
         folder: the scene (absolute), to be given to `ns-train ... --data`.
         masks: the folder of mask files, one JSON a view.
-        ground_truth: the folder with `instance`, `object` and `part` label maps.
+        ground_truth: the folder with `instance`, `object` and `part` label maps and `points_labelled.ply`.
         num_objects: objects; their ids are 1..num_objects in all views.
         surfaces: id in `instance` of each of the room's surfaces, by name.
         train: paths of the training images, relative to the folder.
@@ -85,8 +85,8 @@ def _transforms(cameras: Cameras) -> dict[str, Any]:
 
 def _sample_points(
     view: View, cameras: Cameras, index: int, count: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """World positions [n, 3] and colors [n, 3] of random pixels of a view."""
+) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int32]]:
+    """World positions [n, 3], colors [n, 3] and parts [n] of random pixels of a view."""
     pixels = rng.choice(view.depth.size, min(count, view.depth.size), replace=False)
     y, x = np.divmod(pixels, cameras.width)
     depth = view.depth.reshape(-1)[pixels].astype(np.float64)
@@ -99,7 +99,7 @@ def _sample_points(
         axis=1,
     )
     pose = cameras.camera_to_worlds[index]
-    return local @ pose[:3, :3].T + pose[:3, 3], view.image.reshape(-1, 3)[pixels]
+    return local @ pose[:3, :3].T + pose[:3, 3], view.image.reshape(-1, 3)[pixels], view.parts.reshape(-1)[pixels]
 
 
 def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, mask_errors: MaskErrorLevel) -> None:
@@ -115,6 +115,9 @@ def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, ma
     num_train = sum(not cameras.is_test(index) for index in range(num_views))
     wanted = max(_POINTS, _POINTS_PER_OBJECT * num_objects)
     points, colors = [], []
+    exact, exact_colors, exact_parts = [], [], []
+    # Of their own: the noisy cloud does not hang on what scores it.
+    exact_rng = np.random.default_rng([seed, 4])
     num_masks = 0
     visible = np.zeros(num_objects + 1, dtype=np.int64)
     for index in track(range(num_views), f"Rendering {num_objects} objects: view"):
@@ -131,15 +134,27 @@ def _write_content(folder: Path, layout: Layout, cameras: Cameras, seed: int, ma
         write_mask_set(folder / "masks" / f"{_name(index)}.json", masks)
         num_masks += len(masks)
         if not cameras.is_test(index):
-            position, color = _sample_points(view, cameras, index, -(-wanted // num_train), rng)
+            position, color, _ = _sample_points(view, cameras, index, -(-wanted // num_train), rng)
             points.append(position)
             colors.append(color)
+            position, color, part = _sample_points(view, cameras, index, -(-wanted // num_train), exact_rng)
+            exact.append(position)
+            exact_colors.append(color)
+            exact_parts.append(part)
     cloud, color = np.concatenate(points), np.concatenate(colors)
     cloud += _POINT_NOISE * rng.standard_normal(cloud.shape)
     outliers = rng.random(len(cloud)) < _OUTLIERS
     half = layout.half_size
     cloud[outliers] = rng.uniform([-half, -half, 0.0], [half, half, 2.0], (int(outliers.sum()), 3))
     write_points(folder / "points3D.ply", cloud, color)
+    parts = np.concatenate(exact_parts)
+    instances = renderer.instance_of[parts]
+    write_points(
+        folder / "gt" / "points_labelled.ply",
+        np.concatenate(exact),
+        np.concatenate(exact_colors),
+        {"part_id": parts + 1, "object_id": np.where(instances <= num_objects, instances, 0)},
+    )
     (folder / "transforms.json").write_text(json.dumps(_transforms(cameras), indent=1), encoding="utf-8")
     info = {
         "seed": seed,
@@ -179,8 +194,9 @@ def write_demo_scene(
 
     The folder holds `transforms.json`, `images/`, `points3D.ply` (noisy, from the training views' depth), `masks/`
     (SA-1B JSON a view: overlapping, with errors, ids unrelated between views), `gt/instance`, `gt/object` (0 = room)
-    and `gt/part` (16-bit label maps, ids equal in all views) and `info.json`. It is built beside `folder` and renamed
-    at the end. Equal arguments write equal files.
+    and `gt/part` (16-bit label maps, ids equal in all views), `gt/points_labelled.ply` (where training views see a
+    surface, exactly, with `object_id` and `part_id`) and `info.json`. It is built beside `folder` and renamed at the
+    end. Equal arguments write equal files.
 
     Args:
         folder: where to; made if need be.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gseg_ns.errors import missing_extra
 from gseg_ns.splats.mesh import TriangleMesh
+
+if TYPE_CHECKING:
+    from scipy.spatial import ConvexHull
 
 _PIECES = 16
 """Most of them."""
@@ -17,7 +21,7 @@ _CONCAVITY = 0.05
 
 
 def convex_hull(points: NDArray[np.float64], vertices: int = 64) -> TriangleMesh:
-    """The convex hull of points, or of those that reach farthest in as many directions as it may have vertices.
+    """The convex hull of points, or of as many of them as it may have vertices, from the most prominent on.
 
     Args:
         points: [n, 3], not all in one plane.
@@ -33,8 +37,7 @@ def convex_hull(points: NDArray[np.float64], vertices: int = 64) -> TriangleMesh
     try:
         hull = ConvexHull(points - middle)
         if len(hull.vertices) > vertices:
-            corners = points[hull.vertices] - middle
-            hull = ConvexHull(corners[_farthest(corners, vertices)])
+            hull = _fewer(points[hull.vertices] - middle, vertices)
     except QhullError as error:
         raise ValueError("the points of a convex hull are in one plane") from error
     kept, faces = np.unique(hull.simplices, return_inverse=True)
@@ -102,13 +105,29 @@ def convex_pieces(mesh: TriangleMesh, vertices: int = 64) -> list[TriangleMesh]:
     return [convex_hull(np.asarray(points), vertices) for points, _ in pieces]
 
 
-def _farthest(points: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Those points that reach farthest in `count` directions."""
-    number = np.arange(count) + 0.5
-    z = 1 - 2 * number / count
-    angle = number * math.pi * (3 - math.sqrt(5))
-    radius = np.sqrt(1 - z * z)
-    directions = np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
-    # In the proportions of the points: a thin body has as many vertices along its rim as a round one.
-    spread = np.maximum(np.ptp(points, axis=0), 1e-12)
-    return np.unique((points / spread @ directions.T).argmax(axis=0))
+def _fewer(corners: NDArray[np.float64], count: int) -> ConvexHull:
+    """The hull of `count` of a hull's corners [n, 3]: the corner that sticks out farthest is taken, again and again.
+
+    Corners that lie far out along evenly spread directions would leave out more: a long body has most of its surface
+    where few directions lead.
+    """
+    from scipy.spatial import ConvexHull
+
+    chosen = _spanning(corners)
+    hull = ConvexHull(corners[chosen])
+    while len(chosen) < count:
+        out = (corners @ hull.equations[:, :3].T + hull.equations[:, 3]).max(axis=1)
+        out[chosen] = -np.inf
+        chosen.append(int(out.argmax()))
+        hull = ConvexHull(corners[chosen])
+    return hull
+
+
+def _spanning(corners: NDArray[np.float64]) -> list[int]:
+    """Four of the corners of a body, not in one plane: each as far as can be from those before it."""
+    first = int(corners[:, 0].argmin())
+    away = corners - corners[first]
+    second = int(np.linalg.norm(away, axis=1).argmax())
+    third = int(np.linalg.norm(np.cross(away, away[second]), axis=1).argmax())
+    fourth = int(np.abs(away @ np.cross(away[second], away[third])).argmax())
+    return [first, second, third, fourth]

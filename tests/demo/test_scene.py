@@ -133,6 +133,30 @@ def test_points_lie_on_what_is_seen(scene: DemoScene) -> None:
     assert colors.std() > 20
 
 
+def test_labelled_points_are_where_their_object_is_seen(scene: DemoScene) -> None:
+    vertices = PlyData.read(scene.ground_truth / "points_labelled.ply")["vertex"]
+    points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    meta = json.loads((scene.folder / "transforms.json").read_text())
+    poses = {frame["file_path"]: np.array(frame["transform_matrix"]) for frame in meta["frames"]}
+    shown = np.zeros(len(points), bool)
+    for image in scene.train:
+        pose = poses[image]
+        local = (points - pose[:3, 3]) @ pose[:3, :3]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixel = local[:, :2] * [1, -1] / -local[:, 2:] * meta["fl_x"] + [32, 24]
+        # Where points were drawn from, and not where roundings lead across a border.
+        inside = (local[:, 2] < 0) & (np.abs(pixel - np.floor(pixel) - 0.5) < 0.01).all(axis=1)
+        inside &= (pixel >= 0).all(axis=1) & (pixel < [64, 48]).all(axis=1)
+        column, row = np.floor(pixel[inside]).astype(int).T
+        agree = np.ones(int(inside.sum()), bool)
+        for name, ids in (("object", "object_id"), ("part", "part_id")):
+            labels = read_label_map(scene.ground_truth / name / Path(image).name).numpy()
+            agree &= labels[row, column] == np.asarray(vertices[ids])[inside]
+        shown[inside] |= agree
+    assert shown.all()
+    assert set(np.unique(vertices["object_id"])) == set(range(scene.num_objects + 1))
+
+
 def test_images_are_lit(scene: DemoScene) -> None:
     image = np.asarray(Image.open(scene.folder / scene.train[0])).astype(float)
     assert 70 < image.mean() < 190

@@ -66,6 +66,19 @@ def test_hulls_and_boxes() -> None:
         convex_hull(points * [1, 1, 0])
 
 
+def test_a_hull_of_few_vertices_leaves_out_little_of_a_long_body() -> None:
+    """A bottle: most of it is where few directions lead."""
+    along, around = np.meshgrid(np.linspace(0, 8, 60), np.linspace(0, 2 * np.pi, 60, endpoint=False), indexing="ij")
+    radius = np.where(along < 5, 1.0, 0.35)
+    bottle = np.stack([radius * np.cos(around), radius * np.sin(around), along], axis=-1).reshape(-1, 3)
+    hull = convex_hull(bottle, 64)
+    assert len(hull.vertices) <= 64
+    corners = hull.vertices[hull.faces]
+    normals = hull.normals()
+    out = ((bottle[:, None] - corners[None, :, 0]) * normals[None]).sum(axis=2).max(axis=1)
+    assert out.max() < 0.005 * np.linalg.norm([2, 2, 8])
+
+
 def test_pieces_of_a_bent_body_leave_its_corner_empty() -> None:
     pytest.importorskip("coacd")
     boxes = [upright_box(np.array(list(np.ndindex(2, 2, 2))) * size, UP.numpy()) for size in ([3.0, 1, 1], [1.0, 1, 3])]
