@@ -100,8 +100,8 @@ class Phantom:
         phantom_cuda.install()
         ledger.watch_sorting()
         with tempfile.TemporaryDirectory() as folder:
-            # Some are missing, so that a densification, which takes memory, comes to exactly the number asked for.
-            points = round(0.9 * self.gaussians)
+            # Some are missing, so that a densification, which takes memory, comes to exactly the bound.
+            points = round(0.9 * self._bound())
             write_shell(Path(folder) / "scene", points, self.pixels, self.views, self.objects)
             self._shrink_blocks()
             trainer = self._trainer(Path(folder))
@@ -120,6 +120,7 @@ class Phantom:
         import importlib
 
         for path, name in (
+            ("neighbours", "BLOCK"),
             ("lifting.blocks", "SCORES"),
             ("models.gradiseg", "LOSS_SCORES"),
             ("rendering.contributions_cuda", "_PIXELS"),
@@ -128,12 +129,19 @@ class Phantom:
             module = importlib.import_module(f"gseg_ns.{path}")
             setattr(module, name, max(int(getattr(module, name) * self.part), 64))
 
-    def _trainer(self, folder: Path) -> Any:
+    def _config(self) -> Any:
         import copy
         import importlib
 
         name = self.method.replace("-", "_")
-        config = copy.deepcopy(getattr(importlib.import_module(f"gseg_ns.method_configs.{name}"), name).config)
+        return copy.deepcopy(getattr(importlib.import_module(f"gseg_ns.method_configs.{name}"), name).config)
+
+    def _bound(self) -> int:
+        """Of the densification; borders are split beyond it, to the number that is asked for."""
+        return round(self.gaussians / (1 + getattr(self._config().pipeline.model, "igd_growth", 0)))
+
+    def _trainer(self, folder: Path) -> Any:
+        config = self._config()
         config.data = config.pipeline.datamanager.data = folder / "scene"
         config.output_dir, config.timestamp, config.vis = folder / "out", "run", "tensorboard"
         config.max_num_iterations = STEPS
@@ -142,7 +150,7 @@ class Phantom:
         for what in ("eval_batch", "eval_image", "eval_all_images", "save"):
             setattr(config, f"steps_per_{what}", 10**9)
         model = config.pipeline.model
-        model.max_gaussians, model.num_downscales, model.sh_degree_interval = self.gaussians, 0, 1
+        model.max_gaussians, model.num_downscales, model.sh_degree_interval = self._bound(), 0, 1
         model.warmup_length, model.refine_every = 0, 6
         model.densify_grad_thresh = 0.0
         # Twice this is what opacities are reset to: of Gaussians that nobody sees no view says anything.
@@ -153,6 +161,8 @@ class Phantom:
             model.affinity = replace(model.affinity, cache_gib=model.affinity.cache_gib * share)
         elif self.method in ("gaga", "saga-v1"):
             model.cache_gib *= share
+        if hasattr(model, "neighbour_samples"):  # as many whatever the number of Gaussians, as the blocks
+            model.neighbour_samples = max(round(model.neighbour_samples * self.part), 8)
         if self.method == "gaga":
             model.strengths = replace(model.strengths, max_bytes=model.strengths.max_bytes * share, steps=4)
         if self.method == "saga-v1":
@@ -167,7 +177,7 @@ class Phantom:
     def _two_phases(self, trainer: Any, ledger: Ledger) -> None:
         model = trainer.pipeline.model
         ledger.phase("geometry")
-        for number in range(8):  # with a densification
+        for number in (*range(8), 18, 19):  # opacities are reset once, and more Gaussians made
             one_step(trainer, number)
         first = model.geometry_steps
         ledger.phase("association" if self.method == "gaga" else "set-up")
@@ -185,8 +195,9 @@ class Phantom:
         for number in range(5):
             one_step(trainer, number)
         ledger.phase("joint, with association" if self.method == "gradiseg" else "joint")
+        # Every view is visited; steps beyond are one step again, since more of them would densify more often.
         for number in range(STEPS // 4, STEPS // 4 + 2 + 2 * self.views):
-            one_step(trainer, number)
+            one_step(trainer, min(number, STEPS // 4 + 9))
         if self.method == "gradiseg":
             ledger.phase("joint, borders split")
             for number in range(STEPS // 2 - 14, STEPS // 2):

@@ -88,14 +88,20 @@ class Stages:
 
 @dataclass
 class Growth:
-    """How the stages grow: exponents in Gaussians and in views, on scenes of the demo."""
+    """How the stages grow: exponents in Gaussians and in views, on scenes of several sizes."""
 
+    scene: Path | None = None
+    """A scene in Nerfstudio's format to enlarge; None: demo rooms are made"""
+    geometry: Path | None = None
+    """Splat of that scene, PLY in Nerfstudio's frame; None: a Gaussian on each of its sparse points"""
+    masks: str = "masks"
+    """Mask folder within the scene"""
     gaussians: tuple[int, int] = (150_000, 600_000)
     """Numbers of Gaussians, with the first number of views"""
     views: tuple[int, int] = (6, 24)
     """Numbers of views, with the first number of Gaussians"""
     scale: int = 2
-    """How many times as wide and high as the demo's photographs"""
+    """How many times as wide and high as the photographs"""
     only: tuple[Stage, ...] = ("masks", "lift", "export", "decode", "edits", "saga")
     """Which stages"""
     least: float = 0.05
@@ -112,7 +118,8 @@ class Growth:
         with tempfile.TemporaryDirectory() as folder:
             for name, (gaussians, views) in sizes.items():
                 scene = Path(folder) / name
-                Scene(scene, gaussians=gaussians, views=views, scale=self.scale, width=384, count=60).main()
+                small = self.scene, self.geometry, self.masks
+                Scene(scene, *small, gaussians=gaussians, views=views, scale=self.scale, width=384, count=60).main()
                 rows[name] = measure(scene, self.only, lambda _: None)
         print(f"{'':61}{'seconds':>9}  exponent in Gaussians, in views")
         for row in rows["base"]:

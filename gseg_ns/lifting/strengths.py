@@ -232,17 +232,25 @@ def _fit(rows: Rows, count: int, labels: Tensor, num_labels: int, options: Stren
     numbers = labels.int()
     order, at = torch.randperm(count, generator=generator), 0
     size = min(ROWS, count)
+    parts = None if values.is_cuda else torch.zeros(PARTS, len(values))
     for step in range(1, options.steps + 1):
         if at + size > count:
             order, at = torch.randperm(count, generator=generator), 0
-        gradient = strength_gradient(
-            rows, order[at : at + size].sort().values, numbers, values, num_labels, options.robust
-        )
+        chosen = order[at : at + size].sort().values
         at += size
+        rate = options.rate * 0.1 ** (step / options.steps) / (1 - 0.9**step)
+        correction = 1 - 0.999**step
+        if parts is not None:
+            _add_gradient(rows, chosen, values, num_labels, options.robust, parts)
+            threads.share(
+                kernels.adam_step, len(values), parts.numpy(), len(chosen), mean.numpy(), square.numpy(),
+                values.numpy(), rate, correction, FLOOR, grain=1 << 14,
+            )  # fmt: skip
+            continue
+        gradient = strength_gradient(rows, chosen, numbers, values, num_labels, options.robust)
         mean.lerp_(gradient, 0.1)
         square.lerp_(gradient.square(), 0.001)
-        rate = options.rate * 0.1 ** (step / options.steps) / (1 - 0.9**step)
-        values.sub_(rate * mean / ((square / (1 - 0.999**step)).sqrt_() + 1e-15)).clamp_(min=FLOOR)
+        values.sub_(rate * mean / ((square / correction).sqrt_() + 1e-15)).clamp_(min=FLOOR)
     return values
 
 
@@ -273,14 +281,19 @@ def strength_gradient(
         slope[:, 1:] = SHARPNESS / len(chosen) * truth**robust * p
         slope.scatter_add_(1, target[:, None] + 1, -SHARPNESS / len(chosen) * truth**robust)
         return torch.zeros_like(values).index_add_(0, col, val * slope[row, name] * (name > 0))
-    assert rows.runs is not None
     parts = torch.zeros(PARTS, len(values), dtype=values.dtype)
+    _add_gradient(rows, chosen, values, num_labels, robust, parts)
+    return parts.sum(dim=0).div_(len(chosen))
+
+
+def _add_gradient(rows: Rows, chosen: Tensor, values: Tensor, num_labels: int, robust: float, parts: Tensor) -> None:
+    """Add the sums over rows that `strength_gradient` is the mean of to `parts` [PARTS, N], on the CPU."""
+    assert rows.runs is not None
     threads.share(
         kernels.agreement_gradient, PARTS, chosen.numpy(), rows.crow.numpy(), rows.col.numpy(), rows.val.numpy(),
         *(part.numpy() for part in rows.runs), rows.targets.numpy(), values.numpy(), num_labels, SHARPNESS, robust,
         parts.numpy(),
     )  # fmt: skip
-    return parts.sum(dim=0).div_(len(chosen))
 
 
 def _scores(

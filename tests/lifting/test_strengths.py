@@ -59,6 +59,30 @@ def test_the_gradient_is_that_of_the_loss(robust: float) -> None:
     assert float((more - less) / 2e-5) == pytest.approx(float(found.double() @ step), rel=1e-3, abs=1e-6)
 
 
+def test_a_step_is_adams_with_a_floor() -> None:
+    from gseg_ns.rendering.kernels.strengths import adam_step
+
+    generator = torch.Generator().manual_seed(2)
+    values = torch.rand(50, generator=generator)
+    free = values.clone().requires_grad_()
+    adam = torch.optim.Adam([free], lr=0.1, betas=(0.9, 0.999), eps=1e-15)
+    mean, square = torch.zeros(50), torch.zeros(50)
+    for step in range(1, 6):
+        sums = torch.randn(4, 50, generator=generator)
+        free.grad = sums.sum(dim=0) / 8
+        adam.step()
+        with torch.no_grad():
+            free.clamp_(min=0.02)
+        left = sums.clone()
+        adam_step(
+            0, 50, left.numpy(), 8, mean.numpy(), square.numpy(), values.numpy(), 0.1 / (1 - 0.9**step),
+            1 - 0.999**step, 0.02,
+        )  # fmt: skip
+        torch.testing.assert_close(values, free.detach(), rtol=1e-4, atol=1e-5)
+        assert left.abs().max() == 0
+    assert values.min() == pytest.approx(0.02)
+
+
 def test_the_gradient_of_one_pixel_by_hand() -> None:
     """Two Gaussians of weight 0.6 and 0.4, of labels 1 and 2; a third label shows nowhere. The pixel should say 2."""
     rows = Rows(torch.tensor([0, 2]), torch.tensor([0, 1]).int(), torch.tensor([0.6, 0.4]), torch.tensor([2]).int())

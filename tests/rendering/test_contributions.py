@@ -170,6 +170,15 @@ def test_pixel_weights_rows_run_front_to_back_and_repeats_are_kept(view):
     assert (view["depths"][0, a.col].diff() >= 0).all()
 
 
+def test_rows_may_be_long(make_scene):
+    scene = make_scene(count=900, size=0.4)
+    faint = project(*scene._replace(opacities=scene.opacities.clamp(0.005, 0.02)))
+    weights = pixel_weights(faint, torch.arange(29 * 37).flip(0))
+    assert weights.crow.diff().max() > 200
+    table = torch.zeros(weights.shape).index_put_((weights.row, weights.col), weights.val)
+    torch.testing.assert_close(table.flip(0), dense(faint), rtol=1e-4, atol=1e-6)
+
+
 def test_pixel_weights_of_nothing(view, make_scene):
     assert pixel_weights(view, torch.empty(0, dtype=torch.int64)).shape == (0, 200)
     empty = make_scene(count=1)

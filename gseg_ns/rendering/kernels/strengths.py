@@ -134,6 +134,34 @@ def agreement_gradient(  # type: ignore[no-untyped-def]
 
 
 @kernel
+def adam_step(start, stop, parts, rows, mean, square, values, rate, correction, floor):  # type: ignore[no-untyped-def]
+    """A step of Adam for the strengths start..stop, in one walk; what it has read of the gradient is zero afterwards.
+
+    Args:
+        parts: [parts, N] the gradient's sums over rows, added up in this order.
+        rows: of how many rows they are; the step is that of their mean.
+        mean, square: [N] running means of the gradient and of its square, with weights 0.9 and 0.999 of the past.
+        values: [N], written: the strengths, not below `floor`.
+        rate: of this step, divided by what `mean` lacks by its start at zero.
+        correction: what `square` lacks.
+    """
+    real = values.dtype.type
+    share, length = real(1 / rows), real(rate)
+    up, least = real(1 / correction), real(floor)
+    for g in range(start, stop):
+        at = np.uintp(g)
+        gradient = real(0)
+        for part in range(parts.shape[0]):
+            gradient += parts[np.uintp(part), at]
+            parts[np.uintp(part), at] = real(0)
+        gradient *= share
+        first = mean[at] + real(0.1) * (gradient - mean[at])
+        second = square[at] + real(0.001) * (gradient * gradient - square[at])
+        mean[at], square[at] = first, second
+        values[at] = max(values[at] - length * first / (math.sqrt(second * up) + real(1e-15)), least)
+
+
+@kernel
 def winners(start, stop, crow, col, val, labels, strengths, num_labels, out):  # type: ignore[no-untyped-def]
     """The label with the largest summed weight times strength of rows start..stop, 0 where there is none: [R]."""
     sums = np.zeros(num_labels, val.dtype)
