@@ -16,6 +16,9 @@ from gseg_ns.cli.main import entrypoint
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.similarity import similarity
 from gseg_ns.masks.sources.base import torch_device
+from gseg_ns.runs.run import load_run
+from gseg_ns.viewer import drawing
+from gseg_ns.viewer.controller import SegmentController
 
 pytestmark = pytest.mark.cuda
 
@@ -110,6 +113,18 @@ def test_commands(
     monkeypatch.setattr(sys, "argv", ["gseg", *words])
     entrypoint()
     assert any(tmp_path.rglob("*.*"))
+
+
+def test_a_picture_in_motion_has_all_gaussians(
+    constructed_run: Path, ball_room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "QUICK", 10)
+    run = load_run(constructed_run, ball_room)
+    assert run.model.device.type == "cuda"
+    controller = SegmentController(run.model)
+    camera = next(iter(run.cameras("test"))).camera
+    still, moving = (controller.outputs(camera, None, quick=quick)["rgb"] for quick in (False, True))
+    assert torch.equal(still.cpu(), moving.cpu())
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
