@@ -16,6 +16,9 @@ ProxyKind = Literal["box", "hull", "pieces", "mesh"]
 """What stands for an object where it has to be touched: its oriented box, its convex hull, several convex pieces, or a
 closed mesh of its surface."""
 
+MaskSourceName = Literal["sam", "sam2", "sam3", "grounded", "video", "sam3-video", "entity", "classical"]
+"""Where masks come from, see `gseg_ns.masks.sources.registry`."""
+
 UpAxis = Literal["y", "z", "y-down"]
 """Which way is up in a file; `y-down` is what 3DGS writes and its viewers expect of a PLY."""
 

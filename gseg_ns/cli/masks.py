@@ -4,35 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from gseg_ns.cli.options import WithSources
 from gseg_ns.cluster import connected
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import check as checking
 from gseg_ns.masks import generate as generating
 from gseg_ns.masks.generate import ImageResult, Job
-from gseg_ns.masks.images import SceneImage, read_frames, scene_images
+from gseg_ns.masks.images import SceneImage, in_path_order, read_frames, scene_images
 from gseg_ns.masks.preview import contact_sheet
-from gseg_ns.masks.sources.base import SourceConfig
-from gseg_ns.masks.sources.classical import ClassicalConfig
+from gseg_ns.masks.sources.base import SourceConfig, is_in_sequence
 from gseg_ns.masks.sources.entity import EntityConfig
-from gseg_ns.masks.sources.sam import SamConfig
-from gseg_ns.masks.sources.sam2 import Sam2Config
-from gseg_ns.masks.sources.sam3 import Sam3Config
 
 _LINES = 20
 """Findings of one kind that are listed one by one."""
 
 
 @dataclass
-class Masks:
+class Masks(WithSources):
     """Make 2D masks of every photograph of a scene, as SA-1B JSON with scores; look at them; check a folder of them.
 
     A run can be stopped or killed at any moment: the same command goes on where it was. Several processes or machines
@@ -41,9 +37,6 @@ class Masks:
 
     data: Path
     """The scene: a Nerfstudio folder (transforms.json) or a COLMAP folder."""
-    source: Literal["auto", "sam", "sam2", "sam3", "entity", "classical"] = "auto"
-    """Where masks come from. auto: sam if --sam.checkpoint is given, sam2 if --sam2.model is, sam3 if --sam3.words are,
-    entity if --entity.folder is, else classical, which needs no weights and is no substitute for SAM."""
     output_dir: Path = Path("masks")
     """Where masks are written, relative to the scene."""
     images_dir: str = "images"
@@ -53,8 +46,6 @@ class Masks:
     and resized when read. 0: as they are."""
     embeddings: bool = False
     """Also keep the image embedding of each photograph (sam, sam2), in a folder <output-dir>_embeddings."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. With auto, workers take turns on the GPUs."""
     dask: str | None = None
     """Dask scheduler whose workers make the masks, such as tcp://host:8786; they must see the scene under the same
     path. local: processes of this machine."""
@@ -71,16 +62,6 @@ class Masks:
     check: Path | None = None
     """Make nothing; read this folder of masks (relative to the scene), or file for all images, and report which tool's
     format it is, and what is missing, empty, of the wrong size, corrupt or duplicated."""
-    sam: SamConfig = field(default_factory=SamConfig)
-    """Options of Segment Anything."""
-    sam2: Sam2Config = field(default_factory=Sam2Config)
-    """Options of SAM 2.1 and other models of transformers."""
-    sam3: Sam3Config = field(default_factory=Sam3Config)
-    """Options of SAM 3, which finds what words name"""
-    entity: EntityConfig = field(default_factory=EntityConfig)
-    """Options of a folder of label maps or panoptic PNGs."""
-    classical: ClassicalConfig = field(default_factory=ClassicalConfig)
-    """Options of the source without weights."""
 
     def main(self) -> None:
         """Run the command.
@@ -106,6 +87,12 @@ class Masks:
             raise GsegError(f"--overwrite with --shard would remove what other shards did. Remove {output} by hand.")
         if self.workers < 1:
             raise GsegError(f"--workers is {self.workers}; it must be 1 or more.")
+        if is_in_sequence(source):
+            if shares > 1 or self.workers > 1 or self.dask is not None:
+                raise GsegError(
+                    f"{source.name} follows things from picture to picture: leave --shard, --workers and --dask out."
+                )
+            images = in_path_order(self.data, images)
         job = Job(
             source=source,
             output=output,
@@ -132,16 +119,7 @@ class Masks:
 
     def chosen_source(self) -> SourceConfig:
         """The source that `--source` names, or that the other options speak for."""
-        named: dict[str, SourceConfig] = {
-            "sam": self.sam,
-            "sam2": self.sam2,
-            "sam3": self.sam3,
-            "entity": self.entity,
-            "classical": self.classical,
-        }
-        if self.source != "auto":
-            return named[self.source]
-        return named[asked_source(self.sam, self.sam2, self.sam3, self.entity) or "classical"]
+        return self.configs()[self.asked() or "classical"]
 
     def _refuse_training_masks(self, root: Path, output: Path) -> None:
         """Nerfstudio scenes may keep masks of what to train on in a folder `masks`; those are not ours to mix with."""
@@ -166,6 +144,8 @@ class Masks:
                     continue
                 results.append(done)
                 advance(len(results))
+            if todo and is_in_sequence(job.source):  # all or nothing
+                todo, results = list(images), []
             with nullcontext() if self.dask is None or not todo else connected(self.dask) as cluster:
                 for result in generating.run(job, todo, self.workers, cluster):
                     results.append(result)
@@ -224,19 +204,6 @@ class Masks:
             self._preview(console, images, folder)
         if not report.ok:
             raise GsegError(f"{folder} has faults (see above). Make those files again.")
-
-
-def asked_source(sam: SamConfig, sam2: Sam2Config, sam3: Sam3Config, entity: EntityConfig) -> str | None:
-    """The source that has its options given, which speak for it; None: none has.
-
-    Raises:
-        GsegError: options of several are given.
-    """
-    given = {"sam": sam.checkpoint, "sam2": sam2.model, "sam3": sam3.words or None, "entity": entity.folder}
-    asked = [name for name, value in given.items() if value is not None]
-    if len(asked) > 1:
-        raise GsegError(f"Options of {' and '.join(asked)} are given. Say which with --source.")
-    return asked[0] if asked else None
 
 
 def _print_results(console: Console, output: Path, results: list[ImageResult]) -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from gseg_ns.choices import MaskSourceName
 from gseg_ns.errors import GsegError
+from gseg_ns.masks.sources.base import SourceConfig
+from gseg_ns.masks.sources.classical import ClassicalConfig
+from gseg_ns.masks.sources.entity import EntityConfig
+from gseg_ns.masks.sources.grounded import GroundedConfig
+from gseg_ns.masks.sources.registry import SOURCES, asked_source
+from gseg_ns.masks.sources.sam import SamConfig
+from gseg_ns.masks.sources.sam2 import Sam2Config
+from gseg_ns.masks.sources.sam3 import Sam3Config
+from gseg_ns.masks.sources.video import Sam3VideoConfig, VideoConfig
 
 if TYPE_CHECKING:
     from gseg_ns.runs.run import Run
@@ -44,3 +54,43 @@ class Granular:
             given = "--scale" if self.level is None else f"--level {self.level}"
             raise GsegError(f"{run.config.method_name} has no scales, its groups are of one level: leave out {given}")
         return scale
+
+
+@dataclass(kw_only=True)
+class WithSources:
+    """Options of commands that make masks."""
+
+    source: Literal["auto"] | MaskSourceName = "auto"
+    """Where masks come from. auto: the source whose options are given (--sam.checkpoint, --sam2.model, --sam3.words,
+    --grounded.words, --video.model, --sam3-video.words, --entity.folder), else classical, which needs no weights and is
+    no substitute for SAM"""
+    device: str = "auto"
+    """Where masks are made: auto, cpu, cuda or cuda:1. With auto, workers take turns on the GPUs"""
+    sam: SamConfig = field(default_factory=SamConfig)
+    """Options of Segment Anything"""
+    sam2: Sam2Config = field(default_factory=Sam2Config)
+    """Options of SAM 2.1, EdgeTAM and other models of transformers"""
+    sam3: Sam3Config = field(default_factory=Sam3Config)
+    """Options of SAM 3, which finds what words name"""
+    grounded: GroundedConfig = field(default_factory=GroundedConfig)
+    """Options of Grounding DINO with SAM 2.1, which find what words name"""
+    video: VideoConfig = field(default_factory=VideoConfig)
+    """Options of SAM 2.1 on video, which follows all there is from picture to picture"""
+    sam3_video: Sam3VideoConfig = field(default_factory=Sam3VideoConfig)
+    """Options of SAM 3 on video, which follows what words name from picture to picture"""
+    entity: EntityConfig = field(default_factory=EntityConfig)
+    """Options of a folder of label maps or panoptic PNGs"""
+    classical: ClassicalConfig = field(default_factory=ClassicalConfig)
+    """Options of the source without weights"""
+
+    def configs(self) -> dict[str, SourceConfig]:
+        """The options of all sources, by name."""
+        return {name: getattr(self, name.replace("-", "_")) for name in SOURCES}
+
+    def asked(self) -> str | None:
+        """The source that is named, or whose options are given; None: none is.
+
+        Raises:
+            GsegError: options of several are given.
+        """
+        return asked_source(self.configs()) if self.source == "auto" else self.source

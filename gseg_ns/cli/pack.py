@@ -28,7 +28,7 @@ class Pack(Granular):
     output: Path | None = None
     """The folder, NAME.gseg; called as the experiment, in the current folder, unless given"""
     overwrite: bool = False
-    """Replace a result that is there, with the names, edits and selections that were saved in it"""
+    """Replace a result that is there; the names, edits and selections that were saved in it stay"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from gseg_ns.cli.options import WithSources
 from gseg_ns.errors import GsegError
+from gseg_ns.masks.sources.base import is_in_sequence
 from gseg_ns.masks.sources.classical import ClassicalConfig
 from gseg_ns.masks.sources.entity import EntityConfig
-from gseg_ns.masks.sources.sam import SamConfig
-from gseg_ns.masks.sources.sam2 import Sam2Config
-from gseg_ns.masks.sources.sam3 import Sam3Config
+from gseg_ns.masks.sources.registry import WORDED
 
 if TYPE_CHECKING:
     from gseg_ns.masks.sources.base import SourceConfig
@@ -44,7 +44,7 @@ class _Input:
 
 
 @dataclass
-class Segment:
+class Segment(WithSources):
     """Find the objects of a splat: views where there are no photographs, masks, labels, names; all in one command.
 
     Writes a folder NAME.gseg that stands alone, and a PLY of each object, and prints a table of them. Without words
@@ -69,11 +69,9 @@ class Segment:
     masks: Path | None = None
     """Masks that are there already: a folder, relative to the scene. Else those in its folder `masks`, else they are
     made"""
-    source: Literal["auto", "sam", "sam2", "sam3", "entity", "classical"] = "auto"
-    """Where masks come from, see `gseg masks --source`; classical, which needs no weights, unless another is named or
-    has its options given"""
-    association: Literal["consensus", "memory-bank", "tree", "given", "tracks"] = "consensus"
-    """How masks of different views find together, see `gseg lift`"""
+    association: Literal["auto", "consensus", "memory-bank", "tree", "given", "tracks"] = "auto"
+    """How masks of different views find together, see `gseg lift`; auto: tracks of masks that video sources make, else
+    consensus"""
     views: int = 32
     """Pictures to take of a bare splat"""
     width: int = 512
@@ -86,17 +84,7 @@ class Segment:
     """Groups with fewer Gaussians get no file of their own"""
     overwrite: bool = False
     """Replace a result that is there, and views that were made with other options"""
-    device: str = "auto"
-    """Where masks are made: auto, cpu, cuda or cuda:1"""
-    sam: SamConfig = field(default_factory=SamConfig)
-    """Options of Segment Anything"""
-    sam2: Sam2Config = field(default_factory=Sam2Config)
-    """Options of SAM 2.1 and other models of transformers"""
-    sam3: Sam3Config = field(default_factory=Sam3Config)
-    """Options of SAM 3, which finds what words name"""
-    entity: EntityConfig = field(default_factory=EntityConfig)
-    """Options of a folder of label maps or panoptic PNGs"""
-    classical: ClassicalConfig = field(default_factory=lambda: ClassicalConfig(work_side=384))
+    classical: ClassicalConfig = field(default_factory=lambda: ClassicalConfig(work_side=384), kw_only=True)
     """Options of the source without weights; on pictures of splats, which are soft, few pixels tell as much"""
 
     def main(self) -> None:
@@ -122,7 +110,7 @@ class Segment:
         ]
         if not bare and unused:
             raise GsegError(f"{', '.join(unused)}: {given.scene} has its photographs, of which this changes nothing")
-        if self.masks is None and (bare or self._asked() is not None):
+        if self.masks is None and (bare or self.asked() is not None):
             self.chosen_source()  # what cannot be answered is told before pictures are taken
         if bare:
             given = replace(given, geometry=_as_file(given.geometry, folder / "splat.ply"))
@@ -247,7 +235,7 @@ class Segment:
         from gseg_ns.files import slug
         from gseg_ns.masks import MaskFolder
         from gseg_ns.masks import generate as generating
-        from gseg_ns.masks.images import scene_images
+        from gseg_ns.masks.images import in_path_order, scene_images
         from gseg_ns.terminal import say, track
 
         root = scene if scene.is_dir() else scene.parent
@@ -257,7 +245,7 @@ class Segment:
             return self.masks.absolute() if (not (root / self.masks).is_relative_to(root)) else self.masks
         images = scene_images(scene)
         there = not bare and (root / _MASKS).is_dir()
-        if there and self._asked() is None:
+        if there and self.asked() is None:
             files = MaskFolder(root / _MASKS).match([image.path for image in images])
             if (root / _MASKS / generating.SETTINGS_FILE).exists() and None in files:
                 raise GsegError(
@@ -279,6 +267,8 @@ class Segment:
         generating.prepare(job, images, overwrite=self.overwrite and (bare or name != _MASKS))
         generating.sweep(job, images)
         todo = [image for image in images if generating.finished(job, image) is None]
+        if todo and is_in_sequence(config):  # all or nothing
+            todo = in_path_order(scene, images)
         failed = [
             result for result in track(generating.run(job, todo), "Making masks", len(todo)) if result.error is not None
         ]
@@ -294,25 +284,17 @@ class Segment:
         Raises:
             GsegError: options of several are given, or words where masks cannot say any.
         """
-        named: dict[str, SourceConfig] = {
-            "sam": self.sam, "sam2": self.sam2, "sam3": self.sam3, "entity": self.entity, "classical": self.classical,
-        }  # fmt: skip
-        name = self._asked() or "classical"
-        if name == "sam3":
-            return replace(self.sam3, words=self.words or self.sam3.words)
+        name = self.asked() or "classical"
+        config: Any = self.configs()[name]
+        if name in WORDED:
+            return replace(config, words=self.words or config.words)
         if self.words:
             raise GsegError(
                 f"Masks of {name} do not say what they show, so that {self.words[0]!r} cannot be found among them: "
-                "take --source sam3, give masks with words (--masks DIR, of Grounded-SAM-2, LabelMe, CVAT or another "
-                "tool), or leave the words out and look at the table"
+                f"take --source {' or '.join(WORDED)}, give masks with words (--masks DIR, of Grounded-SAM-2, LabelMe, "
+                "CVAT or another tool), or leave the words out and look at the table"
             )
-        return named[name]
-
-    def _asked(self) -> str | None:
-        """The source that is asked for; None: none is."""
-        from gseg_ns.cli.masks import asked_source
-
-        return asked_source(self.sam, self.sam2, self.sam3, self.entity) if self.source == "auto" else self.source
+        return config
 
     def _lift(self, given: _Input, scene: Path, masks: Path, output: Path, bare: bool) -> Path:
         """Label the splat. Returns the config.yml of the run that this makes."""
@@ -324,8 +306,10 @@ class Segment:
         datamanager: Any = config.pipeline.datamanager
         model: Any = config.pipeline.model
         datamanager.masks_dir = masks
-        if self.masks is None and self._asked() == "sam3":
-            datamanager.mask_min_score = min(datamanager.mask_min_score, self.sam3.threshold)
+        source = None if self.masks is not None else self.asked()
+        if source in WORDED:  # what a word names is wanted, however sure the source is of it
+            lowest = getattr(self.configs()[source], "threshold", 0.0)
+            datamanager.mask_min_score = min(datamanager.mask_min_score, lowest)
         if not given.in_capture and not bare:
             model.geometry_frame = "nerfstudio"
         else:
@@ -335,7 +319,8 @@ class Segment:
             )
             model.geometry_frame = "nerfstudio" if bare else "original"
         model.geometry = given.geometry
-        model.association = self.association
+        follows = source is not None and is_in_sequence(self.configs()[source])
+        model.association = self.association if self.association != "auto" else "tracks" if follows else "consensus"
         # On pictures of the splat itself there is next to nothing to fit, and it takes as long as all the rest.
         model.use_strengths = not bare
         return lift_run(config).config_path

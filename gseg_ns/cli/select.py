@@ -91,7 +91,8 @@ class Select(Granular):
     """Whose pixels marks and a .png have: the photograph's, or those of the undistorted view that the run trains on;
     the same where the lens does not distort"""
     sam: Path | None = None
-    """SAM checkpoint: the points are given to SAM, and its mask is the prompt"""
+    """SAM checkpoint, or a model of transformers (SAM 2.1, EdgeTAM, SAM 3) by name or folder: the points are given to
+    it, and its mask is the prompt"""
     track: str | None = None
     """Video model that carries the mask of the points (its own, that of --sam, or --mask) through pictures around the
     object, which are lifted: no groups are needed. SAM 2.1, EdgeTAM or SAM 3, by name or folder, such as

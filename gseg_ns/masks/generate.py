@@ -28,7 +28,7 @@ from gseg_ns.masks.images import SceneImage, read_image
 from gseg_ns.masks.io import read_mask_set, write_mask_set
 from gseg_ns.masks.mask_set import PIXEL_MEMORY, MaskSet
 from gseg_ns.masks.orientation import exif_orientation
-from gseg_ns.masks.sources.base import MaskSource, Photo, SourceConfig, torch_device
+from gseg_ns.masks.sources.base import MaskSource, Photo, SourceConfig, SourceResult, is_in_sequence, torch_device
 from gseg_ns.reading import FREE_MEMORY, read_json, shown
 
 SETTINGS_FILE = ".settings.json"
@@ -186,20 +186,9 @@ def make(job: Job, source: MaskSource, image: SceneImage) -> ImageResult:
     """
     start = time.perf_counter()
     try:
-        pixels = read_image(image.path)
-        height, width = job.size_of(*pixels.shape[:2])
-        if height * width * PIXEL_MEMORY > FREE_MEMORY:
-            longest = int((FREE_MEMORY / PIXEL_MEMORY * max(height, width) / min(height, width)) ** 0.5)
-            raise GsegError(f"masks of {width}x{height} pixels are too large to be read; use --max-side {longest}")
-        if (height, width) != pixels.shape[:2]:
-            from PIL import Image
-
-            pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
-        result = source.generate(
-            Photo(image.name, pixels, exif_orientation(image.path)), embed=job.embeddings is not None
-        )
-        if (result.masks.height, result.masks.width) != (height, width):
-            raise GsegError(f"masks of {result.masks.height}x{result.masks.width} for an image of {height}x{width}")
+        photo = read_photo(job, image)
+        result = source.generate(photo, embed=job.embeddings is not None)
+        _check_size(result, photo)
     except GsegError as error:
         return ImageResult(image, error=str(error))
     except MemoryError:
@@ -210,6 +199,35 @@ def make(job: Job, source: MaskSource, image: SceneImage) -> ImageResult:
             return ImageResult(image, error=hint)
         # A source is foreign code: one image that it trips over must not cost the hours of the others.
         return ImageResult(image, error=f"{type(error).__name__}: {error}")
+    return _written(job, image, result, start)
+
+
+def read_photo(job: Job, image: SceneImage) -> Photo:
+    """A photograph as a source is given it.
+
+    Raises:
+        GsegError: it cannot be read, or is too large.
+    """
+    pixels = read_image(image.path)
+    height, width = job.size_of(*pixels.shape[:2])
+    if height * width * PIXEL_MEMORY > FREE_MEMORY:
+        longest = int((FREE_MEMORY / PIXEL_MEMORY * max(height, width) / min(height, width)) ** 0.5)
+        raise GsegError(f"masks of {width}x{height} pixels are too large to be read; use --max-side {longest}")
+    if (height, width) != pixels.shape[:2]:
+        from PIL import Image
+
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    return Photo(image.name, pixels, exif_orientation(image.path))
+
+
+def _check_size(result: SourceResult, photo: Photo) -> None:
+    height, width = photo.pixels.shape[:2]
+    if (result.masks.height, result.masks.width) != (height, width):
+        raise GsegError(f"masks of {result.masks.height}x{result.masks.width} for an image of {height}x{width}")
+
+
+def _written(job: Job, image: SceneImage, result: SourceResult, start: float) -> ImageResult:
+    """Write the masks of one image, which were begun at a time."""
     try:
         embedding = job.embedding_path(image)
         if embedding is not None:
@@ -236,16 +254,58 @@ def run(
     try:
         if not images:
             return
-        if cluster is not None:
+        if is_in_sequence(job.source):
+            yield from _run_in_sequence(job, images)
+        elif cluster is not None:
             yield from cluster.in_order(make_there, ((image,) for image in images), job)
         elif workers == 1:
-            source = job.source.setup(torch_device(job.device))
+            source: MaskSource = job.source.setup(torch_device(job.device))
             for image in images:
                 yield make(job, source, image)
         else:
             yield from _run_in_workers(job, images, min(workers, len(images)))
     except _WriteError as error:
         raise GsegError(f"{error} What is done stays; run the same command again to go on.") from error
+
+
+class _Photos(Sequence[Photo]):
+    """Photographs that are read when they are asked for."""
+
+    def __init__(self, job: Job, images: Sequence[SceneImage]) -> None:
+        self._job, self._images = job, images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, number: int) -> Photo:  # type: ignore[override]
+        return read_photo(self._job, self._images[number])
+
+
+def _run_in_sequence(job: Job, images: Sequence[SceneImage]) -> Iterator[ImageResult]:
+    """All images by a source that follows things from one to the next: they fail together.
+
+    Raises:
+        GsegError: a photograph cannot be read, or they differ in size, or the source fails.
+    """
+    photos = _Photos(job, images)
+    sizes = {job.size_of(*image_size(image.path)) for image in images}
+    if len(sizes) > 1:
+        raise GsegError(
+            f"{job.source.name} follows things through pictures of one size, and these have {len(sizes)}: take another "
+            "source"
+        )
+    results = iter(job.source.setup(torch_device(job.device)).generate_all(photos))
+    for number, image in enumerate(images):
+        start = time.perf_counter()
+        try:
+            result = next(results)
+            _check_size(result, photos[number])
+        except GsegError:
+            raise
+        except Exception as error:
+            # A source is foreign code.
+            raise GsegError(f"{job.source.name} failed at {image.name}: {type(error).__name__}: {error}") from error
+        yield _written(job, image, result, start)
 
 
 _sources: dict[str, MaskSource] = {}

@@ -1,9 +1,31 @@
-"""What to say of a model that the Hugging Face hub, or a folder, does not give."""
+"""Models of the Hugging Face hub, or in folders: which one it was, and what to say of one that cannot be had."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+from typing import Any
+
 UNGATED = "facebook/sam2.1-hiera-tiny"
 """A model that anybody may load."""
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Name, size and a digest of the first and last MiB of a file: enough to tell checkpoints apart at once."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(2**20))
+        file.seek(max(0, size - 2**20))
+        digest.update(file.read())
+    return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()[:16]}
+
+
+def which_model(model: str) -> dict[str, Any]:
+    """What tells models apart: the name on the hub, or a folder's name and its weights."""
+    folder = Path(model)
+    weights = [fingerprint(path) for path in sorted(folder.glob("*.safetensors"))] if folder.is_dir() else []
+    return {"model": folder.name if folder.is_dir() else model, "weights": weights}
 
 
 def first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _PHOTO_MEMORY = 7
 """Bytes a pixel while a photograph is read: Pillow has four, we have three."""
+
+_CHOSEN = "views.json"
+"""In a scene whose pictures were taken of a splat, by cameras in the order of their worth."""
 
 _REMEDY = "Save this photograph again or remove its frame."
 
@@ -67,6 +70,39 @@ def scene_images(data: Path, images_dir: str = "images") -> list[SceneImage]:
     named = {PurePosixPath(Path(os.path.relpath(path, root)).as_posix()): path for path in paths}
     keys = mask_keys(sorted(named))
     return [SceneImage(named[name], name, key) for name, key in zip(sorted(named), keys, strict=True)]
+
+
+def in_path_order(data: Path, images: Sequence[SceneImage]) -> list[SceneImage]:
+    """Photographs in the order of a path that leads from one to the next.
+
+    Captures are called in the order in which they were taken. Views that were chosen for a splat are not: from each the
+    path goes on to the one nearest to it, in place and direction.
+
+    Args:
+        data: the scene.
+        images: of it, by name.
+    """
+    root = data if data.is_dir() else data.parent
+    if not (root / _CHOSEN).is_file() or len(images) < 3:
+        return list(images)
+    poses = {}
+    for path in find_transforms(data):
+        for frame in read_frames(path):
+            with reading(path, "a Nerfstudio scene"):
+                poses[PurePosixPath(frame["file_path"])] = np.array(frame["transform_matrix"], dtype=np.float64)[:3, :4]
+    if not all(image.name in poses for image in images):
+        return list(images)
+    matrices = np.stack([poses[image.name] for image in images])
+    places, ways = matrices[:, :, 3], matrices[:, :, 2]
+    reach = float(np.linalg.norm(places - places.mean(axis=0), axis=1).mean()) or 1.0
+    left, order = np.ones(len(images), dtype=bool), [0]
+    left[0] = False
+    while left.any():
+        last = order[-1]
+        far = np.linalg.norm(places - places[last], axis=1) / reach + (1 - ways @ ways[last])
+        order.append(int(np.where(left, far, np.inf).argmin()))
+        left[order[-1]] = False
+    return [images[number] for number in order]
 
 
 def read_frames(transforms: Path) -> list[dict[str, Any]]:

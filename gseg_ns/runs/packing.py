@@ -32,12 +32,13 @@ from gseg_ns.runs.result_folder import (
     write_tensors,
 )
 from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE, UNITS_FILE
-from gseg_ns.splats.ply import write_ply
+from gseg_ns.splats.ply import read_ply, write_ply
 from gseg_ns.splats.ply_header import PlyHeader
 
 if TYPE_CHECKING:
     from gseg_ns.objects import ObjectRecord
     from gseg_ns.runs.run import Run
+    from gseg_ns.splats import Splats
 
 NOTES = (SELECTIONS_FILE, EDITS_FILE, GROUP_NAMES_FILE, UNITS_FILE)
 """What people save beside a run, and beside a result: copied, and not listed, for it changes."""
@@ -66,7 +67,7 @@ def pack_run(
         run: with groups.
         output: the folder, NAME.gseg; made whole, or not at all.
         scale: of the labels and the table of objects, for methods that have scales.
-        overwrite: replace a result that is there.
+        overwrite: replace a result that is there. What was saved in it stays.
         about: further plain values of how it was made.
         track: wraps the list of views while they are asked about the objects, for a progress bar.
 
@@ -74,7 +75,8 @@ def pack_run(
         its table of objects, and what of them floats.
 
     Raises:
-        GsegError: `output` is not called NAME.gseg, holds something, or cannot be written; or the run has no Gaussian.
+        GsegError: `output` is not called NAME.gseg, holds something, or cannot be written; the run has no Gaussian; or
+            in the result that would be replaced something is saved that is of other Gaussians.
     """
     if output.suffix.lower() != SUFFIX:
         raise GsegError(f"{output} is no name of a result: call it {output.name}{SUFFIX}")
@@ -105,7 +107,7 @@ def pack_run(
         "state": _plain(model.get_extra_state()),
         **(about or {}),
     }
-    folder = run.folder
+    notes = _notes(run, output, splats)
 
     def replaced() -> set[Path]:
         return listed_files(output) | {output / name for name in NOTES if (output / name).is_file()}
@@ -126,10 +128,32 @@ def pack_run(
         _write_cameras(run, staging / CAMERAS)
         _write_frame(run, staging / FRAME)
         write_manifest(staging, made)
-        for name in NOTES:
-            if newest(folder / name).is_file():
-                shutil.copyfile(newest(folder / name), staging / name)
+        for name, path in notes.items():
+            shutil.copyfile(path, staging / name)
     return Packed(records, floating)
+
+
+def _notes(run: Run, output: Path, splats: Splats) -> dict[str, Path]:
+    """What was saved with a run, and in a result that is to be replaced, of which it counts: file name -> file.
+
+    Raises:
+        GsegError: what is saved in the result is of other Gaussians.
+    """
+    own = {name: newest(run.folder / name) for name in NOTES}
+    there = {name: newest(output / name) for name in NOTES}
+    own, there = ({name: path for name, path in found.items() if path.is_file()} for found in (own, there))
+    if not there or output.resolve() == run.folder.resolve():
+        return own
+    try:
+        before = read_ply(output / SPLATS).means
+    except GsegError:
+        before = splats.means[:0]
+    if not torch.equal(before.nan_to_num(), splats.means.nan_to_num()):
+        raise GsegError(
+            f"{next(iter(there.values()))} was saved with other Gaussians than those of {run.source}: move it away, or "
+            "name another --output"
+        )
+    return {**own, **there}
 
 
 def _is_kept(name: str, value: Any) -> bool:

@@ -13,6 +13,9 @@ from torch import Tensor
 from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.selection.prompts import Prompt, kmeans
 
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin")
+"""How files with weights in SAM's own format end."""
+
 
 def sam_mask(picture: Tensor, prompt: Prompt, predictor: Any) -> Tensor:
     """SAM's mask of the points of a prompt.
@@ -20,7 +23,7 @@ def sam_mask(picture: Tensor, prompt: Prompt, predictor: Any) -> Tensor:
     Args:
         picture: [H, W, 3] uint8, RGB.
         prompt: with at least one positive point.
-        predictor: `segment_anything.SamPredictor` (or the like) of a loaded model.
+        predictor: `segment_anything.SamPredictor` or `gseg_ns.masks.pointed.PointedModel`, loaded.
 
     Returns:
         [H, W] bool, the best scored of SAM's three masks for a single point, its only one for several.
@@ -67,11 +70,15 @@ class SamPrompts:
 
 
 def load_predictor(checkpoint: Path, device: torch.device | str) -> Any:
-    """A predictor of a SAM checkpoint.
+    """A predictor of a SAM checkpoint, or of a model of transformers: a folder, or a name on the hub.
 
     Raises:
-        GsegError: no such checkpoint, or another one.
+        GsegError: no such checkpoint or model, or another one.
     """
+    if checkpoint.is_dir() or (not checkpoint.exists() and checkpoint.suffix not in CHECKPOINTS):
+        from gseg_ns.masks.pointed import load_pointed
+
+        return load_pointed(checkpoint.as_posix(), device)
     from segment_anything import SamPredictor
 
     from gseg_ns.masks.sources.sam_model import load_sam

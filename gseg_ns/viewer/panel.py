@@ -190,7 +190,8 @@ class SegmentPanel(ViewerControl):
         self._sam = gui.add_text(
             "SAM",
             "",
-            hint="Checkpoint of Segment Anything. With one, its mask of the points clicked on a view is meant",
+            hint="Checkpoint of Segment Anything, or folder or name of SAM 2.1, EdgeTAM or SAM 3. With one, its mask "
+            "of the points clicked on a view is meant",
         )
         self._sam_prompts = SamPrompts(self._model.device)
         self._track = gui.add_text(
@@ -478,7 +479,7 @@ class SegmentPanel(ViewerControl):
     def _mark(self, checkpoint: str, view: Cameras, x: float, y: float, mode: Mode) -> str:
         """Answer a click by masks: of a SAM checkpoint, or where that is empty of the tracker; and then by its lift."""
         typed = self._track.value.strip()
-        path = self._reach.path(checkpoint) if checkpoint else None
+        path = self._reach.sam(checkpoint) if checkpoint else None
         tracker = self._reach.model(typed) if typed else None
 
         def answer(picture: Tensor, prompt: Prompt) -> Tensor:

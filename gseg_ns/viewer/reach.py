@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from gseg_ns.errors import GsegError
+from gseg_ns.selection.prompts_sam import CHECKPOINTS
 
 FOLDERS = "GSEG_VIEWER_FOLDERS"
 """Environment variable: further folders, separated as in PATH."""
@@ -68,6 +69,16 @@ class Reach:
             f"The tab reaches only files below {' and '.join(map(str, (self.run, *self.further)))}. For others, start "
             f"the viewer with {FOLDERS}=FOLDER."
         )
+
+    def sam(self, typed: str) -> Path:
+        """A checkpoint of SAM, or a model in a folder or on the hub.
+
+        Raises:
+            GsegError: it lies outside.
+        """
+        typed = typed.strip()
+        named = "/" in typed and Path(typed).suffix not in CHECKPOINTS
+        return Path(self.model(typed)) if named else self.path(typed)
 
     def model(self, typed: str) -> str:
         """A model that is named on the Hugging Face hub, or one in a folder.

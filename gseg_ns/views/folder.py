@@ -36,6 +36,8 @@ _DEPTH_UNIT = 1e-3
 _MOST_DEPTH = 65_535
 _FINE = 1000
 """Steps that a picture's depths have at least: else they are written as floats."""
+_QUICK = 1
+"""Level at which PNGs are compressed: a fourth of the time of the usual 6, for a fifth more of bytes."""
 _THUMBNAIL = 240
 _COLUMNS = 8
 
@@ -141,7 +143,7 @@ def _frame(folder: Path, name: str, camera: Camera, drawn: Drawn) -> dict[str, A
     depth = _write_depth(folder / "depth" / name, drawn.depth)
     for path, pixels in ((image, to_bytes(drawn.rgb)), (alpha, to_bytes(drawn.alpha))):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        Image.fromarray(pixels).save(path, compress_level=_QUICK)
     matrix = camera.K.double().tolist()
     pose = torch.linalg.inv(camera.viewmat.double()) @ torch.diag(torch.tensor([1.0, -1, -1, 1], dtype=torch.float64))
     return {
@@ -167,7 +169,7 @@ def _write_depth(path: Path, depth: Tensor) -> Path:
     known = steps[steps > 0]
     if len(known) == 0 or (known.max() <= _MOST_DEPTH and float(np.median(known)) >= _FINE):
         path = path.with_name(path.name + ".png")
-        Image.fromarray(np.round(steps).astype(np.uint16)).save(path)
+        Image.fromarray(np.round(steps).astype(np.uint16)).save(path, compress_level=_QUICK)
         return path
     path = path.with_name(path.name + ".npy")
     np.save(path, steps.astype(np.float32))

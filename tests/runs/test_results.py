@@ -27,10 +27,20 @@ from gseg_ns.errors import GsegError
 from gseg_ns.runs import result_folder
 from gseg_ns.runs.edited_run import EditedRun, take_object
 from gseg_ns.runs.overview import described
-from gseg_ns.runs.packing import pack_run
+from gseg_ns.runs.packing import NOTES, pack_run
 from gseg_ns.runs.result_folder import MANIFEST, read_result
 from gseg_ns.runs.run import Run, load_run
-from gseg_ns.selection.store import GROUP_NAMES_FILE, Fingerprint, save_group_names, save_selections
+from gseg_ns.selection.store import (
+    GROUP_NAMES_FILE,
+    SELECTIONS_FILE,
+    UNITS_FILE,
+    Fingerprint,
+    load_selections,
+    load_units,
+    save_group_names,
+    save_selections,
+    save_units,
+)
 from gseg_ns.splats.ply import write_ply
 from random_splats import make
 
@@ -307,6 +317,31 @@ def test_an_existing_result_is_replaced_whole_and_only_on_demand(
     (alone / "objects.json").write_text("damaged")
     pack_run(run, alone, overwrite=True)
     read_result(alone)
+
+
+def test_what_was_saved_in_a_result_stays_when_it_is_made_again(
+    run: Run, told: Any, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gseg_ns.runs.packing.described", lambda *_: told)
+    means = run.model.splats().means.cpu()
+    for name in NOTES:
+        (alone / name).unlink(missing_ok=True)
+    chosen = torch.arange(len(means)) % 3 == 0
+    save_selections(alone / SELECTIONS_FILE, {"mine": chosen}, Fingerprint.of(means))
+    save_units(alone / UNITS_FILE, 2.5)
+    pack_run(run, alone, overwrite=True)
+    read_result(alone)
+    assert torch.equal(load_selections(alone / SELECTIONS_FILE, Fingerprint.of(means))["mine"].unpack(), chosen)
+    assert load_units(alone / UNITS_FILE) == 2.5
+
+    # of other Gaussians it is not overwritten, and not lost
+    before = {path.name: path.read_bytes() for path in alone.iterdir() if path.is_file()}
+    with monkeypatch.context() as other:
+        moved = run.model.splats()
+        other.setattr(run.model, "splats", lambda: replace(moved, means=moved.means + 1))
+        with pytest.raises(GsegError, match="was saved with other Gaussians"):
+            pack_run(run, alone, overwrite=True)
+    assert {path.name: path.read_bytes() for path in alone.iterdir() if path.is_file()} == before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

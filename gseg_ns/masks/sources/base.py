@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Protocol
@@ -51,24 +52,52 @@ class MaskSource(Protocol):
         ...
 
 
+class SequenceSource(Protocol):
+    """Finds masks in all photographs of a scene together, in the order of a path that leads from one to the next."""
+
+    def generate_all(self, photos: Sequence[Photo]) -> Iterator[SourceResult]:
+        """Find the masks of all photographs, one after the other.
+
+        Args:
+            photos: in their order; each is read when it is asked for.
+
+        Raises:
+            GsegError: they cannot be done.
+        """
+        ...
+
+
 class SourceConfig(Protocol):
-    """Options of a source, light to import and to send to another process."""
+    """Options of a source, light to import and to send to another process.
+
+    One whose attribute `in_sequence` is true makes a `SequenceSource`.
+    """
 
     name: ClassVar[str]
     embeds: ClassVar[bool]
     """Whether the source can give image embeddings."""
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether its own options speak for it, where no source is named."""
+        ...
+
     def settings(self) -> dict[str, Any]:
         """Everything that the masks depend on, as JSON can hold it."""
         ...
 
-    def setup(self, device: str) -> MaskSource:
-        """Load what is needed, on a torch device such as `cpu` or `cuda:1`.
+    def setup(self, device: str) -> Any:
+        """Load what is needed, on a torch device such as `cpu` or `cuda:1`: a `MaskSource` or `SequenceSource`.
 
         Raises:
             GsegError: a file or package is missing or wrong.
         """
         ...
+
+
+def is_in_sequence(config: SourceConfig) -> bool:
+    """Whether a source asks for all photographs together."""
+    return bool(getattr(config, "in_sequence", False))
 
 
 def torch_device(name: str, worker: int = 0) -> str:

@@ -45,6 +45,11 @@ class ClassicalConfig:
     min_area: float = 0.0005
     """Leave out masks of less than this fraction of the image."""
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether its own options speak for it."""
+        return False
+
     def settings(self) -> dict[str, Any]:
         """All options."""
         return {
@@ -145,7 +150,7 @@ class _Segments:
 
     def _find_borders(self, lab: np.ndarray, soft: np.ndarray) -> None:
         """Pairs of segments that touch, the length of their border, and its strength summed over that length."""
-        contrast = [_texture_contrast(soft, axis) for axis in (0, 1)]
+        contrast = _texture_contrast(soft)
         # The step itself, saturated: beyond this Lab difference an edge is an edge.
         step = [np.minimum(np.sqrt((np.diff(lab, axis=axis) ** 2).sum(axis=2)) / 12, 1) for axis in (0, 1)]
         ones = [self.labels[:-1], self.labels[:, :-1]]
@@ -203,15 +208,16 @@ def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     # One centre at a time: no [points, centres, 3] array, and sums in an order that no thread count changes.
     best = np.full(len(points), np.inf, dtype=points.dtype)
     index = np.zeros(len(points), dtype=np.int64)
+    x, y, z = np.ascontiguousarray(points.T)
     for position, centre in enumerate(centres):
-        distance = ((points - centre) ** 2).sum(axis=1)
+        distance = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
         closer = distance < best
         best[closer] = distance[closer]
         index[closer] = position
     return index
 
 
-def _texture_contrast(soft: np.ndarray, axis: int) -> np.ndarray:
+def _texture_contrast(soft: np.ndarray) -> list[np.ndarray]:
     """How much the colors of two windows on either side of each pixel boundary differ, 0 to 1.
 
     Compares distributions, so that the stripes of one surface are no edge but its outline is (the idea of the texture
@@ -219,24 +225,24 @@ def _texture_contrast(soft: np.ndarray, axis: int) -> np.ndarray:
 
     Args:
         soft: float32 [H, W, colors], what each pixel counts as.
-        axis: 0 for boundaries between rows, 1 between columns.
 
     Returns:
-        float32 [H-1, W] or [H, W-1].
+        float32 [H-1, W], of boundaries between rows, and [H, W-1], between columns.
     """
     from scipy import ndimage
 
     diagonal = float(np.hypot(*soft.shape[:2]))
-    length = soft.shape[axis]
-    total = np.zeros([n - (i == axis) for i, n in enumerate(soft.shape[:2])], dtype=np.float32)
+    total = [np.zeros([n - (i == axis) for i, n in enumerate(soft.shape[:2])], dtype=np.float32) for axis in (0, 1)]
     for fraction in _RADII:
         radius = max(2, round(fraction * diagonal))
-        before = np.clip(np.arange(length - 1) - radius, 0, length - 1)
-        after = np.clip(np.arange(length - 1) + 1 + radius, 0, length - 1)
         for color in range(soft.shape[2]):
             box = ndimage.uniform_filter(soft[..., color], size=2 * radius + 1, mode="nearest")
-            total += np.abs(box.take(after, axis) - box.take(before, axis))
-    return total / (2 * len(_RADII))
+            for axis, sums in enumerate(total):
+                length = soft.shape[axis]
+                before = np.clip(np.arange(length - 1) - radius, 0, length - 1)
+                after = np.clip(np.arange(length - 1) + 1 + radius, 0, length - 1)
+                sums += np.abs(box.take(after, axis) - box.take(before, axis))
+    return [sums / (2 * len(_RADII)) for sums in total]
 
 
 class _MergeTree:

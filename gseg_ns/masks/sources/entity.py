@@ -47,6 +47,11 @@ class EntityConfig:
     """Whether the files lie on copies of the photographs that were turned by their EXIF tags (OpenCV and most viewers
     do). Unset: what their sizes say, else on which the borders of masks lie on edges."""
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether its own options speak for it."""
+        return self.folder is not None
+
     def placed_on(self, images: Sequence[SceneImage], tell: Callable[[str], None]) -> EntityConfig:
         """The same with `upright` found out, from all images of the scene, since one alone may not tell.
 

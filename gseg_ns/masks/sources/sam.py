@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from gseg_ns.errors import GsegError
+from gseg_ns.masks.hub import fingerprint
 from gseg_ns.masks.mask_set import GRANULARITIES, MaskSet
 from gseg_ns.masks.sources.amg import AmgOptions
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
@@ -32,6 +32,11 @@ class SamConfig(AmgOptions):
     granularity: Granularity = "all"
     """SAM answers each point with three masks. All compete with each other (what the papers do), or one level alone:
     whole is what Unified-Lift trains on. Kept in the file as `granularity`."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether its own options speak for it."""
+        return self.checkpoint is not None
 
     def settings(self) -> dict[str, Any]:
         """The resolved settings, and which checkpoint it was."""
@@ -86,14 +91,3 @@ class SamSource:
         )
         order = torch.argsort(masks.scores, descending=True, stable=True)
         return SourceResult(masks.select(order), self.generator.embedding() if embed else {})
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size and a digest of the first and last MiB of a file: enough to tell checkpoints apart at once."""
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(2**20))
-        file.seek(max(0, size - 2**20))
-        digest.update(file.read())
-    return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()[:16]}

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from gseg_ns.errors import GsegError, missing_extra
+from gseg_ns.masks.hub import first_line, refused, which_model
 from gseg_ns.masks.mask_set import MaskSet
 from gseg_ns.masks.sources.amg import AmgOptions, AmgSettings
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
-from gseg_ns.masks.sources.sam import fingerprint
+
+DEFAULT = "facebook/sam2.1-hiera-large"
+SHORT = {
+    "large": DEFAULT,
+    "small": "facebook/sam2.1-hiera-small",
+    "tiny": "facebook/sam2.1-hiera-tiny",
+    "edgetam": "yonigozlan/EdgeTAM-hf",
+    "sam3": "facebook/sam3",
+}
+"""Names for models of the hub, from the best to the quickest, and SAM 3's tracker."""
 
 
 @dataclass
 class Sam2Config(AmgOptions):
-    """SAM 2.1, SAM, SAM 3: a model of the mask-generation pipeline of transformers."""
+    """SAM 2.1, EdgeTAM, SAM, SAM 3: a model of the mask-generation pipeline of transformers."""
 
     name: ClassVar[str] = "sam2"
     embeds: ClassVar[bool] = True
 
     model: str | None = None
-    """Name on the Hugging Face hub, such as facebook/sam2.1-hiera-large, or a local folder."""
+    """large (SAM 2.1, what --source sam2 takes), small, tiny, edgetam or sam3; another name on the Hugging Face hub; or
+    a local folder."""
     revision: str | None = None
     """Version of the model on the hub."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether its own options speak for it."""
+        return self.model is not None
 
     def settings(self) -> dict[str, Any]:
         """The resolved settings, and which model it was."""
@@ -34,15 +49,10 @@ class Sam2Config(AmgOptions):
         # The same masks, whatever the batch; the pipeline has one threshold for both suppressions.
         for name in ("points_per_batch", "crop_nms_thresh"):
             del settings[name]
-        folder = Path(self._model())
-        weights = [fingerprint(path) for path in sorted(folder.glob("*.safetensors"))] if folder.is_dir() else []
-        name = folder.name if folder.is_dir() else self._model()
-        return {**settings, "model": name, "revision": self.revision, "weights": weights}
+        return {**settings, "revision": self.revision, **which_model(self._model())}
 
     def _model(self) -> str:
-        if self.model is None:
-            raise GsegError("The source sam2 needs --sam2.model, such as facebook/sam2.1-hiera-large, or a folder.")
-        return self.model
+        return SHORT.get(self.model or "large", self.model or DEFAULT)
 
     def setup(self, device: str) -> MaskSource:
         """Load the model; from the hub only if it is named there."""
@@ -64,10 +74,11 @@ class Sam2Config(AmgOptions):
             )
         except Exception as error:
             # transformers and its hub client raise many types.
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise GsegError(
-                f"Cannot load {model!r} for mask generation ({reason}). Give a model folder with config.json, "
-                "preprocessor_config.json and safetensors, or a name such as facebook/sam2.1-hiera-large while online."
+                refused(model, error)
+                or f"Cannot load {model!r} for mask generation ({first_line(error)}). Give a model folder with "
+                "config.json, preprocessor_config.json and safetensors, or a name such as "
+                "facebook/sam2.1-hiera-large while online."
             ) from error
         return Sam2Source(generator, settings)
 

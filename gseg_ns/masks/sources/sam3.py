@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from gseg_ns.errors import GsegError, missing_extra
-from gseg_ns.masks.mask_set import MaskSet
+from gseg_ns.masks.hub import first_line, refused, which_model
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
-from gseg_ns.masks.sources.sam import fingerprint
-
-REST = 0.5
-"""Score of the mask of all that no word names: least, so that it is below the others."""
+from gseg_ns.masks.sources.worded import with_rest
 
 
 @dataclass
@@ -32,12 +28,14 @@ class Sam3Config:
     threshold: float = 0.5
     """Smallest score of a mask."""
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether its own options speak for it."""
+        return bool(self.words)
+
     def settings(self) -> dict[str, Any]:
         """The words, and which model it was."""
-        folder = Path(self.model)
-        weights = [fingerprint(path) for path in sorted(folder.glob("*.safetensors"))] if folder.is_dir() else []
-        name = folder.name if folder.is_dir() else self.model
-        return {"words": list(self.words), "threshold": self.threshold, "model": name, "weights": weights}
+        return {"words": list(self.words), "threshold": self.threshold, **which_model(self.model)}
 
     def setup(self, device: str) -> MaskSource:
         """Load the model; from the hub only if it is named there."""
@@ -56,24 +54,12 @@ class Sam3Config:
             model = model.to(device).eval()
         except Exception as error:
             # transformers and its hub client raise many types.
-            raise GsegError(refusal(self.model, error)) from error
+            told = (
+                f"Cannot load {self.model!r} as SAM 3 ({first_line(error)}). Give a model folder with config.json, its "
+                "processor and safetensors, or facebook/sam3 while online."
+            )
+            raise GsegError(refused(self.model, error) or told) from error
         return Sam3Source(processor, model, self.words, self.threshold)
-
-
-def refusal(model: str, error: Exception) -> str:
-    """What to say of a model that cannot be loaded, in one line."""
-    text = str(error).strip()
-    if "403" in text or "401" in text or "gated" in text.lower():
-        return (
-            f"The hub refuses {model!r}: its owner grants access by hand. Ask for it on its page and log in (hf auth "
-            "login), or name a folder with the weights, or make masks with words in another tool, such as "
-            "Grounded-SAM-2, and give them with --masks."
-        )
-    reason = text.splitlines()[0][:200] if text else type(error).__name__
-    return (
-        f"Cannot load {model!r} as SAM 3 ({reason}). Give a model folder with config.json, its processor and "
-        "safetensors, or facebook/sam3 while online."
-    )
 
 
 class Sam3Source:
@@ -87,16 +73,15 @@ class Sam3Source:
 
     @torch.no_grad()
     def generate(self, photo: Photo, embed: bool) -> SourceResult:
-        """Masks in falling order of score, each with its word; and one without a word of all that is left.
-
-        Without that, what lies around an object would belong to it, for nothing else is said of it.
-        """
+        """Masks in falling order of score, each with its word; and one of all that is left, see `with_rest`."""
         from PIL import Image
 
         height, width = photo.pixels.shape[:2]
         image = self.processor(images=Image.fromarray(photo.pixels), return_tensors="pt").to(self.model.device)
         seen = self.model.get_vision_features(pixel_values=image["pixel_values"])
-        found, scores, records = [np.zeros((0, height, width), dtype=bool)], [], []
+        found: list[np.ndarray] = []
+        scores: list[float] = []
+        records: list[dict[str, Any]] = []
         for word in self.words:
             asked = self.processor(text=word, return_tensors="pt").to(self.model.device)
             outputs = self.model(
@@ -106,17 +91,7 @@ class Sam3Source:
                 outputs, threshold=self.threshold, mask_threshold=0.5, target_sizes=[[height, width]]
             )
             masks = np.asarray(torch.as_tensor(answer["masks"]).cpu(), dtype=bool).reshape(-1, height, width)
-            found.append(masks)
+            found += list(masks)
             scores += torch.as_tensor(answer["scores"]).float().cpu().flatten().tolist()
             records += [{"label": word}] * len(masks)
-        arrays = np.concatenate(found)
-        rest = np.logical_not(arrays.any(axis=0))
-        if rest.any():
-            arrays, scores, records = (
-                np.concatenate([arrays, np.expand_dims(rest, 0)]),
-                [*scores, REST],
-                [*records, {"label": ""}],
-            )
-        kept = MaskSet.from_arrays(arrays, scores, records)
-        kept = kept.select(kept.areas > 0)
-        return SourceResult(kept.select(torch.argsort(kept.scores, descending=True, stable=True)))
+        return SourceResult(with_rest(found, scores, records, (height, width)))

@@ -126,8 +126,15 @@ def test_wrong_models(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("nobody/no-such-model", str(tmp_path / "empty")):
         with pytest.raises(GsegError, match="Cannot load"):
             Sam2Config(model=name).setup("cpu")
-    with pytest.raises(GsegError, match=r"--sam2\.model"):
+    with pytest.raises(GsegError, match=r"Cannot load 'facebook/sam2\.1-hiera-large'"):
         Sam2Config().setup("cpu")
+
+
+def test_models_have_short_names() -> None:
+    assert Sam2Config(model="tiny").settings()["model"] == "facebook/sam2.1-hiera-tiny"
+    assert Sam2Config(model="edgetam").settings()["model"] == "yonigozlan/EdgeTAM-hf"
+    assert Sam2Config().settings() == Sam2Config(model="large").settings()
+    assert not Sam2Config().is_asked
 
 
 def test_settings(model: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
+from gseg_ns.masks.hub import refused
 from gseg_ns.masks.sources.base import Photo
-from gseg_ns.masks.sources.sam3 import Sam3Config, Sam3Source, refusal
+from gseg_ns.masks.sources.sam3 import Sam3Config, Sam3Source
 
 HEIGHT, WIDTH = 12, 16
 
@@ -66,9 +67,11 @@ def test_what_is_missing_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest
         Sam3Config().setup("cpu")
     with pytest.raises(GsegError, match="between 0 and 1"):
         Sam3Config(words=("mug",), threshold=2).setup("cpu")
-    told = refusal("facebook/sam3", OSError("You are trying to access a gated repo.\n403 Client Error."))
+    told = refused("facebook/sam3", OSError("You are trying to access a gated repo.\n403 Client Error."))
+    assert told is not None
     assert "grants access by hand" in told
     assert "\n" not in told
+    assert refused("facebook/sam3", OSError("No space left on device")) is None
     monkeypatch.setitem(__import__("sys").modules, "transformers", SimpleNamespace())
     with pytest.raises(GsegError, match=r"needs transformers 5.*\[sam3\]"):
         Sam3Config(words=("mug",), model=str(tmp_path)).setup("cpu")
