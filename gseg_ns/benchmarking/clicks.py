@@ -3,17 +3,18 @@
 For each ground-truth object one training view that shows it well and three points of its interior there (seeded, see
 `gseg_ns.evaluation.clicks`); each point alone is a prompt. Methods with scales answer at three fixed ones, those with a
 tree by all nodes around the click, and what has the best IoU on the clicked view is taken, as a user would; beside it
-what a click means without that choice. Scored is the IoU of the selection rendered on the test
-views, the pixels of all views together; the mean is over the clicks of an object, then over objects.
+what a click means without that choice. Scored is the IoU of the selection rendered on the test views, on the pixels of
+their photographs, those of all views together; the mean is over the clicks of an object, then over objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.splats.projection import project_splats
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
     from gseg_ns.runs.run import Run
 
 CHANNELS = 32
@@ -153,12 +156,11 @@ class _Clicks:
         self.protocol = protocol
         self.splats = run.model.splats()
 
-        def views(split: Any) -> list[tuple[Camera, Tensor]]:
-            given = run.truth(ground_truth, split, required=False)
-            found = [(to_camera(self.model.corrected(view.camera)), labels) for view, labels in given]
-            return [(camera, resize_nearest(labels, camera.height, camera.width)) for camera, labels in found]
-
-        self.train, self.test = views("train"), views("test")
+        given = run.truth(ground_truth, "train", required=False)
+        found = [(to_camera(self.model.corrected(view.camera)), labels) for view, labels in given]
+        self.train = [(camera, resize_nearest(labels, camera.height, camera.width)) for camera, labels in found]
+        scored = run.truth(ground_truth, "test", required=False, pixels="photograph")
+        self.test = [(view, resize_nearest(labels, *view.photograph.size)) for view, labels in scored]
         background = background_ids(ground_truth)
         shown = {int(i) for _, labels in self.test for i in labels.unique()} - {0} - background
         self.clicks = draw_clicks([labels for _, labels in self.train], shown, protocol.clicks, protocol.seed)
@@ -254,14 +256,18 @@ class _Clicks:
         """IoU in percent of selections [N, K] with objects [K], over the pixels of all test views: [K]."""
         common = torch.zeros(len(names), dtype=torch.double)
         union = torch.zeros_like(common)
-        for camera, labels in self.test:
-            meta = project_splats(self.splats, camera)
+        for view, labels in self.test:
             for columns in torch.arange(len(names)).split(CHANNELS):
-                seen = (composite(meta, selections[:, columns].float()) > 0.5).cpu()
+                seen = view.photograph.draw(view.camera, partial(self._seen, selections[:, columns].float()))["seen"]
                 there = labels[..., None] == names[columns]
                 common[columns] += (seen & there).sum(dim=(0, 1))
                 union[columns] += (seen | there).sum(dim=(0, 1))
         return 100 * common / union.clamp_min(1)
+
+    def _seen(self, selections: Tensor, camera: Cameras) -> dict[str, Tensor]:
+        """Where selections [N, K] are seen by a camera [1]: bool [H, W, K]."""
+        meta = project_splats(self.splats, to_camera(self.model.corrected(camera)))
+        return {"seen": (composite(meta, selections) > 0.5).cpu()}
 
     def _near(self, selections: Tensor, own: Tensor) -> Tensor:
         """Percent of each selection [N, K * C] that is near its object's own Gaussians [N, K]: [K * C]."""

@@ -2,7 +2,7 @@
 
 What is trained on is little: the masks of a few views, as somebody would draw them, or those of any mask folder. The
 prompt is then given on one training view, answered as `gseg select` answers it, and the selection is rendered into the
-test views (composited to more than one half).
+test views (composited to more than one half), on the pixels of their photographs.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from gseg_ns.selection.neighbourhood import largest_component, middle_extents
 from gseg_ns.selection.prompts import Prompt
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
     from rich.table import Table
 
     from gseg_ns.runs.run import Run
@@ -164,6 +165,7 @@ def run_promptable(runner: Runner, settings: PromptableSettings) -> dict[str, An
         "object": settings.object_id,
         "scale": settings.scale,
         "threshold": settings.threshold,
+        "pixels": "photograph",
     }
 
     def trained() -> dict[str, Any]:
@@ -229,14 +231,20 @@ def score_prompts(run: Run, truth: Path, prompted: str, settings: PromptableSett
 
     seen: dict[str, list[Tensor]] = {name: [] for name in selections}
     masks, photographs, ratios = [], [], []
-    for view, labels in run.truth(truth, "test"):
+    weights = torch.stack(list(selections.values()), dim=1).float()
+
+    def covered(camera: Cameras) -> dict[str, Tensor]:
+        model.get_outputs_for_camera(camera)
+        return {"covered": model.composite(weights).cpu() > 0.5}
+
+    for view, labels in run.truth(truth, "test", pixels="photograph"):
         masks.append(_mask(labels, settings.object_id))
         rgb = model.get_outputs_for_camera(view.camera)["rgb"].cpu()
         ratios.append(psnr(rgb, view.image[..., :3].cpu()))
-        covered = model.composite(torch.stack(list(selections.values()), dim=1).float()).cpu() > 0.5
+        drawn = view.photograph.draw(view.camera, covered)["covered"]
         for channel, name in enumerate(selections):
-            seen[name].append(covered[..., channel])
-        photographs.append(view.image[..., :3].cpu().float() / 255)
+            seen[name].append(drawn[..., channel])
+        photographs.append(view.photograph.read().float() / 255)
     rows = {}
     for name, predicted in seen.items():
         scores = evaluate_masks(predicted, masks)

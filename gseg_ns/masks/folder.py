@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -150,11 +151,8 @@ class MaskFolder:
             if mask is None:
                 continue
             if mask in owners:
-                raise GsegError(
-                    f"{mask} would be the mask of both {owners[mask]} and {image}. Put the masks into the same "
-                    f"subfolders as the images, or name them after the whole file name ({image.name}"
-                    f"{mask.path.suffix or '.png'})."
-                )
+                told = f"{mask} would be the mask of both {owners[mask]} and {image}."
+                raise GsegError(f"{told} {_apart(owners[mask], image, mask.path.suffix or '.png')}")
             owners[mask] = image
         return matched
 
@@ -282,6 +280,15 @@ def _preferred(files: list[Path]) -> list[Path]:
         if content.strip() and not any(mark in content for mark in (b'"segmentation"', b'"annotations"', b"[]")):
             return pictures  # scores of segments, or what a tracker says of them
     return files
+
+
+def _apart(one: PurePath, other: PurePath, suffix: str) -> str:
+    """What to call the masks of two images of one name."""
+    if one.parent == other.parent:
+        return f"Name them after the whole file names: {one.name}{suffix} and {other.name}{suffix}."
+    common = os.path.commonpath([one.parent, other.parent])
+    theirs = [image.relative_to(common).with_suffix(suffix).as_posix() for image in (one, other)]
+    return f"Put the masks into subfolders as the images are: {theirs[0]} and {theirs[1]}."
 
 
 def _nothing(folder: Path, suffixes: Collection[str]) -> str:

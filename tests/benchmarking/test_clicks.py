@@ -17,6 +17,7 @@ from gseg_ns.benchmarking.clicks import ClickProtocol, background_ids, check_lev
 from gseg_ns.benchmarking.published import TABLES
 from gseg_ns.benchmarking.quality import SceneData
 from gseg_ns.benchmarking.tables import clicks_table, metric_name
+from gseg_ns.data.photographs import Photograph
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.folders import id_files, read_ids
 from gseg_ns.lifting.tree import Tree
@@ -82,10 +83,18 @@ class Run:
     def __init__(self) -> None:
         self.model = Model()
 
-    def truth(self, folder: Path, split: str, required: bool = True) -> list[tuple[Any, torch.Tensor]]:
+    def truth(
+        self, folder: Path, split: str, required: bool = True, pixels: str = "view"
+    ) -> list[tuple[Any, torch.Tensor]]:
         files = id_files(folder)
+        assert pixels == ("view" if split == "train" else "photograph")
         names = ("a", "b") if split == "train" else ("c",)
-        return [(SimpleNamespace(camera=name), read_ids(files[name])) for name in names if name in files]
+        photograph = Photograph(Path("c.png"), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
+        return [
+            (SimpleNamespace(camera=name, photograph=photograph), read_ids(files[name]))
+            for name in names
+            if name in files
+        ]
 
 
 @pytest.fixture

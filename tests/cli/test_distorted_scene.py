@@ -14,6 +14,9 @@ from scipy import ndimage
 
 from constructed_run import build_run
 from distorted import distort_scene
+from gseg_ns.benchmarking.clicks import ClickProtocol, score_clicks
+from gseg_ns.benchmarking.promptable import score_prompts
+from gseg_ns.benchmarking.settings import PromptableSettings
 from gseg_ns.cli.evaluate import Eval
 from gseg_ns.cli.render import Render
 from gseg_ns.cli.select import Select
@@ -47,6 +50,25 @@ def test_scores_are_those_of_a_scene_without_distortion(
     assert abs(here["iou"] - there["iou"]) < 0.3
     assert abs(here["boundary_iou"] - there["boundary_iou"]) < 1.5
     assert (tmp_path / "bent" / "frame_00000.png").is_file()
+
+
+def test_clicks_and_prompts_score_as_on_a_scene_without_distortion(
+    bent: tuple[Path, Path], ball_room: Path, constructed_run: Path, tmp_path: Path
+) -> None:
+    scores = []
+    for number, (scene, config) in enumerate((bent, (ball_room, constructed_run))):
+        run, truth = load_run(config), scene / "gt/object"
+        clicked = score_clicks(run, truth, ClickProtocol(clicks=1))
+        asked = PromptableSettings(scene=scene, object_id=2)
+        prompted = score_prompts(run, truth, VIEW, asked, tmp_path / f"{number}.png")
+        assert all(key in prompted["rows"] for key in ("click", "mask"))
+        scores.append((np.mean([entry.iou for entry in clicked]), prompted["rows"]["mask"]["iou"], len(clicked)))
+        widths = {image.width for image in map(Image.open, (scene / "images").glob("*.png"))}
+        assert Image.open(tmp_path / f"{number}.png").width >= 4 * max(widths)
+    (clicked_bent, prompted_bent, count_bent), (clicked_plain, prompted_plain, count_plain) = scores
+    assert count_bent == count_plain == 6
+    assert abs(clicked_bent - clicked_plain) < 1
+    assert abs(prompted_bent - prompted_plain) < 1
 
 
 def test_ids_that_were_rendered_are_the_run_s_own(bent: tuple[Path, Path], tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_views_of_one_name_in_two_folders_are_two_views(ball_room: Path, tmp_pat
 def test_ground_truth_that_could_be_of_two_views_is_refused(ball_room: Path, tmp_path: Path) -> None:
     scene = two_cameras(ball_room, tmp_path / "s")
     shutil.copytree(scene / "gt/object/left", tmp_path / "flat")
-    with pytest.raises(GsegError, match=r"both .*subfolders as the images"):
+    with pytest.raises(GsegError, match=r"both .*subfolders as the images are"):
         ground_truth(manager(scene), tmp_path / "flat", "train")
 
 

@@ -45,6 +45,24 @@ def test_equal_stems(tmp_path: Path) -> None:
         names(folder, "images/left/1.jpg", "images/right/1.jpg")
 
 
+@pytest.mark.parametrize(
+    ("images", "advice"),
+    [
+        (("images/left/1.jpg", "images/right/1.jpg"), ("left/1.json", "right/1.json")),
+        (("images/1.jpg", "images/right/1.jpg"), ("1.json", "right/1.json")),
+        (("images/a/left/1.jpg", "images/b/left/1.jpg"), ("a/left/1.json", "b/left/1.json")),
+        (("images/1.jpg", "images/1.png"), ("1.jpg.json", "1.png.json")),
+    ],
+)
+def test_what_is_advised_for_two_images_of_one_name_helps(
+    images: tuple[str, str], advice: tuple[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(GsegError) as refused:
+        names(make(tmp_path / "flat", "1.json"), *images)
+    assert str(refused.value).endswith(f": {advice[0]} and {advice[1]}.")
+    assert names(make(tmp_path / "other", *advice), *images) == list(advice)
+
+
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match="does not exist"):
         MaskFolder(tmp_path / "none")
