@@ -1,4 +1,4 @@
-"""Scores of one run on photographs that a lens has bent, and on the same photographs straight.
+"""Scores of one run on photographs that a lens has bent, and on undistorted copies of them.
 
     gseg demo fine --width 768 --height 576
     python benchmarks/distorted.py copies --scene fine --out copies --k1 0.2 --k2 -0.03
@@ -50,30 +50,48 @@ def _pixels(width: int, height: int) -> Maps:
     return np.stack([x, y], axis=-1)
 
 
-def straight_places(meta: dict[str, Any]) -> Maps:
-    """Where a picture without distortion, of the same camera, shows what each pixel of a bent photograph shows."""
-    camera, pixels = _camera(meta), _pixels(meta["w"], meta["h"])
-    found = cv2.undistortPoints(pixels.reshape(-1, 1, 2), camera, _bends(meta), P=camera)
-    return np.asarray(found, dtype=float).reshape(pixels.shape)
+def places(copy: dict[str, Any], scene: dict[str, Any], shift: tuple[float, float] = (0.0, 0.0)) -> Maps:
+    """Where a picture without distortion shows what each pixel of another of the same pose shows.
+
+    Args:
+        copy: camera and lens of the other.
+        scene: camera of the picture, whose axes are those of the other.
+        shift: from the middle of the pixels to the place in them that is meant.
+    """
+    pixels = _pixels(copy["w"], copy["h"]) + np.array(shift)
+    rays = cv2.undistortPoints(pixels.reshape(-1, 1, 2), _camera(copy), _bends(copy)).reshape(pixels.shape)
+    camera = _camera(scene)
+    return np.asarray(rays, dtype=float) * camera[[0, 1], [0, 1]] + camera[:2, 2]
 
 
-def bent_places(meta: dict[str, Any]) -> Maps:
+def bent_places(straight: dict[str, Any], meta: dict[str, Any]) -> Maps:
     """Where a bent photograph shows what each pixel of a picture without distortion shows."""
-    camera, pixels = _camera(meta), _pixels(meta["w"], meta["h"])
+    camera, pixels = _camera(straight), _pixels(straight["w"], straight["h"])
     rays = (pixels.reshape(-1, 2) - camera[:2, 2]) / camera[[0, 1], [0, 1]]
     rays = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)
-    found, _ = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), camera, _bends(meta))
+    found, _ = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), _camera(meta), _bends(meta))
     return np.asarray(found, dtype=float).reshape(pixels.shape)
 
 
-def _color(picture: NDArray[np.uint8], places: Maps) -> NDArray[np.uint8]:
-    x, y = np.moveaxis((places - 0.5).astype(np.float32), -1, 0)
+def undistorted(meta: dict[str, Any]) -> dict[str, Any]:
+    """The camera of the copy that OpenCV makes of a bent photograph: what it shows without its borders."""
+    camera = _camera(meta)
+    camera[:2, 2] -= 0.5  # the middle of the first pixel is 0 there
+    size = meta["w"], meta["h"]
+    new, (left, top, width, height) = cv2.getOptimalNewCameraMatrix(camera, _bends(meta), size, 0)
+    found = {"fl_x": new[0, 0], "fl_y": new[1, 1], "cx": new[0, 2] + 0.5 - left, "cy": new[1, 2] + 0.5 - top}
+    numbers = {name: float(value) for name, value in found.items()}
+    return {**meta, **numbers, "w": int(width), "h": int(height), **dict.fromkeys(LENS, 0.0)}
+
+
+def _color(picture: NDArray[np.uint8], found: Maps) -> NDArray[np.uint8]:
+    x, y = np.moveaxis((found - 0.5).astype(np.float32), -1, 0)
     return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _flat(places: Maps, size: tuple[int, int]) -> torch.Tensor:
+def _flat(found: Maps, size: tuple[int, int]) -> torch.Tensor:
     """The pixel of a picture of `size` (height, width) at each place: int64, flat, -1 outside."""
-    x, y = np.moveaxis(np.floor(places).astype(np.int64), -1, 0)
+    x, y = np.moveaxis(np.floor(found).astype(np.int64), -1, 0)
     inside = (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
     return torch.from_numpy(np.where(inside, y * size[1] + x, -1))
 
@@ -118,22 +136,23 @@ class Straighten:
         """Write the scene."""
         meta = _read(self.scene)
         fine = {**meta, **{name: self.finer * meta[name] for name in ("w", "h", "fl_x", "fl_y", "cx", "cy")}}
-        places = bent_places(fine) / self.finer
+        straight = {**fine, **dict.fromkeys(LENS, 0.0)}
+        found = bent_places(straight, meta)
         frames = []
         for frame in meta["frames"]:
             # With the suffix, whatever the file says.
             [file] = self.scene.glob(str(Path(frame["file_path"]).with_suffix(".*")))
             name = Path(frame["file_path"]).with_suffix(".png")
-            _save(_color(np.asarray(Image.open(file).convert("RGB")), places), self.out / name)
+            _save(_color(np.asarray(Image.open(file).convert("RGB")), found), self.out / name)
             frames.append({**frame, "file_path": name.as_posix()})
-        dropped = (*LENS, "camera_angle_x", "camera_angle_y")
-        straight = {name: value for name, value in fine.items() if name not in dropped}
-        _write(self.out, {**straight, "frames": frames}, self.scene)
+        dropped = ("camera_angle_x", "camera_angle_y")
+        kept = {name: value for name, value in straight.items() if name not in dropped}
+        _write(self.out, {**kept, "frames": frames}, self.scene)
 
 
 @dataclass
 class Copies:
-    """A scene without distortion twice, coarser: straight, and as a lens that bends would have taken it."""
+    """A scene without distortion twice, coarser: as a lens that bends would have taken it, and that undistorted."""
 
     scene: Path
     """Scene folder with a transforms.json of one camera, without distortion"""
@@ -153,22 +172,18 @@ class Copies:
     def main(self) -> None:
         """Write both."""
         fine = _read(self.scene)
-        meta = _coarser(fine, self.coarser)
-        lens = {name: float(getattr(self, name)) for name in LENS}
         size = fine["h"], fine["w"]
-        for name, bends in (("straight", dict.fromkeys(LENS, 0.0)), ("bent", lens)):
-            folder, copy = self.out / name, {**meta, **bends}
+        bent = {**_coarser(fine, self.coarser), **{name: float(getattr(self, name)) for name in LENS}}
+        for name, copy in (("straight", undistorted(bent)), ("bent", bent)):
+            folder = self.out / name
             # Of the finer scene, several in each pixel: a photograph is their mean.
-            each = [
-                straight_places(copy) + (np.array([dx, dy]) + 0.5) / self.coarser - 0.5
-                for dy in range(self.coarser)
-                for dx in range(self.coarser)
-            ]
-            middle = _flat(straight_places(copy) * self.coarser, size)
+            steps = (np.arange(self.coarser) + 0.5) / self.coarser - 0.5
+            each = [places(copy, fine, (x, y)) for y in steps for x in steps]
+            middle = _flat(places(copy, fine), size)
             images = [Path(frame["file_path"]) for frame in fine["frames"]]
             for image in images:
                 picture = np.asarray(Image.open(self.scene / image).convert("RGB"))
-                mean = np.mean([_color(picture, places * self.coarser).astype(float) for places in each], axis=0)
+                mean = np.mean([_color(picture, found).astype(float) for found in each], axis=0)
                 _save(mean.round().astype(np.uint8), folder / image)
                 for kind in self.labels:
                     path = Path(kind) / image.with_suffix(".png").name
