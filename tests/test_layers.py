@@ -20,7 +20,7 @@ PURE = tuple(
 ALLOWED = {
     "rendering": {"rendering"},
     "splats": {"splats", "rendering"},
-    "proxies": {"proxies", "rendering", "splats"},
+    "proxies": {"proxies", "objects", "rendering", "splats"},
     "views": {"views", "rendering", "splats", "captures"},
     "captures": {"captures"},
     "masks": {"masks", "captures"},

@@ -1,7 +1,8 @@
 """Oriented boxes of objects made of Gaussians.
 
-A box is drawn around where an object ends to the eye: a Gaussian ends where it becomes half transparent, not at its
-centre (large flat ones make a smooth face, with no centre near its edge) nor at three standard deviations.
+A box is drawn around where an object ends to the eye: around the surface that views see of it (see
+`gseg_ns.objects.surface`), or, where none were asked, around Gaussians where they become half transparent, not around
+their centres (large flat ones make a smooth face, with no centre near its edge) nor at three standard deviations.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import permutations, product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +32,31 @@ SEARCHED = 1000
 _FEW = 32
 """Ends of Gaussians among which the part that may stick out is looked for first."""
 
+FOOT = 0.02
+"""Part of an object's weight that may lie below what it stands on: a reflection in it, and what noise there is."""
+
+UPWARDS = 0.9
+"""Cosine from which a side of a box is the one that an object stands on."""
+
+CONTACTS = 3
+"""So many places where it touches what is below it say that it stands."""
+
 CLEARLY = 0.9
 """A less ordinary orientation is taken where its box has at most this part of the volume: upright before lying at an
 angle, along the scene's axes before turned. The sides of what is round or ragged would point anywhere else."""
+
+
+class Ellipsoids(NamedTuple):
+    """What a box is drawn around."""
+
+    means: FloatArray  # [n, 3]
+    spread: FloatArray  # [n, 3, 3]
+    """Half axes as columns."""
+    weights: FloatArray  # [n]
+    contacts: FloatArray | None = None  # [m, 3]
+    """Where the surfaces of other things touch it ..."""
+    contact_weights: FloatArray | None = None  # [m]
+    """... and how much of each is seen."""
 
 
 @dataclass(frozen=True)
@@ -101,19 +125,21 @@ def _deepest(faces: FloatArray) -> FloatArray | None:
     return found.x[:3] if found.success and found.x[3] > 1e-9 else None
 
 
-def box_of_points(points: FloatArray, up: FloatArray | None = None) -> OrientedBox:
+def box_of_points(points: FloatArray, up: FloatArray | None = None, upright: bool = False) -> OrientedBox:
     """The box of points [n, 3], n > 0, without a tolerance: of the vertices of a mesh, or points on one.
 
     Args:
         points: finite.
         up: [3], see `fit_box`.
+        upright: whether it stands in any case.
     """
     points = np.asarray(points, np.float64)
-    return _fit(points, np.zeros((len(points), 3, 3)), np.ones(len(points)), up, trimmed=0.0)
+    nothing = Ellipsoids(points, np.zeros((len(points), 3, 3)), np.ones(len(points)))
+    return box_around(nothing, up, trimmed=0.0, upright=upright)
 
 
 def fit_box(splats: Splats, weights: Tensor | None = None, up: FloatArray | None = None) -> OrientedBox:
-    """The box of an object.
+    """The box of an object by its Gaussians.
 
     Args:
         splats: N > 0 Gaussians.
@@ -121,35 +147,44 @@ def fit_box(splats: Splats, weights: Tensor | None = None, up: FloatArray | None
         up: [3] in the scene; +z where None. A box stands upright, and along the scene's axes, unless another
             orientation is clearly smaller.
     """
-    return _fit(*_ellipsoids(splats, weights), up, TRIMMED)
+    return box_around(half_transparent(splats, weights), up)
 
 
-def fit_sides(splats: Splats, weights: Tensor | None = None) -> tuple[Corner, Corner]:
-    """As `fit_box`, along the scene's axes: the lower and the upper corner."""
-    low, high = _sides(*_ellipsoids(splats, weights), TRIMMED, np.eye(3)[None])
-    return _corner(low[0]), _corner(high[0])
-
-
-def _ellipsoids(splats: Splats, weights: Tensor | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Centres [N, 3], half axes as columns [N, 3, 3] and weights [N] of Gaussians where they are half transparent."""
+def half_transparent(splats: Splats, weights: Tensor | None = None) -> Ellipsoids:
+    """Gaussians where they are half transparent; all count the same without weights [N], or where nothing is seen."""
     means = splats.means.detach().cpu().double().numpy()
     rotations = Rotation.from_quat(splats.quats.detach().cpu().double().numpy()[:, [1, 2, 3, 0]]).as_matrix()
     opacities = splats.opacities.detach().cpu().double().sigmoid().numpy()
     reach = np.sqrt(2 * np.log(np.maximum(2 * opacities, 1)))
     spread = rotations * (reach[:, None] * splats.scales.detach().cpu().double().exp().numpy())[:, None, :]
     seen = np.ones(len(means)) if weights is None else weights.detach().cpu().double().numpy()
-    return means, spread, seen if seen.sum() > 0 else np.ones(len(means))
+    return Ellipsoids(means, spread, seen if seen.sum() > 0 else np.ones(len(means)))
 
 
-def _fit(
-    means: FloatArray, spread: FloatArray, weights: FloatArray, up: FloatArray | None, trimmed: float
+def sides_around(body: Ellipsoids, up: FloatArray | None = None) -> tuple[Corner, Corner]:
+    """As `box_around`, along the scene's axes: the lower and the upper corner."""
+    low, high = _standing(body, _up(up), np.eye(3), TRIMMED)
+    return _corner(low), _corner(high)
+
+
+def box_around(
+    body: Ellipsoids, up: FloatArray | None = None, trimmed: float = TRIMMED, upright: bool = False
 ) -> OrientedBox:
-    """As `fit_box`, of ellipsoids whose half axes are the columns of `spread` [n, 3, 3]."""
-    base = _upright(np.array([0.0, 0.0, 1.0]) if up is None else np.asarray(up, np.float64))
-    few = slice(None) if len(means) <= SEARCHED else _evenly(len(means), SEARCHED)
+    """The box of an object, however it was measured.
+
+    Args:
+        body: n > 0 ellipsoids.
+        up: see `fit_box`.
+        trimmed: part of the weight that may stick out on each side.
+        upright: whether it stands in any case.
+    """
+    up = _up(up)
+    base = _upright(up)
+    few = slice(None) if len(body.means) <= SEARCHED else _evenly(len(body.means), SEARCHED)
+    some = Ellipsoids(body.means[few], body.spread[few], body.weights[few])
 
     def smallest(candidates: FloatArray) -> tuple[float, FloatArray]:
-        low, high = _sides(means[few], spread[few], weights[few], trimmed, candidates)
+        low, high = _sides(some, trimmed, candidates)
         volumes = (high - low).prod(axis=1)
         return float(volumes.min()), candidates[volumes.argmin()]
 
@@ -159,31 +194,66 @@ def _fit(
         return smallest(axes[None])
 
     # Along the scene's axes; turned about the vertical; any.
-    best, axes = refined(base, (1, 0.5), _TURNS)
-    upright = smallest(base @ Rotation.from_euler("z", np.arange(0, 90, 3)[:, None], degrees=True).as_matrix())[1]
-    lying = smallest(base @ _ALL_AROUND)[1]
-    for start, degrees in ((upright, (1.5, 1, 0.5)), (lying, (6, 3, 1.5, 1, 0.5))):
-        volume, found = refined(start, degrees, _TURNS)
+    turns = _LEVEL_TURNS if upright else _TURNS
+    best, axes = refined(base, (1, 0.5), turns)
+    turned = smallest(base @ Rotation.from_euler("z", np.arange(0, 90, 3)[:, None], degrees=True).as_matrix())[1]
+    starts: list[tuple[FloatArray, tuple[float, ...]]] = [(turned, (1.5, 1, 0.5))]
+    if not upright:
+        starts.append((smallest(base @ _ALL_AROUND)[1], (6, 3, 1.5, 1, 0.5)))
+    for start, degrees in starts:
+        volume, found = refined(start, degrees, turns)
         if volume < CLEARLY * best:
             best, axes = volume, found
-    low, high = (side[0] for side in _sides(means, spread, weights, trimmed, axes[None]))
+    low, high = _standing(body, up, axes, trimmed)
     return _box(axes @ ((low + high) / 2), (high - low) / 2, axes)
 
 
-def _sides(
-    means: FloatArray, spread: FloatArray, weights: FloatArray, trimmed: float, axes: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _standing(body: Ellipsoids, up: FloatArray, axes: FloatArray, trimmed: float) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper side [3] along the columns of `axes` [3, 3]; a body ends where it stands on something.
+
+    What views put below that is seen through the body, or noise: a reflection in a tray, the back of a thin rug. Only
+    as little as `FOOT` can be cut off, so that what hangs over an edge or is let into a table stays whole.
+    """
+    low, high = (side[0] for side in _sides(body, trimmed, axes[None]))
+    if body.contacts is None or body.contact_weights is None:
+        return low, high
+    cosines = axes.T @ up
+    place = int(np.abs(cosines).argmax())
+    if abs(cosines[place]) >= UPWARDS:
+        sign = float(np.sign(cosines[place]))
+        heights, others = (sign * points @ axes[:, place] for points in (body.means, body.contacts))
+        order = heights.argsort()
+        passed = body.weights[order].cumsum()
+        lowest = heights[order[int((passed > FOOT * passed[-1]).argmax())]]
+        below = others < lowest
+        if below.sum() >= CONTACTS:
+            level = sign * _middle(others[below], body.contact_weights[below])
+            if sign > 0:
+                low[place] = max(low[place], level)
+            else:
+                high[place] = min(high[place], level)
+    return low, high
+
+
+def _sides(body: Ellipsoids, trimmed: float, axes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Lower and upper side [R, 3] along the columns of each of some axes [R, 3, 3]."""
-    count = len(means)
+    count = len(body.means)
     ends = np.empty((2, len(axes), 3, count))
-    half_axes = spread.transpose(0, 2, 1).reshape(-1, 3)
+    half_axes = body.spread.transpose(0, 2, 1).reshape(-1, 3)
     for place, turned in enumerate(axes):
-        middle = (means @ turned).T
+        middle = (body.means @ turned).T
         reach = np.sqrt(((half_axes @ turned) ** 2).reshape(count, 3, 3).sum(axis=1)).T
         np.subtract(reach, middle, out=ends[0, place])
         np.add(reach, middle, out=ends[1, place])
-    low, high = _reached(ends.reshape(-1, count), weights, trimmed).reshape(2, len(axes), 3)
+    low, high = _reached(ends.reshape(-1, count), body.weights, trimmed).reshape(2, len(axes), 3)
     return -low, high
+
+
+def _middle(values: FloatArray, weights: FloatArray) -> float:
+    """The median of values [n] by weight [n]."""
+    order = values.argsort()
+    passed = weights[order].cumsum()
+    return float(values[order[int((passed >= passed[-1] / 2).argmax())]])
 
 
 def _reached(ends: FloatArray, weights: FloatArray, trimmed: float) -> FloatArray:
@@ -216,9 +286,15 @@ def _evenly(count: int, wanted: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, wanted).astype(np.int64)
 
 
+def _up(up: FloatArray | None) -> FloatArray:
+    """Of length 1; +z where None."""
+    up = np.array([0.0, 0.0, 1.0]) if up is None else np.asarray(up, np.float64)
+    return up / np.linalg.norm(up)
+
+
 def _upright(up: FloatArray) -> FloatArray:
     """Axes [3, 3] whose z is `up`, turned as little as can be from the scene's."""
-    turn = Rotation.align_vectors([up / np.linalg.norm(up)], [[0.0, 0.0, 1.0]])[0]
+    turn = Rotation.align_vectors([up], [[0.0, 0.0, 1.0]])[0]
     return turn.as_matrix()
 
 
@@ -256,3 +332,5 @@ def _orientations(step: float) -> FloatArray:
 _ALL_AROUND = _orientations(12)
 _TURNS = np.array(list(product((-1.0, 0.0, 1.0), repeat=3)))
 """Rotation vectors that the search tries about a place, itself among them."""
+_LEVEL_TURNS = np.array([[0.0, 0.0, turn] for turn in (-1.0, 0.0, 1.0)])
+"""Of these, those about the vertical."""

@@ -1,4 +1,6 @@
-"""What a run's views say of its Gaussians: how much each gives to pictures, and how much of that is its own object."""
+"""What a run's views say of its Gaussians: how much each gives to pictures, how much of that is its own object, and
+where the eye puts a surface in it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from torch import Tensor
 from gseg_ns.rendering import Camera, pixel_weights, sparse_vote
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
+from gseg_ns.splats.transform import rotation_matrices
 
-PIXELS = 1000
+PIXELS = 3000
 """So many pixels of a group, evenly drawn, say in each view what of it is in front."""
 
 
@@ -37,6 +40,9 @@ class Evidence:
     """Views that show each group."""
     num_views: int
     """Views that were asked."""
+    patches: Tensor | None = None  # [N, 9] float32
+    """Where in each Gaussian the pixels of `ends` end: mean x, y, z and covariance xx, xy, xz, yy, yz, zz of these
+    points along its own axes, in standard deviations, so that they move along with it. None where not asked."""
 
     def rows(self, source: Tensor) -> Evidence:
         """That of other rows.
@@ -51,12 +57,17 @@ class Evidence:
             return torch.where(strange, 0, values[known]) if len(values) else values.new_zeros(len(known))
 
         parts = taken(self.total), taken(self.own), taken(self.front), taken(self.ends)
-        return Evidence(*parts, self.pixels, self.views, self.num_views)
+        patches = self.patches
+        if patches is not None:
+            patches = patches[known] if len(patches) else patches.new_zeros(len(known), 9)
+            patches = torch.where(strange[:, None], 0, patches)
+        return Evidence(*parts, self.pixels, self.views, self.num_views, patches)
 
     def to(self, device: torch.device | str) -> Evidence:
         """The same on `device`."""
         names = ("total", "own", "front", "ends", "pixels", "views")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        patches = None if self.patches is None else self.patches.to(device)
+        return replace(self, **{name: getattr(self, name).to(device) for name in names}, patches=patches)
 
 
 @torch.no_grad()
@@ -75,40 +86,55 @@ def gather_evidence(splats: Splats, groups: Tensor, views: Iterable[tuple[Camera
     groups = groups.to(device, torch.int64)
     size = int(groups.max()) + 1 if count else 1
     total, own, front, ends = (torch.zeros(count, device=device) for _ in range(4))
+    points = torch.zeros(count, 9, dtype=torch.float64, device=device)
     pixels, shown = (torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2))
     num_views = 0
     for camera, labels in views:
         num_views += 1
-        meta = project_splats(splats, camera.to(device))
+        camera = camera.to(device)
+        meta = project_splats(splats, camera)
         gaussians, called, weights = sparse_vote(meta, labels)
         gaussians, called, weights = gaussians.to(device).long(), called.to(device).long(), weights.to(device)
         total.index_add_(0, gaussians, weights)
         same = called == groups[gaussians]
         own.index_add_(0, gaussians[same], weights[same])
-        nearer, ending = _nearer_half(meta, labels, groups)
-        front += nearer
-        ends += ending
+        half = _nearer_half(meta, labels, groups)
+        front += half.nearer
+        ends.index_add_(0, half.ends, half.weight.float())
+        points.index_add_(0, half.ends, half.weight[:, None] * _moments(_within(splats, camera, half)))
         counted = torch.bincount(labels.to(device).flatten().long().clamp(0, size - 1), minlength=size)
         pixels += counted
         shown += counted > 0
     front = front.minimum(own)  # of drawn pixels it is a guess
-    return Evidence(total, own, front, ends, pixels, shown, num_views)
+    points /= ends.double().clamp_min(1)[:, None]
+    points[:, 3:] -= _moments(points[:, :3])[:, 3:]
+    return Evidence(total, own, front, ends, pixels, shown, num_views, points.float())
 
 
-def _nearer_half(meta: dict[str, Any], labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """What each Gaussian gives to the nearer half of what pixels show that are called its group, and where that ends.
+@dataclass(frozen=True)
+class _NearerHalf:
+    """Of what some pixels of a view show that are called the Gaussian's group."""
+
+    nearer: Tensor  # [N]
+    """What each Gaussian gives to it, in pixels of the view."""
+    ends: Tensor  # [P] int64
+    """In which Gaussian it ends, of each pixel ..."""
+    places: Tensor  # [P] int64
+    """... with its place in the flattened view ..."""
+    weight: Tensor  # [P] float64
+    """... and how many pixels of the view it stands for."""
+
+
+def _nearer_half(meta: dict[str, Any], labels: Tensor, groups: Tensor) -> _NearerHalf:
+    """Look at some pixels of each group, and of what is in none.
 
     Args:
         meta: of the view, see `project`.
         labels: int [H, W].
         groups: int64 [N].
-
-    Returns:
-        [N] in pixels, and the number of pixels [N] whose nearer half ends in it.
     """
     flat = labels.flatten().to(groups.device, torch.int64)
-    called = torch.nonzero(flat > 0)[:, 0]
-    called = called[flat[called].argsort(stable=True)]
+    called = flat.argsort(stable=True)
     _, counts = flat[called].unique_consecutive(return_counts=True)
     step = (counts / PIXELS).ceil().long().repeat_interleave(counts)
     place = torch.arange(len(called), device=called.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
@@ -124,9 +150,32 @@ def _nearer_half(meta: dict[str, Any], labels: Tensor, groups: Tensor) -> tuple[
     half = weights.alpha.to(groups.device).double() / 2
     left = half[row] - (passed - start[row])  # of the nearer half, when a pixel has come to a Gaussian
     nearer = left.clamp_min(0).minimum(val).float() * each[row]
-    ending = ((left > 0) & (left <= val)).float() * each[row]
-    col = weights.col.to(groups.device)
+    col = weights.col.to(groups.device).long()
     same = groups[col] == flat[chosen][row]
-    sums = torch.zeros(2, len(groups), device=groups.device)
-    sums.index_add_(1, col[same], torch.stack([nearer, ending])[:, same])
-    return sums[0], sums[1]
+    sums = torch.zeros(len(groups), device=groups.device).index_add_(0, col[same], nearer[same])
+    ending = same & (left > 0) & (left <= val)
+    return _NearerHalf(sums, col[ending], chosen[row[ending]], each[row[ending]].double())
+
+
+def _within(splats: Splats, camera: Camera, half: _NearerHalf) -> Tensor:
+    """Where pixels end in their Gaussians: [P, 3] along the Gaussian's axes from its centre, in standard deviations.
+
+    A ray meets a Gaussian as a bell in one dimension; it ends at the peak.
+    """
+    K, view = camera.K.double(), camera.viewmat.double()
+    rows, columns = (half.places // camera.width).double(), (half.places % camera.width).double()
+    x, y = (columns + 0.5 - K[0, 2]) / K[0, 0], (rows + 0.5 - K[1, 2]) / K[1, 1]
+    rays = torch.stack([x, y, torch.ones_like(x)], dim=1) @ view[:3, :3]
+    eye = -view[:3, :3].T @ view[:3, 3]
+    scales = splats.scales[half.ends].double().exp().clamp_min(1e-12)
+    whitened = rotation_matrices(splats.quats[half.ends].double()).transpose(1, 2) / scales[:, :, None]
+    along = (whitened @ rays[:, :, None])[:, :, 0]
+    centre = (whitened @ (splats.means[half.ends].double() - eye)[:, :, None])[:, :, 0]
+    depth = (along * centre).sum(dim=1, keepdim=True) / (along * along).sum(dim=1, keepdim=True)
+    return depth * along - centre
+
+
+def _moments(points: Tensor) -> Tensor:
+    """Points [n, 3] and their products xx, xy, xz, yy, yz, zz: [n, 9]."""
+    x, y, z = points.unbind(1)
+    return torch.stack([x, y, z, x * x, x * y, x * z, y * y, y * z, z * z], dim=1)

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gseg_ns.objects.boxes import OrientedBox, fit_box, fit_sides
+from gseg_ns.objects.boxes import OrientedBox, box_around, half_transparent, sides_around
 from gseg_ns.objects.evidence import Evidence
 from gseg_ns.objects.floaters import find_floaters, is_shown
+from gseg_ns.objects.surface import Surfaces
 from gseg_ns.splats import Splats
 
 Vector = tuple[float, float, float]
@@ -54,7 +55,7 @@ class ObjectRecord:
     high: Vector
     """... and upper ends."""
     box: OrientedBox
-    """The smallest box in an ordinary orientation (see `fit_box`)."""
+    """The smallest box in an ordinary orientation (see `box_around`)."""
     volume: float
     """Of that box, in cubic units."""
     color: tuple[int, int, int]
@@ -148,19 +149,22 @@ def object_records(
     floating = find_floaters(splats, groups, evidence) if floating is None else floating.to("cpu")
     order = groups.argsort(stable=True)
     ids, counts = groups[order].unique_consecutive(return_counts=True)
+    surfaces = None if evidence is None else Surfaces(splats, groups, evidence)
     records = []
     for group, rows in zip(ids.tolist(), order.split(counts.tolist()), strict=True):
         kept = rows[~floating[rows]]
         if group <= 0 or len(kept) == 0 or (only is not None and group not in only):
             continue
-        part, weights, seen, confidence = splats.subset(kept), None, None, None
-        if evidence is not None:
+        part, weights, seen, confidence, body = splats.subset(kept), None, None, None, None
+        if evidence is not None and surfaces is not None:
             known = evidence.rows(kept)
             shown = is_shown(known)
             weights = _surface(known, shown) if bool(shown.any()) else None
             seen, confidence = _seen(evidence, group, known)
-        box = fit_box(part, weights, up)
-        low, high = fit_sides(part, weights)
+            body = None if weights is None else surfaces.of(kept, weights, up)
+        body = half_transparent(part, weights) if body is None else body
+        box = box_around(body, up)
+        low, high = sides_around(body, up)
         records.append(
             ObjectRecord(
                 id=group,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gseg_ns.errors import missing_extra
+from gseg_ns.objects.boxes import box_of_points
 from gseg_ns.splats.mesh import TriangleMesh
 
 if TYPE_CHECKING:
@@ -57,30 +58,10 @@ def upright_box(points: NDArray[np.float64], up: NDArray[np.float64]) -> Triangl
         points: [n, 3].
         up: [3].
     """
-    from scipy.spatial import ConvexHull
-
-    points = np.asarray(points, np.float64)
-    up = np.asarray(up, np.float64) / np.linalg.norm(up)
-    one = np.cross(up, np.eye(3)[int(np.abs(up).argmin())])
-    one /= np.linalg.norm(one)
-    level = np.stack([one, np.cross(up, one)])  # [2, 3]
-    flat = points @ level.T
-    outline = flat[ConvexHull(flat).vertices]
-    # A side of the smallest rectangle lies along a side of the outline (Freeman and Shapira 1975).
-    edges = np.roll(outline, -1, axis=0) - outline
-    best: tuple[float, NDArray[np.float64]] = (math.inf, np.eye(2))
-    for angle in np.arctan2(edges[:, 1], edges[:, 0]):
-        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-        area = float(np.prod(np.ptp(outline @ turn.T, axis=0)))
-        if area < best[0]:
-            best = (area, turn)
-    axes = np.concatenate([best[1] @ level, up[None]])  # [3, 3], right-handed
-    inner = points @ axes.T
-    low, high = inner.min(axis=0), inner.max(axis=0)
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    corners = box_of_points(points, up, upright=True).corners()
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = np.array([triangle for a, b, c, d in quads for triangle in ((a, b, c), (a, c, d))])
-    return TriangleMesh((low + corners * (high - low)) @ axes, faces)
+    return TriangleMesh(corners, faces)
 
 
 def convex_pieces(mesh: TriangleMesh, vertices: int = 64) -> list[TriangleMesh]:

@@ -41,10 +41,10 @@ KEPT = 4
 """Answers that are kept beside a run: of its scales, for one."""
 
 _NAME = "evidence-{}.npz"
-_FORM = 3
+_FORM = 5
 """Of what is kept: a number for each change of how it is gathered."""
 _OF_GAUSSIANS = ("total", "own", "front", "ends")
-_ARRAYS = (*_OF_GAUSSIANS, "pixels", "views")
+_ARRAYS = (*_OF_GAUSSIANS, "pixels", "views", "patches")
 _COLORS = ("features_dc", "features_rest")
 """Parameters that say nothing of where a Gaussian is and what it is part of."""
 
@@ -123,10 +123,11 @@ def _read(path: Path, count: int, groups: int) -> Evidence | None:
             num_views = integer(arrays.pop("num_views").item())
     except GsegError:
         return None
-    kinds = {name: (count, torch.float32) if name in _OF_GAUSSIANS else (groups, torch.int64) for name in _ARRAYS}
+    kinds: dict[str, tuple[tuple[int, ...], torch.dtype]] = {name: ((count,), torch.float32) for name in _OF_GAUSSIANS}
+    kinds |= {name: ((groups,), torch.int64) for name in ("pixels", "views")} | {"patches": ((count, 9), torch.float32)}
     right = all(
-        (array.shape, array.dtype) == ((kinds[name][0],), kinds[name][1])
-        and bool((array >= 0).all())
+        (tuple(array.shape), array.dtype) == kinds[name]
+        and (name == "patches" or bool((array >= 0).all()))
         and bool(array.isfinite().all())
         for name, array in arrays.items()
     )

@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from gseg_ns.objects import OrientedBox, box_iou, box_of_points, fit_box
+from gseg_ns.objects.boxes import Ellipsoids, box_around, sides_around
 from gseg_ns.splats import Splats
 
 CUBE = OrientedBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0))
@@ -80,3 +81,40 @@ def test_a_box_moves_with_the_frame_and_knows_what_is_inside() -> None:
     assert moved.volume == pytest.approx(8 * box.volume)
     assert box.contains(np.array([[1.4, 2.2, 3.0], [1.6, 2.0, 3.0]])).tolist() == [True, False]
     assert np.abs(box.corners() - box.centre).max(axis=0) == pytest.approx((0.5, 0.3, 0.1))
+
+
+def test_an_object_ends_where_it_stands() -> None:
+    tray = shell((0.5, 0.3, 0.02), Rotation.from_euler("z", 30, degrees=True), np.zeros(3), 2000)
+    reflection = np.array([[0.1 * k, 0.0, -0.1 * k - 0.2] for k in range(-2, 3)] * 5)
+    around = np.array([[0.6, 0.1 * k, -0.022 + 0.001 * (k % 2)] for k in range(12)] + [[0.0, 0.6, -0.4]])
+
+    def ends(below: np.ndarray, contacts: np.ndarray | None, up: float = 1.0) -> tuple[float, float]:
+        points = np.concatenate([tray, below]) * [1, 1, up]
+        touching = None if contacts is None else contacts * [1, 1, up]
+        weights = None if contacts is None else np.ones(len(contacts))
+        body = Ellipsoids(points, np.zeros((len(points), 3, 3)), np.ones(len(points)), touching, weights)
+        box = box_around(body, np.array([0, 0, up]))
+        low, high = sides_around(body, np.array([0, 0, up]))
+        assert abs(box.axes[2, 2]) > 0.99
+        sizes = np.array(box.half_sizes[:2])
+        assert np.sort(sizes) == pytest.approx([0.3, 0.5], abs=0.03)
+        assert (low[2], high[2]) == pytest.approx(
+            (box.centre[2] - box.half_sizes[2], box.centre[2] + box.half_sizes[2])
+        )
+        return low[2], high[2]
+
+    assert ends(reflection, None)[0] < -0.1
+    assert ends(reflection, around) == pytest.approx((-0.02, 0.02), abs=0.002)
+    assert ends(reflection, around, -1.0) == pytest.approx((-0.02, 0.02), abs=0.002)
+    assert ends(reflection, around[:2])[0] < -0.1, "two places are no ground"
+    # What hangs below in earnest stays: a leg of a table with much on it.
+    leg = np.array([[0.0, 0.0, -0.01 * k] for k in range(1, 61)])
+    assert ends(leg, around)[0] < -0.4
+
+
+def test_an_upright_box_stands() -> None:
+    points = shell((0.5, 0.3, 0.1), Rotation.from_euler("xyz", [25, 10, 40], degrees=True), np.ones(3), 500)
+    assert abs(box_of_points(points).axes[2, 2]) < 0.95
+    box = box_of_points(points, upright=True)
+    assert box.axes[2, 2] == pytest.approx(1)
+    assert box.contains(points, 1e-9).all()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gseg_ns.objects import Evidence, find_floaters, fit_box, gather_evidence, object_records, schema
+from gseg_ns.objects.surface import Surfaces
 from gseg_ns.rendering import Camera, composite
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
@@ -189,3 +190,38 @@ def test_what_is_seen_through_a_surface_is_not_part_of_its_box() -> None:
     (record,) = object_records(splats, groups, evidence, floating=torch.zeros(len(means), dtype=torch.bool))
     assert 2 * record.box.half_sizes[2] < 0.1
     assert 2 * record.box.half_sizes[0] > 0.9
+
+
+def test_the_surface_of_an_object_is_where_pixels_end(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    splats, groups, evidence = scene
+    rows = torch.nonzero(groups == 1)[:300, 0]
+    assert evidence.patches is not None
+    body = Surfaces(splats, groups, evidence).of(rows, evidence.ends[rows])
+    assert body is not None
+    middles = torch.from_numpy(body.means) - torch.tensor([-0.5, 0.0, 3.0])
+    assert ((middles.norm(dim=1) - 0.2).abs() < 0.08).all()
+    assert ((middles.norm(dim=1) - 0.2).abs().median()) < 0.03
+    assert (middles[:, 2] < 0.05).all(), "no view sees its back"
+    assert body.spread.max() < 0.06
+
+    # It moves with its Gaussians, also where they are turned and made larger, and is none of what no view sees.
+    larger = splats.subset(rows)
+    larger.means = 2 * larger.means[:, [1, 0, 2]] * torch.tensor([-1.0, 1.0, 1.0]) + 1
+    larger.quats = torch.tensor([[0.5**0.5, 0, 0, 0.5**0.5]]).repeat(300, 1)
+    larger.scales = larger.scales + math.log(2)
+    moved = Surfaces(larger, groups[rows], evidence.rows(rows)).of(torch.arange(300), evidence.ends[rows])
+    assert moved is not None
+    expected = 2 * body.means[:, [1, 0, 2]] * [-1, 1, 1] + 1
+    assert abs(moved.means - expected).max() < 1e-4
+    assert Surfaces(splats, groups, evidence).of(torch.arange(1400, 1404), torch.ones(4)) is None
+    assert Surfaces(splats, groups, replace(evidence, patches=None)).of(rows, evidence.ends[rows]) is None
+
+
+def test_nothing_is_known_of_rows_of_no_gaussian(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    _, _, evidence = scene
+    assert evidence.patches is not None
+    seen = int(evidence.ends.argmax())
+    rows = evidence.rows(torch.tensor([seen, -1]))
+    assert rows.patches is not None
+    assert torch.equal(rows.patches[0], evidence.patches[seen])
+    assert not rows.patches[1].any()
