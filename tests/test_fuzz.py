@@ -577,7 +577,12 @@ def _evidence(folder: Path) -> bytes:
     from gseg_ns.objects import Evidence
     from gseg_ns.runs.evidence import _keep
 
-    told = Evidence(*(torch.rand(40) for _ in range(4)), *(torch.arange(5) for _ in range(2)), num_views=9)
+    told = Evidence(
+        *(torch.rand(40) for _ in range(4)),
+        *(torch.arange(5) for _ in range(2)),
+        num_views=9,
+        patches=torch.rand(40, 9),
+    )
     _keep(folder / "evidence-made.npz", told)
     return (folder / "evidence-made.npz").read_bytes()
 
