@@ -118,6 +118,7 @@
     ["F", "look at what is selected"],
     ["[  ]", "narrower, wider (runs with a tree of parts)"],
     ["List: draw over rows", "select all of them"],
+    ["List: box of a row", "add it, or take it away"],
     ["List: Shift, Ctrl, Alt + click", "up to there, add, remove"],
     ["G", "groups or colors"],
     ["Delete", "remove"],
@@ -228,6 +229,9 @@
     .gseg .row.on { background: #ffd36940; box-shadow: inset 3px 0 #ffd369; }
     .gseg .row.hidden .name, .gseg .row.hidden .picture { opacity: 0.4; }
     .gseg .row .picture { width: 26px; height: 26px; flex: none; border-radius: 3px; object-fit: cover; }
+    .gseg .row button.tick { width: 18px; height: 18px; padding: 0; border: 1px solid #8888; line-height: 16px; }
+    .gseg .row button.tick::before { content: "+"; opacity: 0.7; }
+    .gseg .row.on button.tick::before { content: "✓"; opacity: 1; }
     .gseg .row .swatch { width: 8px; height: 26px; flex: none; border-radius: 2px; }
     .gseg .row .name { flex: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
     .gseg .row input { flex: 1; }
@@ -379,6 +383,9 @@
     if (state.pictures[object.id]) picture.src = state.pictures[object.id];
     else picture.style.visibility = "hidden";
     const name = make("span", "name", title(object));
+    const chosen = () => state.selected.includes(object.id);
+    const tick = button("", `Tick of ${title(object)}: add it to what is selected, or take it away`, () =>
+      send("pick", object.id, chosen() ? "remove" : "add"), "tick");
     const element = make(
       "div",
       object.hidden ? "row hidden" : "row",
@@ -389,6 +396,7 @@
       button(icon("pencil"), `Rename ${title(object)}`, () => rename(object.id)),
       button(icon(object.hidden ? "closed" : "eye"), `Eye of ${title(object)}`, () => send("eye", object.id)),
     );
+    element.prepend(tick);
     element.dataset.id = object.id;
     element.title = `${title(object)}: click selects, double click looks at it; draw over several`;
     element.setAttribute("role", "option");

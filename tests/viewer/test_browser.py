@@ -181,6 +181,26 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
     assert hand.take() == (1, 0)
     assert not running.controller.hides()
 
+    # the same without a key that is held: the second one by the box of its row
+    def tick(name: int) -> None:
+        # Its label says what the object is called.
+        answered(lambda: hand.click(page.locator(f'.row[data-id="{name}"] button.tick')), "selected")
+
+    running.clear()
+    click(objects[0])
+    tick(objects[1])
+    assert hand.take() == (2, 0)
+    page.get_by_text("Hide 2 objects").wait_for()
+    tick(objects[1])
+    assert iou(running.rendered(camera), truth == objects[0]) >= 0.8
+    tick(objects[1])
+    tick(objects[2])
+    page.get_by_text("Isolate 3 objects").wait_for()
+    assert hand.take() == (3, 0)
+    answered(lambda: hand.click(button("Isolate")), "Isolate 3 objects: done")
+    assert hand.take() == (1, 0)  # the fourth: one, two boxes, isolate
+    running.said("Undo")
+
     # three alone: a key that is held counts, too
     running.clear()
     click(objects[0])
