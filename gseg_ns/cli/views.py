@@ -30,7 +30,7 @@ class Views:
     """
 
     splat: tyro.conf.Positional[Path]
-    """The splat: a 3DGS PLY, an SPZ file, or a Nerfstudio run (its folder or config.yml)"""
+    """The splat: a 3DGS PLY, an SPZ file, a folder NAME.gseg, or a Nerfstudio run (its folder or config.yml)"""
     output_dir: Path
     """Where the scene is written"""
     count: int = 40
@@ -58,17 +58,18 @@ class Views:
 
         from gseg_ns import gpu, terminal
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.runs.result_folder import SPLATS, is_result
         from gseg_ns.terminal import duration, track
-        from gseg_ns.views.drawing import NEAR
         from gseg_ns.views.folder import check_free, write_views
 
         started = time.perf_counter()
         self._refuse_unused()
         check_free(self.output_dir.resolve(), self.overwrite)
-        splats, is_run = _read(self.splat)
+        geometry = self.splat / SPLATS if is_result(self.splat) else self.splat
+        splats, is_run = _read(geometry)
         splats = splats.to(gpu.best_device())
         names: list[str] | None = None
-        background, near, about = 0.0, NEAR, {"splat": self.splat.name, "gaussians": len(splats)}
+        background, near, about = 0.0, None, {"splat": self.splat.name, "gaussians": len(splats)}
         if self.cameras is None:
             cameras, more, background, near = self._chosen(splats)
         else:
@@ -81,7 +82,7 @@ class Views:
         terminal.say(f"{len(cameras)} views of {len(splats)} Gaussians, {duration(time.perf_counter() - started)}.")
         CONSOLE.print(
             f"{scene.folder}: look at contact_sheet.png\n  gseg masks --data {quote(str(self.output_dir))}\n"
-            f"  gseg lift --data {quote(str(self.output_dir))} --geometry {quote(str(self.splat))}{frame}",
+            f"  gseg lift --data {quote(str(self.output_dir))} --geometry {quote(str(geometry))}{frame}",
             markup=False,
         )
 

@@ -41,7 +41,7 @@ from gseg_ns.rendering.camera import Camera
 from gseg_ns.rendering.memory import keep_freed_memory
 from gseg_ns.rendering.ssim import Ssim
 from gseg_ns.splats import Splats
-from gseg_ns.splats.projection import project_splats
+from gseg_ns.splats.projection import near_of, project_splats
 from gseg_ns.transfer import upload
 
 
@@ -364,6 +364,8 @@ class SegmentationModel(ResumableModel):
 
     def _rasterize(self, **arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """What Splatfacto calls to render."""
+        if not self.training:
+            arguments["near_plane"] = near_of(arguments["means"])
         values = self.rendered_features()
         return rasterization(**arguments) if values is None else rasterization_with_features(values, **arguments)
 

@@ -16,7 +16,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.rendering import Camera, composite, project, visible
 from gseg_ns.rendering.threads import share
 from gseg_ns.splats.container import Splats
-from gseg_ns.views.drawing import NEAR
+from gseg_ns.splats.projection import NEAR
 from gseg_ns.views.kernels import look_shares, sight, worth
 from gseg_ns.views.places import SKIPPED, Kind, Places, find_places
 from gseg_ns.views.solids import Body, Floats, Solids, body_of, voxelize

@@ -20,7 +20,7 @@ from gseg_ns.pictures import contact_sheet, resized, to_bytes, write_png
 from gseg_ns.rendering import Camera
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.points import write_points
-from gseg_ns.views.drawing import NEAR, Drawn, draw_view
+from gseg_ns.views.drawing import Drawn, draw_view
 
 ABOUT = "views.json"
 """In a folder of views: how it was made. By it such a folder is known."""
@@ -75,7 +75,7 @@ def write_views(
     *,
     names: Sequence[str] | None = None,
     background: float = 0.0,
-    near: float = NEAR,
+    near: float | None = None,
     overwrite: bool = False,
     progress: Iterable[int] | None = None,
 ) -> ViewScene:

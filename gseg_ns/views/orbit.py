@@ -13,7 +13,7 @@ from torch import Tensor
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering import Camera
 from gseg_ns.splats.container import Splats
-from gseg_ns.views.drawing import NEAR, draw_view
+from gseg_ns.views.drawing import draw_view
 from gseg_ns.views.places import look_along
 from gseg_ns.views.solids import body_of, voxelize
 from gseg_ns.views.upright import find_frame
@@ -64,7 +64,6 @@ def orbit(
     up: Floats,
     count: int = 24,
     span: float = 180.0,
-    near: float = NEAR,
 ) -> Orbit:
     """Cameras on a way around what a mask shows of a view, to either side of it.
 
@@ -78,12 +77,11 @@ def orbit(
         up: [3], see `up_of`.
         count: of cameras, both ways together.
         span: degrees that each way goes.
-        near: see `draw_view`.
 
     Raises:
         GsegError: the mask shows nothing of the splat.
     """
-    centre, radius, eye = _thing(splats, camera, mask, near)
+    centre, radius, eye = _thing(splats, camera, mask)
     up = up / np.linalg.norm(up)
     # Right of the camera, forward and up: z of the frame in which the way is a circle.
     turn = _upright(up, centre - eye)
@@ -104,15 +102,15 @@ def orbit(
             target = float(np.clip(rise, 20, 45))
             height = rise + gently * (target - rise)
             angle = start + sign * math.radians(span) * part
-            found = _clear(splats, camera, turn, centre, radius, angle, height, distance, near)
+            found = _clear(splats, camera, turn, centre, radius, angle, height, distance)
             if found is not None:
                 way.append(found)
     return Orbit(ways, (float(centre[0]), float(centre[1]), float(centre[2])), radius)
 
 
-def _thing(splats: Splats, camera: Camera, mask: Tensor, near: float) -> tuple[Floats, float, Floats]:
+def _thing(splats: Splats, camera: Camera, mask: Tensor) -> tuple[Floats, float, Floats]:
     """Middle [3] and radius of what a mask shows, and where the camera stands."""
-    drawn = draw_view(splats, camera, near=near)
+    drawn = draw_view(splats, camera)
     rows, columns = torch.nonzero(mask.cpu() & (drawn.alpha > 0.5) & (drawn.depth > 0), as_tuple=True)
     if len(rows) < _LEAST_PIXELS:
         raise GsegError("The mask of the click shows nothing of the splat. Click elsewhere.")
@@ -147,7 +145,6 @@ def _clear(
     angle: float,
     height: float,
     distance: float,
-    near: float,
 ) -> Camera | None:
     """A camera at an angle around a thing that sees it: as far and as high as asked for, else nearer, else higher."""
     for higher, nearer in ((0, 1.0), (0, 0.7), (20, 1.0), (20, 0.7), (35, 0.85), (0, 0.5)):
@@ -161,15 +158,15 @@ def _clear(
         K = like.K.clone().cpu()
         K[0, 2], K[1, 2] = like.width / 2, like.height / 2
         camera = Camera(torch.tensor(view, dtype=torch.float32), K, like.width, like.height)
-        if _hidden(splats, camera, radius, length, near) < _BLOCKED:
+        if _hidden(splats, camera, radius, length) < _BLOCKED:
             return camera
     return None
 
 
-def _hidden(splats: Splats, camera: Camera, radius: float, length: float, near: float) -> float:
+def _hidden(splats: Splats, camera: Camera, radius: float, length: float) -> float:
     """Part of a thing's outline that something stands before."""
     small = camera.resized(_CHECKED, max(1, round(_CHECKED * camera.height / camera.width)))
-    drawn = draw_view(splats, small, near=near)
+    drawn = draw_view(splats, small)
     rows, columns = torch.meshgrid(torch.arange(small.height) + 0.5, torch.arange(small.width) + 0.5, indexing="ij")
     off = torch.hypot((columns - small.K[0, 2]) / small.K[0, 0], (rows - small.K[1, 2]) / small.K[1, 1])
     inside = off < max(radius / length, 1.5 / float(small.K[0, 0]))

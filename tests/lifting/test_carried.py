@@ -46,9 +46,10 @@ def test_an_object_from_true_masks(room: Splats) -> None:
         room, [(one, torch.from_numpy(m == 2)) for one, m in zip(views, maps(room, views), strict=True)]
     )
     truth = room.extra["label"] == 2
-    # Its underside, and what is behind its front, is in no picture.
-    assert float(truth[found.selected].float().mean()) > 0.97
+    # Its underside is in no picture, and of the floor below it a trace is, through its sides: drawn, it is the thing.
+    assert float(found.residuals.max()) < 0.05
     assert float(found.selected[truth].float().mean()) > 0.75
+    assert not bool(found.selected[room.extra["label"] == 1].any())
     assert float(found.weights.min()) > 0.9
 
 

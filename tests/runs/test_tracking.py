@@ -12,6 +12,7 @@ from PIL import Image
 
 from color_tracker import ColorTracker, paint_labels
 from gseg_ns.cli.select import Select
+from gseg_ns.cli.views import Views
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering import Camera
 from gseg_ns.runs import load_run, tracking
@@ -103,6 +104,13 @@ def test_a_click_by_command_on_a_plain_splat(
     assert set(groups.tolist()) == {0, 1}
     assert kept.model.group_names() == {1: "crate"}
     assert torch.equal(groups.bool(), chosen)
+
+    # pictures of a result are those of its Gaussians
+    Views(tmp_path / "kept.gseg", tmp_path / "again", cameras=folder / "views").main()
+    names = sorted(path.name for path in (folder / "views" / "images").iterdir())
+    assert sorted(path.name for path in (tmp_path / "again" / "images").iterdir()) == names
+    pictures = [np.asarray(Image.open(place / "images" / names[0])) for place in (folder / "views", tmp_path / "again")]
+    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < 1
 
     # a further one beside it
     other = load_run(tmp_path / "kept.gseg")
