@@ -88,7 +88,7 @@ class Export(Granular):
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.objects import find_floaters, object_records
         from gseg_ns.runs.edited_run import EditedRun
-        from gseg_ns.runs.evidence import parents, run_evidence
+        from gseg_ns.runs.evidence import parents, run_evidence, tree_table
         from gseg_ns.runs.run import load_run
         from gseg_ns.splats.objects import placement_in, write_objects
         from gseg_ns.terminal import track
@@ -173,6 +173,7 @@ class Export(Granular):
             about={
                 "views_asked": None if evidence is None else evidence.num_views,
                 "parent_scale": parent_scale,
+                "tree": tree_table(run.model),
             },
             details=details,
         )

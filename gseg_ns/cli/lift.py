@@ -34,7 +34,7 @@ class Lift:
     with ids as evidence that agree mostly (tracks)"""
     strengths: bool = True
     """Fit how loud each Gaussian is in label images (seconds): better borders; what a Gaussian is in stays.
-    Not with a tree, which is cut at several levels"""
+    Of a tree, in images of its objects"""
     output_dir: Path = Path("outputs")
     """Where runs are written"""
     experiment_name: str | None = None

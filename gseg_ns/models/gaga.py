@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.lifting.consensus import foremost, group_lookup
 from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
@@ -96,7 +96,7 @@ class GagaModel(TreeModel, IdentityModel):
             lifted = self._grow_tree() if grown else self.lift_masks()
             self.voted_labels = lifted.labels.int().to(self.device)
             self.voted_confidence = lifted.confidence.to(self.device)
-            if self.config.use_strengths and not grown:  # strengths are of one cut
+            if self.config.use_strengths:
                 self._fit_strengths()
             self._refresh_projection(self.step)
 
@@ -112,7 +112,7 @@ class GagaModel(TreeModel, IdentityModel):
 
         found = fit_strengths(self.voted_labels, len(views), ask, self.config.strengths)
         self.strengths = found.values
-        CONSOLE.log(
+        terminal.say(
             f"Strengths of Gaussians in label images: followed to {found.followed:.0%}; what held-out views contradict "
             f"of mixed pixels went from {found.before:.1%} to {found.after:.1%} "
             f"({time.perf_counter() - started:.1f} s)."
@@ -226,21 +226,24 @@ class GagaModel(TreeModel, IdentityModel):
         """Segment a view: [H, W] int64 group ids, 0 = none."""
         if not self._by_vote:
             return super().label_image(camera, scale)
-        return self.heaviest_image(camera, self.gaussian_groups(scale))
+        return self.heaviest_image(camera, self.gaussian_groups(scale), self.loudness(scale))
 
     def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
         """As in the base; by the vote, what weighs most."""
-        return self.heaviest(self.voted_labels, rows) if self._by_vote else super().shown_labels(image, rows)
+        if not self._by_vote:
+            return super().shown_labels(image, rows)
+        return self.heaviest(self.voted_labels, self.loudness(), rows)
 
-    def loudness(self) -> Tensor | None:
-        """As they were fitted."""
-        return self.strengths if len(self.strengths) else None
+    def loudness(self, scale: float | None = None) -> Tensor | None:
+        """As they were fitted, to the objects: other cuts of a tree have other borders."""
+        fitted = not self.has_tree or scale is None or level_of(scale) == "object"
+        return self.strengths if fitted and len(self.strengths) else None
 
     def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
         """As in the base; by the vote, what weighs most."""
         if not self._by_vote:
             return super().group_under(feature, rows, weights, scale)
-        return self.heaviest_under(rows, weights, self.gaussian_groups(scale))
+        return self.heaviest_under(rows, weights, self.gaussian_groups(scale), self.loudness(scale))
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 

@@ -134,7 +134,9 @@ class SagaModel(TreeModel, AffinityModel):
 
     def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
         """As in the base; by the tree, what weighs most."""
-        return self.heaviest(self.gaussian_groups(), rows) if self.has_tree else super().shown_labels(image, rows)
+        if not self.has_tree:
+            return super().shown_labels(image, rows)
+        return self.heaviest(self.gaussian_groups(), None, rows)
 
     def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
         """As in the base; by the tree, what weighs most."""

@@ -155,42 +155,42 @@ class TreeModel(SegmentationModel):
 
     # ------------------------------------------------------------------------------------------------- inference
 
-    def loudness(self) -> Tensor | None:
-        """How loud each Gaussian is in label images [N]; None: all alike."""
+    def loudness(self, scale: float | None = None) -> Tensor | None:
+        """How loud each Gaussian is in label images of a scale [N]; None: all alike."""
         return None
 
     @torch.no_grad()
-    def heaviest(self, labels: Tensor, rows: Tensor | None = None) -> Tensor:
+    def heaviest(self, labels: Tensor, loud: Tensor | None, rows: Tensor | None = None) -> Tensor:
         """The label of the largest sum of weight times loudness at each pixel of the last `render`: [H, W].
 
         Args:
             labels: of all Gaussians [N].
+            loud: `loudness`.
             rows: bool [N], the Gaussians in that render; None: all.
         """
-        loud = self.loudness()
         if rows is not None:
             labels, loud = labels[rows], None if loud is None else loud[rows]
         answers, weights = dominant_labels(self.info, labels, loud)
         return torch.where(weights < SILENT, 0, answers)
 
     @torch.no_grad()
-    def heaviest_image(self, camera: Cameras, labels: Tensor) -> Tensor:
-        """Render a view, and say what weighs most: [H, W] int64, 0 = none."""
+    def heaviest_image(self, camera: Cameras, labels: Tensor, loud: Tensor | None = None) -> Tensor:
+        """Render a view, and say what weighs most: [H, W] int64, 0 = none; see `heaviest`."""
         with self._evaluating():
             self.render(camera.to(self.device))
-            return self.heaviest(labels)
+            return self.heaviest(labels, loud)
 
     @torch.no_grad()
-    def heaviest_under(self, rows: Tensor, weights: Tensor, labels: Tensor) -> int:
+    def heaviest_under(self, rows: Tensor, weights: Tensor, labels: Tensor, loud: Tensor | None = None) -> int:
         """The label that a pixel shows; 0 = none.
 
         Args:
             rows: the Gaussians [K] that add to it, -1 for what is not of this model,
             weights: and how much [K].
             labels: of all Gaussians [N].
+            loud: `loudness`.
         """
         groups = torch.where(rows >= 0, labels[rows.clamp_min(0)], 0)
-        loud = self.loudness()
         factors = 1 if loud is None else loud[rows.clamp_min(0)]
         sums = torch.zeros((2, int(groups.max()) + 1 if len(groups) else 1), device=groups.device)
         sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -158,3 +158,23 @@ def parents(model: SegmentationModel, scale: float | None = None) -> tuple[float
         return None, None
     coarser = 0.5 if asked < 0.5 else 1.0
     return coarser, model.gaussian_groups(coarser)
+
+
+def tree_table(model: SegmentationModel) -> list[dict[str, Any]] | None:
+    """Parent, children and evidence of all parts, objects and groups, as objects.json tells; None without a tree."""
+    tree = model.tree()
+    if tree is None:
+        return None
+    parents, last = tree.parents.tolist(), tree.last.tolist()
+    counts = torch.bincount(tree.nodes.cpu(), minlength=len(parents)).cumsum(dim=0)
+    return [
+        {
+            "id": node,
+            "parent": parents[node] or None,
+            "children": [child for child in range(node + 1, last[node] + 1) if parents[child] == node],
+            "evidence": round(min(max(float(tree.evidence[node]), 0.0), 1.0), 4),
+            "object": bool(tree.objects[node]),
+            "count": int(counts[last[node]] - counts[node - 1]),
+        }
+        for node in range(1, len(parents))
+    ]

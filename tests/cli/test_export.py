@@ -57,6 +57,7 @@ def splats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
             gaussian_groups=lambda scale: torch.arange(N) % 4,
             splats=splats.clone,
             has_scales=False,
+            tree=lambda: None,
             group_names=lambda scale: {},
         ),
         frame=lambda: (frame, 0.5),

@@ -6,16 +6,13 @@ import numpy as np
 import scipy.sparse as sparse
 
 from gseg_ns.lifting.tree.kernels import best_agreements, first_of_each, shared_views
-from gseg_ns.lifting.tree.masks import FAINT, FITS, NOISE, BestMasks, Fits, MaskSets, evidence
+from gseg_ns.lifting.tree.masks import FAINT, FITS, NOISE, VIEWS, BestMasks, Fits, MaskSets, evidence
 
 SAME = 0.93
 """IoU from which two sets are one."""
 
 ROUNDS = 3
 """How often a set is asked anew which masks fit it, and voted by them."""
-
-VIEWS = 3
-"""A set needs a mask in so many views: two may agree by chance, or by one error of a neighbouring view."""
 
 LITTLE = 0.05
 """Share of evidence below which a candidate is not worth a round: far below what a node needs."""
@@ -44,7 +41,7 @@ def find_candidates(masks: MaskSets) -> tuple[sparse.csr_matrix, Fits]:
     for _ in range(ROUNDS):
         sets = masks.voted(masks.best(fits.table))
         fits = masks.fits(sets)
-        share, views = evidence(masks.best(fits.table), fits.sizes)
+        share, views = evidence(masks.best(fits.table), fits.sizes, masks.least)
         chosen = distinct(sets, share, masks.weight)
         chosen = chosen[(views[chosen] >= VIEWS) & (share[chosen] > LITTLE)]
         sets, fits = sets[chosen], fits.of(chosen)

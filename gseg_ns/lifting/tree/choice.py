@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 import scipy.sparse as sparse
 
-from gseg_ns.lifting.tree.masks import FITS, NOISE, Fits, MaskSets, sees
+from gseg_ns.lifting.tree.masks import FITS, NOISE, Fits, MaskSets, audience
 
 SUPPORT = 0.2
 """Share of the views that see a set that must have a mask for it: as `ConsensusOptions.support`."""
@@ -31,7 +31,8 @@ def choose(sets: sparse.csr_matrix, fitting: Fits, masks: MaskSets) -> np.ndarra
     Returns:
         the chosen sets, in their order.
     """
-    fits, weight = fitting.table, sees(fitting.sizes)
+    fits = fitting.table
+    weight = audience(fitting.sizes, masks.best(fits).fit > FITS, masks.least)
     contradicts = _contradictions(sets, masks.weight)
     explained = np.zeros(len(masks.view_of), np.float32)
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from gseg_ns.lifting.tree.borders import followed_borders
-from gseg_ns.lifting.tree.candidates import VIEWS, find_candidates
+from gseg_ns.lifting.tree.candidates import find_candidates
 from gseg_ns.lifting.tree.choice import SUPPORT, choose
 from gseg_ns.lifting.tree.cuts import ALL, balanced_cut
-from gseg_ns.lifting.tree.masks import AskedViews, BestMasks, Fits, MaskSets, evidence
+from gseg_ns.lifting.tree.masks import VIEWS, AskedViews, BestMasks, Fits, MaskSets, evidence, visible
 from gseg_ns.lifting.tree.nesting import descend, nest, node_sets, pre_order
 from gseg_ns.lifting.tree.tree import Tree, last_below
 from gseg_ns.lifting.votes import VoteStore
@@ -68,7 +68,9 @@ def grow_tree(
     return Tree(
         torch.from_numpy(parents),
         torch.from_numpy(nodes),
-        torch.from_numpy(np.concatenate([[0], evidence(masks.best(final.table), final.sizes)[0]]).astype(np.float32)),
+        torch.from_numpy(
+            np.concatenate([[0], evidence(masks.best(final.table), final.sizes, masks.least)[0]]).astype(np.float32)
+        ),
         torch.from_numpy(confidence),
         torch.from_numpy(balanced_cut(parents, spoken, masks)),
     )
@@ -103,7 +105,11 @@ def _in_parts(views: AskedViews, num_gaussians: int) -> Iterator[tuple[int, int,
 def _bordered(
     sets: sparse.csr_matrix, fits: Fits, masks: MaskSets, pictures: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, BestMasks]:
-    """Nest the sets, and take out those whose border no mask follows: parents [n + 1], and the masks of each."""
+    """Nest the sets; take out those whose border no mask follows, and those that hardly show.
+
+    Returns:
+        parents [n + 1], and the masks of each.
+    """
     for turn in range(TURNS + 1):
         order, parents = nest(sets, masks.weight)
         sets, fits = sets[order], fits.of(order)
@@ -114,12 +120,14 @@ def _bordered(
         last = np.array(last_below(parents.tolist()))
         own = masks.best(_exclusive(fits.table))
         followed = followed_borders(parents, last, nodes, own, masks, pictures)
-        amount = np.concatenate([[0], node_sets(parents, nodes) @ masks.weight])
+        left = node_sets(parents, nodes)
+        amount = np.concatenate([[0], left @ masks.weight])
         kept = (parents == 0) | ((followed >= FOLLOWED) & (amount <= ALL * amount[parents]))
+        kept[1:] &= visible(np.asarray((left @ masks.views_of).todense()), masks.least)
         if kept.all():
             break
-        left = np.flatnonzero(kept[1:])
-        sets, fits = sets[left], fits.of(left)
+        those = np.flatnonzero(kept[1:])
+        sets, fits = sets[those], fits.of(those)
     return parents, best
 
 
@@ -136,7 +144,7 @@ def _exclusive(fits: sparse.csr_matrix) -> sparse.csr_matrix:
 def _rests(parents: np.ndarray, best: BestMasks, masks: MaskSets) -> np.ndarray:
     """Which nodes keep what is in none of their children, as a leaf: bool [n + 1].
 
-    If masks show the rest, or if the children together are another set than the node.
+    If masks show the rest, or if the children together are another set than the node; and if views show it at all.
     """
     nodes = descend(parents, masks.shares(best))
     whole = np.concatenate([[0], node_sets(parents, nodes) @ masks.weight])
@@ -145,10 +153,11 @@ def _rests(parents: np.ndarray, best: BestMasks, masks: MaskSets) -> np.ndarray:
         shape=(len(parents) - 1, len(nodes)),
     )
     fits = masks.fits(rows)
-    share, views = evidence(masks.best(fits.table), fits.sizes)
+    share, views = evidence(masks.best(fits.table), fits.sizes, masks.least)
     large = np.asarray(rows @ masks.weight).ravel() > (1 - ALL) * whole[1:]
     inner = np.isin(np.arange(len(parents)), parents)
-    return inner & np.concatenate([[False], large | ((share >= SUPPORT) & (views >= VIEWS))])
+    shown = large | ((share >= SUPPORT) & (views >= VIEWS))
+    return inner & np.concatenate([[False], shown & visible(fits.sizes, masks.least)])
 
 
 def _settled(

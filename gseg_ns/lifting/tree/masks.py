@@ -17,6 +17,9 @@ from gseg_ns.lifting.votes import VoteStore
 FITS = 0.5
 """IoU from which a mask speaks of a set: two sets without a common Gaussian cannot both exceed it for one mask."""
 
+VIEWS = 3
+"""A set needs a mask in so many views: two may agree by chance, or by one error of a neighbouring view."""
+
 FAINT = 0.1
 """A view has half its weight for a set when it shows this part of what the best view shows."""
 
@@ -25,6 +28,9 @@ NOISE = 0.05
 
 BLOCK = 256
 """Sets that are asked about at a time."""
+
+SMALLEST = 0.01
+"""Share of the masks that are smaller than what counts as the smallest that a segmenter shows."""
 
 ROOM = 1 << 24
 """Gaussians that are written down at a time, of the sets together."""
@@ -74,9 +80,21 @@ class MaskSets:
         return np.asarray(self.covers.T @ np.asarray(self.seen.sum(axis=1)).ravel(), dtype=np.float32)
 
     @cached_property
+    def least(self) -> float:
+        """Pixels of the smallest things that masks show: what is smaller in a view has no mask there for this alone."""
+        shown = self.area[self.area > 0]
+        return float(np.quantile(shown, SMALLEST)) if len(shown) else 0.0
+
+    @cached_property
     def weight(self) -> np.ndarray:
         """[G] float32, pixels of each Gaussian in all views."""
         return np.asarray(self.seen.sum(axis=0), dtype=np.float32).ravel()
+
+    @cached_property
+    def views_of(self) -> sparse.csr_matrix:
+        """[G, V] float32, the pixels of each Gaussian in each view."""
+        table = self.by_gaussian
+        return sparse.csr_matrix((table.data, self._entry_views, table.indptr), shape=(table.shape[1], self.num_views))
 
     @cached_property
     def by_gaussian(self) -> sparse.csc_matrix:
@@ -272,14 +290,43 @@ def sees(sizes: np.ndarray) -> np.ndarray:
     return sizes / (sizes + FAINT * sizes.max(axis=1, keepdims=True, initial=0) + 1e-6)
 
 
-def evidence(best: BestMasks, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def audience(sizes: np.ndarray, fitting: np.ndarray, least: float) -> np.ndarray:
+    """How much each view counts when sets are asked for their masks: [C, V].
+
+    Args:
+        sizes: pixels [C, V].
+        fitting: bool [C, V], whether the view has a mask for the set.
+        least: pixels of the smallest masks. A view that shows no more is half a witness of there being none: no
+            segmenter would have shown it there.
+    """
+    return sees(sizes) * np.where(fitting, 1, sizes / (sizes + least + 1e-6))
+
+
+def visible(sizes: np.ndarray, least: float) -> np.ndarray:
+    """Which sets as many views as it takes show at least as large as the smallest masks: bool [C].
+
+    Args:
+        sizes: pixels [C, V].
+        least: pixels of the smallest masks.
+    """
+    if sizes.shape[1] < VIEWS:
+        return np.zeros(len(sizes), bool)
+    return np.partition(sizes, -VIEWS, axis=1)[:, -VIEWS] >= least
+
+
+def evidence(best: BestMasks, sizes: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
     """In what share of the views that see a set a mask fits it, and in how many.
+
+    Args:
+        best: of the sets.
+        sizes: pixels [C, V].
+        least: pixels of the smallest masks, see `audience`.
 
     Returns:
         [C] the share, weighed by the fit; one more view without a word is counted, so that few views say little; and
         [C] the number of views, a poor one less than whole.
     """
-    weight = sees(sizes)
     fitting = best.fit > FITS
+    weight = audience(sizes, fitting, least)
     share = (weight * np.where(fitting, best.fit, 0)).sum(axis=1) / (weight.sum(axis=1) + 1)
     return share, (weight * fitting).sum(axis=1)

@@ -155,3 +155,37 @@ def test_the_cut_lies_where_as_much_is_larger_as_smaller() -> None:
 def test_a_tree_out_of_order_is_refused() -> None:
     with pytest.raises(ValueError, match="pre-order"):
         Tree(torch.tensor([0, 2, 0]), torch.zeros(1), torch.zeros(3), torch.zeros(1), torch.zeros(3))
+
+
+def shown(views: list[tuple[list[range], dict[int, float]]], pixels: float = 10.0) -> Tree:
+    """A tree of views that show some Gaussians with other pixels, 0 = not at all."""
+    store, members = VoteStore(), []
+    for masks, special in views:
+        votes, covers = say(masks)
+        weights = torch.tensor([special.get(g, pixels) for g in range(GAUSSIANS)])
+        seen = weights > 0
+        store.append(ViewVotes(votes.gaussians[seen], votes.labels[seen], weights[seen]))
+        members.append(covers)
+    picture = torch.arange(GAUSSIANS).repeat_interleave(2)[None].expand(5, -1).int()
+    return grow_tree(store, members, [picture] * len(views), GAUSSIANS)
+
+
+def test_a_part_that_few_views_see_is_kept_where_these_agree() -> None:
+    hidden = dict.fromkeys(range(5), 0.0)  # behind the rest of its object in most views
+    tree = shown([(OBJECTS, hidden)] * 20 + [([*OBJECTS, range(5)], {})] * 4)
+    assert frozenset(range(5)) in sets(tree, "part")
+    assert frozenset(range(20)) in sets(tree, "object") | sets(tree, "group")
+
+
+def test_views_that_hardly_show_a_part_do_not_speak_against_it() -> None:
+    # A tenth of the pixels that the smallest masks have: nobody would mask it there.
+    far = dict.fromkeys(range(5), 1.0)
+    tree = shown([([*OBJECTS, range(5), range(20, 25)], {})] * 4 + [([*OBJECTS, range(20, 25)], far)] * 40)
+    assert frozenset(range(5)) in sets(tree, "part")
+
+
+def test_what_is_smaller_than_any_mask_is_no_node() -> None:
+    # Three Gaussians between the parts of an object: a seventh of it, and still less than the smallest mask.
+    tree = grow([[range(20), range(9), range(12, 20), range(20, 40)]] * 6)
+    assert all(len(part) > 3 for part in sets(tree, "part"))
+    assert frozenset(range(20)) in sets(tree, "group")
