@@ -15,7 +15,7 @@ from PIL import Image
 from gseg_ns.captures.capture import TO_NERFSTUDIO
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig, as_gseg_data
 from gseg_ns.errors import GsegError
-from posed_photographs import POINTS, write_json, write_model
+from posed_photographs import POINTS, write_json, write_model, write_photographs
 
 
 def pose(angle: float) -> list[list[float]]:
@@ -87,6 +87,37 @@ def test_points_of_an_old_nerfstudio_folder_come_from_its_colmap_model_without_a
     matrix = outputs.dataparser_transform
     expected = (points @ matrix[:3, :3].T + matrix[:3, 3]) * outputs.dataparser_scale
     torch.testing.assert_close(outputs.metadata["points3D_xyz"], expected)
+
+
+@pytest.mark.parametrize("kind", ["no points", "large photographs", "copies are missing", "a third of the size"])
+@pytest.mark.parametrize("parser", ["ours", "named"])
+def test_no_scene_makes_a_parser_ask(kind: str, parser: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Nerfstudio's own would: it offers to make a point cloud, or smaller copies of the photographs."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("a question was asked")
+
+    monkeypatch.setattr("rich.prompt.PromptBase.__call__", asked)
+    monkeypatch.setattr("builtins.input", asked)
+    names = [f"f{i}.png" for i in range(6)]
+    scene, options = tmp_path / "s", {}
+    if kind == "no points":
+        write_json(scene, names)
+        write_model(scene / "colmap/sparse/0", names)
+    else:
+        write_photographs(scene / "images", names, (1920, 1440) if kind == "large photographs" else (64, 48))
+        write_model(scene / "sparse/0", names)
+        if kind != "large photographs":
+            options = {"downscale_factor": 2 if kind == "copies are missing" else 3}
+    named = NerfstudioDataParserConfig if kind == "no points" else ColmapDataParserConfig
+    config: Any = (GsegDataParserConfig if parser == "ours" else named)(data=scene, **options)
+    read = (config if parser == "ours" else as_gseg_data(config)).setup().get_dataparser_outputs
+    if options:
+        with pytest.raises(GsegError, match=f"images_{options['downscale_factor']}"):
+            read("train")
+        return
+    outputs = read("train")
+    assert len(outputs.image_filenames) >= 5
 
 
 @pytest.mark.parametrize("kind", ["json", "colmap"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 
+from browser_driver import viewing
 from gseg_ns.cli.export import Export
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.data.cameras import to_camera
@@ -16,6 +17,7 @@ from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.runs.run import Run, load_run
 from gseg_ns.runs.scene import find_scene
 from posed_photographs import write_json, write_model
+from viewer_client import ViewerClient
 
 
 def test_a_scene_is_found_where_it_was_said_given_or_beside_the_run(
@@ -76,6 +78,16 @@ def test_a_run_without_its_scene_exports_and_isolates_and_says_what_it_lacks(
     found = load_run(config, scene)
     assert found.datamanager.absent is None
     assert len(list(found.views("train"))) == 12
+
+
+def test_the_viewer_of_a_run_without_its_scene_answers(moved_run: tuple[Path, Path]) -> None:
+    with viewing(moved_run[0]) as viewer, ViewerClient(viewer) as client:
+        controller = viewer.pipeline.model.panel.controller
+        assert "Group 3" in client.command("pick", 3, "set")
+        chosen = controller.selected
+        assert torch.equal(chosen, viewer.pipeline.model.gaussian_groups() == 3)
+        assert "Not done" not in client.command("remove")
+        assert "Undone" in client.command("undo")
 
 
 def test_a_scene_beside_the_run_is_found_and_said(
