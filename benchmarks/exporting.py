@@ -26,7 +26,8 @@ def main(gaussians: int = 2_000_000, objects: int = 500, formats: list[str] | No
 
     Args:
         gaussians: of the scene, with SH of degree 3.
-        objects: that they are evenly spread over; as many Gaussians again as one has belong to none.
+        objects: that they are evenly spread over, the Gaussians of each one after the other; as many again as one has
+            belong to none.
         formats: all that hold objects unless given.
     """
     table = Table("format", "peak, GB", "before writing, GB", "files, GB", "seconds")
@@ -41,7 +42,7 @@ def main(gaussians: int = 2_000_000, objects: int = 500, formats: list[str] | No
 def _export(folder: str, form: Any, gaussians: int, objects: int) -> tuple[float, float, float, float]:
     """Peak of the process, its peak before it writes, size of the files (GB), and seconds."""
     generator = torch.Generator().manual_seed(0)
-    groups = torch.arange(gaussians) % (objects + 1)
+    groups = torch.arange(gaussians) * (objects + 1) // gaussians
     centres = 10 * torch.randn(objects + 1, 3, generator=generator)
     splats = Splats(
         means=centres[groups] + 0.2 * torch.randn(gaussians, 3, generator=generator),

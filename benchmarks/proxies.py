@@ -18,7 +18,9 @@ from rich.table import Table
 from scipy.spatial import cKDTree
 
 from gseg_ns.objects import find_floaters
-from gseg_ns.proxies import make_proxy
+from gseg_ns.proxies import closed_surface, convex_hull
+from gseg_ns.proxies.making import VERTICES
+from gseg_ns.proxies.surface import decimated
 from gseg_ns.runs import load_run
 from gseg_ns.runs.evidence import run_evidence
 from gseg_ns.runs.pixels import training_pixel
@@ -81,8 +83,8 @@ def main(config: Path, labelled: Path, least_points: int = 50) -> None:
         pixel = 0.0 if pixel_at is None else pixel_at(part.means.median(dim=0).values)
         diagonal = np.linalg.norm(np.ptp(points[own], axis=0))
         start, up = process_time(), torch.tensor([0.0, 0, 1])
-        hull = make_proxy(part, up, False, "hull", pixel=pixel).meshes[0]
-        mesh = make_proxy(part, up, False, "mesh", pixel=pixel).meshes[0]
+        surface = closed_surface(part, up, pixel=pixel)
+        hull, mesh = convex_hull(surface.vertices, VERTICES["hull"]), decimated(surface, VERTICES["mesh"])
         seconds = process_time() - start
 
         def distances(shape: TriangleMesh, to: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:
