@@ -257,7 +257,9 @@ class _Writer:
                 package(layer, path)
             return entry, layer.relative_to(self.folder).as_posix()
         if self.form == "glb":
-            write_glb(path, self.splats, [item], self.placement, rest=False)
+            # Its own Gaussians alone: all of the scene would be looked through again for each object.
+            own = replace(item, rows=torch.arange(len(part.rows)))
+            write_glb(path, self.splats.subset(part.rows), [own], self.placement, rest=False)
         elif self.form == "spz":
             write_spz(path, self.splats.subset(part.rows), self.placement)
         else:
