@@ -76,7 +76,8 @@ class Quality(Asked):
             with timed_tree() as seconds:
                 config = lift_run(self.config(Path(folder))).config_path
             run = load_run(config)
-            tree = run.model.tree()
+            model: Any = run.model
+            tree = model.tree()
             assert tree is not None
             print(f"{len(tree)} nodes; {seconds[0]:.1f} s of processor time for the tree")
             print("| cut | ground truth | IoU | precision | recall | PQ | groups | ceiling: IoU | precision | recall |")
@@ -86,7 +87,7 @@ class Quality(Asked):
                 found = [run.labels_on_photograph(view, scale).cpu() for view, _ in views]
                 scores = score_labels(found, [labels for _, labels in views])
                 lifted = ceiling_labels(run, truth / level)
-                drawn = [run.model.heaviest_image(view.camera, lifted).cpu() for view, _ in views]
+                drawn = [model.heaviest_image(view.camera, lifted).cpu() for view, _ in views]
                 top = score_labels(drawn, [labels for _, labels in views])
                 cells = [f"{scores[key]:.1f}" for key in ("iou", "precision", "recall", "pq")]
                 cells += [str(scores["num_pred"]), *(f"{top[key]:.1f}" for key in ("iou", "precision", "recall"))]
