@@ -22,6 +22,8 @@ import tyro
 from clock import in_process  # type: ignore[import-not-found]
 from PIL import Image
 
+from gseg_ns.errors import GsegError
+
 SUPPORT = Path(__file__).resolve().parents[1] / "tests/support"
 METHODS = ("gaga", "saga", "saga-v1", "unified-lift", "gradiseg")
 
@@ -100,15 +102,17 @@ class Phantom:
         phantom_cuda.install()
         ledger.watch_sorting()
         with tempfile.TemporaryDirectory() as folder:
+            self._shrink_blocks()
             # Some are missing, so that a densification, which takes memory, comes to exactly the bound.
             points = round(0.9 * self._bound())
             write_shell(Path(folder) / "scene", points, self.pixels, self.views, self.objects)
-            self._shrink_blocks()
             trainer = self._trainer(Path(folder))
             joint = not trainer.pipeline.model.two_phases
             (self._joint if joint else self._two_phases)(trainer, ledger)
-            ledger.phase("label image and groups")
             model = trainer.pipeline.model
+            if self.method in ("gaga", "gradiseg") and model.num_groups < 2:
+                raise GsegError("The masks were not associated: what groups take would be missing from the estimate.")
+            ledger.phase("label image and groups")
             model.eval()
             model.label_image(trainer.pipeline.datamanager.camera(0))
             model.gaussian_groups()

@@ -49,3 +49,12 @@ def test_labels_of_the_shell_agree_between_views(gpu_memory: Any, tmp_path: Path
     assert abs(meta["w"] * meta["h"] - 1200) < 60
     labels = [read_label_map(tmp_path / f"shell/masks/{view:05d}.png") for view in range(3)]
     assert all(1 <= int(part.min()) and int(part.max()) <= 40 for part in labels)
+
+
+def test_a_method_on_the_phantom_says_what_each_phase_holds(gpu_memory: Any) -> None:
+    size = gpu_memory.Size(gaussians=1_500_000, pixels=1_500_000, views=8, objects=12)
+    peaks = gpu_memory.Estimate(("gradiseg",), size, part=0.002, views=4)._run("gradiseg", 4)
+    assert list(peaks) == ["geometry", "joint, with association", "joint, borders split", "label image and groups"]
+    assert all(peak >= kept > 0 for peak, kept in peaks.values())
+    # Parameters, gradients and two moments of 59 and 16 numbers, and images.
+    assert 4 * 75 * 4 < peaks["joint, borders split"][0] / 3000 < 16 * 75 * 4
