@@ -19,10 +19,10 @@ from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.lifting.association import Associated, AssociationOptions, associate
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.memory_bank import relabel
-from gseg_ns.lifting.strengths import StrengthOptions, Strengths, fit_strengths
+from gseg_ns.lifting.strengths import StrengthOptions, Strengths, fit_strengths, label_image
 from gseg_ns.lifting.votes import VoteStore, lift, view_votes
 from gseg_ns.masks import resize_labels
-from gseg_ns.rendering import Camera, dominant_labels
+from gseg_ns.rendering import Camera
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
 
@@ -205,7 +205,7 @@ def _numbered(labels: Tensor, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def render_labels(meta: dict[str, Any], labels: Tensor, strengths: Tensor | None = None) -> Tensor:
-    """The label with the largest composited weight at every pixel.
+    """The label with the largest composited weight at every pixel (`gseg_ns.lifting.strengths.label_image`).
 
     Args:
         meta: projection of the view, of N Gaussians.
@@ -215,5 +215,5 @@ def render_labels(meta: dict[str, Any], labels: Tensor, strengths: Tensor | None
     Returns:
         [H, W] int64 on the CPU; 0 where labelled Gaussians hardly show.
     """
-    answer, weight = dominant_labels(meta, labels, strengths)
+    answer, weight = label_image(meta, labels, strengths)
     return torch.where(weight > SILENT, answer, 0).cpu()

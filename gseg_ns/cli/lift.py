@@ -27,6 +27,8 @@ class Lift:
     """Coordinates of a PLY: Nerfstudio's normalised ones (as ns-export writes), or those of the capture's own poses"""
     masks_dir: Path = Path("masks")
     """Folder of masks, relative to the scene"""
+    snap_masks: bool = False
+    """Move borders of masks to borders of color in the photographs, by a few pixels: better with ragged masks"""
     association: Literal["consensus", "memory-bank", "tree", "given", "tracks", "none"] = "consensus"
     """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, as a tree of
     parts, objects and groups out of overlapping masks (--scale 0, 0.5 and 1 of the other commands), not at all since
@@ -64,6 +66,7 @@ class Lift:
         config.data, config.output_dir, config.experiment_name = self.data, self.output_dir, self.experiment_name
         datamanager, model = config.pipeline.datamanager, config.pipeline.model
         datamanager.masks_dir = self.masks_dir  # type: ignore[attr-defined]
+        datamanager.snap_masks = self.snap_masks  # type: ignore[attr-defined]
         model.geometry, model.geometry_frame = self.geometry, self.geometry_frame  # type: ignore[attr-defined]
         model.use_strengths = self.strengths  # type: ignore[attr-defined]
         model.association = "given" if self.association == "none" else self.association  # type: ignore[attr-defined]

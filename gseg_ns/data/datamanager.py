@@ -23,6 +23,7 @@ from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.data.records import Records, numbered_by_tracks, read_records
+from gseg_ns.data.snapping import snap_labels
 from gseg_ns.data.training_regions import is_picture, same_labels, same_region, told_apart
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import (
@@ -63,6 +64,9 @@ class MaskDatamanagerConfig(FullImageDatamanagerConfig):
     """Masks with a lower score are left out of the label map (Gaga: 0.5)."""
     mask_min_visible: float = 0.1
     """Masks of which no more than this part stays visible in the label map are dropped (Gaga: 0.1)."""
+    snap_masks: bool = False
+    """Move borders of the label map to borders of color in the photograph, by a few pixels: better with ragged
+    masks."""
     masks_are_consistent: bool = False
     """The ids of the label maps already agree between the views (tracked or ground truth): nothing is associated, and
     ids up to 1024 are the numbers of groups. The same as --pipeline.model.association given."""
@@ -344,6 +348,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         labels = runs.image()
         if view not in self._fitted:
             placed = self.photograph(view).to_view(labels, self._mask_name(view), self._upright)
+            if self.config.snap_masks:
+                placed = snap_labels(placed, self.read_photograph(view)["image"][..., :3])
             if placed is not labels:
                 self._labels[view], labels = LabelRuns.of(placed), placed
             self._fitted.add(view)

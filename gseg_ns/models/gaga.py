@@ -113,8 +113,8 @@ class GagaModel(TreeModel, IdentityModel):
         found = fit_strengths(self.voted_labels, len(views), ask, self.config.strengths)
         self.strengths = found.values
         terminal.say(
-            f"Strengths of Gaussians in label images: followed to {found.followed:.0%}; what held-out views contradict "
-            f"of mixed pixels went from {found.before:.1%} to {found.after:.1%} "
+            f"Strengths of Gaussians in label images: {found.steps} steps, followed to {found.followed:.0%}; what "
+            f"held-out views contradict of mixed pixels went from {found.before:.1%} to {found.after:.1%} "
             f"({time.perf_counter() - started:.1f} s)."
         )
 

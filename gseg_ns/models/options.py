@@ -356,6 +356,6 @@ def _notes_of_masks(config: TrainerConfig, data: Any, default: Any) -> list[str]
     return [
         f"--pipeline.datamanager.{name.replace('_', '-')} changes nothing: {config.method_name} trains on overlapping "
         "masks, which it does not paint."
-        for name in ("mask_order", "mask_min_score", "mask_min_visible")
+        for name in ("mask_order", "mask_min_score", "mask_min_visible", "snap_masks")
         if getattr(data, name, None) != getattr(default, name, None)
     ]

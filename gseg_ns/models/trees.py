@@ -15,13 +15,14 @@ from gseg_ns import terminal
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.lifting.identity import SILENT
+from gseg_ns.lifting.strengths import label_image as loudest_labels
 from gseg_ns.lifting.tree import WIDTH, Level, Tree, grow_tree
 from gseg_ns.lifting.tree.tree import last_below
 from gseg_ns.lifting.votes import VoteStore, view_votes
 from gseg_ns.masks import MaskSet
 from gseg_ns.masks.mask_set import encode
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.rendering import dominant_labels, top_contributors
+from gseg_ns.rendering import top_contributors
 
 
 def level_of(scale: float) -> Level:
@@ -170,7 +171,7 @@ class TreeModel(SegmentationModel):
         """
         if rows is not None:
             labels, loud = labels[rows], None if loud is None else loud[rows]
-        answers, weights = dominant_labels(self.info, labels, loud)
+        answers, weights = loudest_labels(self.info, labels, loud)
         return torch.where(weights < SILENT, 0, answers)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from gseg_ns.rendering.api import (
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.rendering.contributions import (
     RegionVotes,
+    contested_labels,
     dominant_labels,
     pixel_weights,
     sparse_vote,
@@ -34,6 +35,7 @@ __all__ = [
     "PixelWeights",
     "RegionVotes",
     "composite",
+    "contested_labels",
     "dominant_labels",
     "pixel_weights",
     "project",

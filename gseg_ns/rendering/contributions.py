@@ -237,28 +237,51 @@ def dominant_labels(meta: dict[str, Any], labels: Tensor, factors: Tensor | None
         labels [H, W] int64, 0 where none is drawn, and their summed weights (without factors) [H, W]; [C, H, W] for
         several cameras.
     """
+    return _dominant(meta, labels, factors)[:2]
+
+
+@torch.no_grad()
+def contested_labels(meta: dict[str, Any], labels: Tensor, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `dominant_labels` with factors, and in the same pass the labels without them.
+
+    Returns:
+        labels [H, W] int64, their summed weights [H, W], and the labels of the largest weight without factors [H, W];
+        [C, H, W] for several cameras.
+    """
+    winners, weights, plain = _dominant(meta, labels, factors)
+    assert plain is not None
+    return winners, weights, plain
+
+
+def _dominant(meta: dict[str, Any], labels: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """See `contested_labels`; the last is None without factors."""
     device = meta["means2d"].device
     present, index = torch.unique(torch.cat([labels.new_zeros(1), labels]).to(device), return_inverse=True)
     zero = int(torch.searchsorted(present, 0))
     # Numbers from 1 on, with 0 for none.
     numbers = torch.where(index[1:] == zero, 0, index[1:] + (index[1:] < zero))
-    present = torch.cat([present.new_zeros(1), present[present != 0]])
+    present = torch.cat([present.new_zeros(1), present[present != 0]]).long()
     if meta["means2d"].is_cuda:
-        winners, weights = contributions_cuda.dominant_labels(meta, numbers, len(present), factors)
+        winners, weights, plain = contributions_cuda.dominant_labels(meta, numbers, len(present), factors)
     else:
         cameras, count = meta["means2d"].shape[:2]
         width, height = meta["width"], meta["height"]
         winners = torch.empty((cameras, height, width), dtype=torch.int64)
         weights = torch.empty((cameras, height, width), dtype=meta["means2d"].dtype)
+        plain = torch.empty_like(winners if factors is not None else winners[:0])
         tile_width, tile_height = meta["tile_width"], meta["tile_height"]
         loudness = np.empty(0, np.float32) if factors is None else factors.detach().float().contiguous().numpy()
         threads.share(
             contribute.dominant, cameras * tile_width * tile_height, *_scene(meta), width, height, meta["tile_size"],
             tile_width, tile_height, max(count, 1), numbers.contiguous().numpy(), loudness, len(present),
-            winners.numpy(), weights.numpy(),
+            winners.numpy(), weights.numpy(), plain.numpy(),
         )  # fmt: skip
-    winners = present.long()[winners]
-    return (winners[0], weights[0]) if winners.shape[0] == 1 else (winners, weights)
+    one = winners.shape[0] == 1
+    answers = present[winners]
+    without = None if factors is None else present[plain]
+    if one:
+        return answers[0], weights[0], None if without is None else without[0]
+    return answers, weights, without
 
 
 @torch.no_grad()

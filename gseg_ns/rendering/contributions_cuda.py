@@ -67,8 +67,8 @@ def _label_sums(meta: dict[str, Any], labels: Tensor, chosen: Tensor) -> Tensor:
 
 def dominant_labels(
     meta: dict[str, Any], labels: Tensor, num_labels: int, factors: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Labels [C, H, W] int64 and weights: some labels are composited at a time, and the best so far is kept.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels [C, H, W] int64, weights, labels without factors: some are composited at a time, the best so far is kept.
 
     Weights are without the factors that decide (see `contributions.dominant_labels`).
     """
@@ -77,7 +77,7 @@ def dominant_labels(
     cameras, height, width = meta["means2d"].shape[0], meta["height"], meta["width"]
     best = torch.zeros((cameras, height, width), device=labels.device)
     winner = torch.zeros((cameras, height, width), dtype=torch.long, device=labels.device)
-    plain = torch.zeros_like(best)
+    plain, most, first_choice = torch.zeros_like(best), torch.zeros_like(best), torch.zeros_like(winner)
 
     def composited(colors: Tensor) -> Tensor:
         image, _ = gsplat.rasterize_to_pixels(
@@ -94,10 +94,13 @@ def dominant_labels(
         value, place = image.max(dim=-1)
         winner = torch.where(value > best, chosen[place], winner)
         if factors is not None:
-            weight = composited(colors).gather(-1, place[..., None]).squeeze(-1)
-            plain = torch.where(value > best, weight, plain)
+            unweighted = composited(colors)
+            plain = torch.where(value > best, unweighted.gather(-1, place[..., None]).squeeze(-1), plain)
+            largest, which = unweighted.max(dim=-1)
+            first_choice = torch.where(largest > most, chosen[which], first_choice)
+            most = torch.maximum(most, largest)
         best = torch.maximum(best, value)
-    return winner, best if factors is None else plain
+    return winner, best if factors is None else plain, first_choice
 
 
 def pairs(meta: dict[str, Any], pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

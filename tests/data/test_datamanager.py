@@ -360,3 +360,22 @@ def test_masks_that_are_on_no_track_are_left_out_where_others_are_on_one(tmp_pat
     assert [sorted(data.labels(view).unique().tolist()) for view in range(4)] == [[0, 1, 2], [0, 1], [0], [0, 1, 2]]
     assert data.labels(0)[24, 20] == 1
     assert data.labels(3)[24, 29] == 2
+
+
+def test_masks_are_snapped_to_the_photographs_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A mask that is off by two pixels: the pictures show where its objects are."""
+    scene = write_scene(tmp_path / "scene")
+    for view in range(4):
+        labels = torch.from_numpy(label_map(view))
+        labels = torch.where(labels == 0, 7, labels)
+        write_label_map(scene / f"masks/v{view}.png", labels.roll(2, 1))
+    plain, snapped = (manager(scene, snap_masks=snap) for snap in (False, True))
+    for view in range(4):
+        before, after = plain.labels(view), snapped.labels(view)
+        assert before is not None
+        assert after is not None
+        truth = torch.from_numpy(np.select([label_map(view) == 5, label_map(view) == 300], [1, 3], 2))
+        assert int((after != truth).sum()) < 0.3 * int((before != truth).sum())
+        again = snapped.labels(view)
+        assert again is not None
+        assert torch.equal(again, after)

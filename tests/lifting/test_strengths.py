@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import OptionError
+from gseg_ns.lifting import strengths
 from gseg_ns.lifting.strengths import (
     Rows,
     StrengthOptions,
     by_label,
     disagreement,
     fit_strengths,
+    label_image,
     strength_gradient,
 )
-from gseg_ns.rendering import dominant_labels, project, threads
+from gseg_ns.rendering import contested_labels, dominant_labels, project, threads
 
 
 def _rows(num_gaussians: int = 30, count: int = 40, num_labels: int = 5, seed: int = 0) -> tuple[Rows, Tensor, Tensor]:
@@ -209,6 +211,50 @@ def test_factors_decide_and_weights_stay_plain() -> None:
     image, part = dominant_labels(metas[0], labels, loud)
     assert int((image == 2).sum()) < int((plain == 2).sum())
     assert float(part.max()) <= 1.0
+
+
+def test_a_label_that_the_vote_does_not_show_is_not_made_up() -> None:
+    labels, metas, _ = _disk_scene(1)
+    labels[125] = 3  # of the wall, between others of it
+    voted, voted_weights = dominant_labels(metas[0], labels)
+    assert not (voted == 3).any()
+    loud = torch.where(labels == 3, 20.0, torch.where(labels == 2, 0.5, 1.0))
+    answers, weights, plain = contested_labels(metas[0], labels, loud)
+    assert torch.equal(plain, voted)
+    made_up = answers == 3
+    assert made_up.any()
+    found, found_weights = label_image(metas[0], labels, loud)
+    assert torch.equal(found, torch.where(made_up, voted, answers))
+    torch.testing.assert_close(found_weights, torch.where(made_up, voted_weights, weights))
+    assert int((found == 2).sum()) < int((voted == 2).sum())  # borders move
+    assert torch.equal(label_image(metas[0], labels)[0], voted)
+
+
+def test_what_the_vote_shows_may_grow() -> None:
+    labels, metas, _ = _disk_scene(1)
+    labels[0] = 3  # in a corner of the view
+    loud = torch.where(labels == 3, 3.0, 1.0)
+    shown = (label_image(metas[0], labels)[0] == 3).sum()
+    assert 0 < shown < (label_image(metas[0], labels, loud)[0] == 3).sum()
+
+
+@pytest.mark.parametrize(
+    ("contradicted", "steps", "after"),
+    [
+        ([0.1, 0.09, 0.08, 0.0799, 0.0798], 200, 0.08),
+        ([0.1, 0.09, 0.0898, 0.0896, 0.0894], 800, 0.0894),
+        ([0.1, 0.09, 0.11, 0.12, 0.13], 100, 0.09),
+        ([0.1, 0.09, 0.08, 0.07, 0.06], 800, 0.06),
+    ],
+)
+def test_no_more_steps_than_held_out_views_pay_for(
+    monkeypatch: pytest.MonkeyPatch, contradicted: list[float], steps: int, after: float
+) -> None:
+    said = iter(contradicted)
+    monkeypatch.setattr(strengths, "disagreement", lambda *_: next(said))
+    labels, metas, truths = _disk_scene()
+    found = fit_strengths(labels, 8, lambda v: (metas[v], truths[v]), StrengthOptions(steps=800))
+    assert (found.steps, found.followed, found.before, found.after) == (steps, 1.0, 0.1, after)
 
 
 def test_options_are_checked() -> None:

@@ -200,7 +200,7 @@ def test_more_than_255_groups(make_trainer: Callable[..., Any], small_scene: Pat
     assert model.num_groups > 255
     assert model.gaussian_groups().max() > 255
     camera = trainer.pipeline.datamanager.camera(0)
-    assert len(model.label_image(camera).unique()) > 100
+    assert len(model.label_image(camera).unique()) > 80
 
 
 def test_a_checkpoint_of_another_method_is_refused(

@@ -241,7 +241,7 @@ def gather_lists(start, stop, begins, kept, ends, labels, sums, out_ids, out_lab
 @kernel
 def dominant(  # type: ignore[no-untyped-def]
     start, stop, packed, offsets, flatten_ids, width, height, tile_size, tile_width, tile_height, num_gaussians,
-    labels, factors, num_labels, out_labels, out_weights,
+    labels, factors, num_labels, out_labels, out_weights, out_plain,
 ):  # fmt: skip
     """The label of the largest summed weight at each pixel (the first to appear of equals), 0 where there is none.
 
@@ -251,6 +251,7 @@ def dominant(  # type: ignore[no-untyped-def]
         labels: [N] integers in 0..num_labels-1; 0 takes part in nothing.
         factors: [N], what the weights of each Gaussian are multiplied with for the choice; empty: nothing.
         out_labels: [C, H, W] int64, out_weights [C, H, W], written.
+        out_plain: [C, H, W] int64, written where there are factors: the answers without them.
     """
     block = new_block(1, packed.dtype)
     firsts, lasts, near = new_lookahead()
@@ -304,6 +305,12 @@ def dominant(  # type: ignore[no-untyped-def]
                         if sums[candidate * SIZE + p] > best:
                             best, winner, place = sums[candidate * SIZE + p], names[candidate], candidate * SIZE + p
                     out_labels[camera, top + row, left + column] = winner
+                    if factors.shape[0] > 0:
+                        most, first_choice = packed.dtype.type(0), np.int64(0)
+                        for candidate in range(found):
+                            if plain[candidate * SIZE + p] > most:
+                                most, first_choice = plain[candidate * SIZE + p], names[candidate]
+                        out_plain[camera, top + row, left + column] = first_choice
                     out_weights[camera, top + row, left + column] = (
                         plain[place] if factors.shape[0] > 0 and place >= 0 else best
                     )

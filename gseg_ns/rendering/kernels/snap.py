@@ -1,0 +1,45 @@
+"""Labels of pixels by what looks alike around them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gseg_ns.rendering.kernels.jit import kernel
+
+
+@kernel
+def snap(start, stop, picture, labels, chosen, num_labels, reach, by_color, by_distance, out):  # type: ignore[no-untyped-def]
+    """The label that weighs most around each chosen pixel of rows start..stop: one step of a joint bilateral filter.
+
+    Args:
+        picture: [H, W, 3] float32.
+        labels: [H, W] int32 in 0..num_labels-1; pixels of label 0 have no say.
+        chosen: [H, W] bool.
+        reach: pixels to each side that have a say.
+        by_color: each weighs exp(-by_color * squared difference of colors
+        by_distance: - by_distance * squared distance).
+        out: [H, W] int32, written where a pixel is chosen and something has a say.
+    """
+    height, width = labels.shape
+    sums = np.zeros(num_labels, np.float32)
+    for y in range(start, stop):
+        for x in range(width):
+            if not chosen[y, x]:
+                continue
+            sums[:] = 0
+            for v in range(max(0, y - reach), min(height, y + reach + 1)):
+                for u in range(max(0, x - reach), min(width, x + reach + 1)):
+                    label = labels[v, u]
+                    if label > 0:
+                        difference = np.float32(0)
+                        for channel in range(3):
+                            step = picture[y, x, channel] - picture[v, u, channel]
+                            difference += step * step
+                        away = (y - v) * (y - v) + (x - u) * (x - u)
+                        sums[label] += np.float32(math.exp(-by_color * difference - by_distance * away))
+            best = np.float32(0)
+            for label in range(1, num_labels):
+                if sums[label] > best:
+                    best, out[y, x] = sums[label], label
