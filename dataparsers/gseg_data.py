@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ from gseg_ns.reading import reading
 
 _FARTHEST = 1e12
 """Units of a capture: no scene reaches as far, and single precision goes to 1e38 only."""
+_STRAY = 100
+"""Times the usual distance of a camera from the middle of all: no path around a scene has one so far away."""
 
 
 @dataclass
@@ -155,6 +158,7 @@ class GsegDataParser(DataParser):
             capture, cloud = read_capture(data, _tell, self.config.images_path, self.config.colmap_path)
             if self.config.photometric_path is not None:
                 capture = _with_photometric(capture, root, self.config.images_path, self.config.photometric_path)
+            tell_strays(capture, _tell)
             self._read = with_files(capture, root, self.downscale_factor or self.config.downscale_factor, _tell), cloud
         capture, cloud = self._read
         if self.config.needs_photographs:
@@ -268,6 +272,20 @@ class GsegDataParser(DataParser):
         outputs.metadata["dataparser_transform"] = outputs.dataparser_transform
         outputs.metadata["dataparser_scale"] = outputs.dataparser_scale
         return outputs
+
+
+def tell_strays(capture: Capture, tell: Callable[[str], None]) -> None:
+    """Tell of cameras far away from all others, where a reconstruction failed: the scene is scaled by them."""
+    places = np.stack([frame.pose[:3, 3] for frame in capture.frames])
+    distances = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+    strays = np.flatnonzero(distances > _STRAY * np.median(distances))
+    if len(strays) and np.median(distances) > 0:
+        first = capture.frames[strays[0]].name
+        others = "" if len(strays) == 1 else f" and of {len(strays) - 1} more"
+        tell(
+            f"{capture.source}: the camera of {first}{others} stands {distances[strays[0]] / np.median(distances):.0f} "
+            "times as far from the middle as most. The scene is scaled by it: take it out if it is a failure."
+        )
 
 
 def _with_photometric(capture: Capture, root: Path, images: Path, masks: Path) -> Capture:

@@ -186,10 +186,12 @@ def _refuse_fractions(
     fx, fy, cx, cy = intrinsics
     if min(width, height) < 16:
         return
-    in_corner = cx is not None and cy is not None and 0 < cx <= 1 and 0 < cy <= 1
+    in_corner = cx is not None and cy is not None and 0 <= cx <= 1 and 0 <= cy <= 1
     if in_corner or 0 < fx < width / 50 or 0 < fy < height / 50:
         given = ", ".join(
-            f"{name} {value:g}" for name, value in zip(("fl_x", "fl_y", "cx", "cy"), intrinsics, strict=True) if value
+            f"{name} {value:g}"
+            for name, value in zip(("fl_x", "fl_y", "cx", "cy"), intrinsics, strict=True)
+            if value is not None
         )
         raise GsegError(
             f"{where} has {width} x {height} pixels and {given}, which seem to be parts of that size: give pixels."

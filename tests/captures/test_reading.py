@@ -445,6 +445,7 @@ def test_a_reconstruction_of_the_same_size_is_told_and_a_copy_is_not(tmp_path: P
     ("change", "message"),
     [
         ({"fl_x": 0.94, "fl_y": 1.25, "cx": 0.5, "cy": 0.5}, "seem to be parts of that size: give pixels"),
+        ({"cx": 0, "cy": 0}, "cx 0, cy 0, which seem to be parts of that size: give pixels"),
         ({"cx": 0.5, "cy": 0.5}, "cx 0.5, cy 0.5, which seem to be parts"),
         ({"fl_x": None, "fl_y": None, "camera_angle_x": 40.0}, "camera_angle_x is 40: it is an angle in radians"),
         ({"camera_angle_y": -1.0}, "camera_angle_y is -1"),

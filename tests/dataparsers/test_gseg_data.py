@@ -162,6 +162,23 @@ def test_a_broken_folder_gives_one_message_that_names_it(tmp_path: Path, break_i
         GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
 
 
+@pytest.mark.parametrize("strays", [0, 1, 2])
+def test_a_camera_that_the_scene_would_be_scaled_by_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], strays: int
+) -> None:
+    path = nerfstudio_scene(tmp_path, count=9) / "transforms.json"
+    meta = json.loads(path.read_text())
+    for frame in meta["frames"][:strays]:
+        frame["transform_matrix"][0][3] = 1e6
+    path.write_text(json.dumps(meta))
+    parser = GsegDataParserConfig(data=tmp_path).setup()
+    parser.get_dataparser_outputs("train")
+    parser.get_dataparser_outputs("test")
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("The scene is scaled by it") == (strays > 0)
+    assert ("and of 1 more" in said.out + said.err) == (strays == 2)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(GsegError, match="nowhere does not exist"):
         GsegDataParserConfig(data=tmp_path / "nowhere").setup().get_dataparser_outputs("train")
