@@ -18,6 +18,8 @@ from scipy.spatial import ConvexHull, HalfspaceIntersection, QhullError
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from gseg_ns.objects import kernels
+from gseg_ns.rendering import threads
 from gseg_ns.splats import Splats
 
 FloatArray = NDArray[np.float64]
@@ -28,9 +30,6 @@ TRIMMED = 0.005
 
 SEARCHED = 1000
 """Gaussians among which the orientation is searched; the sizes are those of all."""
-
-_FEW = 32
-"""Ends of Gaussians among which the part that may stick out is looked for first."""
 
 FOOT = 0.02
 """Part of an object's weight that may lie below what it stands on: a reflection in it, and what noise there is."""
@@ -237,16 +236,19 @@ def _standing(body: Ellipsoids, up: FloatArray, axes: FloatArray, trimmed: float
 
 def _sides(body: Ellipsoids, trimmed: float, axes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Lower and upper side [R, 3] along the columns of each of some axes [R, 3, 3]."""
-    count = len(body.means)
-    ends = np.empty((2, len(axes), 3, count))
-    half_axes = body.spread.transpose(0, 2, 1).reshape(-1, 3)
-    for place, turned in enumerate(axes):
-        middle = (body.means @ turned).T
-        reach = np.sqrt(((half_axes @ turned) ** 2).reshape(count, 3, 3).sum(axis=1)).T
-        np.subtract(reach, middle, out=ends[0, place])
-        np.add(reach, middle, out=ends[1, place])
-    low, high = _reached(ends.reshape(-1, count), body.weights, trimmed).reshape(2, len(axes), 3)
-    return -low, high
+    weights = body.weights
+    if trimmed == 0:
+        weights = np.ones(len(weights))  # all lie inside, what weighs nothing, too
+    most = float(trimmed * weights.sum())
+    means, spread = body.means, body.spread
+    if (weights > 0).any() and not (weights > 0).all():
+        means, spread, weights = (values[weights > 0] for values in (means, spread, weights))
+    products = spread @ spread.transpose(0, 2, 1)
+    shapes = np.ascontiguousarray(products.reshape(-1, 9)[:, _UPPER].T)
+    low, high = np.empty((len(axes), 3)), np.empty((len(axes), 3))
+    scene = np.ascontiguousarray(means.T), shapes, np.ascontiguousarray(weights)
+    threads.share(kernels.sides, len(axes), np.ascontiguousarray(axes), *scene, most, low, high, grain=64)
+    return low, high
 
 
 def _middle(values: FloatArray, weights: FloatArray) -> float:
@@ -254,31 +256,6 @@ def _middle(values: FloatArray, weights: FloatArray) -> float:
     order = values.argsort()
     passed = weights[order].cumsum()
     return float(values[order[int((passed >= passed[-1] / 2).argmax())]])
-
-
-def _reached(ends: FloatArray, weights: FloatArray, trimmed: float) -> FloatArray:
-    """The largest of each row of `ends` [K, n], without the part `trimmed` of the weight [n] beyond: [K]."""
-    if trimmed == 0:
-        return np.asarray(ends.max(axis=1))
-    most, few = trimmed * weights.sum(), max(_FEW, ends.shape[1] // 32)
-    if few < ends.shape[1]:
-        # What lies beyond is little: the order of the farthest is enough, but where these weigh next to nothing.
-        farthest = np.argpartition(ends, -few, axis=1)[:, -few:]
-        found, known = _first(np.take_along_axis(ends, farthest, axis=1), weights[farthest], most)
-        if known.all():
-            return found
-    return _first(ends, np.broadcast_to(weights, ends.shape), most)[0]
-
-
-def _first(ends: FloatArray, weights: FloatArray, most: float) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """The end [K] of each row [K, n] up to which, from the largest, more than `most` of the weight has come.
-
-    Also whether that much comes at all: bool [K].
-    """
-    order = np.argsort(-ends, axis=1)
-    enough = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1) > most
-    place = np.take_along_axis(order, enough.argmax(axis=1)[:, None], axis=1)
-    return np.take_along_axis(ends, place, axis=1)[:, 0], enough[:, -1]
 
 
 def _evenly(count: int, wanted: int) -> NDArray[np.int64]:
@@ -329,6 +306,8 @@ def _orientations(step: float) -> FloatArray:
     return found.as_matrix()
 
 
+_UPPER = [0, 1, 2, 4, 5, 8]
+"""Places of xx, xy, xz, yy, yz, zz in a flattened square of three."""
 _ALL_AROUND = _orientations(12)
 _TURNS = np.array(list(product((-1.0, 0.0, 1.0), repeat=3)))
 """Rotation vectors that the search tries about a place, itself among them."""

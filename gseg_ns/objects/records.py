@@ -150,6 +150,8 @@ def object_records(
     order = groups.argsort(stable=True)
     ids, counts = groups[order].unique_consecutive(return_counts=True)
     surfaces = None if evidence is None else Surfaces(splats, groups, evidence)
+    parents = None if parents is None else parents.to("cpu", torch.int64)
+    sizes = None if parents is None else torch.bincount(parents.clamp_min(0))
     records = []
     for group, rows in zip(ids.tolist(), order.split(counts.tolist()), strict=True):
         kept = rows[~floating[rows]]
@@ -180,7 +182,7 @@ def object_records(
                 views=seen,
                 confidence=confidence,
                 units=units,
-                parent=_parent(groups, parents, group, kept),
+                parent=None if parents is None or sizes is None else _parent(parents[kept], parents[rows], sizes),
             )
         )
     return records
@@ -249,11 +251,16 @@ def dominant_color(splats: Splats, weights: Tensor | None = None) -> tuple[int, 
     return red, green, blue
 
 
-def _parent(groups: Tensor, parents: Tensor | None, group: int, rows: Tensor) -> int | None:
-    """The group of `parents` that holds most of these rows and clearly more beside them."""
-    if parents is None:
+def _parent(kept: Tensor, own: Tensor, sizes: Tensor) -> int | None:
+    """The larger group that holds most of a group and clearly more beside it.
+
+    Args:
+        kept: int64 [n > 0], the larger groups of what of the group does not float.
+        own: int64 [m], those of all of it.
+        sizes: of all larger groups.
+    """
+    found = int(kept.mode().values)
+    if found <= 0:
         return None
-    parents = parents.to("cpu")
-    found = int(parents[rows].mode().values)
-    others = (parents == found) & (groups != group)
-    return found if found > 0 and int(others.sum()) >= 0.1 * len(rows) else None
+    others = int(sizes[found]) - int((own == found).sum())
+    return found if others >= 0.1 * len(kept) else None

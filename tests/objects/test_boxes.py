@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from gseg_ns.objects import OrientedBox, box_iou, box_of_points, fit_box
-from gseg_ns.objects.boxes import Ellipsoids, box_around, sides_around
+from gseg_ns.objects.boxes import Ellipsoids, _sides, box_around, sides_around
 from gseg_ns.splats import Splats
 
 CUBE = OrientedBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0))
@@ -118,3 +118,31 @@ def test_an_upright_box_stands() -> None:
     box = box_of_points(points, upright=True)
     assert box.axes[2, 2] == pytest.approx(1)
     assert box.contains(points, 1e-9).all()
+
+
+@pytest.mark.parametrize("trimmed", [0.0, 0.005, 0.3])
+@pytest.mark.parametrize("kind", ["even", "uneven", "few", "none"])
+def test_sides_are_where_little_enough_of_the_weight_sticks_out(trimmed: float, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    count = 700
+    spread = Rotation.random(count, random_state=0).as_matrix() * rng.exponential(0.1, (count, 1, 3))
+    spread[::3, :, 0] = 0  # flat
+    weights = {
+        "even": np.ones(count),
+        "uneven": rng.exponential(1, count) ** 4 * (rng.random(count) < 0.6),
+        "few": np.where(np.arange(count) == 5, 1.0, 0.0),
+        "none": np.zeros(count),
+    }[kind]
+    body = Ellipsoids(rng.normal(size=(count, 3)), spread, weights)
+    axes = Rotation.random(70, random_state=1).as_matrix()  # more than one thread's share
+    low, high = _sides(body, trimmed, axes)
+    for number in (0, 69):
+        for axis in range(3):
+            direction = axes[number][:, axis]
+            reach = np.linalg.norm(direction @ spread, axis=1)
+            for sign, side in ((1, high), (-1, -low)):
+                ends = sign * body.means @ direction + reach
+                order = np.argsort(-ends)
+                beyond = weights[order].cumsum() > trimmed * weights.sum()
+                expected = ends.max() if trimmed == 0 else ends[order[beyond.argmax()]]
+                assert side[number, axis] == pytest.approx(expected, rel=1e-9)
