@@ -17,7 +17,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.masks.sources.base import is_in_sequence
 from gseg_ns.masks.sources.classical import ClassicalConfig
 from gseg_ns.masks.sources.entity import EntityConfig
-from gseg_ns.masks.sources.registry import WORDED
+from gseg_ns.masks.sources.registry import SOURCES, WORDED
 
 if TYPE_CHECKING:
     from gseg_ns.masks.sources.base import SourceConfig
@@ -70,8 +70,8 @@ class Segment(WithSources):
     """Masks that are there already: a folder, relative to the scene. Else those in its folder `masks`, else they are
     made"""
     association: Literal["auto", "consensus", "memory-bank", "tree", "given", "tracks"] = "auto"
-    """How masks of different views find together, see `gseg lift`; auto: tracks of masks that video sources make, else
-    consensus"""
+    """How masks of different views find together, see `gseg lift`; auto: tracks of masks that `gseg masks` or this made
+    with a video source, else consensus"""
     views: int = 32
     """Pictures to take of a bare splat"""
     width: int = 512
@@ -298,6 +298,7 @@ class Segment(WithSources):
 
     def _lift(self, given: _Input, scene: Path, masks: Path, output: Path, bare: bool) -> Path:
         """Label the splat. Returns the config.yml of the run that this makes."""
+        from gseg_ns.masks.generate import recorded_source
         from gseg_ns.method_configs.gaga import gaga
         from gseg_ns.runs.lifted import lift_run
 
@@ -306,10 +307,6 @@ class Segment(WithSources):
         datamanager: Any = config.pipeline.datamanager
         model: Any = config.pipeline.model
         datamanager.masks_dir = masks
-        source = None if self.masks is not None else self.asked()
-        if source in WORDED:  # what a word names is wanted, however sure the source is of it
-            lowest = getattr(self.configs()[source], "threshold", 0.0)
-            datamanager.mask_min_score = min(datamanager.mask_min_score, lowest)
         if not given.in_capture and not bare:
             model.geometry_frame = "nerfstudio"
         else:
@@ -319,7 +316,8 @@ class Segment(WithSources):
             )
             model.geometry_frame = "nerfstudio" if bare else "original"
         model.geometry = given.geometry
-        follows = source is not None and is_in_sequence(self.configs()[source])
+        root = scene if scene.is_dir() else scene.parent
+        follows = is_in_sequence(SOURCES.get(recorded_source(root / masks)))
         model.association = self.association if self.association != "auto" else "tracks" if follows else "consensus"
         # On pictures of the splat itself there is next to nothing to fit, and it takes as long as all the rest.
         model.use_strengths = not bare

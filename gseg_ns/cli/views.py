@@ -13,9 +13,11 @@ from gseg_ns.errors import GsegError
 
 if TYPE_CHECKING:
     from gseg_ns.captures.capture import Frame
+    from gseg_ns.models.trained_geometry import Similarity
     from gseg_ns.rendering import Camera
     from gseg_ns.splats import Splats
     from gseg_ns.views import ViewOptions, ViewPlan
+    from gseg_ns.views.solids import Floats
 
 _LARGEST = 8192
 """Pixels of a picture's longer side."""
@@ -58,14 +60,21 @@ class Views:
 
         from gseg_ns import gpu, terminal
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.runs.result_folder import SPLATS, is_result
+        from gseg_ns.models.trained_geometry import run_frame
+        from gseg_ns.runs.result_folder import MANIFEST, SPLATS, is_result
         from gseg_ns.terminal import duration, track
         from gseg_ns.views.folder import check_free, write_views
 
         started = time.perf_counter()
         self._refuse_unused()
         check_free(self.output_dir.resolve(), self.overwrite)
-        geometry = self.splat / SPLATS if is_result(self.splat) else self.splat
+        geometry, frame = self.splat, None
+        if is_result(geometry):
+            folder = geometry.parent if geometry.name == MANIFEST else geometry
+            geometry = folder / SPLATS
+            if self.cameras is not None and folder.resolve() not in self.cameras.resolve().parents:
+                # What was packed from a run lies where the run does, as do the cameras that were packed with it.
+                frame = run_frame(folder)
         splats, is_run = _read(geometry)
         splats = splats.to(gpu.best_device())
         names: list[str] | None = None
@@ -73,16 +82,16 @@ class Views:
         if self.cameras is None:
             cameras, more, background, near = self._chosen(splats)
         else:
-            cameras, names, more = self._given(splats, is_run)
+            cameras, names, more = self._given(splats, is_run, frame)
         scene = write_views(
             self.output_dir, splats, cameras, about | more, names=names, background=background, near=near,
             overwrite=self.overwrite, progress=track(range(len(cameras)), "Taking pictures"),
         )  # fmt: skip
-        frame = "" if is_run else " --geometry-frame original"
+        option = "" if is_run else " --geometry-frame original"
         terminal.say(f"{len(cameras)} views of {len(splats)} Gaussians, {duration(time.perf_counter() - started)}.")
         CONSOLE.print(
             f"{scene.folder}: look at contact_sheet.png\n  gseg masks --data {quote(str(self.output_dir))}\n"
-            f"  gseg lift --data {quote(str(self.output_dir))} --geometry {quote(str(geometry))}{frame}",
+            f"  gseg lift --data {quote(str(self.output_dir))} --geometry {quote(str(geometry))}{option}",
             markup=False,
         )
 
@@ -121,13 +130,20 @@ class Views:
         kind = None if self.kind == "auto" else self.kind
         return ViewOptions(self.count, 640 if self.width is None else self.width, self.height, self.fov, self.up, kind)
 
-    def _given(self, splats: Splats, is_run: bool) -> tuple[list[Camera], list[str], dict[str, Any]]:
+    def _given(
+        self, splats: Splats, is_run: bool, frame: Similarity | None
+    ) -> tuple[list[Camera], list[str], dict[str, Any]]:
         from gseg_ns import terminal
-        from gseg_ns.views.given import fitting, picture_names, pinhole, read_cameras
+        from gseg_ns.views.given import fitting, picture_names, pinhole, placed, read_cameras
 
         assert self.cameras is not None
         path = self.cameras
-        sets = _of_run(path, is_run) if path.suffix.lower() in (".yml", ".yaml") else read_cameras(path, terminal.say)
+        if path.suffix.lower() in (".yml", ".yaml"):
+            sets = _of_run(path, is_run)
+        else:
+            sets = read_cameras(path, terminal.say)
+            if frame is not None:
+                sets = [[placed(camera, _matrix(frame)) for camera in sets[0]], *sets]
         frames = fitting(sets, splats, path)
         if any(any(frame.lens.distortion) or frame.lens.kind != "perspective" for frame in frames):
             terminal.say("The cameras' lenses distort; the pictures are taken without that.")
@@ -179,8 +195,6 @@ def _read(path: Path) -> tuple[Splats, bool]:
 
 def _of_run(path: Path, is_run: bool) -> list[list[Frame]]:
     """The cameras of a run's scene: in the capture's coordinates, and in the run's own, in which ns-export writes."""
-    import numpy as np
-
     from gseg_ns import terminal
     from gseg_ns.data.said_scene import said_scene
     from gseg_ns.models.trained_geometry import run_frame
@@ -197,7 +211,14 @@ def _of_run(path: Path, is_run: bool) -> list[list[Frame]]:
     found = run_frame(path.parent)
     if found is None:
         return [original]
-    matrix = np.eye(4)
-    matrix[:3] = found[0].double().numpy()[:3] * found[1]
-    own = [placed(frame, matrix) for frame in original]
+    own = [placed(frame, _matrix(found)) for frame in original]
     return [original, own] if is_run else [own, original]
+
+
+def _matrix(frame: Similarity) -> Floats:
+    """The map [4, 4] from a capture's coordinates to a run's."""
+    import numpy as np
+
+    matrix = np.eye(4)
+    matrix[:3] = frame[0].double().numpy()[:3] * frame[1]
+    return matrix

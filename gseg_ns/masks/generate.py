@@ -156,6 +156,15 @@ def prepare(job: Job, images: Sequence[SceneImage], overwrite: bool) -> None:
         )
 
 
+def recorded_source(folder: Path) -> str:
+    """The source that made the masks of a folder, as `prepare` recorded it; empty where that is not known."""
+    try:
+        recorded = read_json(folder / SETTINGS_FILE, "the settings of masks")
+    except GsegError:
+        return ""
+    return str(recorded.get("source", "")) if isinstance(recorded, dict) else ""
+
+
 def sweep(job: Job, images: Iterable[SceneImage]) -> None:
     """Remove half-written files that killed runs and workers left in the folders of these images' results."""
     targets = [path for image in images for path in (job.mask_path(image), job.embedding_path(image)) if path]
@@ -188,7 +197,7 @@ def make(job: Job, source: MaskSource, image: SceneImage) -> ImageResult:
     try:
         photo = read_photo(job, image)
         result = source.generate(photo, embed=job.embeddings is not None)
-        _check_size(result, photo)
+        _check_size(result, photo.pixels.shape[:2])
     except GsegError as error:
         return ImageResult(image, error=str(error))
     except MemoryError:
@@ -220,8 +229,8 @@ def read_photo(job: Job, image: SceneImage) -> Photo:
     return Photo(image.name, pixels, exif_orientation(image.path))
 
 
-def _check_size(result: SourceResult, photo: Photo) -> None:
-    height, width = photo.pixels.shape[:2]
+def _check_size(result: SourceResult, size: tuple[int, ...]) -> None:
+    height, width = size
     if (result.masks.height, result.masks.width) != (height, width):
         raise GsegError(f"masks of {result.masks.height}x{result.masks.width} for an image of {height}x{width}")
 
@@ -294,12 +303,13 @@ def _run_in_sequence(job: Job, images: Sequence[SceneImage]) -> Iterator[ImageRe
             f"{job.source.name} follows things through pictures of one size, and these have {len(sizes)}: take another "
             "source"
         )
+    [size] = sizes
     results = iter(job.source.setup(torch_device(job.device)).generate_all(photos))
-    for number, image in enumerate(images):
+    for image in images:
         start = time.perf_counter()
         try:
             result = next(results)
-            _check_size(result, photos[number])
+            _check_size(result, size)
         except GsegError:
             raise
         except Exception as error:

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 UNGATED = "facebook/sam2.1-hiera-tiny"
 """A model that anybody may load."""
+
+SHORT = {
+    "large": "facebook/sam2.1-hiera-large",
+    "small": "facebook/sam2.1-hiera-small",
+    "tiny": UNGATED,
+    "edgetam": "yonigozlan/EdgeTAM-hf",
+    "sam3": "facebook/sam3",
+}
+"""Names for models of the hub, from the best to the quickest, and SAM 3's tracker."""
+
+_REFUSALS = re.compile(r"\b40[13] (client error|unauthorized|forbidden)|\bgated repo", re.IGNORECASE)
+"""What the hub's client says of a model that one may not have. Folders may have such numbers in their names."""
+
+
+def full_name(model: str | Path) -> str:
+    """The folder or name of a model, which may be given as one of `SHORT`; a folder of such a name is meant first."""
+    name = str(model)
+    return name if Path(name).is_dir() else SHORT.get(name, name)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -22,10 +41,10 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def which_model(model: str) -> dict[str, Any]:
-    """What tells models apart: the name on the hub, or a folder's name and its weights."""
+    """What tells models apart: the full name on the hub, or a folder's name and its weights."""
     folder = Path(model)
     weights = [fingerprint(path) for path in sorted(folder.glob("*.safetensors"))] if folder.is_dir() else []
-    return {"model": folder.name if folder.is_dir() else model, "weights": weights}
+    return {"model": folder.name if folder.is_dir() else full_name(model), "weights": weights}
 
 
 def first_line(error: Exception) -> str:
@@ -36,8 +55,7 @@ def first_line(error: Exception) -> str:
 
 def refused(model: str, error: Exception) -> str | None:
     """What it means, in one line, that the hub refuses a model; None: it is something else that went wrong."""
-    text = str(error)
-    if not any(sign in text.lower() for sign in ("403", "401", "gated")):
+    if not _REFUSALS.search(str(error)):
         return None
     return (
         f"The hub refuses {model!r}: its owner grants access by hand. Ask for it on its page and log in (hf auth "

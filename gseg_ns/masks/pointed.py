@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gseg_ns.errors import GsegError, missing_extra
-from gseg_ns.masks.hub import first_line, refused
+from gseg_ns.masks.hub import first_line, full_name, refused
 
 _CLASSES = {
     "sam2": ("Sam2Model", "Sam2Processor"),
@@ -66,19 +66,19 @@ def load_pointed(model: str | Path, device: torch.device | str) -> PointedModel:
     """Load a model that points and boxes can be given.
 
     Args:
-        model: a name on the Hugging Face hub, such as facebook/sam2.1-hiera-tiny, or a local folder.
+        model: a local folder, or a name, see `full_name`.
         device: of torch.
 
     Raises:
         GsegError: the extra is missing, or there is no such model, or it is another one.
     """
-    name = str(model)
+    name = full_name(model)
     try:
         import transformers
     except ImportError as error:
         raise missing_extra(f"The model {name!r} needs transformers", "sam2") from error
     try:
-        kind = str(transformers.AutoConfig.from_pretrained(name).model_type)
+        kind = str(transformers.AutoConfig.from_pretrained(name, trust_remote_code=False).model_type)
         classes = next((pair for key, pair in _CLASSES.items() if kind.startswith(key)), None)
         if classes is None:
             raise GsegError(
@@ -87,9 +87,10 @@ def load_pointed(model: str | Path, device: torch.device | str) -> PointedModel:
             )
         if not all(hasattr(transformers, part) for part in classes):
             raise missing_extra(f"The model {name!r} needs transformers 5", "sam3")
-        processor = getattr(transformers, classes[1]).from_pretrained(name)
-        # Weights are never unpickled.
-        loaded = getattr(transformers, classes[0]).from_pretrained(name, use_safetensors=True).to(device).eval()
+        processor = getattr(transformers, classes[1]).from_pretrained(name, trust_remote_code=False)
+        # Weights are never unpickled, and code of the hub is never run.
+        loaded = getattr(transformers, classes[0]).from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+        loaded = loaded.to(device).eval()
     except GsegError:
         raise
     except Exception as error:

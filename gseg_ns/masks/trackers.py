@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gseg_ns.errors import GsegError, missing_extra
-from gseg_ns.masks.hub import first_line, refused
+from gseg_ns.masks.hub import first_line, full_name, refused
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -94,19 +94,19 @@ def load_tracker(model: str | Path, device: torch.device | str) -> VideoTracker:
     """Load a video model.
 
     Args:
-        model: a name on the Hugging Face hub, such as facebook/sam2.1-hiera-tiny, or a local folder.
+        model: a local folder, or a name, see `full_name`.
         device: of torch.
 
     Raises:
         GsegError: the extra is missing, or there is no such model, or it is another one.
     """
-    name = str(model)
+    name = full_name(model)
     try:
         import transformers
     except ImportError as error:
         raise missing_extra("A tracker needs transformers", "sam2") from error
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         # transformers and its hub client raise many types.
         raise GsegError(refused(name, error) or f"Cannot load {name!r} as a tracker ({first_line(error)}).") from error
@@ -121,9 +121,10 @@ def load_tracker(model: str | Path, device: torch.device | str) -> VideoTracker:
     except AttributeError as error:
         raise missing_extra(f"The tracker {name!r} needs transformers 5", "sam3") from error
     try:
-        processor = processor_class.from_pretrained(name)
-        # Weights are never unpickled.
-        loaded = model_class.from_pretrained(name, use_safetensors=True).to(device).eval()
+        processor = processor_class.from_pretrained(name, trust_remote_code=False)
+        # Weights are never unpickled, and code of the hub is never run.
+        loaded = model_class.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+        loaded = loaded.to(device).eval()
     except Exception as error:
         raise GsegError(refused(name, error) or f"Cannot load {name!r} as a tracker ({first_line(error)}).") from error
     return VideoTracker(loaded, processor)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gseg_ns.errors import missing_extra
-from gseg_ns.objects.boxes import box_of_points
 from gseg_ns.splats.mesh import TriangleMesh
 
 if TYPE_CHECKING:
@@ -53,11 +53,36 @@ def convex_hull(points: NDArray[np.float64], vertices: int = 64) -> TriangleMesh
 def upright_box(points: NDArray[np.float64], up: NDArray[np.float64]) -> TriangleMesh:
     """The smallest box around points with a side that faces up.
 
+    Seen from above, one of its sides lies along one of the convex hull (Freeman and Shapira 1975).
+
     Args:
         points: [n, 3].
         up: [3].
     """
-    corners = box_of_points(points, up, upright=True).corners()
+    from scipy.spatial import ConvexHull, QhullError
+
+    points = np.asarray(points, np.float64)
+    upwards = np.asarray(up, np.float64) / np.linalg.norm(up)
+    level = np.cross(upwards, np.eye(3)[np.abs(upwards).argmin()])
+    level /= np.linalg.norm(level)
+    axes = np.stack([level, np.cross(upwards, level), upwards], axis=1)
+    local = points @ axes
+    flat = local[:, :2]
+    try:
+        ring = flat[ConvexHull(flat).vertices]
+        sides = np.roll(ring, -1, axis=0) - ring
+    except QhullError:  # all in one upright plane
+        away = flat - flat[0]
+        sides = away[np.linalg.norm(away, axis=1).argmax()][None]
+    best, low, high, turned = np.inf, local.min(axis=0), local.max(axis=0), axes
+    for angle in np.arctan2(sides[:, 1], sides[:, 0]):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        seen = flat @ turn
+        least, most = seen.min(axis=0), seen.max(axis=0)
+        if (area := float((most - least).prod())) < best:
+            best, low[:2], high[:2] = area, least, most
+            turned = np.column_stack([axes[:, :2] @ turn, upwards])
+    corners = np.array(list(product(*zip(low, high, strict=True)))) @ turned.T
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = np.array([triangle for a, b, c, d in quads for triangle in ((a, b, c), (a, c, d))])
     return TriangleMesh(corners, faces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import atomic_folder, newest
 from gseg_ns.models.parameters import GEOMETRY
+from gseg_ns.runs.evidence import tree_table
 from gseg_ns.runs.overview import described
 from gseg_ns.runs.result_folder import (
     CAMERAS,
@@ -31,7 +34,15 @@ from gseg_ns.runs.result_folder import (
     write_manifest,
     write_tensors,
 )
-from gseg_ns.selection.store import GROUP_NAMES_FILE, SELECTIONS_FILE, UNITS_FILE
+from gseg_ns.selection.store import (
+    GROUP_NAMES_FILE,
+    SELECTIONS_FILE,
+    UNITS_FILE,
+    Fingerprint,
+    GroupKey,
+    load_group_names,
+    save_group_names,
+)
 from gseg_ns.splats.ply import read_ply, write_ply
 from gseg_ns.splats.ply_header import PlyHeader
 
@@ -107,7 +118,7 @@ def pack_run(
         "state": _plain(model.get_extra_state()),
         **(about or {}),
     }
-    notes = _notes(run, output, splats)
+    notes, names = _notes(run, output, splats, labels)
 
     def replaced() -> set[Path]:
         return listed_files(output) | {output / name for name in NOTES if (output / name).is_file()}
@@ -122,6 +133,7 @@ def pack_run(
             "frame": facts["frame"],
             "views_asked": facts["views_asked"],
             "parent_scale": facts["parent_scale"],
+            "tree": tree_table(model),
             "objects": [record.as_dict() for record in records],
         }
         (staging / OBJECTS).write_text(json.dumps(table, indent=1), encoding="utf-8")
@@ -130,11 +142,16 @@ def pack_run(
         write_manifest(staging, made)
         for name, path in notes.items():
             shutil.copyfile(path, staging / name)
+        if names:
+            save_group_names(staging / GROUP_NAMES_FILE, names, Fingerprint.of(splats.means))
     return Packed(records, floating)
 
 
-def _notes(run: Run, output: Path, splats: Splats) -> dict[str, Path]:
+def _notes(run: Run, output: Path, splats: Splats, labels: Tensor) -> tuple[dict[str, Path], dict[GroupKey, str]]:
     """What was saved with a run, and in a result that is to be replaced, of which it counts: file name -> file.
+
+    Also the names of groups, where those of both count: of one that has two, the one that was saved last. Numbers of
+    groups mean something with their labels only: names that were given to others are left out, and told.
 
     Raises:
         GsegError: what is saved in the result is of other Gaussians.
@@ -143,17 +160,37 @@ def _notes(run: Run, output: Path, splats: Splats) -> dict[str, Path]:
     there = {name: newest(output / name) for name in NOTES}
     own, there = ({name: path for name, path in found.items() if path.is_file()} for found in (own, there))
     if not there or output.resolve() == run.folder.resolve():
-        return own
-    try:
-        before = read_ply(output / SPLATS).means
-    except GsegError:
-        before = splats.means[:0]
-    if not torch.equal(before.nan_to_num(), splats.means.nan_to_num()):
+        return own, {}
+    former = splats.subset(torch.zeros(len(splats), dtype=torch.bool))
+    with suppress(GsegError):
+        former = read_ply(output / SPLATS)
+    if not torch.equal(former.means.nan_to_num(), splats.means.nan_to_num()):
         raise GsegError(
             f"{next(iter(there.values()))} was saved with other Gaussians than those of {run.source}: move it away, or "
             "name another --output"
         )
-    return {**own, **there}
+    if GROUP_NAMES_FILE not in there:
+        return {**own, **there}, {}
+    fingerprint = Fingerprint.of(splats.means)
+    theirs = load_group_names(there[GROUP_NAMES_FILE], fingerprint)
+    ours: dict[GroupKey, str] = {}
+    if GROUP_NAMES_FILE in own:
+        with suppress(GsegError):  # of another state of the run
+            ours = load_group_names(own[GROUP_NAMES_FILE], fingerprint)
+    before = former.extra.get("label")
+    if before is None or not torch.equal(before.flatten().long(), labels.long()):
+        lost = {key: name for key, name in theirs.items() if ours.get(key) != name}
+        if lost:
+            told = ", ".join(f"{group} {name!r}" for (group, _), name in sorted(lost.items(), key=str))
+            terminal.warn(f"{output}: its objects are others now, so that their names are left out: {told}.")
+        del there[GROUP_NAMES_FILE]
+        return {**own, **there}, {}
+    kept = {**own, **there}
+    del kept[GROUP_NAMES_FILE]
+    newer = GROUP_NAMES_FILE in own and (
+        own[GROUP_NAMES_FILE].stat().st_mtime_ns > there[GROUP_NAMES_FILE].stat().st_mtime_ns
+    )
+    return kept, {**theirs, **ours} if newer else {**ours, **theirs}
 
 
 def _is_kept(name: str, value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 from plyfile import PlyData
 
-from gseg_ns.cli.segment import Segment
+from gseg_ns.cli.segment import Segment, _Input
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskSet, write_mask_set
+from gseg_ns.masks.generate import SETTINGS_FILE
 from gseg_ns.masks.sources.classical import ClassicalConfig
 from gseg_ns.neighbours import PointTree
 from gseg_ns.rendering import Camera
@@ -169,6 +171,27 @@ def test_which_masks_of_a_scene_are_taken(splat: Path, small_scene: Path, tmp_pa
     with pytest.raises(GsegError, match=r"has no masks of 1 of 16 photographs: run its `gseg masks` again"):
         Segment(splat, classical=small)._masks(scene, False)
     assert Segment(splat, sam3=Sam3Config(words=("mug",))).chosen_source().name == "sam3"
+
+
+def test_tracks_are_followed_whenever_the_masks_were_made(
+    splat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def lift(config: Any) -> Any:
+        taken.append(config.pipeline.model.association)
+        return SimpleNamespace(config_path=tmp_path / "config.yml")
+
+    monkeypatch.setattr("gseg_ns.runs.lifted.lift_run", lift)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for recorded in ("video", "sam3-video", "grounded", "unheard-of", None):
+        (masks / SETTINGS_FILE).unlink(missing_ok=True)
+        if recorded is not None:
+            (masks / SETTINGS_FILE).write_text(json.dumps({"source": recorded}))
+        for given in (Path("masks"), masks):
+            Segment(splat)._lift(_Input("a", splat, tmp_path, True), tmp_path, given, tmp_path / "lift", False)
+    assert taken == ["tracks"] * 4 + ["consensus"] * 6
 
 
 def test_words_that_cannot_be_answered_are_told_before_pictures_are_taken(splat: Path, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gseg_ns.cli.views import Views
 from gseg_ns.errors import GsegError
 from gseg_ns.splats import write_ply
+from gseg_ns.splats.transform import transform
 from splats_by_hand import ball
 
 
@@ -39,6 +41,25 @@ def test_a_bare_file_becomes_a_scene_and_a_guess_is_told(
     for one, other in zip(meta["frames"], again["frames"], strict=True):
         assert one["file_path"] == other["file_path"]
         assert np.allclose(one["transform_matrix"], other["transform_matrix"], atol=1e-5)
+
+
+def test_cameras_of_a_capture_fit_what_was_packed_from_a_run_of_it(splat: Path, tmp_path: Path) -> None:
+    """Its Gaussians lie where the run's do, which its frame tells."""
+    Views(splat, tmp_path / "scene", count=3, width=64, height=48).main()
+    shift, scale = torch.tensor([0.5, 0.1, -0.2]), 0.8
+    result = tmp_path / "ball.gseg"
+    result.mkdir()
+    write_ply(result / "splats.ply", transform(ball(count=500), torch.eye(3), shift * scale, scale))
+    (result / "manifest.json").write_text("{}")
+    matrix = torch.cat([torch.eye(3), shift[:, None]], dim=1).tolist()
+    (result / "dataparser_transforms.json").write_text(json.dumps({"transform": matrix, "scale": scale}))
+    Views(result / "manifest.json", tmp_path / "again", cameras=tmp_path / "scene").main()
+    taken, again = (
+        np.array([frame["transform_matrix"] for frame in json.loads(path.read_text())["frames"]])
+        for path in (tmp_path / "scene/transforms.json", tmp_path / "again/transforms.json")
+    )
+    assert np.allclose(again[:, :3, 3], (taken[:, :3, 3] + shift.numpy()) * scale, atol=1e-4)
+    assert np.allclose(again[:, :3, :3], taken[:, :3, :3], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["none.ply", "a.ksplat", "a.ply", "a.spz"])

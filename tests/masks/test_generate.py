@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from gseg_ns.masks.generate import (
     finished,
     parse_shard,
     prepare,
+    recorded_source,
     run,
     sweep,
 )
-from gseg_ns.masks.images import SceneImage, scene_images
-from gseg_ns.masks.sources.base import torch_device
+from gseg_ns.masks.images import SceneImage, read_image, scene_images
+from gseg_ns.masks.sources.base import SourceResult, torch_device
 from gseg_ns.masks.sources.classical import ClassicalConfig
 
 # By its own name, under which the worker processes can import it too.
@@ -196,6 +198,35 @@ def test_full_disk(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, ignored)
     assert sorted(contents(job.output)) == [SETTINGS_FILE, "000.json"]
     assert len(run_all(job, images)) == 2
+
+
+def test_sources_in_sequence_have_each_photograph_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = write_scene(tmp_path, [20, 20, 20])
+    read: list[Path] = []
+
+    def counted(path: Path) -> np.ndarray:
+        read.append(path)
+        return read_image(path)
+
+    class InSequence:
+        name, embeds, in_sequence, is_asked = "in-sequence", False, True, False
+
+        def settings(self) -> dict[str, Any]:
+            return {}
+
+        def setup(self, device: str) -> Any:
+            return self
+
+        def generate_all(self, photos: Any) -> Iterator[SourceResult]:
+            for photo in photos:
+                yield SourceResult(MaskSet.from_arrays(np.ones((1, *photo.pixels.shape[:2]), bool), [1.0]))
+
+    monkeypatch.setattr("gseg_ns.masks.generate.read_image", counted)
+    job = Job(InSequence(), tmp_path / "masks", max_side=8)  # type: ignore[arg-type]
+    assert [result.error for result in run_all(job, images)] == [None] * 3
+    assert read == [image.path for image in images]
+    assert recorded_source(tmp_path / "masks") == "in-sequence"
+    assert recorded_source(tmp_path) == ""
 
 
 def test_masks_of_shrunk_photographs(tmp_path: Path) -> None:

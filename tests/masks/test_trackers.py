@@ -90,7 +90,9 @@ def test_what_is_no_tracker_is_told_in_one_line(folder: Path, tmp_path: Path, mo
     monkeypatch.setitem(
         __import__("sys").modules,
         "transformers",
-        SimpleNamespace(AutoConfig=SimpleNamespace(from_pretrained=lambda name: SimpleNamespace(model_type="sam3"))),
+        SimpleNamespace(
+            AutoConfig=SimpleNamespace(from_pretrained=lambda name, **_: SimpleNamespace(model_type="sam3"))
+        ),
     )
     with pytest.raises(GsegError, match=r"needs transformers 5.*\[sam3\]"):
         load_tracker(folder, "cpu")

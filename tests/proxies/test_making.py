@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from gseg_ns.proxies import closed_surface, convex_hull, convex_pieces, make_proxy, upright_box
 from gseg_ns.splats import Placement, Splats, write_objects
@@ -49,6 +50,19 @@ def test_kinds(kind: str, most: int) -> None:
     assert mesh.is_closed()
     assert (8 if kind == "box" else 4.1) * 0.9 < mesh.volume < (8 if kind == "box" else 5.3) * 1.06
     assert len(mesh.vertices) <= 1.1 * most
+
+
+@pytest.mark.parametrize("up", [[0.0, 0, 1], [0.0, 0, -1], [1.0, 2, -3]])
+@pytest.mark.parametrize("degrees", [0, 1, 5, 30, 44.7])
+def test_upright_boxes_are_the_smallest(up: list[float], degrees: float) -> None:
+    standing = Rotation.align_vectors([up], [[0.0, 0, 1]])[0] * Rotation.from_euler("z", degrees, degrees=True)
+    cube = np.array([[x, y, z] for x in (0.0, 1) for y in (0.0, 2) for z in (0.0, 3)])
+    for points, volume in ((cube, 6.0), (cube[cube[:, 0] == 0], 0.0), (cube[:1], 0.0), (cube[cube[:, 2] == 0], 0.0)):
+        box = upright_box(standing.apply(points) + 7, np.array(up))
+        assert abs(box.volume - volume) < 1e-6
+        low, high = (ends for ends in (box.vertices.min(axis=0), box.vertices.max(axis=0)))
+        assert (standing.apply(points) + 7 >= low - 1e-6).all()
+        assert (standing.apply(points) + 7 <= high + 1e-6).all()
 
 
 def test_hulls_and_boxes() -> None:

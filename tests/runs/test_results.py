@@ -35,6 +35,7 @@ from gseg_ns.selection.store import (
     SELECTIONS_FILE,
     UNITS_FILE,
     Fingerprint,
+    load_group_names,
     load_selections,
     load_units,
     save_group_names,
@@ -114,7 +115,9 @@ def test_what_others_read_of_it(run: Run, packed: Path) -> None:
     groups = run.model.gaussian_groups()
     assert np.array_equal(PlyData.read(str(packed / "splats.ply"))["vertex"]["label"], groups.numpy())
     assert torch.equal(load_file(packed / "labels.safetensors")["labels"].long(), groups)
-    table = json.loads((packed / "objects.json").read_text())["objects"]
+    listed = json.loads((packed / "objects.json").read_text())
+    assert listed["tree"] is None
+    table = listed["objects"]
     assert [entry["id"] for entry in table] == sorted(set(groups.tolist()) - {0})
     assert {entry["id"]: entry["name"] for entry in table}[2] == "red ball"
     manifest = json.loads((packed / MANIFEST).read_text())
@@ -342,6 +345,28 @@ def test_what_was_saved_in_a_result_stays_when_it_is_made_again(
         with pytest.raises(GsegError, match="was saved with other Gaussians"):
             pack_run(run, alone, overwrite=True)
     assert {path.name: path.read_bytes() for path in alone.iterdir() if path.is_file()} == before
+
+
+def test_names_of_groups_stay_with_their_labels(
+    run: Run, told: Any, alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The run calls group 2 a red ball. Of two names the later one counts, and none goes over to other labels."""
+    monkeypatch.setattr("gseg_ns.runs.packing.described", lambda *_: told)
+    labels = run.model.gaussian_groups()
+    fingerprint = Fingerprint.of(run.model.means)
+    names, own = alone / GROUP_NAMES_FILE, (run.folder / GROUP_NAMES_FILE).stat().st_mtime
+    for later, second in ((100, "mug"), (-100, "red ball")):
+        save_group_names(names, {(2, None): "mug", (3, None): "tray"}, fingerprint)
+        os.utime(names, (own + later, own + later))
+        pack_run(run, alone, overwrite=True)
+        read_result(alone)
+        assert load_group_names(names, fingerprint) == {(2, None): second, (3, None): "tray"}
+    capsys.readouterr()
+    monkeypatch.setattr(run.model, "gaussian_groups", lambda *_: torch.where(labels == 3, 1, labels))
+    pack_run(run, alone, overwrite=True)
+    assert load_group_names(names, fingerprint) == {(2, None): "red ball"}
+    warned = capsys.readouterr()
+    assert "3 'tray'" in warned.out + warned.err
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

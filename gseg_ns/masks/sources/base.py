@@ -95,8 +95,8 @@ class SourceConfig(Protocol):
         ...
 
 
-def is_in_sequence(config: SourceConfig) -> bool:
-    """Whether a source asks for all photographs together."""
+def is_in_sequence(config: SourceConfig | type[SourceConfig] | None) -> bool:
+    """Whether a source, by its options or their class, asks for all photographs together; none does not."""
     return bool(getattr(config, "in_sequence", False))
 
 

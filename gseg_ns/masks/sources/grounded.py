@@ -27,7 +27,8 @@ class GroundedConfig:
     model: str = "IDEA-Research/grounding-dino-tiny"
     """Grounding DINO: a name on the Hugging Face hub, or a local folder."""
     sam: str = "facebook/sam2.1-hiera-large"
-    """SAM 2.1 or another model of transformers that boxes can be given: a name, or a local folder."""
+    """SAM 2.1 or another model of transformers that boxes can be given: a name, also a short one (see --sam2.model), or
+    a local folder."""
     threshold: float = 0.3
     """Smallest score of a box."""
     overlap: float = 0.7

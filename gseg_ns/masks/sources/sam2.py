@@ -9,20 +9,10 @@ import numpy as np
 import torch
 
 from gseg_ns.errors import GsegError, missing_extra
-from gseg_ns.masks.hub import first_line, refused, which_model
+from gseg_ns.masks.hub import first_line, full_name, refused, which_model
 from gseg_ns.masks.mask_set import MaskSet
 from gseg_ns.masks.sources.amg import AmgOptions, AmgSettings
 from gseg_ns.masks.sources.base import MaskSource, Photo, SourceResult
-
-DEFAULT = "facebook/sam2.1-hiera-large"
-SHORT = {
-    "large": DEFAULT,
-    "small": "facebook/sam2.1-hiera-small",
-    "tiny": "facebook/sam2.1-hiera-tiny",
-    "edgetam": "yonigozlan/EdgeTAM-hf",
-    "sam3": "facebook/sam3",
-}
-"""Names for models of the hub, from the best to the quickest, and SAM 3's tracker."""
 
 
 @dataclass
@@ -49,15 +39,12 @@ class Sam2Config(AmgOptions):
         # The same masks, whatever the batch; the pipeline has one threshold for both suppressions.
         for name in ("points_per_batch", "crop_nms_thresh"):
             del settings[name]
-        return {**settings, "revision": self.revision, **which_model(self._model())}
-
-    def _model(self) -> str:
-        return SHORT.get(self.model or "large", self.model or DEFAULT)
+        return {**settings, "revision": self.revision, **which_model(self.model or "large")}
 
     def setup(self, device: str) -> MaskSource:
         """Load the model; from the hub only if it is named there."""
         settings = self.resolve()
-        model = self._model()
+        model = full_name(self.model or "large")
         try:
             from transformers import pipeline
         except ImportError as error:

@@ -48,9 +48,9 @@ class Sam3Config:
         except ImportError as error:
             raise missing_extra("The source sam3 needs transformers 5", "sam3") from error
         try:
-            processor = Sam3Processor.from_pretrained(self.model)
-            # Weights are never unpickled.
-            model: Any = Sam3Model.from_pretrained(self.model, use_safetensors=True)
+            processor = Sam3Processor.from_pretrained(self.model, trust_remote_code=False)
+            # Weights are never unpickled, and code of the hub is never run.
+            model: Any = Sam3Model.from_pretrained(self.model, use_safetensors=True, trust_remote_code=False)
             model = model.to(device).eval()
         except Exception as error:
             # transformers and its hub client raise many types.

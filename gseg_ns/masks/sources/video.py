@@ -34,7 +34,8 @@ class VideoConfig:
     in_sequence: ClassVar[bool] = True
 
     model: str | None = None
-    """Name on the Hugging Face hub, such as facebook/sam2.1-hiera-tiny, or a local folder."""
+    """Name on the Hugging Face hub, such as facebook/sam2.1-hiera-tiny, or tiny for short (see --sam2.model); or a
+    local folder."""
     stride: int = 8
     """Pictures from one that is divided to the next; tracks are that long."""
     min_area: float = 0.0005
@@ -85,15 +86,16 @@ class VideoSource:
         joined = Joined()
         for first, last in _stretches(len(photos), self.config.stride):
             middle = (first + last) // 2
-            pictures = [photos[number].pixels for number in range(first, last + 1)]
-            start, scores = self._divide(photos[middle])
+            stretch = [photos[number] for number in range(first, last + 1)]
+            pictures = [photo.pixels for photo in stretch]
+            start, scores = self._divide(stretch[middle - first])
             ahead = self.tracker.carry_all(pictures[middle - first :], start) if start else []
             behind = self.tracker.carry_all(pictures[middle - first :: -1], start) if start else []
             found = [*behind[:0:-1], *ahead] or [{} for _ in pictures]
             known = joined.join(found[0] if first else {}, found[-1] if last < len(photos) - 1 else {}, set(start))
             for offset in range(0 if first == 0 else 1, len(found)):
                 height, width = pictures[offset].shape[:2]
-                yield SourceResult(_as_set(found[offset], known, scores, {}, (height, width)))
+                yield SourceResult(_as_set(found[offset], known, scores, None, (height, width)))
 
     def _divide(self, photo: Photo) -> tuple[dict[int, Mask], dict[int, float]]:
         """All there is in a picture: masks that do not overlap, and their scores, by numbers from 1."""
@@ -140,9 +142,9 @@ class Sam3VideoConfig:
         except ImportError as error:
             raise missing_extra("The source sam3-video needs transformers 5", "sam3") from error
         try:
-            processor = Sam3VideoProcessor.from_pretrained(self.model)
-            # Weights are never unpickled.
-            model: Any = Sam3VideoModel.from_pretrained(self.model, use_safetensors=True)
+            processor = Sam3VideoProcessor.from_pretrained(self.model, trust_remote_code=False)
+            # Weights are never unpickled, and code of the hub is never run.
+            model: Any = Sam3VideoModel.from_pretrained(self.model, use_safetensors=True, trust_remote_code=False)
             model = model.to(device).eval()
         except Exception as error:
             # transformers and its hub client raise many types.
@@ -255,14 +257,22 @@ def _as_set(
     masks: Mapping[int, Mask],
     known: Mapping[int, int],
     scores: Mapping[int, float],
-    words: Mapping[int, str],
+    words: Mapping[int, str] | None,
     size: tuple[int, int],
 ) -> MaskSet:
-    """Masks with their tracks, and where there are words with these and one of all that is left."""
+    """Masks with their tracks, and where words were asked for with these and one of all that is left.
+
+    Args:
+        masks: of a picture, by number.
+        known: their tracks.
+        scores: of them.
+        words: of them, also where none was found; None: no words were asked for.
+        size: H and W.
+    """
     numbers = [number for number in masks if number in known]
     records: list[dict[str, Any]] = [{"track": known[number]} for number in numbers]
     found, sure = [masks[number] for number in numbers], [scores.get(number, 1.0) for number in numbers]
-    if not words:
+    if words is None:
         kept = MaskSet.from_arrays(np.stack([np.zeros(size, bool), *found])[1:], sure, records)
         return kept.select(kept.areas > 0)
     said = [{"label": words.get(number, ""), **record} for number, record in zip(numbers, records, strict=True)]

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
+from gseg_ns.masks.paint import paint
 from gseg_ns.masks.sources.base import Photo
 from gseg_ns.masks.sources.grounded import GroundedConfig, GroundedSource
+from gseg_ns.masks.sources.worded import with_rest
+from gseg_ns.masks.words import said_of_labels
 from tiny_models import save_grounding_dino, save_sam2
 
 pytest.importorskip("transformers", minversion="5")
@@ -113,8 +116,19 @@ def test_boxes_of_one_thing_are_one_and_lie_in_the_picture(photo: Photo) -> None
     assert model.asked == ["mug.", "chair."]
     assert model.boxes == [[1, 1, 10.5, 10], [30, 20, WIDTH, 30]]
     assert [record["label"] for record in masks.extra] == ["Mug.", "Mug.", ""]
-    assert [round(score, 2) for score in masks.scores.tolist()] == [0.8, 0.7, 0.5]
+    assert [record.get("confidence") for record in masks.extra] == [0.8, 0.7, None]
+    assert [round(score, 2) for score in masks.scores.tolist()] == [0.9, 0.85, 0.5]
     assert masks.areas.tolist() == [81, 260, HEIGHT * WIDTH - 341]
+
+
+def test_what_a_model_is_not_sure_of_is_in_the_label_map_too() -> None:
+    """Commands that paint the masks know nothing of the least score of a box, which is less than that of a mask."""
+    found = np.zeros((3, 4, 8), bool)
+    for column, mask in enumerate(found):
+        mask[:, 2 * column : 2 * column + 2] = True
+    masks = with_rest(found, [0.0, 0.9, 0.31], [{"label": word} for word in "abc"], (4, 8))
+    assert paint(masks)[0].tolist() == [3, 3, 1, 1, 2, 2, 4, 4]
+    assert [said.word for said in said_of_labels(masks)] == ["b", "c", "a", ""]
 
 
 def test_what_is_missing_is_told_in_one_line(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

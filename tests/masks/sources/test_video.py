@@ -13,7 +13,14 @@ from gseg_ns.errors import GsegError
 from gseg_ns.masks.mask_set import MaskSet
 from gseg_ns.masks.sources.base import Photo, SourceResult
 from gseg_ns.masks.sources.sam2 import Sam2Config
-from gseg_ns.masks.sources.video import Joined, Sam3VideoConfig, VideoConfig, VideoSource, _stretches
+from gseg_ns.masks.sources.video import (
+    Joined,
+    Sam3VideoConfig,
+    Sam3VideoSource,
+    VideoConfig,
+    VideoSource,
+    _stretches,
+)
 from tiny_models import save_sam2_video, save_sam3_video
 
 HEIGHT, WIDTH = 40, 56
@@ -108,6 +115,15 @@ def test_tracks_go_on_from_stretch_to_stretch() -> None:
     assert sorted(of_level) == [50, 100, 150, 200]
     assert all(len(tracks) == 1 for tracks in of_level.values())
     assert len({track for tracks in of_level.values() for track in tracks}) == 4
+
+
+def test_pictures_in_which_no_word_is_found_show_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, what the words name in other views would go on over all that is there."""
+    source = Sam3VideoSource(None, None, Sam3VideoConfig(words=("mug",), stride=2))
+    monkeypatch.setattr(source, "_follow", lambda pictures: ([{} for _ in pictures], {}, {}))
+    for result in source.generate_all(photos(4)):
+        assert result.masks.areas.tolist() == [HEIGHT * WIDTH]
+        assert result.masks.extra == [{"label": "", "track": 0}]
 
 
 def test_things_that_are_called_differently_are_not_one() -> None:
