@@ -9,7 +9,7 @@ median absolute deviation) is believed less, and the Gaussians are asked again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,15 +61,17 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
     Returns:
         on the CPU.
     """
-    metas = [project_splats(splats, camera.to(splats.device)) for camera, _ in views]
-    votes = [view_votes(meta, mask.int() + 1) for meta, (_, mask) in zip(metas, views, strict=True)]
+
+    # Projections are made again each time: those of all views together are many times as large as the splat.
+    def drawn(camera: Camera) -> dict[str, Any]:
+        return project_splats(splats, camera.to(splats.device))
+
+    votes = [view_votes(drawn(camera), mask.int() + 1) for camera, mask in views]
     weights = torch.ones(len(views))
     part, residuals = _parts(votes, weights, len(splats)), torch.zeros(len(views))
     for _ in range(ROUNDS):
         chosen = (part > PART).to(splats.device)
-        residuals = torch.tensor([
-            _residual(meta, chosen, mask) for meta, (_, mask) in zip(metas, views, strict=True)
-        ])  # fmt: skip
+        residuals = torch.tensor([_residual(drawn(camera), chosen, mask) for camera, mask in views])
         weights = believed(residuals)
         weights[list(sure)] = 1.0
         part = _parts(votes, weights, len(splats))
@@ -95,7 +97,7 @@ def _parts(votes: Sequence[ViewVotes], weights: Tensor, count: int) -> Tensor:
     return torch.where(total > _TRACE, table[:, 1] / total.clamp_min(1e-12), 0)
 
 
-def _residual(meta: dict[str, object], chosen: Tensor, mask: Tensor) -> float:
+def _residual(meta: dict[str, Any], chosen: Tensor, mask: Tensor) -> float:
     shown = visible(meta)[0]
     found = composite(meta, (chosen & shown).float()[:, None])[..., 0].cpu() > PART
     mask = mask.cpu()
