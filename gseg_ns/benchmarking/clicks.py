@@ -237,7 +237,7 @@ class _Clicks:
         except GsegError:
             nothing = torch.zeros((len(self.splats), len(LEVELS)), dtype=torch.bool, device=self.splats.device)
             return nothing[:, :1], [0.0], nothing
-        if not point.path:  # features answer
+        if not point.path:  # beyond the tree: a cluster of features
             meant = self.prompter.select_points([point])[:, None]
             return meant, [0.0], meant.expand(-1, len(LEVELS))
         nodes = torch.stack([self.prompter.node(node) for node in point.path], dim=1)

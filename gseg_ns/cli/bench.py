@@ -17,6 +17,7 @@ from gseg_ns.lifting.thresholds import SAME_THING
 if TYPE_CHECKING:
     from gseg_ns.benchmarking.clicks import ClickedObject
     from gseg_ns.benchmarking.quality import Runner
+    from gseg_ns.runs.run import Run
 
 
 @dataclass
@@ -199,7 +200,8 @@ class Clicks:
     ground_truth: list[Path]
     """Folders of label maps of training and test views, one a level: parts, objects, groups"""
     scales: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """Granularities in [0, 1] that a click may choose from, for methods that have them"""
+    """Granularities in [0, 1] that a click may choose from, for methods that have them; with a tree, from all nodes
+    around it"""
     threshold: float = SAME_THING
     """Least cosine, for methods that answer by features"""
     clicks: int = 3
@@ -229,11 +231,24 @@ class Clicks:
         scores: dict[str, list[ClickedObject]] = {}
         for number, config in enumerate((self.load_config, *self.beside), start=1):
             run = load_run(config, allow_unfinished=self.allow_unfinished)
+            self._tell_unused(run)
             mark = f" ({number}: {run.config.method_name})" if self.beside else ""
             scores |= {f"{folder.name}{mark}": score_clicks(run, folder, protocol) for folder in self.ground_truth}
         if not any(scores.values()):
             raise GsegError("No object of the ground truth is shown by both training and test views: names must match")
         CONSOLE.print(clicks_table(scores, self.objects), soft_wrap=False)
+
+    def _tell_unused(self, run: Run) -> None:
+        """Say which options that are given change nothing on a run."""
+        from gseg_ns import terminal
+
+        model, method = run.model, run.config.method_name
+        if self.scales != Clicks.scales and model.tree() is not None:
+            terminal.warn(f"--scales changes nothing: {method} has a tree here, whose nodes a click chooses from.")
+        elif self.scales != Clicks.scales and not model.has_scales:
+            terminal.warn(f"--scales changes nothing: {method} has no scales.")
+        if self.threshold != Clicks.threshold and not model.prompts_by_feature:
+            terminal.warn(f"--threshold changes nothing: {method} answers by groups here.")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Lift:
     masks_dir: Path = Path("masks")
     """Folder of masks, relative to the scene"""
     snap_masks: bool = False
-    """Move borders of masks to borders of color in the photographs, by a few pixels: better with ragged masks"""
+    """Move borders of masks to borders of color in the photographs, by a few pixels: better with ragged masks. Not with
+    a tree"""
     association: Literal["consensus", "memory-bank", "tree", "given", "tracks", "none"] = "consensus"
     """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, as a tree of
     parts, objects and groups out of overlapping masks (--scale 0, 0.5 and 1 of the other commands), not at all since
@@ -62,6 +63,11 @@ class Lift:
         started = perf_counter()
         if not self.data.exists():
             raise GsegError(f"The scene {self.data} does not exist.")
+        if self.snap_masks and self.association == "tree":
+            raise GsegError(
+                "--association tree takes overlapping masks as they are, and --snap-masks moves borders of painted "
+                "ones: leave one of them out"
+            )
         config = copy.deepcopy(gaga.config)
         config.data, config.output_dir, config.experiment_name = self.data, self.output_dir, self.experiment_name
         datamanager, model = config.pipeline.datamanager, config.pipeline.model

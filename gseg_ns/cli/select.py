@@ -112,6 +112,8 @@ class Select(Granular):
     """Drop outliers of the selection, and take in what lies between its Gaussians"""
     name: str = "selection"
     """Name of the selection in an .npz"""
+    overwrite: bool = False
+    """Replace a NAME.gseg that is there already; other files are replaced anyway"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run. Of a PLY: a scene in its
     coordinates, such as `gseg views` makes, whose views are meant"""
@@ -121,12 +123,15 @@ class Select(Granular):
     def main(self) -> None:
         """Select."""
         from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.runs.keeping import check_takes_objects
         from gseg_ns.runs.run import load_run
         from gseg_ns.selection.neighbourhood import largest_component, middle_extents
         from gseg_ns.selection.postprocess import clean_up
 
         if self.output.suffix not in (".npz", ".ply", ".png", ".gseg"):
             raise GsegError(f"{self.output} has no known suffix: name a .npz, .ply, .png or .gseg")
+        if self.output.suffix == ".gseg" and self.output.exists() and not self.overwrite:
+            raise GsegError(f"{self.output} is there already: name another one or add --overwrite")
         marks = bool(self.point or self.negative or self.scribble or self.mask)
         drawn = bool(self.polygon or self.lasso or self.brush)
         picked = bool(self.flood or self.color_at)
@@ -147,9 +152,19 @@ class Select(Granular):
             raise GsegError("--track needs at least one --point on what is wanted, or its --mask")
         if self.track is not None and self.scribble:
             raise GsegError("--track follows points or a --mask: leave --scribble out")
+        if self.track is not None and self.mask and (self.point or self.negative or self.sam is not None):
+            raise GsegError(
+                "--track follows a --mask as it is: leave out either that, or --point, --negative and --sam"
+            )
+        if self.sam is not None and (self.mask or self.scribble):
+            raise GsegError(
+                "--sam makes the mask of its points itself: leave out either that, or --mask and --scribble"
+            )
         # A tracker asks no groups.
         run = load_run(self.load_config, self.data, self.allow_unfinished or self.track is not None)
         self.granularity(run)  # refused before anything is asked
+        if self.output.suffix == ".gseg":
+            check_takes_objects(run)
         view = None if self.view is None else self._view(run, self.view)
         found = []
         if self.text is not None:
@@ -333,7 +348,7 @@ class Select(Granular):
             from gseg_ns.runs.packing import pack_run
 
             keep_as_object(run, chosen, self.name)
-            pack_run(run, self.output)
+            pack_run(run, self.output, overwrite=self.overwrite)
         elif self.output.suffix == ".ply":
             splats = run.model.splats().subset(chosen).to("cpu")
             write_ply(self.output, splats, comments=EditedRun(run).header.comments())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -109,6 +109,8 @@ class AffinityModel(SegmentationModel):
 
     def _scene_clusters(self) -> SceneClusters:
         """The clusters of the present features; in training, of features that are not much older."""
+        if self.origin is not None:
+            return cast(AffinityModel, self.origin[0])._scene_clusters()
         if self._clusters is None or not 0 <= self.step - self._clusters[0] < STALE:
             features = self.gauss_params["affinity"].detach()
             self._clusters = self.step, SceneClusters(features, self.config.clusters)

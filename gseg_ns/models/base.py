@@ -118,6 +118,9 @@ class SegmentationModel(ResumableModel):
     """Whether a prompt is answered by the likeness of `main_feature` (see `gate`) and not by groups."""
     gaussian_buffers: tuple[str, ...] = ()
     """Names of buffers with a row a Gaussian."""
+    origin: tuple[SegmentationModel, Tensor] | None = None
+    """Of a copy with other Gaussians: the model, and which of its Gaussians each is [N] int64, -1 = none of them. What
+    clusters are is found out there, so that they are the same in all copies."""
     metrics_are_read: bool = True
     """Whether anybody reads the metrics of the present step of training. Set by the trainer."""
     make_panel: ClassVar[Callable[[SegmentationModel], Panel] | None] = None

@@ -214,7 +214,9 @@ class GagaModel(TreeModel, IdentityModel):
         self.fell()  # the tree would answer in place of the labels
         self.has_scales = type(self).has_scales
         self.num_groups = int(labels.max()) if len(labels) else 0
-        self.voted_labels = labels.int().to(self.device)
+        before, self.voted_labels = self.voted_labels, labels.int().to(self.device)
+        if len(self.strengths):  # fitted to what each Gaussian was before
+            self.strengths = torch.where(self.voted_labels == before, self.strengths, 1.0)
         sure = torch.ones(len(labels)) if confidence is None else confidence.float()
         self.voted_confidence = sure.to(self.device)
         if self.num_groups < MOST_CODES:

@@ -324,6 +324,12 @@ def notes(config: TrainerConfig) -> list[str]:
         for name, way in (("consensus", "consensus"), ("memory_bank", "memory-bank")):
             if given(name) and association != way and (name, association) != ("consensus", "tracks"):
                 nothing(name, f"--pipeline.model.association is {association}")
+        consistent = getattr(data, "masks_are_consistent", False)
+        if association == "tree" and getattr(data, "snap_masks", False) and not consistent:
+            said.append(
+                "--pipeline.datamanager.snap-masks changes no part, object or group: a tree grows from overlapping "
+                "masks as they are. Only what is fitted to painted masks follows."
+            )
     if given("strengths") and not model.use_strengths:
         nothing("strengths", "--pipeline.model.use-strengths is False")
     if given("default_scale") and not getattr(model, "scale_gate", False):

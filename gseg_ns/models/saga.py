@@ -50,8 +50,8 @@ class SagaModel(TreeModel, AffinityModel):
         self._views: AffinityViews | None = None
         self._drawing: Tensor | None = None
         """State of what the views draw from, of a checkpoint."""
-        self._groups: dict[Any, Tensor] = {}
-        """The groups of a scale, since clusters take long."""
+        self._groups: dict[tuple[float, int], Tensor] = {}
+        """By scale and hundreds of steps, since clusters take long."""
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Small random vectors, as the official code: [count, dim]."""
@@ -97,6 +97,11 @@ class SagaModel(TreeModel, AffinityModel):
         self._groups = {}
         self.prompts_by_feature = not self.has_tree
 
+    def finish(self) -> None:
+        """As in the base; what followed from the features before is stale."""
+        super().finish()
+        self._groups = {}
+
     def feature_losses(self, view: int) -> dict[str, Tensor]:
         """The correspondence loss at drawn scales, and the norm regularisation (Eq. 13)."""
         assert self._views is not None
@@ -109,15 +114,17 @@ class SagaModel(TreeModel, AffinityModel):
         """The group of each Gaussian at a scale: the tree's node, beyond them clusters of features; 0 = none."""
         if not self.has_tree:
             return super().gaussian_groups(scale)
-        scale = self.default_scale if scale is None else scale
-        # A copy with other Gaussians takes this along.
-        key = (scale, self.step // STALE if self.training else self.step, self.tree_nodes.data_ptr())
+        if self.origin is not None:  # a part of a cluster may lie in another node than most of it
+            model, source = self.origin
+            groups = model.gaussian_groups(scale)[source.clamp_min(0)]
+            return torch.where(source >= 0, groups, 0)
+        key = (self.default_scale if scale is None else scale, self.step // STALE)
         if key not in self._groups:
             tree = self.tree()
             assert tree is not None
-            labels = tree.labels(level_of(scale)).to(self.device)
+            labels = tree.labels(level_of(key[0])).to(self.device)
             clusters = super().gaussian_groups(scale) if self.in_feature_phase else torch.zeros_like(labels)
-            kept = {other: found for other, found in self._groups.items() if other[1:] == key[1:]}
+            kept = {other: found for other, found in self._groups.items() if other[1] == key[1]}
             self._groups = {**kept, key: joined(labels, clusters, len(tree))}
         return self._groups[key]
 

@@ -44,6 +44,7 @@ def with_gaussians(model: Model, splats: Splats, source: Tensor) -> Model:
     }
     other.gauss_params = ParameterDict({name: Parameter(v, requires_grad=False) for name, v in values.items()})
     other.strategy_state = {}
+    other.origin = model, source
     return other
 
 

@@ -11,6 +11,21 @@ from gseg_ns.models.gaga import GagaModel
 from gseg_ns.runs.run import Run
 
 
+def check_takes_objects(run: Run) -> GagaModel:
+    """The model of a run that a group can be added to.
+
+    Raises:
+        GsegError: the run answers by features.
+    """
+    model = run.model
+    if not isinstance(model, GagaModel) or model.config.labels != "vote":
+        raise GsegError(
+            f"{run.source} answers by its features, to which no object can be added: write the selection as .npz or "
+            ".ply"
+        )
+    return model
+
+
 @torch.no_grad()
 def keep_as_object(run: Run, selected: Tensor, name: str) -> int:
     """Make a group of a selection; what it takes from other groups is theirs no more.
@@ -28,14 +43,9 @@ def keep_as_object(run: Run, selected: Tensor, name: str) -> int:
     Raises:
         GsegError: nothing is selected, or the run answers by features, which a group cannot be added to.
     """
-    model = run.model
+    model = check_takes_objects(run)
     if not bool(selected.any()):
         raise GsegError("Nothing is selected: there is no object to keep")
-    if not isinstance(model, GagaModel) or model.config.labels != "vote":
-        raise GsegError(
-            f"{run.source} answers by its features, to which no object can be added: write the selection as .npz or "
-            ".ply"
-        )
     labels = model.gaussian_groups().clone()
     group = int(labels.max()) + 1
     labels[selected.to(labels.device)] = group

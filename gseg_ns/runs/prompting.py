@@ -162,7 +162,8 @@ class Prompter:
         """Select what clicks mean together.
 
         Args:
-            points: see `point`; of groups in their order, for what was taken away can be added again.
+            points: see `point`, looked up at this scale; of groups in their order, for what was taken away can be added
+                again.
             scale: see `point`.
             threshold: least cosine, for methods that answer by features.
 

@@ -17,6 +17,7 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.carried import Carried, lift_object
 from gseg_ns.masks import resize_labels
+from gseg_ns.masks.asking import asking
 from gseg_ns.masks.trackers import Tracker, load_tracker
 from gseg_ns.pictures import to_bytes
 from gseg_ns.rendering import Camera
@@ -66,16 +67,22 @@ def track_object(
         up: [3]; found out unless given.
 
     Raises:
-        GsegError: the mask shows nothing of the splat, or nothing can be seen of the object from elsewhere.
+        GsegError: the mask shows nothing of the splat, nothing can be seen of the object from elsewhere, or the tracker
+            fails, or its masks agree on nothing.
     """
     camera = _small(camera)
     first = resize_labels(mask.int().cpu(), camera.height, camera.width) > 0
     around = orbit(splats, camera, first, up_of(splats, camera) if up is None else up, PICTURES)
+    if not any(around.ways):
+        raise GsegError(
+            "It cannot be seen from anywhere else: other things stand before it. Click on it in another view."
+        )
     views = [(camera, first)]
     clicked = _picture(splats, camera)
     for way in around.ways:
         pictures = [clicked, *(_picture(splats, one) for one in way)]
-        masks = tracker.carry(pictures, first.numpy())[1:]
+        with asking("The tracker"):
+            masks = tracker.carry(pictures, first.numpy())[1:]
         views += [(one, torch.from_numpy(found)) for one, found in zip(way, masks, strict=True)]
     carried = lift_object(splats, views)
     if not bool(carried.selected.any()):
@@ -110,15 +117,24 @@ class TrackedClicks:
         """The tracker's own mask [H, W] of the points of a prompt on a picture uint8 [H, W, 3].
 
         Raises:
-            GsegError: there is no such tracker.
+            GsegError: there is no such tracker, or it fails.
         """
         points = torch.cat([prompt.positive, prompt.negative]).double().cpu().numpy()
         wanted = np.arange(len(points)) < len(prompt.positive)
-        return torch.from_numpy(self.tracker(name).mask(picture.cpu().numpy(), points, wanted))
+        tracker = self.tracker(name)
+        with asking(f"The tracker {name!r}"):
+            return torch.from_numpy(tracker.mask(picture.cpu().numpy(), points, wanted))
 
-    def carry(self, name: str, camera: Cameras, mask: Tensor) -> Tracked:
-        """What a mask of a view [1] means; see `track_object`."""
-        splats = self._model.splats()
+    def carry(self, name: str, camera: Cameras, mask: Tensor, splats: Splats | None = None) -> Tracked:
+        """What a mask of a view [1] means; see `track_object`.
+
+        Args:
+            name: of the tracker.
+            camera: the view,
+            mask: and its mask [H, W] bool.
+            splats: the model's Gaussians, where training may change them meanwhile; None: as they are.
+        """
+        splats = self._model.splats() if splats is None else splats
         view = to_camera(self._model.corrected(camera)).to("cpu")
         version = self._model.geometry_version()
         if self._up is None or self._up[0] != version:

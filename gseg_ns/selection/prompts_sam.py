@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.lifting.thresholds import SAME_THING
+from gseg_ns.masks.asking import asking
 from gseg_ns.selection.prompts import Prompt, kmeans
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin")
@@ -27,9 +28,13 @@ def sam_mask(picture: Tensor, prompt: Prompt, predictor: Any) -> Tensor:
 
     Returns:
         [H, W] bool, the best scored of SAM's three masks for a single point, its only one for several.
+
+    Raises:
+        GsegError: the model fails.
     """
-    predictor.set_image(picture.cpu().numpy())
-    return _mask_of_points(prompt, predictor)
+    with asking("SAM"):
+        predictor.set_image(picture.cpu().numpy())
+        return _mask_of_points(prompt, predictor)
 
 
 def _mask_of_points(prompt: Prompt, predictor: Any) -> Tensor:
@@ -56,17 +61,18 @@ class SamPrompts:
         """SAM's mask of the points of a prompt, see `sam_mask`; the same tensor is the same picture.
 
         Raises:
-            GsegError: no such checkpoint, or one of another model.
+            GsegError: no such checkpoint, or one of another model, or it fails.
         """
         if self._predictor is None or self._predictor[0] != checkpoint:
             self._predictor = self._encoded = None  # two do not stay in memory
             self._predictor = checkpoint, load_predictor(checkpoint, self._device)
         predictor = self._predictor[1]
-        if self._encoded is not picture:
-            self._encoded = None
-            predictor.set_image(picture.cpu().numpy())
-            self._encoded = picture
-        return _mask_of_points(prompt, predictor)
+        with asking("SAM"):
+            if self._encoded is not picture:
+                self._encoded = None
+                predictor.set_image(picture.cpu().numpy())
+                self._encoded = picture
+            return _mask_of_points(prompt, predictor)
 
 
 def load_predictor(checkpoint: Path, device: torch.device | str) -> Any:

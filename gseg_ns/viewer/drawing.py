@@ -59,11 +59,13 @@ class Drawing:
             wanted: the outputs that are looked at; others may be empty. None: all.
             quick: the next frame is on its way already: a CPU may draw a part of many Gaussians, each the larger.
         """
-        model, drawn = self._edited(session, version)
+        # In the feature phase geometry stands still, and what copies have of the features is of their step.
+        scene = version, self.model.step, session.state.operations
+        model, drawn = self._edited(session, scene)
         if quick:
-            model, drawn = self._thinned((version, session.state.operations), model, drawn)
+            model, drawn = self._thinned(scene, model, drawn)
         model.set_crop(crop)
-        view = self._view(model, (version, session.state.operations), camera, crop)
+        view = self._view(model, scene, camera, crop)
         outputs = dict(view.outputs)
         self._complete(outputs, model, camera, wanted)
         rgb = outputs["rgb"]
@@ -110,12 +112,10 @@ class Drawing:
         size = outputs["rgb"].shape[:2]
         outputs.update({name: blank.expand(*size, count) for name, count in channels.items()})
 
-    def _edited(self, session: Session, version: Hashable) -> tuple[SegmentationModel, Tensor | None]:
+    def _edited(self, session: Session, key: Hashable) -> tuple[SegmentationModel, Tensor | None]:
         """The model that draws the edited scene, and which rows of the scene it has (None: all)."""
-        operations = session.state.operations
-        if not operations:
+        if not session.state.operations:
             return self.model, None
-        key = (version, operations)
         if self._shown is None or self._shown[0] != key:
             scene = session.scene
             drawn = scene.drawn

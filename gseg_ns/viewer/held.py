@@ -41,6 +41,7 @@ class Held:
         self._session = Session(model.splats())
         self._seen = model.geometry_version()
         self._prompter = Prompter(model)
+        self._by_feature = model.prompts_by_feature
 
     @contextmanager
     def _held(self) -> Iterator[Session]:
@@ -49,6 +50,10 @@ class Held:
             yield self._current()
 
     def _current(self) -> Session:
+        if self.model.prompts_by_feature != self._by_feature:
+            # A tree was grown: points that were clicked before are in no group.
+            self._by_feature = self.model.prompts_by_feature
+            self._end_prompt()
         version = self.model.geometry_version()
         if version != self._seen:
             self._seen = version

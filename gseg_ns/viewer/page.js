@@ -384,8 +384,10 @@
     else picture.style.visibility = "hidden";
     const name = make("span", "name", title(object));
     const chosen = () => state.selected.includes(object.id);
-    const tick = button("", `Tick of ${title(object)}: add it to what is selected, or take it away`, () =>
-      send("pick", object.id, chosen() ? "remove" : "add"), "tick");
+    const tick = button("", `Tick of ${title(object)}: add it to what is selected, or take it away`, () => {
+      anchor = object.id;
+      send("pick", object.id, chosen() ? "remove" : "add");
+    }, "tick");
     const element = make(
       "div",
       object.hidden ? "row hidden" : "row",
@@ -408,7 +410,10 @@
       if (ids && ids.length > 1) send("picks", mode, ...ids);
       else send("pick", object.id, mode);
     });
-    element.addEventListener("dblclick", () => send("look", object.id));
+    element.addEventListener("dblclick", (event) => {
+      // Buttons that are pressed twice act twice, and that is all.
+      if (!event.target.closest("button, input")) send("look", object.id);
+    });
     element.addEventListener("pointerdown", (event) => {
       if (event.button === 0 && !event.target.closest("button, input")) drawn = object.id;
     });

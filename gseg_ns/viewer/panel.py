@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.runs.prompting import MarkedView
+    from gseg_ns.splats import Splats
 
 _MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:)\*\*")
 """What the tab itself says in bold."""
@@ -86,6 +87,7 @@ class SegmentPanel(ViewerControl):
         self._page: Page | None = None
         self._autosave: Autosave | None = None
         self._pictured: Any = None
+        self._threshold: viser.GuiInputHandle[float] | None = None
 
     # ------------------------------------------------------------------------------------------------ drawing
 
@@ -148,19 +150,18 @@ class SegmentPanel(ViewerControl):
             self._scale.on_update(
                 lambda event: self._do(lambda: self._rescale(float(self._scale.value)), event.client_id)
             )
-        if self._model.prompts_by_feature:
-            self._threshold = gui.add_slider(
+        if type(self._model).prompts_by_feature:  # later a tree may answer: see `_refresh`
+            self._threshold = threshold = gui.add_slider(
                 "Threshold",
                 0.0,
                 1.0,
                 0.01,
                 controller.threshold,
                 hint="Least cosine with the clicked; lower selects more",
+                visible=self._model.prompts_by_feature,
             )
-            self._threshold.on_update(
-                lambda event: self._do(
-                    lambda: controller.reprompt(threshold=float(self._threshold.value)), event.client_id
-                )
+            threshold.on_update(
+                lambda event: self._do(lambda: controller.reprompt(threshold=float(threshold.value)), event.client_id)
             )
 
     def _build_text(self, gui: viser.GuiApi) -> None:
@@ -264,15 +265,18 @@ class SegmentPanel(ViewerControl):
 
     def _queue(self, act: Callable[[], None]) -> None:
         """Do something after all that browsers asked for before."""
+        self._submit(self._acts, act)
+
+    def _submit(self, thread: ThreadPoolExecutor, act: Callable[[], None]) -> None:
+        """Do something in a thread; what goes wrong is told, for nobody asks what became of it."""
 
         def run() -> None:
             try:
                 act()
             except Exception:
-                _LOG.exception("The Segment tab could not do what was asked for")
-                self._say("**Not done:** something went wrong; the terminal says what.")
+                self._say(_failed())
 
-        self._acts.submit(run)
+        thread.submit(run)
 
     def _do(self, action: Callable[[], str], client: int | None = None) -> None:
         """Run an action; say what came of it, to the browser that asked and in the tab; draw."""
@@ -282,6 +286,8 @@ class SegmentPanel(ViewerControl):
             said = action()
         except GsegError as error:
             said = f"**Not done:** {error}"
+        except Exception:
+            said = _failed()
         self._say(said, client)
         self._keep()
         self.viewer._trigger_rerender()
@@ -349,6 +355,8 @@ class SegmentPanel(ViewerControl):
     def _refresh(self) -> None:
         """Bring what the tab shows up to date."""
         controller = self._controller
+        if self._threshold is not None and self._threshold.visible != self._model.prompts_by_feature:
+            self._threshold.visible = self._model.prompts_by_feature
         names = tuple(controller.names) or (_NO_NAME,)
         if self._named.options != names:
             self._named.options = names
@@ -421,7 +429,7 @@ class SegmentPanel(ViewerControl):
         elif name == "groups":
             self._do(self._switch_groups, client)
         elif name == "list":
-            self._slow.submit(self._do, self._list, client)
+            self._submit(self._slow, lambda: self._do(self._list, client))
         elif name == "look":
             self._do(lambda: self._look(client, None if values[:1] == [None] else value(values, 0, int)), client)
         else:
@@ -466,10 +474,12 @@ class SegmentPanel(ViewerControl):
             return
         if checkpoint := self._sam.value.strip():
             # SAM takes seconds: other clicks need not wait, and those for SAM keep their order.
-            self._slow.submit(self._do, lambda: self._mark(checkpoint, view, x, y, mode), event.client_id)
+            self._submit(
+                self._slow, lambda: self._do(lambda: self._mark(checkpoint, view, x, y, mode), event.client_id)
+            )
             return
         if self._track.value.strip():
-            self._slow.submit(self._do, lambda: self._mark("", view, x, y, mode), event.client_id)
+            self._submit(self._slow, lambda: self._do(lambda: self._mark("", view, x, y, mode), event.client_id))
             return
         self._do(lambda: self._click(view, x, y, mode), event.client_id)
 
@@ -489,11 +499,11 @@ class SegmentPanel(ViewerControl):
             assert tracker is not None
             return self._tracked.mask(tracker, picture, prompt)
 
-        def carry(marked: MarkedView) -> Tensor:
+        def carry(marked: MarkedView, splats: Splats) -> Tensor:
             assert tracker is not None
             assert marked.mask is not None
             self._say("Looking at it from all around …")
-            return self._tracked.carry(tracker, marked.camera, marked.mask).selected
+            return self._tracked.carry(tracker, marked.camera, marked.mask, splats).selected
 
         return self._controller.mark(view, x, y, mode != "remove", answer, carry=None if tracker is None else carry)
 
@@ -537,7 +547,7 @@ class SegmentPanel(ViewerControl):
         listed = self._controller.lists
         said = self._controller.reprompt(scale=scale)
         if listed:
-            self._slow.submit(self._relist, scale)
+            self._submit(self._slow, lambda: self._relist(scale))
         return said
 
     def _relist(self, scale: float) -> None:
@@ -568,6 +578,12 @@ class SegmentPanel(ViewerControl):
         config = self._controller.isolate_run(self._config, name, self._reach.home_of_runs)
         self._command_field.value = export_command(config)
         return f"Wrote {config}. The command that exports it stands under “As PLY”."
+
+
+def _failed() -> str:
+    """What to say of an exception that nobody foresaw; the terminal has it whole."""
+    _LOG.exception("The Segment tab could not do what was asked for")
+    return "**Not done:** something went wrong; the terminal says what."
 
 
 def _buttons(

@@ -25,6 +25,7 @@ from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.selection import Mode, Selection
 from gseg_ns.selection.shapes import rectangle
+from gseg_ns.splats import Splats
 from gseg_ns.viewer.held import Held, drawn_rows
 
 Change = Literal["none", "all", "invert", "grow", "shrink", "clean", "largest"]
@@ -193,11 +194,14 @@ class Selecting(Held):
         return drawn_rows(scene, found) & torch.isin(scene.appended_by, pieces)
 
     def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
-        """Change the scale or the threshold; the present prompt is answered anew."""
+        """Change the scale or the threshold; methods that answer by features answer the present prompt anew."""
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
-            self.scale = self.scale if scale is None else scale
+            before, self.scale = self._group_scale, self.scale if scale is None else scale
             self.threshold = self.threshold if threshold is None else threshold
+            if not self.model.prompts_by_feature and self._group_scale != before:
+                # Points have the group of the scale that they were clicked at: what they mean stays selected.
+                self._points, self._before_prompt = [], None
             if not self.model.prompts_by_feature or not (self._points or self._marked):
                 return ""
             did = "select again at another scale or threshold"
@@ -213,7 +217,7 @@ class Selecting(Held):
         positive: bool,
         answer: Callable[[Tensor, Prompt], Tensor],
         mode: Mode = "set",
-        carry: Callable[[MarkedView], Tensor] | None = None,
+        carry: Callable[[MarkedView, Splats], Tensor] | None = None,
     ) -> str:
         """Add a point to what is marked on a view, and select what a mask of all its points means.
 
@@ -228,8 +232,9 @@ class Selecting(Held):
                 points on it, to a mask bool [H, W]; called without the lock, for it may take seconds, and with the same
                 tensor for the same view.
             mode: how what it means meets what was selected before the first of the points.
-            carry: the view with its mask to the Gaussians that it means, bool [N] of the model's; called without the
-                lock. None: the method answers by groups or features.
+            carry: the view with its mask, and the model's Gaussians as they were at the click, which training does
+                not change any more, to those that it means, bool [N]; called without the lock. None: the method answers
+                by groups or features.
 
         Raises:
             GsegError: the first point on a view is what is not wanted, there is no answer, or training changed the
@@ -245,10 +250,13 @@ class Selecting(Held):
                     marked, after = None, MarkedView.begin(self.model, camera, x, y)
                 else:
                     raise GsegError("Begin with a click on what is wanted: one on what is not tells SAM nothing alone.")
+                splats = None if carry is None else session.splats.clone()
             after = replace(after, mask=answer(after.picture, after.points))
             if after.mask is None or not bool(after.mask.any()):
                 raise GsegError("SAM finds nothing there. Click elsewhere.")
-            carried = None if carry is None else PackedMask.pack(carry(after).to(self.model.device))
+            carried = None
+            if carry is not None and splats is not None:
+                carried = PackedMask.pack(carry(after, splats).to(self.model.device))
             with self._held() as session, torch.no_grad():
                 if len(session.splats) != count:
                     raise GsegError("Training changed the number of Gaussians meanwhile. Click again.")

@@ -4,13 +4,15 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tyro
 
 from gseg_ns.benchmarking import training
 from gseg_ns.benchmarking.training import TrainedRun, TrainSettings
-from gseg_ns.cli.bench import Bench
+from gseg_ns.cli.bench import Bench, Clicks
 from gseg_ns.errors import GsegError
 
 Start = Callable[..., list[TrainSettings]]
@@ -200,6 +202,21 @@ def test_a_failing_ns_train_names_its_log(small_scene: Path, tmp_path: Path, mon
     monkeypatch.setattr(training.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(GsegError, match=r"(?s)exit status 3.*the reason.*one\.log"):
         training.ns_train(settings, tmp_path / "runs", "one")
+
+
+def test_options_of_clicks_that_change_nothing_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(tree: object, has_scales: bool, by_feature: bool) -> str:
+        model = SimpleNamespace(tree=lambda: tree, has_scales=has_scales, prompts_by_feature=by_feature)
+        run: Any = SimpleNamespace(model=model, config=SimpleNamespace(method_name="saga"))
+        Clicks(Path("config.yml"), [], scales=(0.5,), threshold=0.3)._tell_unused(run)
+        Clicks(Path("config.yml"), [])._tell_unused(run)
+        captured = capsys.readouterr()
+        return " ".join((captured.out + captured.err).split())
+
+    assert told(None, True, True) == ""
+    assert "--scales changes nothing: saga has a tree" in told(object(), True, False)
+    assert "--threshold changes nothing: saga answers by groups" in told(object(), True, False)
+    assert "--scales changes nothing: saga has no scales" in told(None, False, True)
 
 
 @pytest.mark.slow

@@ -107,6 +107,8 @@ def test_what_is_missing_is_told(small_scene: Path, tmp_path: Path) -> None:
         Lift(tmp_path / "none", tmp_path / "none.ply").main()
     with pytest.raises(GsegError, match=r"none\.ply does not exist"):
         Lift(small_scene, tmp_path / "none.ply", output_dir=tmp_path).main()
+    with pytest.raises(GsegError, match="leave one of them out"):
+        Lift(small_scene, tmp_path / "none.ply", association="tree", snap_masks=True, output_dir=tmp_path).main()
     assert not list(tmp_path.iterdir())
 
 

@@ -45,7 +45,8 @@ def open_run(
         return _RUNS[name]
 
     def train(method: Any) -> Run:
-        options = {"affinity": AffinityOptions(num_pixels=400, num_scales=3)} if method is saga else {}
+        features = {"affinity": AffinityOptions(num_pixels=400, num_scales=3), "tree": False}
+        options = features if method is saga else {}
         trainer = make_trainer(method, small_scene, **options)
         for number in range(STEPS):
             step(trainer, number)
@@ -244,6 +245,10 @@ def test_shapes_colors_and_ranges(open_run: Callable[[Any], Run], tmp_path: Path
         ({"scale": 2.0}, "lies between"),
         ({"threshold": 3.0}, "no cosine"),
         ({"point": (), "mask": Path("a.png"), "sam": Path("sam.pth")}, "--point"),
+        ({"mask": Path("a.png"), "sam": Path("sam.pth")}, "of its points itself"),
+        ({"scribble": Path("a.png"), "sam": Path("sam.pth")}, "of its points itself"),
+        ({"mask": Path("a.png"), "track": "a/model"}, "follows a --mask as it is"),
+        ({"output": Path("a.gseg"), "track": "a/model"}, "answers by its features"),
     ],
 )
 def test_bad_input(open_run: Callable[[Any], Run], tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -22,6 +22,7 @@ from gseg_ns.selection.store import Fingerprint, load_selections
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply, write_ply
 from gseg_ns.views import write_views
+from gseg_ns.views.orbit import Orbit
 from gseg_ns.views.places import look_along
 from splats_by_hand import THINGS, make_room
 
@@ -105,6 +106,15 @@ def test_a_click_by_command_on_a_plain_splat(
     assert kept.model.group_names() == {1: "crate"}
     assert torch.equal(groups.bool(), chosen)
 
+    # nothing is asked where it could not be written
+    asked.clear()
+    with pytest.raises(GsegError, match="add --overwrite"):
+        Select(output=tmp_path / "kept.gseg", mask=tmp_path / "mask.png", **given).main()  # type: ignore[arg-type]
+    assert not asked
+    again = {"output": tmp_path / "kept.gseg", "mask": tmp_path / "mask.png", "name": "box", "overwrite": True}
+    Select(**(given | again)).main()  # type: ignore[arg-type]
+    assert load_run(tmp_path / "kept.gseg").model.group_names() == {1: "box"}
+
     # pictures of a result are those of its Gaussians
     Views(tmp_path / "kept.gseg", tmp_path / "again", cameras=folder / "views").main()
     names = sorted(path.name for path in (folder / "views" / "images").iterdir())
@@ -131,6 +141,8 @@ def test_what_cannot_be_followed_is_told(folder: Path, tmp_path: Path, monkeypat
         Select(view="view_00001", point=((64.0, 48.0),), **given).main()  # type: ignore[arg-type]
     with pytest.raises(GsegError, match="has no property `label`"):
         Select(load_config=folder / "room.ply", output=tmp_path / "a.npz", sphere=((0, 0, 0, 1.0),)).main()
+    with pytest.raises(GsegError, match="follows a --mask as it is"):
+        Select(view="a", mask=tmp_path / "m.png", negative=((64.0, 48.0),), **given).main()  # type: ignore[arg-type]
     with pytest.raises(GsegError, match="is no scene"):
         Select(data=tmp_path, view="view_00001", point=((64.0, 48.0),), **given).main()  # type: ignore[arg-type]
 
@@ -144,3 +156,21 @@ def test_masks_that_agree_on_nothing(room: Splats) -> None:
     first[40:56, 56:72] = True
     with pytest.raises(GsegError, match="agree on nothing"):
         track_object(paint_labels(room), looking_at(1), first, Lost(), np.array([0.0, 0, 1]))
+
+
+def test_a_thing_that_is_seen_from_nowhere_else(room: Splats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "orbit", lambda *_: Orbit(([], []), (0.0, 0.0, 0.0), 1.0))
+    with pytest.raises(GsegError, match="another view"):
+        track_object(paint_labels(room), looking_at(1), torch.ones(96, 128), ColorTracker(), np.array([0.0, 0, 1]))
+
+
+def test_a_tracker_that_fails(room: Splats, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(ColorTracker):
+        def carry(self, pictures: Sequence[np.ndarray], mask: np.ndarray) -> list[np.ndarray]:
+            raise RuntimeError("CUDA out of memory.\nMore of it")
+
+    monkeypatch.setattr(tracking, "PICTURES", 2)
+    first = torch.zeros(96, 128, dtype=torch.bool)
+    first[40:56, 56:72] = True
+    with pytest.raises(GsegError, match=r"fails on this picture \(CUDA out of memory.\)"):
+        track_object(paint_labels(room), looking_at(1), first, Full(), np.array([0.0, 0, 1]))

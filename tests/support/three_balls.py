@@ -30,6 +30,17 @@ def build_model(config: Any) -> Any:
     return model.eval()
 
 
+def plant(model: Any) -> None:
+    """A tree: the left ball (2), of two halves (3, 4), and the middle one (5) are a group (1); the right one is 6."""
+    model.tree_parents = torch.tensor([0, 0, 1, 2, 2, 1, 0], dtype=torch.int32)
+    model.tree_objects = torch.tensor([False, False, True, False, False, True, True])
+    model.tree_evidence = torch.ones(7)
+    model.tree_nodes = torch.tensor([3, 5, 6], dtype=torch.int32)[BALL]
+    model.tree_nodes[(BALL == 0) & (model.means[:, 0] > CENTRES[0, 0])] = 4
+    model.voted_confidence = torch.ones(len(BALL))
+    model.has_scales = True
+
+
 def view() -> Cameras:
     """96 x 64 pixels that show all three."""
     c2w = torch.eye(4)[:3].clone()

@@ -22,12 +22,13 @@ from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.prompting import MarkedView
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.selection import Mode
+from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
 from gseg_ns.viewer import drawing
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.drawing import Drawing
 from gseg_ns.viewer.panel import SegmentPanel
-from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, rows, view
+from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, plant, rows, view
 
 
 def make_model() -> GagaModel:
@@ -204,6 +205,51 @@ def test_a_picture_in_motion_has_a_part_of_the_gaussians_and_shows_the_same(
     assert len(drawn) == 4
     assert quick["accumulation"][y, x, 0] < 0.01
     assert float((quick["accumulation"] - exact["accumulation"]).abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_copies_follow_features_that_are_trained(
+    model: GagaModel, controller: SegmentController, monkeypatch: pytest.MonkeyPatch, edited: bool
+) -> None:
+    monkeypatch.setattr(drawing, "QUICK", 150)
+    if edited:
+        controller.click(to_camera(view()), *pixel_of(1), positive=True)
+        controller.edit(Remove(controller.packed()))
+    before = [controller.outputs(view(), None, ("groups",), quick=quick)["groups"] for quick in (False, True)]
+    with torch.no_grad():
+        model.gauss_params["identity"].copy_(torch.nn.functional.one_hot((BALL + 1) % 3, 16).float())
+    model.step += 1
+    after = [controller.outputs(view(), None, ("groups",), quick=quick)["groups"] for quick in (False, True)]
+    x, y = (int(v) for v in pixel_of(0))
+    assert torch.equal(before[0][y, x], before[1][y, x])
+    assert torch.equal(after[0][y, x], after[1][y, x])
+    assert not torch.equal(before[0][y, x], after[0][y, x])
+
+
+def test_given_labels_take_away_what_was_fitted_to_others(model: GagaModel) -> None:
+    model.voted_labels, model.strengths = BALL.int() + 1, torch.linspace(0.5, 2.0, len(BALL))
+    fitted, labels = model.strengths.clone(), BALL + 1
+    labels[:100] = 4
+    model.take_labels(labels)
+    assert torch.equal(model.strengths, torch.where(torch.arange(len(BALL)) < 100, 1.0, fitted))
+
+
+def test_what_was_clicked_at_another_scale_stays(model: GagaModel, controller: SegmentController) -> None:
+    plant(model)
+    model.voted_labels = BALL.int() + 1
+    camera = to_camera(view())
+    controller.reprompt(scale=0.5)
+    controller.click(camera, *pixel_of(0))
+    assert torch.equal(controller.selected, rows(0))
+    controller.reprompt(scale=0.0)
+    assert controller.walks() == (True, True)
+    controller.click(camera, *pixel_of(2))
+    assert torch.equal(controller.selected, rows(0, 2))
+    controller.reprompt(scale=1.0)
+    controller.click(camera, *pixel_of(2), positive=False)
+    assert torch.equal(controller.selected, rows(0))
+    controller.click(camera, *pixel_of(1))
+    assert torch.equal(controller.selected, rows(0, 1))
 
 
 def test_a_change_of_the_highlight_draws_the_view_no_second_time(
@@ -404,7 +450,8 @@ def test_a_tracker_says_what_a_mask_means(controller: SegmentController, model: 
     """Whatever the groups are; and a failing one changes nothing."""
     sam, asked = FakeSam(), []
 
-    def carry(marked: MarkedView) -> torch.Tensor:
+    def carry(marked: MarkedView, splats: Splats) -> torch.Tensor:
+        assert splats.means.data_ptr() != model.means.data_ptr(), "training would change them"
         assert controller._lock.acquire(blocking=False), "asked without the lock"  # type: ignore[attr-defined]
         controller._lock.release()  # type: ignore[attr-defined]
         assert marked.mask is not None
@@ -419,7 +466,7 @@ def test_a_tracker_says_what_a_mask_means(controller: SegmentController, model: 
     assert controller.undo() == "Undone: select what SAM answers."
     assert torch.equal(controller.selected, rows(2))
 
-    def fails(marked: MarkedView) -> torch.Tensor:
+    def fails(marked: MarkedView, splats: Splats) -> torch.Tensor:
         raise GsegError("agree on nothing")
 
     with pytest.raises(GsegError, match="agree on nothing"):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Remove
 from gseg_ns.errors import GsegError
+from gseg_ns.models import saga
 from gseg_ns.models.saga import SagaModel, SagaModelConfig
+from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.viewer.controller import SegmentController
-from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, rows, view
+from three_balls import BALL, PER_BALL, FakeSam, build_model, pixel_of, plant, rows, view
 
 
 @pytest.fixture
@@ -201,3 +205,65 @@ def test_the_scale_of_what_sam_answers(controller: SegmentController) -> None:
     assert torch.equal(controller.selected, rows(0, 1, 2))
     controller.mark(view(), *pixel_of(0), False, sam, "add")
     assert torch.equal(controller.selected, rows(1, 2))
+
+
+def test_a_tree_that_is_grown_after_a_click(model: SagaModel, controller: SegmentController) -> None:
+    camera = to_camera(view())
+    controller.reprompt(scale=0.0)
+    controller.click(camera, *pixel_of(0))
+    plant(model)
+    model._answer_by_tree()
+    controller.click(camera, *pixel_of(2))
+    assert torch.equal(controller.selected, rows(0, 2))
+
+
+def test_copies_have_the_groups_of_their_model(model: SagaModel) -> None:
+    """What few Gaussians without a node are is said by the cluster that they are a part of."""
+    plant(model)
+    model._answer_by_tree()
+    few = torch.nonzero(rows(1))[:10, 0]
+    model.tree_nodes[few] = 0
+    model.tree_nodes[BALL == 2] = 0
+    groups = model.gaussian_groups(0.0)
+    assert set(groups[few].tolist()) == {5}
+    assert int(groups[-1]) > 6
+    source = torch.cat([few, torch.tensor([-1, len(BALL) - 1])])
+    copy = with_gaussians(model, model.splats().subset(source.clamp_min(0)), source)
+    assert copy.gaussian_groups(0.0).tolist() == [5] * 10 + [0, int(groups[-1])]
+    again = with_gaussians(copy, copy.splats().subset(torch.tensor([11, 0])), torch.tensor([11, 0]))
+    assert again.gaussian_groups(0.0).tolist() == [int(groups[-1]), 5]
+
+
+def test_copies_have_the_clusters_of_their_model(model: SagaModel) -> None:
+    groups = model.gaussian_groups(0.0)
+    model._clusters = None
+    some = torch.nonzero(rows(1, 2))[:, 0]
+    copy = with_gaussians(model, model.splats().subset(some), some)
+    assert torch.equal(copy.gaussian_groups(0.0), groups[some])
+
+
+def test_groups_are_made_once_for_frames_and_steps_of_training(
+    model: SagaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    joined = saga.joined
+
+    def counted(*given: Any) -> torch.Tensor:
+        made.append(1)
+        return joined(*given)
+
+    monkeypatch.setattr(saga, "joined", counted)
+    plant(model)
+    model._answer_by_tree()
+    model.step = model.config.num_iterations - 400
+    first = model.gaussian_groups(0.5)
+    for _ in range(3):
+        model.step += 1
+        model.train()
+        assert model.gaussian_groups(0.5) is first
+        model.eval()
+        assert model.gaussian_groups(0.5) is first
+    assert len(made) == 1
+    model.finish()
+    model.gaussian_groups(0.5)
+    assert len(made) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,13 +65,34 @@ def test_clicks_go_to_sam_where_a_checkpoint_is_named(panel: Any) -> None:
     asked: list[Any] = []
     panel.controller = SimpleNamespace(
         click=lambda camera, *arguments: arguments,
-        mark=lambda camera, x, y, positive, answer: f"{x:.0f} {y:.0f} {positive} {answer('picture', 'points')}",
+        mark=lambda camera, x, y, positive, answer, carry: (
+            f"{x:.0f} {y:.0f} {positive} {carry} {answer('picture', 'points')}"
+        ),
     )
     assert panel._click(view(), 48.0, 16.0, "add") == (48.0, 16.0, True, False, False)
     assert panel._click(view(), 48.0, 16.0, "set") == (48.0, 16.0, True, True, False)
     assert panel._click(view(), 48.0, 16.0, "remove") == (48.0, 16.0, False, False, False)
     assert panel._click(view(), 48.0, 16.0, "intersect") == (48.0, 16.0, True, False, True)
+    panel._track = SimpleNamespace(value="")
     panel._sam_prompts = SimpleNamespace(mask=lambda *arguments: asked.append(arguments) or "mask")
-    assert panel._mark("sam.pth", view(), 48.0, 16.0, "remove") == "48 16 False mask"
+    assert panel._mark("sam.pth", view(), 48.0, 16.0, "remove") == "48 16 False None mask"
     assert asked == [(panel._config.parent / "sam.pth", "picture", "points")]
     assert "Asking SAM" in panel._status.content
+
+
+def test_what_nobody_foresaw_is_told(panel: Any, caplog: pytest.LogCaptureFixture) -> None:
+    panel.viewer = SimpleNamespace(_trigger_rerender=lambda: None)
+    panel._tools = SimpleNamespace(follow=lambda: None)
+    panel._refresh = lambda: None
+
+    def fails() -> str:
+        raise RuntimeError("out of memory")
+
+    panel._do(fails)
+    assert panel._status.content.startswith("Not done: something went wrong")
+    assert "out of memory" in caplog.text
+    panel._say("Looking at it from all around …")
+    with ThreadPoolExecutor(1) as slow:
+        panel._submit(slow, fails)
+    assert panel._status.content.startswith("Not done: something went wrong")
+    assert not panel._status.well
