@@ -21,6 +21,9 @@ from gseg_ns.rendering.pixel_weights import PixelWeights
 _PACKED = "gseg_packed"
 """Under which a `meta` of the CPU keeps its Gaussians as kernels want them."""
 
+_COUNTING = 4
+"""At most so many threads sort sums by Gaussian: each has a counter of every Gaussian."""
+
 
 def _scene(meta: dict[str, Any]) -> tuple[Any, ...]:
     """The arrays that every contribution kernel starts with: projected Gaussians, tile lists."""
@@ -158,19 +161,22 @@ def _listed(
     if len(present) == 0 or count == 0 or present.shape[1] == 0:
         none = torch.zeros(0, dtype=torch.int32)
         return none, none, none.float()
-    entries, kept = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    # Each piece of work goes through all pairs: no more pieces than threads.
-    grain = max(1 << 17, -(-count // threads.num_threads()))
-    threads.share(
-        contribute.count_votes, count, count, *scene[1:], counts, pair_offsets, pair_sums, entries, grain=grain
-    )
+    # Each thread looks at tiles of its own, and counts for itself.
+    entries = np.zeros((min(threads.num_threads(), _COUNTING), count), np.int32)
+    parts = len(entries)
+    threads.share(contribute.count_votes, parts, count, *scene[1:], counts, pair_offsets, pair_sums, entries)
     begins = np.zeros(count + 1, np.int64)
-    np.cumsum(entries, out=begins[1:])
+    np.cumsum(sum(entries), out=begins[1:])
     listed = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.float32)
+    starts = np.empty((parts, count), np.int64)
+    starts[0] = begins[:-1]
+    for part in range(1, parts):
+        np.add(starts[part - 1], entries[part - 1], out=starts[part])
     threads.share(
-        contribute.list_votes, count, count, *scene[1:], present, counts, pair_offsets, pair_sums, begins, *listed,
-        kept, grain=grain,
-    )  # fmt: skip
+        contribute.place_votes, parts, count, *scene[1:], present, counts, pair_offsets, pair_sums, starts, *listed
+    )
+    kept = np.empty(count, np.int64)
+    threads.share(contribute.merge_votes, count, begins, *listed, kept, grain=1 << 15)
     ends = np.cumsum(kept)
     found = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
     threads.share(contribute.gather_lists, count, begins, kept, ends, *listed, *found, grain=1 << 17)

@@ -167,64 +167,88 @@ def gather_votes(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def count_votes(  # type: ignore[no-untyped-def]
-    start, stop, num_gaussians, offsets, flatten_ids, tile_counts, pair_offsets, pair_sums, entries
-):
-    """How many of the pairs' sums of Gaussians start..stop are not zero: added to `entries` [N]."""
-    for tile in range(tile_counts.shape[0]):
-        found = tile_counts[tile]
-        if found == 0:
-            continue
-        for k in range(offsets[tile], offsets[tile + 1]):
-            g = flatten_ids[k] % num_gaussians
-            if start <= g < stop:
-                slot = pair_offsets[tile] + found * (k - offsets[tile])
+def count_votes(start, stop, num_gaussians, offsets, flatten_ids, tile_counts, pair_offsets, pair_sums, entries):  # type: ignore[no-untyped-def]
+    """How many of the pairs' sums are not zero.
+
+    Args:
+        start, stop: parts of the tiles, which are as many as `entries` has rows.
+        entries: [parts, N] of zeros, written: of each Gaussian in the tiles of each part.
+    """
+    parts, tiles = entries.shape[0], tile_counts.shape[0]
+    for part in range(start, stop):
+        for tile in range(part * tiles // parts, (part + 1) * tiles // parts):
+            found = tile_counts[tile]
+            slot = pair_offsets[tile]
+            for k in range(offsets[tile], offsets[tile + 1] if found > 0 else offsets[tile]):
+                filled = 0
                 for number in range(found):
-                    entries[g] += 1 if pair_sums[slot + number] > 0 else 0
+                    filled += 1 if pair_sums[np.uintp(slot + number)] > 0 else 0
+                slot += found
+                if filled > 0:
+                    g = np.int64(flatten_ids[k])
+                    entries[part, g if g < num_gaussians else g % num_gaussians] += filled
 
 
 @kernel
-def list_votes(  # type: ignore[no-untyped-def]
-    start, stop, num_gaussians, offsets, flatten_ids, present, tile_counts, pair_offsets, pair_sums, begins, labels,
-    sums, kept,
-):  # fmt: skip
-    """The sums of Gaussians start..stop as a list a Gaussian, each label once, rising.
+def place_votes(  # type: ignore[no-untyped-def]
+    start, stop, num_gaussians, offsets, flatten_ids, present, tile_counts, pair_offsets, pair_sums, ends, labels, sums
+):
+    """List the sums that are not zero by Gaussian, in list order.
+
+    Args:
+        start, stop: parts of the tiles, as in `count_votes`.
+        ends: [parts, N], where the entries of each Gaussian in each part begin; afterwards, where they end.
+        labels, sums: written.
+    """
+    parts, tiles = ends.shape[0], tile_counts.shape[0]
+    for part in range(start, stop):
+        for tile in range(part * tiles // parts, (part + 1) * tiles // parts):
+            found = tile_counts[tile]
+            slot = pair_offsets[tile]
+            for k in range(offsets[tile], offsets[tile + 1] if found > 0 else offsets[tile]):
+                g = np.int64(flatten_ids[k])
+                g = g if g < num_gaussians else g % num_gaussians
+                for number in range(found):
+                    total = pair_sums[np.uintp(slot + number)]
+                    if total > 0:
+                        end = ends[part, g]
+                        labels[end], sums[end] = present[tile, number], total
+                        ends[part, g] = end + 1
+                slot += found
+
+
+@kernel
+def merge_votes(start, stop, begins, labels, sums, kept):  # type: ignore[no-untyped-def]
+    """Make the lists of Gaussians start..stop name each label once, rising.
 
     Sums of one label are added in list order, as `gather_votes` adds them: the same to the last bit.
 
     Args:
-        begins: [N + 1], where the list of each Gaussian begins in `labels` and `sums`, with room for all its pairs.
-        labels, sums: written.
-        kept: [N], written: the length of each list.
+        begins: [N + 1], where the list of each Gaussian begins in `labels` and `sums`, as `place_votes` left them.
+        labels, sums: changed: lists are shorter, and begin where they began.
+        kept: [N], written: their lengths.
     """
-    for tile in range(tile_counts.shape[0]):
-        found = tile_counts[tile]
-        if found == 0:
-            continue
-        for k in range(offsets[tile], offsets[tile + 1]):
-            g = flatten_ids[k] % num_gaussians
-            if not start <= g < stop:
+    for g in range(start, stop):
+        first = begins[g]
+        end = first
+        for entry in range(first, begins[g + 1]):
+            label, total = labels[entry], sums[entry]
+            place = end
+            while place > first and labels[place - 1] >= label:
+                place -= 1
+            if place < end and labels[place] == label:
+                sums[place] += total
                 continue
-            slot = pair_offsets[tile] + found * (k - offsets[tile])
-            for number in range(found):
-                total = pair_sums[slot + number]
-                if total > 0:
-                    label, end = present[tile, number], begins[g] + kept[g]
-                    place = end
-                    while place > begins[g] and labels[place - 1] >= label:
-                        place -= 1
-                    if place < end and labels[place] == label:
-                        sums[place] += total
-                        continue
-                    for other in range(end, place, -1):
-                        labels[other], sums[other] = labels[other - 1], sums[other - 1]
-                    labels[place], sums[place] = label, total
-                    kept[g] += 1
+            for other in range(end, place, -1):
+                labels[other], sums[other] = labels[other - 1], sums[other - 1]
+            labels[place], sums[place] = label, total
+            end += 1
+        kept[g] = end - first
 
 
 @kernel
 def gather_lists(start, stop, begins, kept, ends, labels, sums, out_ids, out_labels, out_sums):  # type: ignore[no-untyped-def]
-    """Close the gaps between the lists of `list_votes`.
+    """Close the gaps between the lists of `merge_votes`.
 
     Args:
         ends: [N], running sums of `kept`.

@@ -23,8 +23,9 @@ def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Cal
     """A decorator that compiles without the GIL and caches on disk, for this state of all kernel sources.
 
     Numba's cache looks only at the file of a function, yet kernels inline others across files: an edited helper would
-    leave stale callers behind. So the cache's stamp is replaced by one of the whole folder. Where the folder cannot
-    be written, Numba itself falls back to the user's cache folder, or to NUMBA_CACHE_DIR.
+    leave stale callers behind. So the cache's stamp is replaced by one of the whole folder, and of the function's own
+    file where that is elsewhere. Where the folder cannot be written, Numba itself falls back to the user's cache
+    folder, or to NUMBA_CACHE_DIR.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -32,16 +33,16 @@ def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Cal
         compiled = decorated(function)
         index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
         if index is not None and hasattr(index, "_source_stamp"):
-            index._source_stamp = _sources_stamp()
+            index._source_stamp = _sources_stamp(Path(function.__code__.co_filename))
         return compiled
 
     return decorate
 
 
 @functools.cache
-def _sources_stamp() -> str:
+def _sources_stamp(own: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({*Path(__file__).parent.glob("*.py"), own}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,12 @@ def test_exponential_of_huge_arguments_is_tiny_not_garbage():
 
 @pytest.mark.parametrize("kernel", [composite.forward, contribute.vote, project.backward, tiles.tile_spans])
 def test_every_cache_is_stamped_with_all_kernel_sources(kernel):
-    assert kernel._cache._cache_file._source_stamp == jit._sources_stamp()
+    assert kernel._cache._cache_file._source_stamp == jit._sources_stamp(Path(jit.__file__))
+
+
+def test_a_cache_is_stamped_with_its_own_file_elsewhere():
+    stamp = exponentials._cache._cache_file._source_stamp
+    assert stamp == jit._sources_stamp(Path(__file__)) != jit._sources_stamp(Path(jit.__file__))
 
 
 def test_reach_never_loses_a_pixel_that_is_drawn():
