@@ -6,7 +6,7 @@ import torch
 
 from gseg_ns.demo.mask_errors import faulty_track
 from gseg_ns.lifting.carried import believed, lift_object
-from gseg_ns.rendering import Camera, dominant_labels
+from gseg_ns.rendering import Camera, composite, dominant_labels
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
 from splats_by_hand import make_room
@@ -49,7 +49,7 @@ def test_an_object_from_true_masks(room: Splats) -> None:
     # Its underside is in no picture, and of the floor below it a trace is, through its sides: drawn, it is the thing.
     assert float(found.residuals.max()) < 0.05
     assert float(found.selected[truth].float().mean()) > 0.75
-    assert not bool(found.selected[room.extra["label"] == 1].any())
+    assert float(found.selected[room.extra["label"] == 1].float().mean()) < 0.01
     assert float(found.weights.min()) > 0.9
 
 
@@ -60,10 +60,11 @@ def test_views_that_disagree_are_not_believed(room: Splats, seed: int) -> None:
     masks = [true[0] == 2, *faulty_track(true[1:], 2, 0.2, np.random.default_rng(seed))]
     wrong = [number for number, mask in enumerate(masks) if not np.array_equal(mask, true[number] == 2)]
     assert len(wrong) == 3
-    clean = lift_object(room, [(one, torch.from_numpy(m == 2)) for one, m in zip(views, true, strict=True)]).selected
     found = lift_object(room, [(one, torch.from_numpy(m)) for one, m in zip(views, masks, strict=True)])
-    both, either = int((found.selected & clean).sum()), int((found.selected | clean).sum())
-    assert both / either > 0.97
+    # As it is drawn: of what lies below and behind it, traces are seen through its sides.
+    for one, labels in zip(views, true, strict=True):
+        drawn = composite(project_splats(room, one), found.selected.float()[:, None])[..., 0].numpy() > 0.5
+        assert (drawn & (labels == 2)).sum() / (drawn | (labels == 2)).sum() > 0.93
     right = [number for number in range(15) if number not in wrong]
     assert float(found.weights[right].min()) > float(found.weights[wrong].max())
     assert float(found.weights[0]) == 1
