@@ -113,7 +113,8 @@ def write_views(
             frames.append(_frame(staging, name, camera, drawn))
             clouds.append(_points(drawn, camera, max(_POINTS // len(cameras), 200), number))
             thumbnails.append(resized(drawn.rgb, round(_THUMBNAIL * camera.height / camera.width), _THUMBNAIL))
-        write_points(staging / _CLOUD, *(np.concatenate(parts) for parts in zip(*clouds, strict=True)))
+        points, colors = (np.concatenate(parts) for parts in zip(*clouds, strict=True))
+        write_points(staging / _CLOUD, points, colors)
         rows = [thumbnails[start : start + _COLUMNS] for start in range(0, len(thumbnails), _COLUMNS)]
         write_png(staging / SHEET, contact_sheet(rows))
         images = [frame["file_path"] for frame in frames]
