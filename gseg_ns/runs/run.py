@@ -227,7 +227,9 @@ def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool
     from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
     from gseg_ns.models.checkpoints import read_latest
+    from gseg_ns.models.registry import segmentation_methods
 
+    segmentation_methods()  # loads the plugins of Nerfstudio, ours too: then a model has its tab, and a parser its name
     if not isinstance(config.pipeline.model, SegmentationModelConfig):
         raise GsegError(
             f"{config_path} is a run of {config.method_name}, which has no groups. Train one of ours on its geometry: "

@@ -31,30 +31,28 @@ class Page:
     """What the script of the tab is to a viewer of another process."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
-        self._socket = self._connect(port, process)
         self._field = ""
         self._asked: list[tuple[Any, ...]] = []
         self.told = threading.Event()
         self.done = 0
         """Number of the last name that the viewer said it gave."""
-        threading.Thread(target=self._listen, daemon=True).start()
-        usual = {"wxyz": [1.0, 0.0, 0.0, 0.0], "position": [0.0, 0.0, 10.0], "fov": 1.0, "aspect": 1.5}
-        self._send("ViewerCameraMessage", **usual, look_at=[0.0, 0.0, 0.0], up_direction=[0.0, 0.0, 1.0])
-        assert self.told.wait(FIRST), "the tab has no script"
-
-    def _connect(self, port: int, process: subprocess.Popen[bytes]) -> ClientConnection:
         deadline = time.monotonic() + FIRST
-        while True:
+        usual = {"wxyz": [1.0, 0.0, 0.0, 0.0], "position": [0.0, 0.0, 10.0], "fov": 1.0, "aspect": 1.5}
+        while not self.told.is_set():
+            assert process.poll() is None, "the viewer ended"
+            assert time.monotonic() < deadline, "no viewer, or its tab has no script"
+            # One that came too early is let go of, or told nothing: a page connects again, too.
             try:
-                return connect(f"ws://127.0.0.1:{port}", max_size=None)
-            except OSError:
-                assert process.poll() is None, "the viewer ended"
-                assert time.monotonic() < deadline, "no viewer"
+                self._socket = connect(f"ws://127.0.0.1:{port}", max_size=None)
+                threading.Thread(target=self._listen, args=(self._socket,), daemon=True).start()
+                self._send("ViewerCameraMessage", **usual, look_at=[0.0, 0.0, 0.0], up_direction=[0.0, 0.0, 1.0])
+                self.told.wait(20)
+            except (OSError, ConnectionClosed):
                 time.sleep(0.2)
 
-    def _listen(self) -> None:
+    def _listen(self, connection: ClientConnection) -> None:
         try:
-            for raw in self._socket:
+            for raw in connection:
                 assert isinstance(raw, bytes)
                 for message in msgspec.msgpack.decode(raw):
                     if message.get("label") == "Segment" and "id" in message:
