@@ -32,6 +32,10 @@ SURFACE = 0.7
 """Of the part that an object's Gaussians usually have in the nearer half of pixels, what one of its surface has at
 least."""
 
+OWN = 0.8
+"""Part of what a Gaussian gives to pictures that falls on its object's pixels where it says how far the object goes.
+Less is at a border, where pixels also show what lies beside the object or in the gap below it."""
+
 SHADES = 12
 """Steps of a color channel within which colors count as the same."""
 
@@ -193,7 +197,8 @@ def _surface(known: Evidence, shown: Tensor) -> Tensor:
 
     Of a surface, a good part is in the nearer half of what pixels show; how large a part depends on how sharp the scene
     is. Of a reflection in it, or of what lies under the floor, there is much less. A faint film before it is all in
-    that half and never makes half of a pixel: none counts for more than the pixels whose surface it is.
+    that half and never makes half of a pixel: none counts for more than the pixels whose surface it is. What is seen as
+    something else, too, does not count; but where that is most of the surface, of a wire, for one, all of it counts.
 
     Args:
         known: of the object's n Gaussians.
@@ -208,6 +213,9 @@ def _surface(known: Evidence, shown: Tensor) -> Tensor:
     passed = own[order].cumsum(0)
     usual = share[order][int((passed < passed[-1] / 2).sum())]
     weights = torch.where(share >= SURFACE * usual, own * share, 0).minimum(known.ends)
+    clear = torch.where(known.own >= OWN * known.total, weights, 0)
+    if float(clear.sum()) >= 0.5 * float(weights.sum()):
+        weights = clear
     return weights if bool(weights.any()) else own
 
 

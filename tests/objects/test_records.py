@@ -225,3 +225,24 @@ def test_nothing_is_known_of_rows_of_no_gaussian(scene: tuple[Splats, torch.Tens
     assert rows.patches is not None
     assert torch.equal(rows.patches[0], evidence.patches[seen])
     assert not rows.patches[1].any()
+
+
+def test_what_is_seen_as_its_neighbor_too_does_not_stretch_a_box(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    """A lump in the gap between an object and what it leans on, of which pixels of both show some."""
+    splats, groups, evidence = scene
+    rows = torch.nonzero(groups == 1)[:300, 0]
+    low = rows[splats.means[rows, 1] < -0.05]
+    own = evidence.own
+    total = own.clone()
+    total[low] = own[low] / 0.7
+    told = replace(evidence, own=own, total=total)
+    still = torch.zeros(len(splats), dtype=torch.bool)
+    (whole,) = object_records(splats, groups, replace(told, total=own), floating=still, only=[1])
+    (shorter,) = object_records(splats, groups, told, floating=still, only=[1])
+    assert whole.low[1] < -0.17
+    assert shorter.low[1] > -0.14
+    assert shorter.high[1] == pytest.approx(whole.high[1], abs=0.02)
+    # Where most is seen as something else, too, as of a wire, nothing else says how far it goes.
+    wire = replace(told, total=own / 0.7)
+    (all_of_it,) = object_records(splats, groups, wire, floating=still, only=[1])
+    assert all_of_it.box == whole.box
