@@ -176,7 +176,7 @@ def test_overlapping_masks_become_a_tree(small_scene: Path, tmp_path: Path) -> N
         tmp_path / "cloud.ply",
         "original",
         Path("overlapping"),
-        "tree",
+        association="tree",
         output_dir=tmp_path / "runs",
     ).main()
     (config,) = tmp_path.glob("runs/*/gaga/*/config.yml")
@@ -221,7 +221,7 @@ def lift_ids(scene: Path, folder: Path, masks: str, association: str) -> Run:
         folder / "cloud.ply",
         "original",
         Path(masks),
-        association,  # type: ignore[arg-type]
+        association=association,  # type: ignore[arg-type]
         strengths=False,
         output_dir=folder,
         experiment_name=masks.replace("/", "-") + association,
