@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from bent_scene import distort_scene
 from constructed_run import build_run
-from distorted import distort_scene
 from gseg_ns.benchmarking.clicks import ClickProtocol, score_clicks
 from gseg_ns.benchmarking.promptable import score_prompts
 from gseg_ns.benchmarking.settings import PromptableSettings

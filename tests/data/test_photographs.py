@@ -13,7 +13,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from PIL import Image
 
-from distorted import distort_scene
+from bent_scene import distort_scene
 from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
 from gseg_ns.data.ground_truth import ground_truth
 from gseg_ns.data.photographs import Photograph, view_names

@@ -19,8 +19,8 @@ from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 
 from ball_room import write_ball_room
+from bent_scene import distort_scene
 from browser_driver import WINDOW, chromium
-from distorted import distort_scene
 
 FOLDERS = ("Kamera links", "Kamera rechts")
 LENSES = ({"k1": 0.15, "k2": -0.02}, {"k1": 0.25})

@@ -18,4 +18,6 @@ def benchmark(name: str) -> Iterator[Any]:
     """The script of a name; what it imports of its neighbours is found, as when it is run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        yield importlib.import_module(name)
+        module = importlib.import_module(name)
+        assert module.__file__ == str(FOLDER / f"{name}.py"), f"another module is called {name}, too"
+        yield module
