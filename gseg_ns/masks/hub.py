@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from gseg_ns.errors import GsegError, missing_extra
+
+if TYPE_CHECKING:
+    import torch
 
 UNGATED = "facebook/sam2.1-hiera-tiny"
 """A model that anybody may load."""
@@ -62,3 +68,44 @@ def refused(model: str, error: Exception) -> str | None:
         f"login), or name a folder with the weights, or take an open model: {UNGATED} for clicks and everything, "
         "--source grounded for words, or masks with words of another tool, given with --masks."
     )
+
+
+def load_one_of(
+    classes: Mapping[str, tuple[str, str]], model: str | Path, device: torch.device | str, use: str, lacks: str
+) -> tuple[Any, Any]:
+    """Load a model of one of several kinds, and what prepares its pictures. No code of the hub is run.
+
+    Args:
+        classes: transformers' classes of both, by how the model's type begins.
+        model: a local folder, or a name, see `full_name`.
+        device: of torch.
+        use: what it is wanted for.
+        lacks: what another kind of model does not do.
+
+    Raises:
+        GsegError: the extra is missing, or there is no such model, or it is another one.
+    """
+    name = full_name(model)
+    try:
+        import transformers
+    except ImportError as error:
+        raise missing_extra(f"The model {name!r} needs transformers", "sam2") from error
+    try:
+        kind = str(transformers.AutoConfig.from_pretrained(name, trust_remote_code=False).model_type)
+        parts = next((pair for key, pair in classes.items() if kind.startswith(key)), None)
+        if parts is None:
+            raise GsegError(
+                f"{name!r} is a {kind}, which {lacks}. Give SAM 2.1 ({UNGATED}), EdgeTAM ({SHORT['edgetam']}) or SAM 3 "
+                f"({SHORT['sam3']})."
+            )
+        if not all(hasattr(transformers, part) for part in parts):
+            raise missing_extra(f"The model {name!r} needs transformers 5", "sam3")
+        processor = getattr(transformers, parts[1]).from_pretrained(name, trust_remote_code=False)
+        # Weights are never unpickled.
+        loaded = getattr(transformers, parts[0]).from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+        return loaded.to(device).eval(), processor
+    except GsegError:
+        raise
+    except Exception as error:
+        # transformers and its hub client raise many types.
+        raise GsegError(refused(name, error) or f"Cannot load {name!r} {use} ({first_line(error)}).") from error

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gseg_ns.errors import GsegError, missing_extra
-from gseg_ns.masks.hub import first_line, full_name, refused
+from gseg_ns.masks.hub import load_one_of
 
 _CLASSES = {
     "sam2": ("Sam2Model", "Sam2Processor"),
@@ -72,28 +71,4 @@ def load_pointed(model: str | Path, device: torch.device | str) -> PointedModel:
     Raises:
         GsegError: the extra is missing, or there is no such model, or it is another one.
     """
-    name = full_name(model)
-    try:
-        import transformers
-    except ImportError as error:
-        raise missing_extra(f"The model {name!r} needs transformers", "sam2") from error
-    try:
-        kind = str(transformers.AutoConfig.from_pretrained(name, trust_remote_code=False).model_type)
-        classes = next((pair for key, pair in _CLASSES.items() if kind.startswith(key)), None)
-        if classes is None:
-            raise GsegError(
-                f"{name!r} is a {kind}, which takes no points. Give SAM 2.1 (facebook/sam2.1-hiera-tiny), EdgeTAM "
-                "(yonigozlan/EdgeTAM-hf), SAM 3 (facebook/sam3), or a checkpoint of Segment Anything."
-            )
-        if not all(hasattr(transformers, part) for part in classes):
-            raise missing_extra(f"The model {name!r} needs transformers 5", "sam3")
-        processor = getattr(transformers, classes[1]).from_pretrained(name, trust_remote_code=False)
-        # Weights are never unpickled, and code of the hub is never run.
-        loaded = getattr(transformers, classes[0]).from_pretrained(name, use_safetensors=True, trust_remote_code=False)
-        loaded = loaded.to(device).eval()
-    except GsegError:
-        raise
-    except Exception as error:
-        # transformers and its hub client raise many types.
-        raise GsegError(refused(name, error) or f"Cannot load {name!r} for points ({first_line(error)}).") from error
-    return PointedModel(loaded, processor)
+    return PointedModel(*load_one_of(_CLASSES, model, device, "for points", "takes no points"))

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gseg_ns.errors import GsegError, missing_extra
-from gseg_ns.masks.hub import first_line, full_name, refused
+from gseg_ns.masks.hub import load_one_of
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -100,31 +99,4 @@ def load_tracker(model: str | Path, device: torch.device | str) -> VideoTracker:
     Raises:
         GsegError: the extra is missing, or there is no such model, or it is another one.
     """
-    name = full_name(model)
-    try:
-        import transformers
-    except ImportError as error:
-        raise missing_extra("A tracker needs transformers", "sam2") from error
-    try:
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:
-        # transformers and its hub client raise many types.
-        raise GsegError(refused(name, error) or f"Cannot load {name!r} as a tracker ({first_line(error)}).") from error
-    kind = next((key for key in _CLASSES if str(config.model_type).startswith(key)), None)
-    if kind is None:
-        raise GsegError(
-            f"{name!r} is a {config.model_type}, which follows nothing through pictures. Give SAM 2.1 "
-            "(facebook/sam2.1-hiera-tiny), EdgeTAM (yonigozlan/EdgeTAM-hf) or SAM 3 (facebook/sam3)."
-        )
-    try:
-        model_class, processor_class = (getattr(transformers, part) for part in _CLASSES[kind])
-    except AttributeError as error:
-        raise missing_extra(f"The tracker {name!r} needs transformers 5", "sam3") from error
-    try:
-        processor = processor_class.from_pretrained(name, trust_remote_code=False)
-        # Weights are never unpickled, and code of the hub is never run.
-        loaded = model_class.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
-        loaded = loaded.to(device).eval()
-    except Exception as error:
-        raise GsegError(refused(name, error) or f"Cannot load {name!r} as a tracker ({first_line(error)}).") from error
-    return VideoTracker(loaded, processor)
+    return VideoTracker(*load_one_of(_CLASSES, model, device, "as a tracker", "follows nothing through pictures"))

@@ -505,7 +505,8 @@ class SegmentPanel(ViewerControl):
             self._say("Looking at it from all around …")
             return self._tracked.carry(tracker, marked.camera, marked.mask, splats).selected
 
-        return self._controller.mark(view, x, y, mode != "remove", answer, carry=None if tracker is None else carry)
+        carried = None if tracker is None else carry
+        return self._controller.mark(view, x, y, mode != "remove", answer, mode, carried)
 
     def _chosen_name(self) -> str:
         if self._named.value == _NO_NAME:

@@ -231,7 +231,8 @@ class Selecting(Held):
             answer: picture uint8 [H, W, 3] of the view, with the model's Gaussians as they are without edits, and
                 points on it, to a mask bool [H, W]; called without the lock, for it may take seconds, and with the same
                 tensor for the same view.
-            mode: how what it means meets what was selected before the first of the points.
+            mode: how what it means meets what was selected before the first of the points, as the last of those on what
+                is wanted says.
             carry: the view with its mask, and the model's Gaussians as they were at the click, which training does
                 not change any more, to those that it means, bool [N]; called without the lock. None: the method answers
                 by groups or features.
@@ -245,7 +246,7 @@ class Selecting(Held):
             with self._held() as session:
                 marked, count = self._marked, len(session.splats)
                 if marked is not None and marked.view.shows(camera):
-                    after = marked.view.adding(x, y, positive)
+                    after, mode = marked.view.adding(x, y, positive), mode if positive else marked.mode
                 elif positive:
                     marked, after = None, MarkedView.begin(self.model, camera, x, y)
                 else:

@@ -444,6 +444,8 @@ def test_clicks_that_sam_answers(controller: SegmentController) -> None:
     assert torch.equal(controller.selected, rows(2))
     click(0, mode="add", camera=moved)
     assert torch.equal(controller.selected, rows(0, 2))
+    click(1, positive=False, mode="remove", camera=moved)
+    assert torch.equal(controller.selected, rows(0, 2)), "what is not wanted says nothing of what was there before"
 
 
 def test_a_tracker_says_what_a_mask_means(controller: SegmentController, model: GagaModel) -> None:

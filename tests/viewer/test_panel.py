@@ -65,8 +65,8 @@ def test_clicks_go_to_sam_where_a_checkpoint_is_named(panel: Any) -> None:
     asked: list[Any] = []
     panel.controller = SimpleNamespace(
         click=lambda camera, *arguments: arguments,
-        mark=lambda camera, x, y, positive, answer, carry: (
-            f"{x:.0f} {y:.0f} {positive} {carry} {answer('picture', 'points')}"
+        mark=lambda camera, x, y, positive, answer, mode, carry: (
+            f"{x:.0f} {y:.0f} {positive} {mode} {carry} {answer('picture', 'points')}"
         ),
     )
     assert panel._click(view(), 48.0, 16.0, "add") == (48.0, 16.0, True, False, False)
@@ -75,7 +75,9 @@ def test_clicks_go_to_sam_where_a_checkpoint_is_named(panel: Any) -> None:
     assert panel._click(view(), 48.0, 16.0, "intersect") == (48.0, 16.0, True, False, True)
     panel._track = SimpleNamespace(value="")
     panel._sam_prompts = SimpleNamespace(mask=lambda *arguments: asked.append(arguments) or "mask")
-    assert panel._mark("sam.pth", view(), 48.0, 16.0, "remove") == "48 16 False None mask"
+    assert panel._mark("sam.pth", view(), 48.0, 16.0, "add") == "48 16 True add None mask"
+    asked.clear()
+    assert panel._mark("sam.pth", view(), 48.0, 16.0, "remove") == "48 16 False remove None mask"
     assert asked == [(panel._config.parent / "sam.pth", "picture", "points")]
     assert "Asking SAM" in panel._status.content
 
