@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from gseg_ns.rendering.camera import Camera
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
 
 
 def to_camera(camera: Cameras) -> Camera:
@@ -26,6 +29,15 @@ def to_camera(camera: Cameras) -> Camera:
     )
 
 
+def of_nerfstudio(camera: Camera) -> Cameras:
+    """The Nerfstudio camera [1] that `to_camera` makes a camera of."""
+    from nerfstudio.cameras.cameras import Cameras
+
+    pose = torch.linalg.inv(camera.viewmat.double()) * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+    fx, fy, cx, cy = (float(camera.K[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return Cameras(pose[None, :3].float(), fx=fx, fy=fy, cx=cx, cy=cy, width=camera.width, height=camera.height)
+
+
 def look_at(eye: Tensor, target: Tensor, up: Tensor, fov: float, width: int, height: int) -> Cameras:
     """A Nerfstudio camera [1] that has a point in the middle of its picture.
 
@@ -37,6 +49,8 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor, fov: float, width: int, hei
         width: of the picture in pixels.
         height: of the picture in pixels.
     """
+    from nerfstudio.cameras.cameras import Cameras
+
     back = torch.nn.functional.normalize((eye - target).double(), dim=0)
     right = torch.linalg.cross(up.double(), back)
     if float(right.norm()) < 1e-6:

@@ -464,6 +464,10 @@ class SegmentationModel(ResumableModel):
         """The tree of parts, objects and groups, where there is one."""
         return None
 
+    def whole(self) -> SegmentationModel:
+        """The model itself; what stands for one where labels answer alone loads it."""
+        return self
+
     def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
         """The group that a pixel shows; 0 = none.
 

@@ -11,20 +11,11 @@ from torch import Tensor
 
 from gseg_ns.data.cameras import look_at, to_camera
 from gseg_ns.models.base import SegmentationModel
-from gseg_ns.selection.shapes import visible_share
+from gseg_ns.selection.shapes import bounding_sphere, visible_share
 from gseg_ns.splats import Splats
 
-_MARGIN = 1.05
 _WIDEST = math.radians(40)
 """Half the widest view that a picture is taken with. What fills more (a wall) is shown as the photograph has it."""
-
-
-def bounding_sphere(splats: Splats) -> tuple[Tensor, float]:
-    """Centre [3] and radius of an object, without its farthest fiftieth: a stray Gaussian does not make it small."""
-    means = splats.means.detach().double()
-    centre = torch.quantile(means, means.new_tensor([0.02, 0.98]), dim=0).mean(dim=0)
-    distance = (means - centre).norm(dim=1) + splats.scales.detach().double().exp().amax(dim=1)
-    return centre.float(), float(torch.quantile(distance, 0.98)) * _MARGIN
 
 
 def upwards(poses: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from gseg_ns.selection.rotation import rotation_matrix
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
 
+_MARGIN = 1.05
+
 
 @dataclass(frozen=True)
 class Box:
@@ -151,3 +153,11 @@ def rectangle(
     if visible_only:
         mask &= visible_share(splats, camera) >= min_visible
     return mask
+
+
+def bounding_sphere(splats: Splats) -> tuple[Tensor, float]:
+    """Centre [3] and radius of an object, without its farthest fiftieth: a stray Gaussian does not make it small."""
+    means = splats.means.detach().double()
+    centre = torch.quantile(means, means.new_tensor([0.02, 0.98]), dim=0).mean(dim=0)
+    distance = (means - centre).norm(dim=1) + splats.scales.detach().double().exp().amax(dim=1)
+    return centre.float(), float(torch.quantile(distance, 0.98)) * _MARGIN

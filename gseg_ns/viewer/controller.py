@@ -1,6 +1,7 @@
 """What the viewer's buttons do, without any button: answers in words and numbers that any front end can show.
 
-Selecting, editing, listing and exporting are a module each; this one puts them together with the picture.
+Selecting, editing, listing and exporting are a module each, which `acting` puts together; this one adds the pictures,
+which Nerfstudio's viewer draws here and a page of ours in the browser.
 """
 
 from __future__ import annotations
@@ -15,28 +16,18 @@ from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
 from gseg_ns.models.base import SegmentationModel
+from gseg_ns.viewer.acting import Controller
 from gseg_ns.viewer.drawing import Drawing, looked_at
-from gseg_ns.viewer.editing import Editing
-from gseg_ns.viewer.exporting import Exporting
-from gseg_ns.viewer.listing import Listing
 from gseg_ns.viewer.picturing import Picturing
-from gseg_ns.viewer.selecting import Selecting
-from gseg_ns.viewer.shaping import Shaping
 
 
-class SegmentController(Selecting, Shaping, Editing, Listing, Picturing, Exporting):
+class SegmentController(Controller, Picturing):
     """Selection and edits on a model in the viewer."""
 
     def __init__(self, model: SegmentationModel, lock: AbstractContextManager[Any] | None = None) -> None:
         """Start with nothing selected; see `Held`."""
         super().__init__(model, lock)
         self._drawing = Drawing(model)
-
-    def take_notice(self) -> str:
-        """What happened by itself since this was asked last, or the empty string."""
-        with self._held():
-            notice, self.notice = self.notice, ""
-        return notice
 
     @torch.no_grad()
     def outputs(

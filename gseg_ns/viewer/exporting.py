@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,13 +14,14 @@ from torch import Tensor
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
-from gseg_ns.models.base import SegmentationModel
-from gseg_ns.runs.isolated import write_run
 from gseg_ns.selection.store import check_name
 from gseg_ns.splats.placement import Placement
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.ply_header import PlyHeader
 from gseg_ns.viewer.held import Held
+
+if TYPE_CHECKING:
+    from gseg_ns.models.base import SegmentationModel
 
 
 class Exporting(Held):
@@ -77,11 +78,14 @@ class Exporting(Held):
         Returns:
             the new run's `config.yml`.
         """
+        from gseg_ns.runs.isolated import write_run
+
         check_name(name)
+        model = self.model.whole()
         with self._held() as session, torch.no_grad():
             keep = _selected(session)
             splats, source = session.scene.splats.subset(keep), session.scene.source[keep]
-            return write_run(config, self.model, splats, source, name, output_dir)
+            return write_run(config, model, splats, source, name, output_dir)
 
     def export_objects(self, folder: Path) -> str:
         """Write a PLY an object that is selected, edits baked in, under names that nothing has yet.

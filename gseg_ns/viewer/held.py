@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from gseg_ns.editing.operations import Edited
 from gseg_ns.editing.session import Session, State
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.thresholds import SAME_THING
-from gseg_ns.models.base import SegmentationModel
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.selection import Mode
+
+if TYPE_CHECKING:
+    from gseg_ns.models.base import SegmentationModel
 
 
 class Held:

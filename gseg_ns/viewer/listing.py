@@ -9,8 +9,8 @@ import torch
 
 from gseg_ns.editing.operations import Hide, Show
 from gseg_ns.palette import colors
-from gseg_ns.runs.object_pictures import bounding_sphere
 from gseg_ns.selection.selection import Mode
+from gseg_ns.selection.shapes import bounding_sphere
 from gseg_ns.viewer.held import Held, packed
 
 

@@ -7,7 +7,6 @@ text field that it hides, and is checked here as anything else that a browser se
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Callable
 from importlib import resources
@@ -15,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from viser import _messages
 
-from gseg_ns.errors import GsegError
+from gseg_ns.viewer.commands import read_commands
 
 if TYPE_CHECKING:
     import viser
 
 _FIELD = "Segment"
 """Label of the text field. No one sees it."""
-_LONGEST = 4096  # characters of a message
-_LARGEST = 2**31  # of numbers: groups, and how many things were asked for
 
 Command = Callable[[int, str, list[Any]], None]
 """Called with the client's id, the name of what it wants, and values that are numbers, texts, booleans or None."""
@@ -119,51 +116,3 @@ class Page:
                     last = number
                     self._command(client, name, values)
             self._taken[client, page] = last
-
-
-def read_commands(text: Any) -> tuple[str, list[tuple[int, str, list[Any]]]]:
-    """The name of a page, and what it asks for: number, name and values each.
-
-    Raises:
-        ValueError: the text is none of the script's.
-    """
-    if not isinstance(text, str) or len(text) > _LONGEST:
-        raise ValueError("no text, or a long one")
-    try:
-        page, listed = json.loads(text)
-        commands = [(entry[0], entry[1], entry[2:]) for entry in listed]
-    except (TypeError, LookupError, RecursionError, ValueError) as error:
-        raise ValueError("no commands") from error
-    plain = (int, float, str, bool, type(None))
-    for number, name, values in commands:
-        if type(number) is not int or not isinstance(name, str) or not all(isinstance(v, plain) for v in values):
-            raise ValueError("no command")
-        # Nor NaN, which is less than nothing.
-        if not all(abs(v) < _LARGEST for v in (number, *values) if isinstance(v, int | float)):
-            raise ValueError("no number")
-    if not isinstance(page, str) or len(page) > 32:
-        raise ValueError("no page")
-    return page, commands
-
-
-def value(values: list[Any], index: int, kind: type) -> Any:
-    """A value of a command.
-
-    Raises:
-        GsegError: it is not there, or of another kind. No page of ours sends such a one.
-    """
-    if index >= len(values) or type(values[index]) is not kind:
-        raise GsegError("The page asked for something that the viewer does not understand. Reload it.")
-    return values[index]
-
-
-def number(values: list[Any], index: int, least: float, most: float) -> float:
-    """A number of a command, brought between two others.
-
-    Raises:
-        GsegError: it is not there, or none.
-    """
-    found = values[index] if index < len(values) else None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise GsegError("That is no number. Type one.")
-    return float(min(max(found, least), most))

@@ -23,28 +23,23 @@ from torch import Tensor
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.editing.operations import (
-    Hide,
-    Isolate,
     Operation,
     Recolor,
     Remove,
     SetOpacity,
-    ShowAll,
 )
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
-from gseg_ns.runs.edited_run import SWAPPED, is_run, take_object
 from gseg_ns.runs.text_search import TextSearch, can_search
-from gseg_ns.runs.tracking import TrackedClicks
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.picking import warm_up
-from gseg_ns.selection.prompts import Prompt
-from gseg_ns.selection.prompts_sam import SamPrompts
 from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer import clicks
+from gseg_ns.viewer.acting import Acting, listed, standing
 from gseg_ns.viewer.autosave import Autosave
+from gseg_ns.viewer.commands import value
 from gseg_ns.viewer.controller import SegmentController
-from gseg_ns.viewer.page import Page, value
+from gseg_ns.viewer.page import Page
 from gseg_ns.viewer.reach import Reach
 from gseg_ns.viewer.selecting import Change
 from gseg_ns.viewer.tools import CLICK_HEIGHT, Browser, Tools
@@ -54,8 +49,6 @@ if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
 
     from gseg_ns.models.base import SegmentationModel
-    from gseg_ns.runs.prompting import MarkedView
-    from gseg_ns.splats import Splats
 
 _MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:)\*\*")
 """What the tab itself says in bold."""
@@ -112,6 +105,7 @@ class SegmentPanel(ViewerControl):
         self.controller = SegmentController(self._model, viewer.train_lock)
         warm_up(self._model.device)
         self._config = viewer.log_filename.parent / "config.yml"
+        self._acting = Acting(self.controller, self._config, lambda: self._reach, self._say)
         self._seen_state: Any = None
         # One thing after the other, in the order in which browsers ask; what takes long has a thread of its own.
         self._acts = ThreadPoolExecutor(1, thread_name_prefix="gseg-tab")
@@ -194,14 +188,12 @@ class SegmentPanel(ViewerControl):
             hint="Checkpoint of Segment Anything, or folder or name of SAM 2.1, EdgeTAM or SAM 3. With one, its mask "
             "of the points clicked on a view is meant",
         )
-        self._sam_prompts = SamPrompts(self._model.device)
         self._track = gui.add_text(
             "Track",
             "",
             hint="Video model (SAM 2.1, EdgeTAM, SAM 3; a name or a folder) that carries the mask of a click around "
             "the object: no groups are needed",
         )
-        self._tracked = TrackedClicks(self._model)
         if can_search(self._model):
             self._build_text(gui)
         name = gui.add_text("Name", "", hint="Of the selection; no slashes")
@@ -230,7 +222,7 @@ class SegmentPanel(ViewerControl):
         )
         source = gui.add_text("Swap with", "", hint="Saved selection, PLY, or …/config.yml#3 of another run")
         gui.add_button("Swap").on_click(
-            lambda event: self._do(lambda: self._swap(source.value.strip()), event.client_id)
+            lambda event: self._do(lambda: self._acting.swap(source.value.strip()), event.client_id)
         )
 
     def _build_export(self, gui: viser.GuiApi) -> None:
@@ -363,34 +355,14 @@ class SegmentPanel(ViewerControl):
         self._say(controller.take_notice())
         if self._page is None:
             return
-        picked = controller.picked()
-        listed = controller.lists
-        if listed:
-            groups = controller.groups()
-            objects = [
-                {
-                    "id": group.id,
-                    "name": group.name,
-                    "count": group.count,
-                    "color": "#{:02x}{:02x}{:02x}".format(*group.color),
-                    "hidden": group.hidden,
-                }
-                for group in groups
-            ]
-            self._page.show(objects=objects, why="" if groups else controller.why_no_groups())
+        is_listed = controller.lists
+        if is_listed:
+            self._page.show(**listed(controller))
             self._picture()
         elif not self._page.knows("objects"):
             self._page.show(objects=[], why="")
-        self._page.show(
-            listed=listed,
-            selected=list(picked.groups),
-            called=picked.called,
-            gaussians=picked.gaussians,
-            steps=list(controller.steps()),
-            hides=controller.hides(),
-            walks=controller.walks(),
-            groups=self.viewer.control_panel._output_render.value == "groups",
-        )
+        control = self.viewer.control_panel
+        self._page.show(listed=is_listed, groups=control._output_render.value == "groups", **standing(controller))
 
     # ------------------------------------------------------------------------------------------- what browsers ask
 
@@ -408,7 +380,7 @@ class SegmentPanel(ViewerControl):
 
     def _command(self, client: int, name: str, values: list[Any]) -> None:
         """Do what a page asks for."""
-        controller, browser = self._controller, self._browser(client)
+        browser = self._browser(client)
         if name == "open":
             browser.open = bool(values and values[0])
             if not browser.open:
@@ -433,35 +405,7 @@ class SegmentPanel(ViewerControl):
         elif name == "look":
             self._do(lambda: self._look(client, None if values[:1] == [None] else value(values, 0, int)), client)
         else:
-            self._do(lambda: self._act(controller, browser, name, values), client)
-
-    def _act(self, controller: SegmentController, browser: Browser, name: str, values: list[Any]) -> str:
-        """What the page's buttons do to the session."""
-        if name == "pick":
-            mode = value(values, 1, str)
-            return controller.select_group(value(values, 0, int), mode if mode in get_args(Mode) else browser.means)
-        if name == "picks":
-            mode = value(values, 0, str)
-            groups = [value(values, index, int) for index in range(1, len(values))]
-            return controller.select_groups(groups, mode if mode in get_args(Mode) else browser.means)
-        if name == "walk":
-            return controller.walk(value(values, 0, int))
-        if name == "eye":
-            return controller.toggle(value(values, 0, int))
-        if name == "name":
-            return controller.label(value(values, 0, int), value(values, 1, str))
-        if name == "change" and values and values[0] in get_args(Change):
-            return controller.change(values[0])
-        edits: dict[str, Callable[[PackedMask], Operation]] = {"hide": Hide, "isolate": Isolate, "remove": Remove}
-        if name in edits:
-            return controller.edit_selection(edits[name])
-        if name == "show all":
-            return controller.edit(ShowAll())
-        if name in ("undo", "redo"):
-            return controller.undo() if name == "undo" else controller.redo()
-        if name == "export":
-            return controller.export_objects(self._reach.check(self._reach.run / "exports"))
-        raise GsegError("The page asked for something that the viewer does not know. Reload it.")
+            self._do(lambda: self._acting.act(name, values, browser.means), client)
 
     def _clicked(self, event: viser.SceneNodePointerEvent[Any]) -> None:
         """Answer a click on the picture."""
@@ -487,26 +431,7 @@ class SegmentPanel(ViewerControl):
         return self._controller.click(to_camera(view), x, y, mode != "remove", mode == "set", mode == "intersect")
 
     def _mark(self, checkpoint: str, view: Cameras, x: float, y: float, mode: Mode) -> str:
-        """Answer a click by masks: of a SAM checkpoint, or where that is empty of the tracker; and then by its lift."""
-        typed = self._track.value.strip()
-        path = self._reach.sam(checkpoint) if checkpoint else None
-        tracker = self._reach.model(typed) if typed else None
-
-        def answer(picture: Tensor, prompt: Prompt) -> Tensor:
-            self._say(f"Asking {f'SAM ({path})' if path else tracker} …")
-            if path is not None:
-                return self._sam_prompts.mask(path, picture, prompt)
-            assert tracker is not None
-            return self._tracked.mask(tracker, picture, prompt)
-
-        def carry(marked: MarkedView, splats: Splats) -> Tensor:
-            assert tracker is not None
-            assert marked.mask is not None
-            self._say("Looking at it from all around …")
-            return self._tracked.carry(tracker, marked.camera, marked.mask, splats).selected
-
-        carried = None if tracker is None else carry
-        return self._controller.mark(view, x, y, mode != "remove", answer, mode, carried)
+        return self._acting.mark(checkpoint, self._track.value.strip(), view, x, y, mode)
 
     def _chosen_name(self) -> str:
         if self._named.value == _NO_NAME:
@@ -556,28 +481,8 @@ class SegmentPanel(ViewerControl):
             self._controller.groups()
             self._refresh()
 
-    def _swap(self, source: str) -> str:
-        controller = self._controller
-        if not source:
-            raise GsegError("Name a saved selection, a PLY, or …/config.yml#3 for group 3 of another run.")
-        controller.packed()  # before a run is loaded for nothing
-        if source in controller.names:
-            return controller.swap(source)
-        if not is_run(source):
-            return controller.swap(self._reach.path(source, ".ply"))
-        config, _, name = source.partition("#")
-        run = self._reach.path(config)
-        self._reach.check(self._config.parent / SWAPPED)
-        self._say(f"Loading {source} …")
-        taken = take_object(f"{run}#{name}", self._config.parent)
-        # What is selected after the seconds that loading takes: meanwhile others may have edited, or trained on.
-        return controller.swap(taken)
-
     def _isolate_run(self, name: str) -> str:
-        from gseg_ns.runs.isolated import export_command
-
-        config = self._controller.isolate_run(self._config, name, self._reach.home_of_runs)
-        self._command_field.value = export_command(config)
+        config, self._command_field.value = self._acting.isolate_run(name)
         return f"Wrote {config}. The command that exports it stands under “As PLY”."
 
 

@@ -7,16 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from gseg_ns.editing.operations import Edited
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
-from gseg_ns.models.base import SegmentationModel
 from gseg_ns.rendering.camera import Camera
 from gseg_ns.runs.prompting import MarkedView, Point
 from gseg_ns.selection.neighbourhood import Neighbourhood, largest_component, middle_extents
@@ -27,6 +25,11 @@ from gseg_ns.selection.selection import Mode, Selection
 from gseg_ns.selection.shapes import rectangle
 from gseg_ns.splats import Splats
 from gseg_ns.viewer.held import Held, drawn_rows
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
+    from gseg_ns.models.base import SegmentationModel
 
 Change = Literal["none", "all", "invert", "grow", "shrink", "clean", "largest"]
 

@@ -18,9 +18,9 @@ from gseg_ns.selection.colors import TOLERANCE
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.selection import Mode
 from gseg_ns.selection.shapes import Box
+from gseg_ns.viewer.commands import number, value
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.handles import RATIO, Handle, degrees_of, draw_line, quaternion_of
-from gseg_ns.viewer.page import number, value
 from gseg_ns.viewer.shaping import Extent, Property, Vector
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import torch
 from gseg_ns.editing.operations import Duplicate, Swap
 from gseg_ns.errors import GsegError
 from gseg_ns.models.gaga import GagaModelConfig
+from gseg_ns.runs import edited_run
 from gseg_ns.splats.ply import write_ply
-from gseg_ns.viewer import panel as panel_module
+from gseg_ns.viewer.acting import Acting
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.panel import SegmentPanel
 from three_balls import build_model, rows, view
@@ -26,6 +27,7 @@ def panel(tmp_path: Path) -> Any:
     panel: Any = SegmentPanel(build_model(GagaModelConfig()))
     panel.controller = SegmentController(panel._model)
     panel._config = tmp_path / "config.yml"
+    panel._acting = Acting(panel.controller, panel._config, lambda: panel._reach, panel._say)
     return panel
 
 
@@ -49,11 +51,11 @@ def test_a_swap_means_what_is_selected_when_the_other_run_is_loaded(
         write_ply(folder / "object.ply", controller._session.splats.subset(rows(0)))
         return folder / "object.ply"
 
-    monkeypatch.setattr(panel_module, "take_object", take)
+    monkeypatch.setattr(edited_run, "take_object", take)
     with pytest.raises(GsegError, match="Nothing is selected"):
-        panel._swap("config.yml#3")
+        panel._acting.swap("config.yml#3")
     controller._session.select(rows(1))
-    panel._swap("config.yml#3")
+    panel._acting.swap("config.yml#3")
     swap = controller._session.state.operations[-1]
     assert isinstance(swap, Swap)
     assert swap.other == str(tmp_path / "object.ply")
@@ -74,7 +76,8 @@ def test_clicks_go_to_sam_where_a_checkpoint_is_named(panel: Any) -> None:
     assert panel._click(view(), 48.0, 16.0, "remove") == (48.0, 16.0, False, False, False)
     assert panel._click(view(), 48.0, 16.0, "intersect") == (48.0, 16.0, True, False, True)
     panel._track = SimpleNamespace(value="")
-    panel._sam_prompts = SimpleNamespace(mask=lambda *arguments: asked.append(arguments) or "mask")
+    panel._acting = Acting(panel.controller, panel._config, lambda: panel._reach, panel._say)
+    panel._acting._sam = SimpleNamespace(mask=lambda *arguments: asked.append(arguments) or "mask")
     assert panel._mark("sam.pth", view(), 48.0, 16.0, "add") == "48 16 True add None mask"
     asked.clear()
     assert panel._mark("sam.pth", view(), 48.0, 16.0, "remove") == "48 16 False remove None mask"

@@ -1,0 +1,223 @@
+"""What front ends do to a session, by name, and what they show of it: one answer for the tab and for the page.
+
+Neither a widget nor Nerfstudio is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from gseg_ns.editing.operations import Hide, Isolate, Operation, Remove, ShowAll
+from gseg_ns.errors import GsegError
+from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.selection import Mode
+from gseg_ns.viewer.commands import value
+from gseg_ns.viewer.editing import Editing
+from gseg_ns.viewer.exporting import Exporting
+from gseg_ns.viewer.listing import Listing
+from gseg_ns.viewer.reach import Reach
+from gseg_ns.viewer.selecting import Change, Selecting
+from gseg_ns.viewer.shaping import Shaping
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from torch import Tensor
+
+    from gseg_ns.runs.prompting import MarkedView
+    from gseg_ns.runs.tracking import TrackedClicks
+    from gseg_ns.selection.prompts import Prompt
+    from gseg_ns.selection.prompts_sam import SamPrompts
+    from gseg_ns.splats import Splats
+
+
+class Controller(Selecting, Shaping, Editing, Listing, Exporting):
+    """Selection and edits on a model, for any front end."""
+
+    def take_notice(self) -> str:
+        """What happened by itself since this was asked last, or the empty string."""
+        with self._held():
+            notice, self.notice = self.notice, ""
+        return notice
+
+
+def mode_in(values: list[Any], index: int, usual: Mode) -> Mode:
+    """How something meets the selection, as a command says it, or what is usual."""
+    found = values[index] if index < len(values) else None
+    return found if found in get_args(Mode) else usual
+
+
+class Acting:
+    """What is asked for by name."""
+
+    def __init__(
+        self, controller: Controller, config: Path, reach: Callable[[], Reach], say: Callable[[str], None]
+    ) -> None:
+        """Act on a session.
+
+        Args:
+            controller: of it.
+            config: `config.yml` of the run, or where one would be.
+            reach: gives the files that what is typed may reach.
+            say: shows what goes on meanwhile.
+        """
+        self._controller = controller
+        self._config = config
+        self._reach = reach
+        self._say = say
+
+    def act(self, name: str, values: list[Any], means: Mode) -> str:
+        """Do something to the session; what it did, in words.
+
+        Args:
+            name: of what is asked for.
+            values: see `gseg_ns.viewer.commands`.
+            means: how what is selected meets the selection, unless the values say it.
+
+        Raises:
+            GsegError: it cannot be done, or nothing is called so.
+        """
+        controller = self._controller
+        if name == "pick":
+            return controller.select_group(value(values, 0, int), mode_in(values, 1, means))
+        if name == "picks":
+            groups = [value(values, index, int) for index in range(1, len(values))]
+            return controller.select_groups(groups, mode_in(values, 0, means))
+        if name == "walk":
+            return controller.walk(value(values, 0, int))
+        if name == "eye":
+            return controller.toggle(value(values, 0, int))
+        if name == "name":
+            return controller.label(value(values, 0, int), value(values, 1, str))
+        if name == "change" and values and values[0] in get_args(Change):
+            return controller.change(values[0])
+        edits: dict[str, Callable[[PackedMask], Operation]] = {"hide": Hide, "isolate": Isolate, "remove": Remove}
+        if name in edits:
+            return controller.edit_selection(edits[name])
+        if name == "show all":
+            return controller.edit(ShowAll())
+        if name in ("undo", "redo"):
+            return controller.undo() if name == "undo" else controller.redo()
+        if name == "export":
+            reach = self._reach()
+            return controller.export_objects(reach.check(reach.run / "exports"))
+        raise GsegError("The page asked for something that the viewer does not know. Reload it.")
+
+    def swap(self, source: str) -> str:
+        """Put another object in the place of the selection.
+
+        Args:
+            source: name of a saved selection, a PLY, or an object of another run.
+
+        Raises:
+            GsegError: there is none, it lies outside of what can be reached, or nothing is selected.
+        """
+        from gseg_ns.runs.edited_run import SWAPPED, is_run, take_object
+
+        controller = self._controller
+        if not source:
+            raise GsegError("Name a saved selection, a PLY, or …/config.yml#3 for group 3 of another run.")
+        controller.packed()  # before a run is loaded for nothing
+        if source in controller.names:
+            return controller.swap(source)
+        if not is_run(source):
+            return controller.swap(self._reach().path(source, ".ply"))
+        config, _, name = source.partition("#")
+        run = self._reach().path(config)
+        self._reach().check(self._config.parent / SWAPPED)
+        self._say(f"Loading {source} …")
+        taken = take_object(f"{run}#{name}", self._config.parent)
+        # What is selected after the seconds that loading takes: meanwhile others may have edited, or trained on.
+        return controller.swap(taken)
+
+    def isolate_run(self, name: str) -> tuple[Path, str]:
+        """Write what is selected as a run of its own.
+
+        Returns:
+            its `config.yml`, and the command of plain Nerfstudio that exports it.
+
+        Raises:
+            GsegError: see `Exporting.isolate_run`.
+        """
+        from gseg_ns.runs.isolated import export_command
+
+        config = self._controller.isolate_run(self._config, name, self._reach().home_of_runs)
+        return config, export_command(config)
+
+    # ------------------------------------------------------------------------------------------------------- masks
+
+    @cached_property
+    def _sam(self) -> SamPrompts:
+        from gseg_ns.selection.prompts_sam import SamPrompts
+
+        return SamPrompts(self._controller.model.device)
+
+    @cached_property
+    def _tracked(self) -> TrackedClicks:
+        from gseg_ns.runs.tracking import TrackedClicks
+
+        return TrackedClicks(self._controller.model)
+
+    def mark(self, sam: str, track: str, view: Cameras, x: float, y: float, mode: Mode) -> str:
+        """Answer a click by masks, and these by what they mean.
+
+        Args:
+            sam: checkpoint, folder or name of a model that answers points; empty: the tracker does.
+            track: name or folder of a video model that carries the mask around the object; empty: the method answers.
+            view: that was clicked on.
+            x: pixel column.
+            y: pixel row.
+            mode: how it meets the selection.
+
+        Raises:
+            GsegError: see `Selecting.mark`.
+        """
+        path = self._reach().sam(sam) if sam else None
+        tracker = self._reach().model(track) if track else None
+
+        def answer(picture: Tensor, prompt: Prompt) -> Tensor:
+            self._say(f"Asking {f'SAM ({path})' if path else tracker} …")
+            if path is not None:
+                return self._sam.mask(path, picture, prompt)
+            assert tracker is not None
+            return self._tracked.mask(tracker, picture, prompt)
+
+        def carry(marked: MarkedView, splats: Splats) -> Tensor:
+            assert tracker is not None
+            assert marked.mask is not None
+            self._say("Looking at it from all around …")
+            return self._tracked.carry(tracker, marked.camera, marked.mask, splats).selected
+
+        carried = None if tracker is None else carry
+        return self._controller.mark(view, x, y, mode != "remove", answer, mode, carried)
+
+
+def listed(controller: Controller) -> dict[str, Any]:
+    """The objects as pages are told of them; with methods of features, the first time takes long."""
+    groups = controller.groups()
+    objects = [
+        {
+            "id": group.id,
+            "name": group.name,
+            "count": group.count,
+            "color": "#{:02x}{:02x}{:02x}".format(*group.color),
+            "hidden": group.hidden,
+        }
+        for group in groups
+    ]
+    return {"objects": objects, "why": "" if groups else controller.why_no_groups()}
+
+
+def standing(controller: Controller) -> dict[str, Any]:
+    """What is selected, and what can be done, as pages are told of it."""
+    picked = controller.picked()
+    return {
+        "selected": list(picked.groups),
+        "called": picked.called,
+        "gaussians": picked.gaussians,
+        "steps": list(controller.steps()),
+        "hides": controller.hides(),
+        "walks": controller.walks(),
+    }
