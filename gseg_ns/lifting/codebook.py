@@ -99,6 +99,27 @@ def matched_and_won(logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def mask_answers(labels: Tensor, decoded: Tensor) -> Tensor:
+    """What each mask of a view is: the answer that most of its pixels decode to.
+
+    Args:
+        labels: the view's label map [H, W], 0 = unlabelled.
+        decoded: the answer at each pixel [H, W] int64, 0 = none.
+
+    Returns:
+        [labels + 1] int64: 0 for what is no mask, and for masks of which no answer has more than half. Those show
+        several objects, or one that the codebook has not learned; what they say of others would be wrong.
+    """
+    labels, decoded = labels.flatten().long(), decoded.flatten().to(labels.device)
+    count, width = int(labels.max()) + 1, int(decoded.max()) + 1
+    table = torch.bincount(labels * width + decoded, minlength=count * width).view(count, width)
+    most, answer = table.max(dim=1)
+    answer = torch.where(2 * most > table.sum(dim=1), answer, 0)
+    answer[0] = 0
+    return answer
+
+
+@torch.no_grad()
 def shared_masks(decoded: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
     """Which codes a view takes for one object: those whose pixels lie mostly in the same mask.
 

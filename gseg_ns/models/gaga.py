@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from gseg_ns import terminal
 from gseg_ns.lifting.consensus import foremost, group_lookup
 from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
-from gseg_ns.lifting.strengths import StrengthOptions, fit_strengths
 from gseg_ns.lifting.votes import Lift, VoteStore, view_votes
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
 from gseg_ns.models.trees import TreeModel, level_of
 from gseg_ns.rendering import PixelWeights, pixel_weights
 from gseg_ns.transfer import upload
 from gseg_ns.view_cache import ViewCache
-
-# A value of the class, not a factory: configurations of earlier runs, which lack the field, find it there.
-_STRENGTHS = StrengthOptions()
-
 
 MOST_CODES = 2048
 """Groups up to which given labels are encoded, for pictures of features; beyond, codes take seconds to spread."""
@@ -40,14 +32,6 @@ class GagaModelConfig(IdentityModelConfig):
     views), by the paper's 3D-aware memory bank, as one tree of parts, objects and groups out of overlapping masks,
     which answers at the scales 0, 0.5 and 1 by its votes, not at all since their ids agree already (given), or by the
     agreement of views with ids as evidence that agree mostly (tracks)"""
-    labels: Literal["encodings", "vote"] = "vote"
-    """What says which group a Gaussian is in: the closed-form vote, or the encoding that is trained from there (the
-    paper). By the vote, label images are exact for any number of groups: the label of the largest summed weight times
-    strength at each pixel. It measures better, and needs no steps"""
-    use_strengths: bool = True
-    """Fit after the vote how loud each Gaussian is in label images; what it is in does not change. False: all alike"""
-    strengths: StrengthOptions = _STRENGTHS
-    """Settings of that fit"""
     identity_pixels: int = 8192
     """Pixels of each view that supervise the encodings, drawn once; 0: all of them. The paper renders all in every
     step; with frozen geometry a fixed sample gives the same gradients in the mean, at a fraction of the time."""
@@ -71,10 +55,7 @@ class GagaModel(TreeModel, IdentityModel):
     """Geometry phase, association, identity phase on frozen geometry."""
 
     config: GagaModelConfig
-    gaussian_buffers = (*TreeModel.gaussian_buffers, "voted_labels", "strengths")
-
-    voted_labels: Tensor
-    strengths: Tensor
+    gaussian_buffers = (*IdentityModel.gaussian_buffers, "tree_nodes")
 
     def populate_modules(self) -> None:
         """Build the model and its 3D loss."""
@@ -83,40 +64,14 @@ class GagaModel(TreeModel, IdentityModel):
             num_samples=self.config.neighbour_samples, k=self.config.neighbour_count, include_self=True
         )
         self._samples = self._empty_cache()
-        # [N], the closed-form label, known when the feature phase has begun.
-        self.register_buffer("voted_labels", torch.zeros(0, dtype=torch.int32))
-        # [N], how loud each is in label images; none where they were not fitted.
-        self.register_buffer("strengths", torch.zeros(0))
 
     def start_feature_phase(self) -> None:
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
         self._samples = self._empty_cache()
         if not self.lookups:
             grown = self.config.association == "tree" and not self.masks().config.masks_are_consistent
-            lifted = self._grow_tree() if grown else self.lift_masks()
-            self.voted_labels = lifted.labels.int().to(self.device)
-            self.voted_confidence = lifted.confidence.to(self.device)
-            if self.config.use_strengths:
-                self._fit_strengths()
+            self.answer_by_vote(self._grow_tree() if grown else self.lift_masks())
             self._refresh_projection(self.step)
-
-    def _fit_strengths(self) -> None:
-        """Fit how loud each Gaussian is, and tell what came of it."""
-        started = time.perf_counter()
-        views = [view for view in range(self.num_train_data) if self.masks().labels(view) is not None]
-
-        def ask(number: int) -> tuple[dict[str, Any], Tensor]:
-            groups = self.group_map(views[number])
-            assert groups is not None
-            return self.project_view(views[number]), groups
-
-        found = fit_strengths(self.voted_labels, len(views), ask, self.config.strengths)
-        self.strengths = found.values
-        terminal.say(
-            f"Strengths of Gaussians in label images: {found.steps} steps, followed to {found.followed:.0%}; what "
-            f"held-out views contradict of mixed pixels went from {found.before:.1%} to {found.after:.1%} "
-            f"({time.perf_counter() - started:.1f} s)."
-        )
 
     def _grow_tree(self) -> Lift:
         """Put the overlapping masks of all training views into one tree; its objects are the groups of the training.
@@ -187,9 +142,9 @@ class GagaModel(TreeModel, IdentityModel):
     # ------------------------------------------------------------------------------------------------- inference
 
     @property
-    def _by_vote(self) -> bool:
-        voted = self.config.labels == "vote" or len(self.tree_parents) > 0
-        return voted and len(self.voted_labels) == self.num_points
+    def by_vote(self) -> bool:
+        """As in the base; a tree is one of votes."""
+        return super().by_vote or (0 < len(self.tree_parents) and 0 < len(self.voted_labels) == self.num_points)
 
     @torch.no_grad()
     def gaussian_groups(self, scale: float | None = None) -> Tensor:
@@ -197,11 +152,7 @@ class GagaModel(TreeModel, IdentityModel):
         tree = self.tree()
         if tree is not None:
             return tree.labels(level_of(self.default_scale if scale is None else scale))
-        return self.voted_labels.long() if self._by_vote else super().gaussian_groups(scale)
-
-    def group_confidence(self, scale: float | None = None) -> Tensor | None:
-        """What votes say: the group's part of all that masks gave a Gaussian, [N]."""
-        return self.voted_confidence if self._by_vote and len(self.voted_confidence) == self.num_points else None
+        return super().gaussian_groups(scale)
 
     @torch.no_grad()
     def take_labels(self, labels: Tensor, confidence: Tensor | None = None) -> None:
@@ -223,29 +174,10 @@ class GagaModel(TreeModel, IdentityModel):
             self._start_encodings(labels)
             self._refresh_projection(self.step)
 
-    @torch.no_grad()
-    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
-        """Segment a view: [H, W] int64 group ids, 0 = none."""
-        if not self._by_vote:
-            return super().label_image(camera, scale)
-        return self.heaviest_image(camera, self.gaussian_groups(scale), self.loudness(scale))
-
-    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
-        """As in the base; by the vote, what weighs most."""
-        if not self._by_vote:
-            return super().shown_labels(image, rows)
-        return self.heaviest(self.voted_labels, self.loudness(), rows)
-
     def loudness(self, scale: float | None = None) -> Tensor | None:
         """As they were fitted, to the objects: other cuts of a tree have other borders."""
         fitted = not self.has_tree or scale is None or level_of(scale) == "object"
-        return self.strengths if fitted and len(self.strengths) else None
-
-    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
-        """As in the base; by the vote, what weighs most."""
-        if not self._by_vote:
-            return super().group_under(feature, rows, weights, scale)
-        return self.heaviest_under(rows, weights, self.gaussian_groups(scale), self.loudness(scale))
+        return super().loudness(scale) if fitted else None
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 

@@ -24,7 +24,7 @@ from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.remote import ask_view
 from gseg_ns.lifting.votes import Lift, ViewVotes, VoteStore, lift, view_votes
 from gseg_ns.masks import LabelRuns, resize_labels
-from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
+from gseg_ns.models.voted import VotedModel, VotedModelConfig
 from gseg_ns.rendering import Camera
 from gseg_ns.transfer import upload
 
@@ -33,7 +33,7 @@ IDENTITY_DIM = 16
 
 
 @dataclass
-class IdentityModelConfig(SegmentationModelConfig):
+class IdentityModelConfig(VotedModelConfig):
     """Methods with identity encodings."""
 
     _target: type = field(default_factory=lambda: IdentityModel)
@@ -41,6 +41,10 @@ class IdentityModelConfig(SegmentationModelConfig):
     """How masks of different views find together: by the agreement of all views (ours: independent of the order of
     views), by the paper's 3D-aware memory bank, not at all since their ids agree already (given), or by the agreement
     of views with ids as evidence that agree mostly (tracks)"""
+    labels: Literal["encodings", "vote"] = "vote"  # type: ignore[assignment]
+    """What says which group a Gaussian is in: the closed-form vote, or the encoding that is trained from there (the
+    papers). By the vote, label images are exact for any number of groups: the label of the largest summed weight times
+    strength at each pixel. It measures better, and needs no steps"""
     consensus: ConsensusOptions = field(default_factory=ConsensusOptions)
     """Settings of the agreement of views"""
     memory_bank: MemoryBankOptions = field(default_factory=MemoryBankOptions)
@@ -55,7 +59,7 @@ class IdentityModelConfig(SegmentationModelConfig):
     """Train pixels without a mask as a class of their own, as the official codes do, instead of leaving them out."""
 
 
-class IdentityModel(SegmentationModel):
+class IdentityModel(VotedModel):
     """Gaussians with identity encodings (Gaussian Grouping), supervised by associated masks."""
 
     config: IdentityModelConfig
@@ -101,10 +105,7 @@ class IdentityModel(SegmentationModel):
         """
         masks, names, views = self.masks(), self._names(), self._masked_views()
         started = time.perf_counter()
-        votes = VoteStore()
-        answers = self._answers(views)
-        for answer in terminal.track(answers, "Asking views", len(views)):
-            votes.append(answer)
+        votes = self._ask(views)
         kind = self.config.association
         way = "none" if masks.config.masks_are_consistent or kind == "given" else kind
         options = AssociationOptions(way, self.config.memory_bank, self.config.consensus)
@@ -184,6 +185,22 @@ class IdentityModel(SegmentationModel):
         """Whether masks were associated, and not two of them found together."""
         return bool(self.lookups) and self.num_groups == 0
 
+    @torch.no_grad()
+    def final_vote(self) -> Lift | None:
+        """What the masks, as they were associated, say of the Gaussians as they are now."""
+        if not self.lookups:
+            return None
+        names, views = self._names(), self._masked_views()
+        votes = self._ask(views)
+        return lift(votes, [self.lookups[names[view.index]] for view in views], self.num_groups, self.num_points)
+
+    def _ask(self, views: Sequence[_TrainingView]) -> VoteStore:
+        """Ask views, and tell how far it is."""
+        votes = VoteStore()
+        for answer in terminal.track(self._answers(views), "Asking views", len(views)):
+            votes.append(answer)
+        return votes
+
     def _answers(self, views: Sequence[_TrainingView]) -> Iterator[ViewVotes]:
         """What each view says, in their order: asked here, or on a cluster."""
         if self.cluster is None:
@@ -229,11 +246,6 @@ class IdentityModel(SegmentationModel):
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:
         """Classify composited encodings [..., 16] (Gaga Eq. 2): group ids [...] int64."""
         return self.classifier.predict(features, self.config.train_unlabelled, self.num_groups)
-
-    @torch.no_grad()
-    def gaussian_groups(self, scale: float | None = None) -> Tensor:
-        """Classify each Gaussian's own encoding: [N] int64, 0 = none."""
-        return self.decode(self.gauss_params["identity"])
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 

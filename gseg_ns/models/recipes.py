@@ -48,20 +48,25 @@ def _model(option: str, paper: Any, official: Any, best: Any, why: str) -> Choic
 _START = "The vote is nearly the answer, so training goes on from it."
 _ALL_PIXELS = "Holes between masks are filled by what is around them, and not learned."
 
+_ENCODINGS = _model(
+    "labels",
+    "encodings",
+    "encodings",
+    "vote",
+    "With strengths it measures better; exact for any number of groups, no steps.",
+)
+_STRENGTHS = _model(
+    "use_strengths", False, False, True, "Borders: Gaussians speak as loud in label images as the masks say."
+)
+
 _GAGA = (
     _model(
         "association", "memory-bank", "memory-bank", "consensus", "Independent of the order of views, and finds more."
     ),
     _model("memory_bank.similarity", "paper", "official", "paper", "The code's 0.1 is 0.111 of Eq. 3."),
     _model("memory_bank.exclusive", True, False, True, "The code's founder of a group keeps what others own."),
-    _model(
-        "labels",
-        "encodings",
-        "encodings",
-        "vote",
-        "With strengths it measures better; exact for any number of groups, no steps.",
-    ),
-    _model("use_strengths", False, False, True, "Borders: Gaussians speak as loud in label images as the masks say."),
+    _ENCODINGS,
+    _STRENGTHS,
     _model("start_encodings", "zero", "zero", "lift", _START),
     _model("identity_pixels", 0, 0, 8192, "Gradients are the same in the mean, at a fraction of the time."),
     _model("train_unlabelled", True, True, False, _ALL_PIXELS),
@@ -97,6 +102,8 @@ _SAGA_V1 = (
 )
 
 _UNIFIED_LIFT = (
+    _model("labels", "codebook", "codebook", "vote", "Codes say which masks are one object; masks, where it ends."),
+    _STRENGTHS,
     _model("weights", "paper", "official", "official", "The paper's leave many codes near no object."),
     _model("similarity", "dot", "temperature", "temperature", "As the code; dot products were not compared."),
     _model("num_pixels", 32768, 32768, 2048, "Less time; the code draws from larger images."),
@@ -110,6 +117,8 @@ _UNIFIED_LIFT = (
 )
 
 _GRADISEG = (
+    _ENCODINGS,
+    _STRENGTHS,
     _model("num_classes", 256, 256, 0, "Losses mean the same for any number of groups."),
     _model("start_encodings", "random", "random", "lift", _START),
     _model("identity_on_geometry", 1.0, 1.0, 0.1, "All of the gradient cost PSNR and borders."),

@@ -8,20 +8,17 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from gseg_ns import terminal
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS
-from gseg_ns.lifting.identity import SILENT
-from gseg_ns.lifting.strengths import label_image as loudest_labels
 from gseg_ns.lifting.tree import WIDTH, Level, Tree, grow_tree
 from gseg_ns.lifting.tree.tree import last_below
 from gseg_ns.lifting.votes import VoteStore, view_votes
 from gseg_ns.masks import MaskSet
 from gseg_ns.masks.mask_set import encode
-from gseg_ns.models.base import SegmentationModel
+from gseg_ns.models.heaviest import HeaviestModel
 from gseg_ns.rendering import top_contributors
 
 
@@ -44,13 +41,12 @@ class AskedMasks(NamedTuple):
     foremost: Sequence[Tensor]
 
 
-class TreeModel(SegmentationModel):
+class TreeModel(HeaviestModel):
     """A method that may have a tree; without one it answers as it does."""
 
-    gaussian_buffers: tuple[str, ...] = ("tree_nodes", "voted_confidence")
+    gaussian_buffers: tuple[str, ...] = (*HeaviestModel.gaussian_buffers, "tree_nodes")
     _tree_tables = ("tree_parents", "tree_evidence", "tree_objects")
 
-    voted_confidence: Tensor
     tree_nodes: Tensor
     tree_parents: Tensor
     tree_evidence: Tensor
@@ -59,8 +55,6 @@ class TreeModel(SegmentationModel):
     def populate_modules(self) -> None:
         """Build the model, without a tree; see `Tree` for its tables."""
         super().populate_modules()
-        # [N], the part of all that masks gave a Gaussian that lies in what it is said to be.
-        self.register_buffer("voted_confidence", torch.zeros(0))
         self.register_buffer("tree_nodes", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("tree_parents", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("tree_evidence", torch.zeros(0))
@@ -154,60 +148,15 @@ class TreeModel(SegmentationModel):
         others = given.select(free > 0.5 * given.areas.clamp_min(1))
         return replace(shown, rles=[*masks, *others.rles], scores=torch.cat([shown.scores, others.scores]), extra=[])
 
-    # ------------------------------------------------------------------------------------------------- inference
-
-    def loudness(self, scale: float | None = None) -> Tensor | None:
-        """How loud each Gaussian is in label images of a scale [N]; None: all alike."""
-        return None
-
-    @torch.no_grad()
-    def heaviest(self, labels: Tensor, loud: Tensor | None, rows: Tensor | None = None) -> Tensor:
-        """The label of the largest sum of weight times loudness at each pixel of the last `render`: [H, W].
-
-        Args:
-            labels: of all Gaussians [N].
-            loud: `loudness`.
-            rows: bool [N], the Gaussians in that render; None: all.
-        """
-        if rows is not None:
-            labels, loud = labels[rows], None if loud is None else loud[rows]
-        answers, weights = loudest_labels(self.info, labels, loud)
-        return torch.where(weights < SILENT, 0, answers)
-
-    @torch.no_grad()
-    def heaviest_image(self, camera: Cameras, labels: Tensor, loud: Tensor | None = None) -> Tensor:
-        """Render a view, and say what weighs most: [H, W] int64, 0 = none; see `heaviest`."""
-        with self._evaluating():
-            self.render(camera.to(self.device))
-            return self.heaviest(labels, loud)
-
-    @torch.no_grad()
-    def heaviest_under(self, rows: Tensor, weights: Tensor, labels: Tensor, loud: Tensor | None = None) -> int:
-        """The label that a pixel shows; 0 = none.
-
-        Args:
-            rows: the Gaussians [K] that add to it, -1 for what is not of this model,
-            weights: and how much [K].
-            labels: of all Gaussians [N].
-            loud: `loudness`.
-        """
-        groups = torch.where(rows >= 0, labels[rows.clamp_min(0)], 0)
-        factors = 1 if loud is None else loud[rows.clamp_min(0)]
-        sums = torch.zeros((2, int(groups.max()) + 1 if len(groups) else 1), device=groups.device)
-        sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))
-        sums[0, 0] = -1  # none is no answer, and the weight that must show is without loudness
-        best = int(sums[0].argmax())
-        return best if best and float(sums[1, best]) >= SILENT else 0
-
     # ----------------------------------------------------------------------------------------------- checkpoints
 
     def resize_for(self, state: dict[str, Tensor]) -> None:
-        """As many nodes and votes as the checkpoint has."""
+        """As many nodes as the checkpoint has."""
         super().resize_for(state)
-        for name in (*self.gaussian_buffers, *self._tree_tables):
+        for name in self._tree_tables:
             setattr(self, name, getattr(self, name).new_zeros(state[name].shape))
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
-        """Load a checkpoint; older ones have no votes or no tree."""
-        names = (*self.gaussian_buffers, *self._tree_tables)
-        super().load_state_dict({**{name: getattr(self, name).new_zeros(0) for name in names}, **dict}, **kwargs)
+        """Load a checkpoint; older ones have no tree."""
+        none = {name: getattr(self, name).new_zeros(0) for name in self._tree_tables}
+        super().load_state_dict({**none, **dict}, **kwargs)

@@ -10,10 +10,11 @@ from typing import Any, Literal
 import torch
 import tyro
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from torch import Tensor
 from torch.nn import Parameter
 
+from gseg_ns import terminal
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.blocks import highest_score
 from gseg_ns.lifting.codebook import (
@@ -22,6 +23,7 @@ from gseg_ns.lifting.codebook import (
     associate,
     classification_loss,
     concentration_loss,
+    mask_answers,
     matched_and_won,
     shared_masks,
 )
@@ -29,9 +31,11 @@ from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
 from gseg_ns.lifting.drawing import draw_different
 from gseg_ns.lifting.identity import SILENT, random_colors
 from gseg_ns.lifting.linkage import merge
+from gseg_ns.lifting.memory_bank import relabel
+from gseg_ns.lifting.votes import Lift, VoteStore, lift, view_votes
 from gseg_ns.masks import resize_labels
-from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
-from gseg_ns.rendering import pixel_weights
+from gseg_ns.models.voted import VotedModel, VotedModelConfig
+from gseg_ns.rendering import composite, pixel_weights
 
 FEATURE_DIM = 16
 """Channels of a Gaussian-level feature and of a code in the paper."""
@@ -41,17 +45,21 @@ MEMORY_EPOCHS = 10
 
 
 @dataclass
-class UnifiedLiftModelConfig(SegmentationModelConfig):
+class UnifiedLiftModelConfig(VotedModelConfig):
     """Unified-Lift: contrastive features and a codebook of objects, trained with the colors on inconsistent masks.
 
     The codebook baseline of the paper's Table 4: `--pipeline.model.concentration False --pipeline.model.area-aware
-    False --pipeline.model.filter-noise False --pipeline.model.least-won 0 --pipeline.model.join-codes None`; its other
-    rows turn the first three on one by one. The last two are ours.
+    False --pipeline.model.filter-noise False --pipeline.model.least-won 0 --pipeline.model.join-codes None
+    --pipeline.model.labels codebook`; its other rows turn the first three on one by one. The last three are ours.
     """
 
     _target: type = field(default_factory=lambda: UnifiedLiftModel)
     num_iterations: tyro.conf.Suppress[int] = 30_000
     """Length of the run in steps: --max-num-iterations, which is the option; milestones are parts of it."""
+    labels: Literal["codebook", "vote"] = "vote"  # type: ignore[assignment]
+    """What says which object a Gaussian is: the code nearest to its feature (the paper), or in the end the vote of the
+    masks, each for the code that most of its pixels decode to. The codebook then says which masks are one object, and
+    masks where it ends."""
     num_codes: int = 256
     """Largest number of objects (L); no view may have more masks than that"""
     weights: Literal["official", "paper"] = "official"
@@ -105,7 +113,7 @@ class UnifiedLiftModelConfig(SegmentationModelConfig):
     """Smallest cluster of HDBSCAN, in Gaussians of a sample of 10000"""
 
 
-class UnifiedLiftModel(SegmentationModel):
+class UnifiedLiftModel(VotedModel):
     """Gaussian-level features by contrast within views, and an object-level codebook over them."""
 
     config: UnifiedLiftModelConfig
@@ -122,6 +130,8 @@ class UnifiedLiftModel(SegmentationModel):
         """Build the model; codes start as the rows of a fresh 1x1 convolution do, uniform in +-1/sqrt(16)."""
         super().populate_modules()
         self._answers: tuple[Any, Tensor] | None = None
+        self._answers_of_masks: dict[int, Tensor] = {}
+        """Training view -> what each of its masks is, once they have voted."""
         if self.config.num_codes < 1:
             raise GsegError(f"--pipeline.model.num-codes is {self.config.num_codes}: give at least 1")
         bound = FEATURE_DIM**-0.5
@@ -149,13 +159,16 @@ class UnifiedLiftModel(SegmentationModel):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """The base's callbacks, a check of the masks, and HDBSCAN in the last step where it is asked for."""
+        """The base's callbacks, and a check of the masks."""
         callbacks = super().get_training_callbacks(training_callback_attributes)
         self._check_masks()
-        if self.config.grouping == "hdbscan":
-            # Not AFTER_TRAIN, which comes after the last checkpoint is written.
-            callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._cluster_at_end))
         return callbacks
+
+    def step_post_backward(self, step: int) -> None:
+        """As in the base; HDBSCAN in the last step where it is asked for, before masks vote."""
+        if self.config.grouping == "hdbscan" and step >= self.config.num_iterations - 1:
+            self.cluster()
+        super().step_post_backward(step)
 
     def _check_masks(self) -> None:
         """Refuse views with more masks than codes before any time is spent on training."""
@@ -302,13 +315,26 @@ class UnifiedLiftModel(SegmentationModel):
         return torch.where(features.norm(dim=-1) < SILENT, 0, found)
 
     @torch.no_grad()
-    def gaussian_groups(self, scale: float | None = None) -> Tensor:
-        """The same association for each Gaussian's own feature: [N] int64."""
-        return self.decode(self.gauss_params["instance"])
+    def final_vote(self) -> Lift:
+        """What the masks say of each Gaussian, each for the code that most of its pixels decode to."""
+        masks, votes = self.masks(), VoteStore()
+        views = [view for view in range(self.num_train_data) if masks.has_masks(view)]
+        for view in terminal.track(views, "Asking views", len(views)):
+            labels = masks.labels(view)
+            assert labels is not None
+            meta = self.project_view(view)
+            votes.append(view_votes(meta, labels.to(self.device)))
+            self._answers_of_masks[view] = mask_answers(labels, self.decode(composite(meta, self._features)))
+        return lift(votes, list(self._answers_of_masks.values()), self.config.num_codes, self.num_points)
 
-    def _cluster_at_end(self, step: int) -> None:
-        if step == self.config.num_iterations - 1:
-            self.cluster()
+    @property
+    def _features(self) -> Tensor:
+        return self.gauss_params["instance"].detach()
+
+    def group_map(self, view: int) -> Tensor | None:
+        """The map of a training view in the numbers of codes: [H, W] int64 on the CPU; None without masks."""
+        labels = self.masks().labels(view)
+        return None if labels is None else relabel(labels, self._answers_of_masks[view])
 
     @torch.no_grad()
     def cluster(self) -> None:

@@ -15,6 +15,7 @@ from gseg_ns.lifting.codebook import (
     associate,
     classification_loss,
     concentration_loss,
+    mask_answers,
     matched_and_won,
     shared_masks,
 )
@@ -134,3 +135,11 @@ def test_a_few_stray_pixels_say_nothing_of_where_a_code_belongs() -> None:
     decoded = torch.tensor([4] * 28 + [7] * 2)
     joint, beside = shared_masks(decoded, torch.full((30,), 4), 9)
     assert joint.sum() == beside.sum() == 0
+
+
+def test_a_mask_is_what_most_of_its_pixels_decode_to() -> None:
+    labels = torch.tensor([[0, 1, 1, 1], [2, 2, 4, 4], [5, 5, 5, 5]])
+    decoded = torch.tensor([[9, 7, 7, 3], [3, 9, 0, 0], [9, 9, 9, 0]])
+    # 1: two of three; 2: a half is not most; 3: no pixels; 4: nothing is there; 5: three of four.
+    assert mask_answers(labels, decoded).tolist() == [0, 7, 0, 0, 0, 9]
+    assert mask_answers(labels.int(), torch.zeros_like(decoded)).tolist() == [0] * 6

@@ -17,6 +17,7 @@ from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.unified_lift import unified_lift
 from gseg_ns.models import gradiseg as gradiseg_model
 from gseg_ns.models.gradiseg import POSITION
+from gseg_ns.rendering import vote
 
 METHODS = {"unified-lift": unified_lift, "gradiseg": gradiseg}
 STEPS = 40
@@ -325,3 +326,47 @@ def test_masks_that_come_associated_are_taken_as_they_are(make_trainer: MakeTrai
     model.step_cb(trainer.optimizers, 0)
     assert model.num_groups > 4
     assert torch.equal(model.group_map(0), trainer.pipeline.datamanager.labels(0).long())
+
+
+# ---------------------------------------------------------------------------------------------- votes in the end
+
+
+@pytest.mark.parametrize("method", ["unified-lift", "gradiseg"])
+def test_masks_vote_when_training_ends(make_trainer: MakeTrainer, method: str, tmp_path: Path) -> None:
+    trainer = make_trainer(method)
+    model = trainer.pipeline.model
+    trainer.train()
+    assert model.by_vote
+    camera = trainer.pipeline.datamanager.eval_dataset.cameras[:1]
+    shown = model.label_image(camera)
+    assert torch.equal(shown, model.heaviest_image(camera, model.voted_labels.long(), model.strengths))
+    # A Gaussian's vote is the group that it gives most to, as asked anew.
+    sums = torch.zeros(model.num_points, int(model.voted_labels.max()) + 1)
+    for view in range(model.num_train_data):
+        vote(model.project_view(view), model.group_map(view), sums.shape[1], sums)
+    best = sums[:, 1:].max(dim=1)
+    assert torch.equal(model.voted_labels[best.values > 0].long(), best.indices[best.values > 0] + 1)
+    # It is in the checkpoint; with labels of the trained features it is not asked.
+    other = make_trainer(method, load_dir=trainer.checkpoint_dir).pipeline.model
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.label_image(camera), shown)
+    other.config.labels = "trained"
+    assert not other.by_vote
+    assert torch.equal(other.gaussian_groups(), other.decode(other.gauss_params[other.main_feature]))
+    # Training that goes on changes what it was about.
+    step(trainer, STEPS)
+    trainer.config.max_num_iterations = model.config.num_iterations = STEPS + 100
+    step(trainer, STEPS + 1)
+    assert not model.by_vote
+    assert len(model.strengths) == len(model.voted_confidence) == 0
+
+
+def test_a_checkpoint_without_votes_answers_by_its_features(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("unified-lift")
+    model = trainer.pipeline.model
+    state = {
+        name: value for name, value in model.state_dict().items() if name.split(".")[-1] not in model.gaussian_buffers
+    }
+    model.load_state_dict(state)
+    assert not model.by_vote
+    assert torch.equal(model.gaussian_groups(), model.decode(model.gauss_params["instance"]))

@@ -198,7 +198,7 @@ OF_METHODS: dict[str, list[tuple[dict[str, Any], str]]] = {
         (model(identity_start=1.0, igd=False), "identity-start is 1.0: give a part of the run before its end"),
         (model(identity_start=-0.5), "identity-start is -0.5: give at least 0, or -1"),
         (model(identity_on_geometry=2.0), "identity-on-geometry is 2"),
-        (model(identity_weight=0.0), "identity-weight is 0"),
+        (model(identity_weight=0.0, labels="encodings"), "identity-weight is 0"),
         (model(la_knn_candidates=0), "la-knn-candidates is 0"),
         (model(la_knn_candidates=3), "la-knn-candidates is 3, fewer than the --pipeline.model.neighbour-count of 5"),
         (model(densify_stop=1.1), "densify-stop is 1.1"),

@@ -1,0 +1,83 @@
+"""Methods whose label images may be what weighs most at a pixel, each Gaussian as loud as it is said to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from gseg_ns.lifting.identity import SILENT
+from gseg_ns.lifting.strengths import label_image as loudest_labels
+from gseg_ns.models.base import SegmentationModel
+
+
+class HeaviestModel(SegmentationModel):
+    """A method that may say of each Gaussian what it is, and of a pixel what most of it is."""
+
+    gaussian_buffers: tuple[str, ...] = ("voted_confidence",)
+
+    voted_confidence: Tensor
+
+    def populate_modules(self) -> None:
+        """Build the model, without votes."""
+        super().populate_modules()
+        # [N], the part of all that masks gave a Gaussian that lies in what it is said to be.
+        self.register_buffer("voted_confidence", torch.zeros(0))
+
+    def loudness(self, scale: float | None = None) -> Tensor | None:
+        """How loud each Gaussian is in label images of a scale [N]; None: all alike."""
+        return None
+
+    @torch.no_grad()
+    def heaviest(self, labels: Tensor, loud: Tensor | None, rows: Tensor | None = None) -> Tensor:
+        """The label of the largest sum of weight times loudness at each pixel of the last `render`: [H, W].
+
+        Args:
+            labels: of all Gaussians [N].
+            loud: `loudness`.
+            rows: bool [N], the Gaussians in that render; None: all.
+        """
+        if rows is not None:
+            labels, loud = labels[rows], None if loud is None else loud[rows]
+        answers, weights = loudest_labels(self.info, labels, loud)
+        return torch.where(weights < SILENT, 0, answers)
+
+    @torch.no_grad()
+    def heaviest_image(self, camera: Cameras, labels: Tensor, loud: Tensor | None = None) -> Tensor:
+        """Render a view, and say what weighs most: [H, W] int64, 0 = none; see `heaviest`."""
+        with self._evaluating():
+            self.render(camera.to(self.device))
+            return self.heaviest(labels, loud)
+
+    @torch.no_grad()
+    def heaviest_under(self, rows: Tensor, weights: Tensor, labels: Tensor, loud: Tensor | None = None) -> int:
+        """The label that a pixel shows; 0 = none.
+
+        Args:
+            rows: the Gaussians [K] that add to it, -1 for what is not of this model,
+            weights: and how much [K].
+            labels: of all Gaussians [N].
+            loud: `loudness`.
+        """
+        groups = torch.where(rows >= 0, labels[rows.clamp_min(0)], 0)
+        factors = 1 if loud is None else loud[rows.clamp_min(0)]
+        sums = torch.zeros((2, int(groups.max()) + 1 if len(groups) else 1), device=groups.device)
+        sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))
+        sums[0, 0] = -1  # none is no answer, and the weight that must show is without loudness
+        best = int(sums[0].argmax())
+        return best if best and float(sums[1, best]) >= SILENT else 0
+
+    # ----------------------------------------------------------------------------------------------- checkpoints
+
+    def resize_for(self, state: dict[str, Tensor]) -> None:
+        """As many rows of the buffers of Gaussians as the checkpoint has."""
+        super().resize_for(state)
+        for name in self.gaussian_buffers:
+            setattr(self, name, getattr(self, name).new_zeros(state[name].shape))
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]
+        """Load a checkpoint; older ones lack some of the buffers of Gaussians."""
+        none = {name: getattr(self, name).new_zeros(0) for name in self.gaussian_buffers}
+        super().load_state_dict({**none, **dict}, **kwargs)

@@ -1,0 +1,152 @@
+"""Methods that may answer by the vote of their associated masks, whatever associated these."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from torch import Tensor
+
+from gseg_ns import terminal
+from gseg_ns.lifting.strengths import StrengthOptions, fit_strengths
+from gseg_ns.lifting.votes import Lift
+from gseg_ns.models.base import SegmentationModelConfig
+from gseg_ns.models.heaviest import HeaviestModel
+
+# A value of the class, not a factory: configurations of earlier runs, which lack the field, find it there.
+_STRENGTHS = StrengthOptions()
+
+
+@dataclass
+class VotedModelConfig(SegmentationModelConfig):
+    """Methods that may answer by a vote."""
+
+    _target: type = field(default_factory=lambda: VotedModel)
+    labels: str = "vote"
+    """What says which group a Gaussian is in: the closed-form vote, or what the method trains"""
+    use_strengths: bool = True
+    """Fit after the vote how loud each Gaussian is in label images; what it is in does not change. False: all alike"""
+    strengths: StrengthOptions = _STRENGTHS
+    """Settings of that fit"""
+
+
+class VotedModel(HeaviestModel):
+    """A method whose masks are associated, in closed form or by training, and that may then let them vote."""
+
+    config: VotedModelConfig
+    gaussian_buffers = (*HeaviestModel.gaussian_buffers, "voted_labels", "strengths")
+
+    voted_labels: Tensor
+    strengths: Tensor
+
+    def populate_modules(self) -> None:
+        """Build the model, without votes."""
+        super().populate_modules()
+        # [N], the closed-form label, once the masks are associated.
+        self.register_buffer("voted_labels", torch.zeros(0, dtype=torch.int32))
+        # [N], how loud each is in label images; none where they were not fitted.
+        self.register_buffer("strengths", torch.zeros(0))
+
+    # ---------------------------------------------------------------------------------------------------- voting
+
+    def group_map(self, view: int) -> Tensor | None:
+        """The associated label map of a training view: [H, W] int64 on the CPU, or None for a view without masks."""
+        raise NotImplementedError(type(self).__name__)
+
+    def final_vote(self) -> Lift | None:
+        """Where Gaussians move as long as training goes on: what masks say in the end of each. None: nothing."""
+        raise NotImplementedError(type(self).__name__)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The base's callbacks; with joint training, masks vote after all else that the last step does."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        if not self.two_phases and self.config.labels == "vote":
+            # Not AFTER_TRAIN, which comes after the last checkpoint is written.
+            callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._vote_at_end))
+        return callbacks
+
+    def _vote_at_end(self, step: int) -> None:
+        if len(self.voted_labels):  # of a shorter run, which goes on
+            self._forget_vote()
+        if step >= self.config.num_iterations - 1 and (lifted := self.final_vote()) is not None:
+            self.answer_by_vote(lifted)
+
+    @torch.no_grad()
+    def answer_by_vote(self, lifted: Lift) -> None:
+        """Take what each Gaussian was voted to be, and fit how loud it is."""
+        self._forget_vote()
+        self.voted_labels = lifted.labels.int().to(self.device)
+        self.voted_confidence = lifted.confidence.to(self.device)
+        if self.config.use_strengths:
+            self._fit_strengths()
+
+    def _forget_vote(self) -> None:
+        for name in VotedModel.gaussian_buffers:
+            setattr(self, name, getattr(self, name)[:0])
+
+    def _fit_strengths(self) -> None:
+        """Fit how loud each Gaussian is, and tell what came of it."""
+        started = time.perf_counter()
+        views = [view for view in range(self.num_train_data) if self.masks().labels(view) is not None]
+
+        def ask(number: int) -> tuple[dict[str, Any], Tensor]:
+            groups = self.group_map(views[number])
+            assert groups is not None
+            return self.project_view(views[number]), groups
+
+        found = fit_strengths(self.voted_labels, len(views), ask, self.config.strengths)
+        self.strengths = found.values
+        terminal.say(
+            f"Strengths of Gaussians in label images: {found.steps} steps, followed to {found.followed:.0%}; what "
+            f"held-out views contradict of mixed pixels went from {found.before:.1%} to {found.after:.1%} "
+            f"({time.perf_counter() - started:.1f} s)."
+        )
+
+    # ------------------------------------------------------------------------------------------------- inference
+
+    @property
+    def by_vote(self) -> bool:
+        """Whether the vote answers: it is asked for, and is of these Gaussians."""
+        return self.config.labels == "vote" and 0 < len(self.voted_labels) == self.num_points
+
+    @torch.no_grad()
+    def gaussian_groups(self, scale: float | None = None) -> Tensor:
+        """The group of each Gaussian: [N] int64, 0 = none."""
+        return self.voted_labels.long() if self.by_vote else self.trained_groups()
+
+    def trained_groups(self) -> Tensor:
+        """What the method's trained features say of each Gaussian: [N] int64, 0 = none."""
+        return self.decode(self.gauss_params[self.main_feature])
+
+    def group_confidence(self, scale: float | None = None) -> Tensor | None:
+        """What votes say: the group's part of all that masks gave a Gaussian, [N]."""
+        return self.voted_confidence if self.by_vote and len(self.voted_confidence) == self.num_points else None
+
+    @torch.no_grad()
+    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
+        """Segment a view: [H, W] int64 group ids, 0 = none."""
+        if not self.by_vote:
+            return super().label_image(camera, scale)
+        return self.heaviest_image(camera, self.gaussian_groups(scale), self.loudness(scale))
+
+    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
+        """As in the base; by the vote, what weighs most."""
+        if not self.by_vote:
+            return super().shown_labels(image, rows)
+        return self.heaviest(self.voted_labels, self.loudness(), rows)
+
+    def loudness(self, scale: float | None = None) -> Tensor | None:
+        """As they were fitted."""
+        return self.strengths if len(self.strengths) else None
+
+    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+        """As in the base; by the vote, what weighs most."""
+        if not self.by_vote:
+            return super().group_under(feature, rows, weights, scale)
+        return self.heaviest_under(rows, weights, self.gaussian_groups(scale), self.loudness(scale))
