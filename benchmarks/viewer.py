@@ -99,7 +99,7 @@ def in_browser(load_config: Path, data: Path, truth_dir: str, clicks: int) -> tu
             running.wait(lambda t=selected: any(at > t and size > 2000 for at, size in running.frames), "a frame")
             running.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
             times.append(1000 * (time.perf_counter() - started))
-            selections.append(float(re.findall(r"\((\d+) ms\)", running.panel._status.content)[-1]))
+            selections.append(float(re.findall(r"\((\d+) ms\)", running.panel.answers.said.content)[-1]))
         count = running.viewer.pipeline.model.num_points
     return count, times, selections
 

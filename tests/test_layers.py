@@ -104,6 +104,18 @@ def test_imports_point_the_right_way(layer: str) -> None:
             assert parts[1] in ALLOWED[layer], f"{path} imports {name}"
 
 
+def test_what_front_ends_share_does_not_know_how_browsers_are_reached() -> None:
+    """All of the tab but what builds it in Nerfstudio's viewer: a page of one's own stands on the same."""
+    by_viser = {"panel", "widgets", "page", "tools", "handles", "clicks", "door", "inputs", "markdown"}
+    shared = [path for path in files("viewer") if path.stem not in by_viser | {"__init__"}]
+    assert {"acting", "answers", "controller", "commands"} <= {path.stem for path in shared}
+    for path in shared:
+        for name in imports(path):
+            assert name.split(".")[0] != "viser", path
+            assert not name.startswith("nerfstudio.viewer"), path
+            assert not any(name.startswith(f"gseg_ns.viewer.{module}") for module in by_viser), path
+
+
 def modules() -> dict[str, Path]:
     """Full name of each module of ours -> its file."""
     folders = {"gseg_ns": ROOT / "gseg_ns"}

@@ -1,7 +1,7 @@
 """The part of the Segment tab that viser has no widgets for: its script, what it is told, and what it asks for.
 
 viser runs a script in the browsers (its way to bring Plotly along). What the script asks for comes as the value of a
-text field that it hides, and is checked here as anything else that a browser sends.
+text field that it hides; see `gseg_ns.viewer.commands`.
 """
 
 from __future__ import annotations
@@ -65,11 +65,6 @@ class Page:
     def show_one(self, client: int, **state: Any) -> None:
         """Tell one browser what the others do not see, such as its tool."""
         self._send(client, {name: json.dumps(value) for name, value in state.items()})
-
-    def knows(self, name: str) -> bool:
-        """Whether something has ever been shown under a name."""
-        with self._lock:
-            return name in self._state
 
     def _arrived(self, client: viser.ClientHandle) -> None:
         with self._lock:

@@ -140,7 +140,7 @@ class Running:
     def wait(self, done: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < end, f"waited in vain for {what}: {self.panel._status.content}"
+            assert time.monotonic() < end, f"waited in vain for {what}: {self.panel.answers.said.content}"
             self.page.wait_for_timeout(30)
 
     def click(self, mode: str, camera: Any, x: float, y: float) -> str:
@@ -152,17 +152,17 @@ class Running:
 
     def point(self, camera: Any, x: float, y: float) -> str:
         """Click on the picture, and return what is said."""
-        self.panel._status.content = ""
+        self.panel.answers.said.content = ""
         self.page.mouse.click(*self.canvas(camera, x, y))
-        self.wait(lambda: self.panel._status.content != "", "the click")
-        return str(self.panel._status.content)
+        self.wait(lambda: self.panel.answers.said.content != "", "the click")
+        return str(self.panel.answers.said.content)
 
     def said(self, label: str) -> str:
         """Press a button of the tab and return what is said."""
-        self.panel._status.content = ""
+        self.panel.answers.said.content = ""
         self.press(label)
-        self.wait(lambda: self.panel._status.content != "", label)
-        return str(self.panel._status.content)
+        self.wait(lambda: self.panel.answers.said.content != "", label)
+        return str(self.panel.answers.said.content)
 
     def clear(self) -> None:
         """Select nothing."""
@@ -393,7 +393,7 @@ def name_objects(running: Running, scene: Path) -> None:
             called[kind] += 1
             number = f" {called[kind]}" if called[kind] > 1 else ""
             running.controller.label(group, kind.capitalize() + number)
-    running.panel._refresh()
+    running.panel.answers.refresh()
 
 
 def picture_of_click(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:

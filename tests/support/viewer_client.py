@@ -90,7 +90,7 @@ class ViewerClient:
 
     def answer(self, act: Any) -> str:
         """Do something that the tab answers."""
-        status = self.viewer.pipeline.model.panel._status
+        status = self.viewer.pipeline.model.panel.answers.said
         status.content = "waiting"
         act()
         self.wait(lambda: status.content != "waiting", "an answer")

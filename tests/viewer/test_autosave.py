@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from fake_front import FakeFront
 from forked import in_child
 from gseg_ns.models.gaga import GagaModelConfig
+from gseg_ns.viewer.answers import Answers
 from gseg_ns.viewer.autosave import Autosave
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.panel import SegmentPanel
@@ -19,24 +21,22 @@ from three_balls import build_model
 
 
 @pytest.fixture
-def panel(tmp_path: Path) -> Any:
-    """A tab without its buttons, which saves to a folder."""
-    panel: Any = SegmentPanel(build_model(GagaModelConfig()))
-    panel.controller = SegmentController(panel._model)
-    panel._config = tmp_path / "config.yml"
-    panel.viewer = SimpleNamespace(trainer=None, _trigger_rerender=lambda: None)
-    panel._refresh = lambda: None
-    panel._tools = SimpleNamespace(follow=lambda: None)
-    panel._seen_state = panel.controller.state()
-    return panel
+def front() -> FakeFront:
+    return FakeFront()
 
 
-def test_a_kill_loses_the_last_action_at_most(panel: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def answers(tmp_path: Path, front: FakeFront) -> Answers:
+    """A session that is saved to a folder."""
+    return Answers(SegmentController(build_model(GagaModelConfig())), tmp_path / "config.yml", front)
+
+
+def test_a_kill_loses_the_last_action_at_most(answers: Answers, tmp_path: Path) -> None:
     def work() -> None:
         """Name a group again and again, as a browser would ask for it."""
-        panel._autosave = Autosave(lambda: panel.controller.save(tmp_path), print)
+        answers.begin()
         for number in range(1, 100_000):
-            panel._do(lambda number=number: panel.controller.label(1, f"name {number}"))
+            answers.do(lambda number=number: answers.controller.label(1, f"name {number}"))  # type: ignore[misc]
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()
 
@@ -47,7 +47,7 @@ def test_a_kill_loses_the_last_action_at_most(panel: Any, tmp_path: Path) -> Non
         if len(ended.said.split()) < 2:  # a busy machine had not begun
             continue
         done = int(ended.said.split()[-1])
-        again = SegmentController(panel._model)
+        again = SegmentController(answers.controller.model)
         said = again.load(tmp_path)
         assert said.startswith("Restored selections, edits, names of groups of"), said
         assert "\n" not in said
@@ -57,7 +57,7 @@ def test_a_kill_loses_the_last_action_at_most(panel: Any, tmp_path: Path) -> Non
     assert seen, "too few to tell"
 
 
-def test_what_cannot_be_saved_is_told(panel: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_saved_is_told() -> None:
     told: list[str] = []
 
     def fail() -> None:
@@ -69,15 +69,28 @@ def test_what_cannot_be_saved_is_told(panel: Any, tmp_path: Path) -> None:
     assert told == ["the disk is full"]
 
 
-def test_nothing_is_saved_while_the_geometry_trains(panel: Any) -> None:
-    saved: list[None] = []
-    panel._autosave = Autosave(lambda: saved.append(None), print)
-    panel.viewer.trainer, panel.viewer.train_btn_state = object(), "training"
-    panel._model.step = 0
-    panel._do(lambda: panel.controller.label(1, "mug"))
-    panel._autosave.wait()
-    assert not saved
-    panel.viewer.train_btn_state = "completed"
-    panel._do(lambda: panel.controller.label(1, "cup"))
-    panel._autosave.wait()
-    assert saved == [None]
+def test_nothing_is_saved_while_the_geometry_trains(answers: Answers, front: FakeFront, tmp_path: Path) -> None:
+    answers.begin()
+    front.final = False
+    answers.do(lambda: answers.controller.label(1, "mug"))
+    assert answers.saved()
+    assert not list(tmp_path.iterdir())
+    front.final = True
+    answers.do(lambda: answers.controller.label(1, "cup"))
+    assert answers.saved()
+    assert list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("trainer", "button", "features", "final"),
+    [
+        (None, "training", False, True),
+        (object(), "training", False, False),
+        (object(), "paused", True, True),
+        (object(), "completed", False, True),
+    ],
+)
+def test_when_gaussians_are_those_of_a_checkpoint(trainer: Any, button: str, features: bool, final: bool) -> None:
+    panel: Any = SegmentPanel(SimpleNamespace(in_feature_phase=features))  # type: ignore[arg-type]
+    panel.viewer = SimpleNamespace(trainer=trainer, train_btn_state=button)
+    assert panel.is_final() == final

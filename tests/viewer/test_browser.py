@@ -153,7 +153,7 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
     counts[0] = 0
     objects = [int(name) for name in np.argsort(-counts)[:3]]
     running.look(camera)
-    status = running.panel._status
+    status = running.panel.answers.said
 
     def answered(act: Any, text: str) -> None:
         status.content = ""
@@ -273,10 +273,10 @@ def test_tools(small: Running, ball_room: Path) -> None:
         running.wait(lambda: page.locator(f'.gseg button.on[aria-label="{tool}"]').count() == 1, tool)
 
     def press(name: str) -> str:
-        running.panel._status.content = ""
+        running.panel.answers.said.content = ""
         page.locator(".strip").get_by_role("button", name=name, exact=True).click()
-        running.wait(lambda: running.panel._status.content != "", name)
-        return str(running.panel._status.content)
+        running.wait(lambda: running.panel.answers.said.content != "", name)
+        return str(running.panel.answers.said.content)
 
     # around what is selected; the handle is in the picture
     for tool in ("Sphere", "Box"):
@@ -308,7 +308,7 @@ def test_tools(small: Running, ball_room: Path) -> None:
     page.mouse.down()
     page.mouse.move(*corners[1], steps=5)
     page.mouse.up()
-    running.wait(lambda: "Rectangle" in running.panel._status.content, "the rectangle")
+    running.wait(lambda: "Rectangle" in running.panel.answers.said.content, "the rectangle")
     assert iou(running.rendered(camera), truth == first) >= 0.5
     running.said("Undo")
 
@@ -394,7 +394,7 @@ def test_isolate_export_and_reload(running: Running, ball_room: Path) -> None:
     # and a run of its own, with the command that exports it
     running.unfold("Export")
     assert "Wrote" in running.said("Isolate to new run")
-    assert running.panel._command_field.value.startswith("ns-export gaussian-splat")
+    assert running.panel.widgets.command_field.value.startswith("ns-export gaussian-splat")
 
     # a name for it, kept on disk at once
     name = "{largest} <thing>"
@@ -415,7 +415,7 @@ def test_isolate_export_and_reload(running: Running, ball_room: Path) -> None:
     assert torch.equal(running.controller.selected, selected)
 
     # and so does another viewer
-    running.panel._autosave.wait()
+    running.panel.answers.saved()
     again = SegmentController(running.viewer.pipeline.model)
     assert "Restored selections, edits, names of groups" in again.load(running.config.parent)
     assert torch.equal(again.selected, selected)
@@ -440,7 +440,7 @@ def test_scale_threshold_and_text(
         first, second = two_objects(truth)
         running.look(camera)
         running.click("Replace", camera, *interior(truth == first))
-        assert "the object" in running.panel._status.content
+        assert "the object" in running.panel.answers.said.content
         assert iou(running.rendered(camera), truth == first) >= 0.8
         selected = running.controller.selected
         running.click("Add", camera, *interior(truth == second))
@@ -452,7 +452,7 @@ def test_scale_threshold_and_text(
         running.clear()
         running.click("Replace", camera, *interior(truth == first))
         running.fill("Scale", "1")
-        running.wait(lambda: "Scale 1.00" in running.panel._status.content, "the scale")
+        running.wait(lambda: "Scale 1.00" in running.panel.answers.said.content, "the scale")
         assert iou(running.rendered(camera), truth > 0) >= 0.8
         running.fill("Scale", "0.1")
         running.wait(lambda: torch.equal(running.controller.selected, selected), "the scale")
@@ -471,7 +471,7 @@ def test_scale_threshold_and_text(
         running.fill("CLIP", "tiny")
         running.fill("Text", "a mug")
         running.press("Find by text")
-        running.wait(lambda: "“a mug”" in running.panel._status.content, "the text", 300)
+        running.wait(lambda: "“a mug”" in running.panel.answers.said.content, "the text", 300)
         assert loaded == ["tiny"]
         running.clear()
         running.click("Replace", camera, *interior(truth == first))
@@ -481,10 +481,10 @@ def test_scale_threshold_and_text(
         monkeypatch.setattr(prompts_sam, "load_predictor", lambda path, device: Predictor())
         running.fill("SAM", "sam.pth")
         for points in (1, 2):
-            running.panel._browser(running.client().client_id).mode = "set" if points == 1 else "add"
+            running.panel.browser(running.client().client_id).mode = "set" if points == 1 else "add"
             said = f"SAM, {points} point"
             running.page.mouse.click(*running.canvas(camera, *interior(truth == (first, second)[points - 1])))
-            running.wait(lambda said=said: said in running.panel._status.content, said)
+            running.wait(lambda said=said: said in running.panel.answers.said.content, said)
         assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
         running.fill("SAM", "")
         running.clear()
@@ -495,6 +495,6 @@ def test_scale_threshold_and_text(
         running.unfold("Edit")
         running.fill("Swap with", f"{constructed_run}#{second}")
         running.press("Swap")
-        running.wait(lambda: "Swap: done" in running.panel._status.content, "the other run", 120)
+        running.wait(lambda: "Swap: done" in running.panel.answers.said.content, "the other run", 120)
         count = int((load_run(constructed_run).model.gaussian_groups() == second).sum())
         assert int(running.controller.selected.sum()) == count

@@ -39,8 +39,7 @@ def client(viewer: Any) -> Iterator[ViewerClient]:
 def saved(client: ViewerClient, panel: Any) -> None:
     """Wait until what was done last is on disk."""
     for _ in range(2):
-        client.wait(lambda: panel._seen_state is panel.controller.state(), "the last change to be saved")
-        panel._autosave.wait()
+        client.wait(panel.answers.saved, "the last change to be saved")
         time.sleep(0.1)
 
 
@@ -116,7 +115,7 @@ def test_folders_that_are_given(
 ) -> None:
     monkeypatch.setenv(FOLDERS, str(tmp_path))
     panel = viewer.pipeline.model.panel
-    monkeypatch.delitem(vars(panel), "_reach", raising=False)
+    monkeypatch.delitem(vars(panel.answers), "reach", raising=False)
     try:
         client.press("Select", "All")
         client.fill("PLY", str(tmp_path / "a/all.ply"))
@@ -126,7 +125,7 @@ def test_folders_that_are_given(
         client.press("Isolate to new run")
         assert len(list((tmp_path / "viewer-given/gaga").glob("*/config.yml"))) == 1
     finally:
-        vars(panel).pop("_reach", None)
+        vars(panel.answers).pop("reach", None)
 
 
 def click(client: ViewerClient, **fields: Any) -> None:
@@ -327,8 +326,8 @@ def test_script_in_the_files_of_a_run(client: ViewerClient, viewer: Any, constru
     before = len(scripts(client))
     for payload in PAYLOADS:
         hostile_session(run, payload)
-        panel._do(lambda: panel.controller.load(run))
-        assert "Not loaded:" in panel._status.content
+        said = client.answer(lambda: panel.answers.ask(lambda: panel.controller.load(run)))
+        assert "Not loaded:" in said
     client.wait(lambda: len(scripts(client)) > before, "what was said")
     for content in markdown(client):
         check_is_text(content)
@@ -355,9 +354,9 @@ def _look_at_hostile_texts(running: Running) -> None:
     page, panel = running.page, running.panel
     page.get_by_text("Not loaded:").first.wait_for()
     for number, payload in enumerate(PAYLOADS):
-        panel._say(f"{payload} said {number}")
+        panel.answers.say(f"{payload} said {number}")
         page.get_by_text(f"said {number}").first.wait_for()
-        panel._say(f"**Not done:** {payload} refused {number}")
+        panel.answers.say(f"**Not done:** {payload} refused {number}")
         page.get_by_text(f"refused {number}").first.wait_for()
     with ViewerClient(running.viewer) as other:
         other.fill("Output Directory", "x", 0)
@@ -385,7 +384,7 @@ def test_what_tools_are_asked_is_checked(client: ViewerClient, viewer: Any) -> N
     ]:
         assert answer in client.command(*command), command
     tab = viewer.pipeline.model.panel
-    browser = tab._browser(max(viewer.viser_server.get_clients()))
+    browser = tab.browser(max(viewer.viser_server.get_clients()))
     client.ask("tolerance", -5)
     client.ask("tolerance", 1e9)
     client.command("undo")  # in the order in which it is asked

@@ -15,7 +15,8 @@ from nerfstudio.viewer.utils import CameraState
 from viser._messages import GuiUpdateMessage
 
 from gseg_ns.viewer import clicks
-from gseg_ns.viewer.page import Page, read_commands
+from gseg_ns.viewer.commands import read_commands
+from gseg_ns.viewer.page import Page
 
 
 class Server:
