@@ -61,6 +61,19 @@ ALLOWED = {
         "masks",
         "data",
     },
+    "serving": {
+        "serving",
+        "viewer",
+        "page",
+        "runs",
+        "models",
+        "data",
+        "views",
+        "selection",
+        "editing",
+        "splats",
+        "rendering",
+    },
 }
 """Which packages of ours a layer may import. Modules at the top (errors, files, palette, ...) are open to all."""
 

@@ -4,6 +4,7 @@
 //   page.js      ours, which takes the former from a global name
 //   loader.js    unpacks both in a page of one file
 //   page.css, page.html
+//   served.js, served.css, served.html: the page that a server gives out
 //   LICENSES.txt of what is bundled
 //   SOURCES.txt  digests of what it was built from: a test sees when somebody forgot to build
 import { createHash } from "node:crypto";
@@ -30,7 +31,9 @@ await build({ ...common, entryPoints: [source("vendor.js")], globalName: "gsegVe
 await build({ ...common, entryPoints: [source("main.js")], plugins: [vendorElsewhere], outfile: join(out, "page.js") });
 await build({ ...common, entryPoints: [source("loader.js")], outfile: join(out, "loader.js") });
 await build({ ...common, entryPoints: [source("page.css")], outfile: join(out, "page.css") });
-await writeFile(join(out, "page.html"), await readFile(source("page.html")));
+await build({ ...common, entryPoints: [source("served.js")], plugins: [vendorElsewhere], outfile: join(out, "served.js") });
+await build({ ...common, entryPoints: [source("served.css")], outfile: join(out, "served.css") });
+for (const name of ["page.html", "served.html"]) await writeFile(join(out, name), await readFile(source(name)));
 
 const bundled = [
   ["three", "https://github.com/mrdoob/three.js"],

@@ -22,11 +22,12 @@ from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.lift import Lift
 from gseg_ns.cli.masks import Masks
 from gseg_ns.cli.merge import Merge
-from gseg_ns.cli.pack import Pack, ViewRun
+from gseg_ns.cli.pack import Pack
 from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.cli.render import Render
 from gseg_ns.cli.segment import Segment
 from gseg_ns.cli.select import Select
+from gseg_ns.cli.view import ViewRun
 from gseg_ns.cli.views import Views
 from gseg_ns.errors import GsegError
 from gseg_ns.mistyped import understand

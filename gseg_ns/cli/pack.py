@@ -1,4 +1,4 @@
-"""`gseg pack` and `gseg view`: a run as a folder that stands alone, and the viewer on whatever there is."""
+"""`gseg pack`: a run as a folder that stands alone; and Nerfstudio's viewer on whatever there is."""
 
 from __future__ import annotations
 
@@ -52,29 +52,6 @@ class Pack(Granular):
             f"  gseg view {quote(str(output))}\n  gseg export --load-config {quote(str(output))} --output-dir objects",
             markup=False,
         )
-
-
-@dataclass
-class ViewRun:
-    """Open the web viewer, with its Segment tab, on a run, a result or a labelled PLY."""
-
-    run: tyro.conf.Positional[Path]
-    """config.yml of a run, or its folder; a folder NAME.gseg; or a PLY with labels"""
-    port: int = 7007
-    """Port of the viewer"""
-    host: str | None = None
-    """Address that it is bound to; this machine alone unless given"""
-    data: Path | None = None
-    """The run's scene. Default: where its config.yml says, or of that name beside the run"""
-
-    def main(self) -> None:
-        """Open the viewer; it runs until it is stopped."""
-        from threading import Event
-
-        from gseg_ns.runs.run import load_run
-
-        start_viewer(load_run(self.run, self.data, allow_unfinished=True), self.port, self.host)
-        Event().wait()
 
 
 def start_viewer(run: Run, port: int, host: str | None = None) -> object:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import OptionError
-from gseg_ns.lifting.identity import SHARPNESS
+from gseg_ns.lifting.identity import SHARPNESS, SILENT
 from gseg_ns.rendering import contested_labels, dominant_labels, pixel_weights, threads
 from gseg_ns.rendering.kernels import strengths as kernels
 
@@ -369,3 +369,21 @@ def disagreement(rows: Rows, chosen: Tensor, labels: Tensor, values: Tensor, num
         target = rows.targets[part.to(values.device)].long() - 1
         total += float((1 - p.gather(1, target[:, None])).double().sum())
     return total / max(len(chosen), 1)
+
+
+def label_under(rows: Tensor, weights: Tensor, labels: Tensor, loud: Tensor | None = None) -> int:
+    """The label that a pixel shows, as in `label_image`; 0 = none.
+
+    Args:
+        rows: the Gaussians [K] that add to it, -1 for what is not of these,
+        weights: and how much [K].
+        labels: of all Gaussians [N].
+        loud: how loud each is [N]; None: all alike.
+    """
+    groups = torch.where(rows >= 0, labels[rows.clamp_min(0)], 0)
+    factors = 1 if loud is None else loud[rows.clamp_min(0)]
+    sums = torch.zeros((2, int(groups.max()) + 1 if len(groups) else 1), device=groups.device)
+    sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))
+    sums[0, 0] = -1  # none is no answer, and the weight that must show is without loudness
+    best = int(sums[0].argmax())
+    return best if best and float(sums[1, best]) >= SILENT else 0

@@ -11,9 +11,10 @@ from torch import Tensor
 from gseg_ns.lifting.consensus import foremost, group_lookup
 from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
+from gseg_ns.lifting.tree import level_of
 from gseg_ns.lifting.votes import Lift, VoteStore, view_votes
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
-from gseg_ns.models.trees import TreeModel, level_of
+from gseg_ns.models.trees import TreeModel
 from gseg_ns.rendering import PixelWeights, pixel_weights
 from gseg_ns.transfer import upload
 from gseg_ns.view_cache import ViewCache

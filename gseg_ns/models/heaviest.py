@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.strengths import label_image as loudest_labels
+from gseg_ns.lifting.strengths import label_under
 from gseg_ns.models.base import SegmentationModel
 
 
@@ -61,13 +62,7 @@ class HeaviestModel(SegmentationModel):
             labels: of all Gaussians [N].
             loud: `loudness`.
         """
-        groups = torch.where(rows >= 0, labels[rows.clamp_min(0)], 0)
-        factors = 1 if loud is None else loud[rows.clamp_min(0)]
-        sums = torch.zeros((2, int(groups.max()) + 1 if len(groups) else 1), device=groups.device)
-        sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))
-        sums[0, 0] = -1  # none is no answer, and the weight that must show is without loudness
-        best = int(sums[0].argmax())
-        return best if best and float(sums[1, best]) >= SILENT else 0
+        return label_under(rows, weights, labels, loud)
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 

@@ -15,9 +15,10 @@ from gseg_ns import terminal
 from gseg_ns.lifting.affinity import ScaleGate
 from gseg_ns.lifting.affinity_training import AffinityOptions, AffinityViews, view_scales
 from gseg_ns.lifting.scales import ScaleQuantiles
+from gseg_ns.lifting.tree import level_of
 from gseg_ns.masks import MaskSet
 from gseg_ns.models.affinity import AFFINITY_DIM, STALE, AffinityModel, AffinityModelConfig
-from gseg_ns.models.trees import TreeModel, level_of
+from gseg_ns.models.trees import TreeModel
 
 
 @dataclass

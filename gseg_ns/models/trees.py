@@ -11,26 +11,14 @@ import torch
 from torch import Tensor
 
 from gseg_ns import terminal
-from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS
-from gseg_ns.lifting.tree import WIDTH, Level, Tree, grow_tree
+from gseg_ns.lifting.tree import WIDTH, Tree, grow_tree
 from gseg_ns.lifting.tree.tree import last_below
 from gseg_ns.lifting.votes import VoteStore, view_votes
 from gseg_ns.masks import MaskSet
 from gseg_ns.masks.mask_set import encode
 from gseg_ns.models.heaviest import HeaviestModel
 from gseg_ns.rendering import top_contributors
-
-
-def level_of(scale: float) -> Level:
-    """The level of a tree that a scale in [0, 1] means: parts at 0, objects at 0.5, groups at 1.
-
-    Raises:
-        GsegError: it is outside.
-    """
-    if not 0 <= scale <= 1:
-        raise GsegError(f"the scale {scale:g} is outside [0, 1]")
-    return "part" if scale < 0.25 else "object" if scale <= 0.75 else "group"
 
 
 class AskedMasks(NamedTuple):

@@ -128,7 +128,7 @@ def write_page(
     if len(splats) == 0:
         raise GsegError(f"There is no Gaussian to write to {path}.")
     splats = replace(splats, extra={})
-    where = _page_placement(splats, placement or Placement())
+    where = page_placement(splats, placement or Placement())
     placed = where.of(splats)
 
     small = torch.bincount(groups.clamp_min(0)) < max(min_gaussians, 1)
@@ -153,7 +153,7 @@ def write_page(
         "format": "ply" if exact else "spz",
         "mode": splats.rasterize_mode,
         "units": units,
-        "view": _opening(placed, records, where, view),
+        "view": first_view(placed, records, where, view),
         "splats": len(kept),
         "all": len(splats),
         "objects": [_item(record) for record in records],
@@ -168,7 +168,7 @@ def write_page(
     return PageReport(len(page), len(kept), len(splats), max(given_up, 0.0), len(records), degree, full)
 
 
-def _page_placement(splats: Splats, placement: Placement) -> Placement:
+def page_placement(splats: Splats, placement: Placement) -> Placement:
     """Y up as in SPZ, and around the origin, where numbers of few bits are densest."""
     where = spz_placement(placement)
     return replace(where, translation=where.translation - placed_means(splats.means, where).median(dim=0).values)
@@ -209,7 +209,7 @@ def _item(record: ObjectRecord) -> dict[str, Any]:
     }
 
 
-def _opening(placed: Splats, records: Sequence[ObjectRecord], where: Placement, view: View | None) -> dict[str, Any]:
+def first_view(placed: Splats, records: Sequence[ObjectRecord], where: Placement, view: View | None) -> dict[str, Any]:
     """Where the page opens, in its own coordinates."""
     if view is not None:
         points = torch.tensor([list(view.eye), list(view.target)], dtype=torch.float64)

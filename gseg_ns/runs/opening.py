@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.rendering import Camera
 from gseg_ns.splats import Splats
 
 if TYPE_CHECKING:
     from gseg_ns.runs.run import Run
 
+Opening = tuple[list[float], list[float], float]
+"""Eye [3], the point in the middle of the picture at the depth of the objects [3], and the vertical field of view in
+degrees."""
 
-def opening_view(run: Run, splats: Splats, groups: Tensor) -> tuple[list[float], list[float], float] | None:
+
+def opening_view(run: Run, splats: Splats, groups: Tensor) -> Opening | None:
     """The training view that has most objects in it, and these nearest to its middle.
 
     Args:
@@ -23,32 +30,37 @@ def opening_view(run: Run, splats: Splats, groups: Tensor) -> tuple[list[float],
         groups: int [N]; 0 = none.
 
     Returns:
-        Eye [3], the point in the middle of the picture at the depth of the objects [3], and the vertical field of view
-        in degrees; None where the scene is gone, or no training view shows an object.
+        None where the scene is gone, or no training view shows an object.
     """
+    if run.datamanager.absent is not None:
+        return None
+    views = range(len(run.datamanager.names("train")))
+    return opening_among((to_camera(run.datamanager.camera(view)) for view in views), splats, groups)
+
+
+def opening_among(cameras: Iterable[Camera], splats: Splats, groups: Tensor) -> Opening | None:
+    """As `opening_view`, of these cameras."""
     ids = groups.unique()
-    if run.datamanager.absent is not None or not bool((ids > 0).any()):
+    if not bool((ids > 0).any()):
         return None
     groups = groups.to(splats.device)
     centres = torch.stack([splats.means[groups == group].median(dim=0).values for group in ids[ids > 0].tolist()])
-    best: tuple[int, float, int, Tensor] | None = None
-    for number in range(len(run.datamanager.names("train"))):
-        camera = run.datamanager.camera(number)
-        pose = camera.camera_to_worlds.reshape(3, 4).to(centres)
-        local = (centres - pose[:, 3]) @ pose[:, :3]
-        depth = -local[:, 2]
-        half = torch.tensor([float(camera.width) / 2 / float(camera.fx), float(camera.height) / 2 / float(camera.fy)])
-        off = (local[:, :2].abs() / depth.clamp_min(1e-6)[:, None]).cpu() / half
-        seen = (depth.cpu() > 0) & (off < 1).all(dim=1)
+    best: tuple[int, float, Camera, Tensor] | None = None
+    for camera in cameras:
+        viewmat = camera.viewmat.to(centres)
+        local = centres @ viewmat[:3, :3].T + viewmat[:3, 3]
+        depth = local[:, 2]
+        half = centres.new_tensor([camera.width, camera.height]) / 2 / camera.K.diagonal()[:2].to(centres)
+        off = local[:, :2].abs() / depth.clamp_min(1e-6)[:, None] / half
+        seen = (depth > 0) & (off < 1).all(dim=1)
         if not bool(seen.any()):
             continue
         rank = int(seen.sum()), -float(off[seen].mean())
         if best is None or rank > best[:2]:
-            best = (*rank, number, depth.cpu()[seen].median())
+            best = (*rank, camera, depth[seen].median().cpu())
     if best is None:
         return None
-    camera = run.datamanager.camera(best[2])
-    pose = camera.camera_to_worlds.reshape(3, 4).cpu()
-    eye = pose[:, 3]
-    target = eye - pose[:, 2] * best[3]
-    return eye.tolist(), target.tolist(), math.degrees(2 * math.atan(float(camera.height) / 2 / float(camera.fy)))
+    camera, viewmat = best[2], best[2].viewmat.cpu()
+    eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
+    target = eye + viewmat[2, :3] * best[3]
+    return eye.tolist(), target.tolist(), math.degrees(2 * math.atan(camera.height / 2 / float(camera.K[1, 1])))

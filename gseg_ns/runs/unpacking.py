@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,24 @@ from gseg_ns import gpu, terminal
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
-from gseg_ns.masks.words import clean_word
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.gaga import GagaModel
 from gseg_ns.models.parameters import to_parameters
 from gseg_ns.models.registry import method_config, segmentation_methods
-from gseg_ns.reading import integer, number, read_json, reading, text
+from gseg_ns.reading import integer, reading, text
+from gseg_ns.runs.labels import (
+    LABELLED_PLY,
+    NOTES,
+    extra_state,
+    labels_of_ply,
+    labels_of_result,
+    names_beside,
+)
 from gseg_ns.runs.result_folder import (
     CAMERAS,
-    LABELS,
     MANIFEST,
     MODEL,
-    OBJECTS,
     SPLATS,
-    Result,
-    column,
     is_option,
     read_result,
     read_tensors,
@@ -43,12 +45,6 @@ from gseg_ns.runs.scene import find_scene
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
 
-LARGEST_GROUP = 2**20
-"""Of the labels of a PLY or a result: tables have a row a group."""
-LABELLED_PLY = "labelled PLY"
-"""What stands for the method where there is none."""
-NOTES = ".notes"
-"""After the name of a PLY: the folder beside it in which what people save with it lies."""
 _OTHER_SPLATS = (".spz", ".splat", ".ksplat", ".sog", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz")
 
 
@@ -98,9 +94,9 @@ def open_folder(path: Path) -> Opened:
         known = method in segmentation_methods()
         steps, planned = (integer(about[name], 0, what=f"its {name}") for name in ("steps", "planned_steps"))
         options = about["options"] if known else {}
-        state = _state(about["state"])
+        state = extra_state(about["state"])
     cameras = result.path(CAMERAS) if CAMERAS in result.files else None
-    labels, sure = _labels(result, len(splats))
+    labels, sure = labels_of_result(result, len(splats))
     if not known:
         if method != LABELLED_PLY:
             terminal.warn(
@@ -136,28 +132,12 @@ def open_ply(path: Path, scene: Path | None = None, plain: bool = False) -> Open
     Raises:
         GsegError: it is damaged, or has no labels; or there is no such scene.
     """
-    splats = read_ply(path)
-    found = splats.extra.get("label")
-    if found is None and plain:
-        found = torch.zeros(len(splats), dtype=torch.int32)
-    if found is None:
-        raise GsegError(
-            f"{path} has no property `label`, by which a splat is of an object: make labels with `gseg segment {path}`"
-        )
-    if len(splats) == 0:
-        raise GsegError(f"{path} has no Gaussian: there is nothing to open")
-    if found.ndim != 1 or not bool(found.isfinite().all()) or bool((found != found.round()).any()):
-        raise GsegError(f"{path}: its property `label` is no integer a splat")
-    if bool((found < 0).any()) or int(found.max()) > LARGEST_GROUP:
-        raise GsegError(f"{path}: its labels are not from 0 to {LARGEST_GROUP}")
-    sure = splats.extra.get("confidence")
-    if sure is not None and (sure.ndim != 1 or not bool(sure.isfinite().all())):
-        sure = None
-    words = _names_beside(path)
+    splats, found, sure = labels_of_ply(path, plain)
+    words = names_beside(path)
     folder = path.with_name(path.name + NOTES)
     if scene is not None:
         find_scene(path, Path(), scene)
-    opened = _labelled(path, folder, replace(splats, extra={}), found.long(), sure, scene)
+    opened = _labelled(path, folder, splats, found, sure, scene)
     opened.config.method_name = LABELLED_PLY
     assert isinstance(opened.model, GagaModel)
     opened.model.group_words = words
@@ -199,43 +179,6 @@ def refuse_other_splats(path: Path) -> None:
     """
     if path.is_file() and path.suffix.lower() in _OTHER_SPLATS:
         raise GsegError(f"{path} holds no labels that are read: give a .gseg folder, a labelled PLY, or a config.yml")
-
-
-def _names_beside(path: Path) -> dict[int, tuple[str, float]]:
-    """What objects are called in the list that lies beside a PLY; none where there is no such list."""
-    names: dict[int, tuple[str, float]] = {}
-    with suppress(GsegError, KeyError, TypeError, ValueError):
-        for entry in read_json(path.parent / OBJECTS, "a list of objects")["objects"]:
-            group, name = integer(entry["id"], 1), clean_word(text(entry["name"]))
-            if name and name not in (f"object {group}", f"group {group}"):
-                names[group] = name, 1.0
-    return names
-
-
-def _state(given: Any) -> dict[str, Any]:
-    """The extra state of a model, from what JSON can hold of it."""
-    words = {integer(group, 1): (clean_word(text(word)), number(score, 0, 1)) for group, word, score in given["words"]}
-    plain = {key: value for key, value in given.items() if isinstance(value, bool | int | float | str)}
-    return {
-        **plain,
-        "strategy": {},
-        "chance": None,
-        "lookups": {},
-        "neighbours": None,
-        "words": words,
-        "num_groups": integer(given.get("num_groups", 0), 0, LARGEST_GROUP),
-    }
-
-
-def _labels(result: Result, count: int) -> tuple[Tensor, Tensor | None]:
-    path = result.path(LABELS)
-    tensors = read_tensors(path)
-    with reading(path, "labels of a result", "Make it again."):
-        labels = column(tensors, "labels", count, torch.int32).long()
-        if bool((labels < 0).any()) or (len(labels) and int(labels.max()) > LARGEST_GROUP):
-            raise ValueError(f"labels that are not from 0 to {LARGEST_GROUP}")
-        sure = column(tensors, "confidence", count, torch.float32) if "confidence" in tensors else None
-        return labels, sure
 
 
 def _labelled(

@@ -5,13 +5,19 @@ Neither a widget nor Nerfstudio is known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import torch
 
 from gseg_ns.editing.operations import Hide, Isolate, Operation, Remove, ShowAll
 from gseg_ns.errors import GsegError
+from gseg_ns.rendering.camera import Camera
+from gseg_ns.selection.outlines import Outline, Stroke, drawn_over
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.selection import Mode
 from gseg_ns.viewer.commands import value
@@ -33,6 +39,20 @@ if TYPE_CHECKING:
     from gseg_ns.splats import Splats
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The rows of the edited scene, all of them."""
+
+    splats: Splats
+    """[M], those that are removed or hidden as well."""
+    groups: Tensor | None
+    """int64 [M], 0 = none; None: not known yet."""
+    selected: Tensor
+    """bool [M]"""
+    drawn: Tensor
+    """bool [M]"""
+
+
 class Controller(Selecting, Shaping, Editing, Listing, Exporting):
     """Selection and edits on a model, for any front end."""
 
@@ -42,11 +62,37 @@ class Controller(Selecting, Shaping, Editing, Listing, Exporting):
             notice, self.notice = self.notice, ""
         return notice
 
+    def shown(self) -> Shown:
+        """What there is to draw, and what of it is selected."""
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            groups = self._row_groups(scene) if self._knows_groups else None
+            return Shown(scene.splats, groups, session.selection.mask & ~scene.removed, scene.drawn)
+
+    def select_drawn_over(
+        self, camera: Camera, drawn: Sequence[Outline | Stroke], mode: Mode = "set", visible_only: bool = True
+    ) -> str:
+        """Select what lies under lassos, polygons and strokes on a view; see `drawn_over`.
+
+        Raises:
+            GsegError: the view cannot be one.
+        """
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            there = scene.drawn
+            mask = torch.zeros_like(there)
+            mask[there] = drawn_over(scene.splats.subset(there), camera, drawn, visible_only)
+            brush = all(isinstance(one, Stroke) for one in drawn)
+            count = self._select(session, mask, mode, f"select by {'a brush' if brush else 'an outline'}")
+        took = 1000 * (time.perf_counter() - started)
+        return f"{'Brush' if brush else 'Outline'}: {count:,} Gaussians selected ({took:.0f} ms)"
+
 
 def mode_in(values: list[Any], index: int, usual: Mode) -> Mode:
     """How something meets the selection, as a command says it, or what is usual."""
     found = values[index] if index < len(values) else None
-    return found if found in get_args(Mode) else usual
+    return cast(Mode, found) if found in get_args(Mode) else usual
 
 
 class Acting:

@@ -24,7 +24,8 @@ from websockets.datastructures import Headers
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.models.gaga import GagaModelConfig
 from gseg_ns.viewer import door as door_module
-from gseg_ns.viewer.door import LOOPBACK, ORIGINS, TOKEN, Door, door_of, guarded, is_loopback
+from gseg_ns.viewer.door import door_of, guarded
+from gseg_ns.viewer.entrance import LOOPBACK, ORIGINS, TOKEN, Door, is_loopback
 from three_balls import build_model
 
 

@@ -150,6 +150,7 @@ async function main() {
   function toggleTool(tool) {
     pen.hold(pen.tool === tool ? null : tool);
     if (pen.tool && gizmo) toggleGizmo(gizmo);
+    /** @type {Record<string, string>} */
     const how = { lasso: "Draw around objects", polygon: "Click corners; Enter or the first corner closes", brush: "Draw over objects" };
     if (pen.tool) say(how[pen.tool]);
   }

@@ -1,7 +1,7 @@
 // Selecting with a line drawn on the picture: a lasso or a polygon around objects, or a brush over them.
 import { Matrix4, Quaternion, Vector3 } from "./vendor.js";
 
-/** @typedef {"lasso" | "polygon" | "brush"} Tool */
+/** @typedef {"lasso" | "polygon" | "brush" | "rectangle"} Tool */
 /** @typedef {[number, number]} Point pixels of the canvas */
 
 /** An object is within an outline where this share of it is. */
@@ -83,7 +83,8 @@ export class Pen {
   #drawn(event) {
     if (this.tool === "polygon") this.#show(this.#points.length ? this.#place(event) : undefined);
     if (this.tool === "polygon" || !this.#down) return;
-    this.#points.push(this.#place(event));
+    if (this.tool === "rectangle") this.#points.splice(1, 1, this.#place(event));
+    else this.#points.push(this.#place(event));
     this.#show();
   }
 
@@ -104,7 +105,11 @@ export class Pen {
 
   /** @param {Point} [next] */
   #show(next) {
-    const points = next ? [...this.#points, next] : this.#points;
+    let points = next ? [...this.#points, next] : this.#points;
+    if (this.tool === "rectangle" && points.length > 1) {
+      const [[x, y], [right, low]] = points;
+      points = [[x, y], [right, y], [right, low], [x, low], [x, y]];
+    }
     this.line.setAttribute("points", points.map((point) => point.join(",")).join(" "));
   }
 }

@@ -34,8 +34,9 @@ export class Panel {
   /**
    * @param {import("./meta.js").Meta} meta
    * @param {Actions} actions
+   * @param {boolean} [rest] whether what is of no object has a row, too
    */
-  constructor(meta, actions) {
+  constructor(meta, actions, rest = true) {
     this.meta = meta;
     this.actions = actions;
     this.list = byId("objects", HTMLUListElement);
@@ -48,16 +49,28 @@ export class Panel {
       node.textContent = text;
       node.hidden = !text;
     }
-    meta.objects.forEach((_, at) => this.#add(at + 1));
-    if (meta.objects.length) this.#add(0);
-    const search = byId("search", HTMLInputElement);
-    search.hidden = meta.objects.length <= MANY;
-    search.addEventListener("input", () => {
-      const wanted = search.value.trim().toLocaleLowerCase();
-      for (const { item, text } of this.#rows.values()) {
-        item.hidden = !(text.textContent ?? "").toLocaleLowerCase().includes(wanted);
-      }
-    });
+    this.rest = rest;
+    this.search = byId("search", HTMLInputElement);
+    this.search.addEventListener("input", () => this.#find());
+    this.fill();
+  }
+
+  /** List the objects that there are now. */
+  fill() {
+    const { objects } = this.meta;
+    this.#rows.clear();
+    this.list.replaceChildren();
+    objects.forEach((_, at) => this.#add(at + 1));
+    if (objects.length && this.rest) this.#add(0);
+    this.search.hidden = objects.length <= MANY;
+    this.#find();
+  }
+
+  #find() {
+    const wanted = this.search.hidden ? "" : this.search.value.trim().toLocaleLowerCase();
+    for (const { item, text } of this.#rows.values()) {
+      item.hidden = !(text.textContent ?? "").toLocaleLowerCase().includes(wanted);
+    }
   }
 
   /** @param {number} row */

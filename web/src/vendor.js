@@ -1,8 +1,11 @@
 // What the page uses of others. Whatever is not named here is not in the bundle.
 export {
+  BufferGeometry,
   Color,
   DataTexture,
   FloatType,
+  LineBasicMaterial,
+  LineSegments,
   Matrix4,
   Object3D,
   PerspectiveCamera,

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gseg_ns.errors import GsegError
+
 Level = Literal["part", "object", "group"]
 """Where a tree is cut: at its leaves, where masks show as much above as below, or at its roots."""
 
@@ -89,3 +91,14 @@ def last_below(parents: list[int]) -> list[int]:
         above = parents[node]
         last[above] = max(last[above], last[node])
     return last
+
+
+def level_of(scale: float) -> Level:
+    """The level of a tree that a scale in [0, 1] means: parts at 0, objects at 0.5, groups at 1.
+
+    Raises:
+        GsegError: it is outside.
+    """
+    if not 0 <= scale <= 1:
+        raise GsegError(f"the scale {scale:g} is outside [0, 1]")
+    return "part" if scale < 0.25 else "object" if scale <= 0.75 else "group"

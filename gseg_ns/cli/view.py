@@ -1,0 +1,67 @@
+"""`gseg view`: the page of our own, or Nerfstudio's viewer, on whatever there is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass
+class ViewRun:
+    """Open a page on a run, a result or a PLY: the browser draws; selections, edits and exports are done here.
+
+    It is opened in the browser, and its address written. Whoever has the address can see and change the scene.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """config.yml of a run, or its folder; a folder NAME.gseg; or a PLY, with labels or without"""
+    port: int = 7007
+    """Port of the page; another where it is in use"""
+    host: str | None = None
+    """Address that it is bound to; this machine alone unless given"""
+    data: Path | None = None
+    """The run's scene. Default: where its config.yml says, or of that name beside the run"""
+    open: bool = True
+    """Open the page in the browser; --no-open writes its address alone"""
+    nerfstudio: bool = False
+    """Nerfstudio's own viewer with its Segment tab, which draws here and not in the browser"""
+
+    def main(self) -> None:
+        """Open it; it runs until it is stopped."""
+        if self.nerfstudio:
+            self._nerfstudio()
+            return
+        from gseg_ns.page.served import page_files
+        from gseg_ns.serving import open_desk, serve
+
+        desk, meta = open_desk(self.run, self.data)
+        serve(desk, page_files(meta), self.port, self.host, self._ready)
+
+    def _ready(self, address: str, port: int) -> None:
+        from gseg_ns.terminal import CONSOLE, warn
+        from gseg_ns.viewer.entrance import LOOPBACK, is_loopback
+
+        if self.port not in (0, port):
+            warn(f"Port {self.port} is in use, by another viewer perhaps: this one is at {port}. Choose with --port N")
+        if not is_loopback(self.host or LOOPBACK):
+            warn("The page is open to the network: everyone who has its address can see and change this scene.")
+        CONSOLE.print(f"Viewer at: {address}\nCtrl+C stops it.", markup=False, highlight=False, soft_wrap=True)
+        # Without a desktop, a browser of the terminal would take it over.
+        desktop = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+        if self.open and desktop:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    def _nerfstudio(self) -> None:
+        from threading import Event
+
+        from gseg_ns.cli.pack import start_viewer
+        from gseg_ns.runs.run import load_run
+
+        start_viewer(load_run(self.run, self.data, allow_unfinished=True), self.port, self.host)
+        Event().wait()

@@ -1,0 +1,385 @@
+"""What pages do to a session: the tab's controller behind messages, and what all pages are told of it.
+
+All browsers share one session. Nothing is computed here that the controller does not answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import torch
+from torch import Tensor
+
+from gseg_ns.editing.operations import Duplicate, Operation, Recolor, SetOpacity, Transform
+from gseg_ns.errors import GsegError
+from gseg_ns.rendering import Camera
+from gseg_ns.selection.outlines import Outline, Stroke
+from gseg_ns.selection.packed import PackedMask
+from gseg_ns.selection.picking import warm_up
+from gseg_ns.selection.shapes import Box
+from gseg_ns.serving.messages import Asked
+from gseg_ns.serving.picture import Picture, Quaternion
+from gseg_ns.viewer.acting import Acting, Controller, Shown, listed, standing
+from gseg_ns.viewer.autosave import Autosave
+from gseg_ns.viewer.commands import number, value
+from gseg_ns.viewer.reach import Reach
+from gseg_ns.viewer.shaping import Property, Vector
+
+if TYPE_CHECKING:
+    from gseg_ns.models.base import SegmentationModel
+
+Search = Callable[[str, str], Tensor]
+"""A text, and the name of a model of texts, to the Gaussians that are meant: bool [N]."""
+
+_LIMIT = 1e6  # of lengths, in units of the scene
+_LOG = logging.getLogger(__name__)
+_MOST_SIZED = 2000
+"""Objects whose sizes are said; more would keep everybody waiting."""
+
+
+class Desk:
+    """A session, for the pages before it. May be called from any thread."""
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        folder: Path,
+        search: Search | None = None,
+        tell: Callable[[list[bytes | str]], None] = lambda frames: None,
+    ) -> None:
+        """Open the session, with what was saved of it.
+
+        Args:
+            model: what is shown.
+            folder: where what people save lies; made when there is something.
+            search: answers texts, where the method can.
+            tell: is given what all pages are to be sent, in the order in which it happened.
+
+        Raises:
+            GsegError: there is nothing to show.
+        """
+        self.controller = Controller(model)
+        splats = model.splats()
+        fit = splats.exportable()
+        if not bool(fit.any()):
+            raise GsegError("There is no Gaussian that can be seen: there is nothing to view.")
+        self.picture = Picture(splats.subset(fit))
+        self.folder = folder
+        self._search = search
+        self._tell = tell
+        self._lock = threading.RLock()
+        self._acting = Acting(self.controller, folder / "config.yml", lambda: Reach(folder), self._say)
+        self._state: dict[str, Any] = {}
+        self._sized: tuple[Hashable, dict[int, list[float]]] | None = None
+        self._notice = self.controller.load(folder).replace("**", "")
+        self._saved = self.controller.state()
+        self._autosave = Autosave(self._save, lambda why: self._say(f"What was done last is not on disk: {why}"))
+        self._refresh()
+
+    # ------------------------------------------------------------------------------------------------ what is told
+
+    def listen(self, tell: Callable[[list[bytes | str]], None]) -> None:
+        """Tell somebody else from now on; see `__init__`."""
+        self._tell = tell
+
+    def greet(self, take: Callable[[list[bytes | str]], None]) -> None:
+        """Give all there is to one that comes, before anything that happens later is told."""
+        with self._lock:
+            state = {**self._state, "said": self._notice} if self._notice else self._state
+            take([*self.picture.everything(), json.dumps({"state": state})])
+
+    def prepare(self) -> None:
+        """Compile what the first click needs, beside what goes on."""
+        warm_up(self.controller.model.device)
+
+    def close(self) -> None:
+        """Wait until what was done last is on disk."""
+        self._autosave.wait()
+
+    def _say(self, text: str) -> None:
+        with self._lock:
+            self._tell([json.dumps({"state": {"said": text}})])
+
+    def _refresh(self) -> None:
+        """Tell all pages what is new."""
+        with self._lock:
+            controller = self.controller
+            notice = controller.take_notice()
+            shown, is_listed = controller.shown(), controller.lists
+            objects: dict[str, Any] = listed(controller) if is_listed else {"objects": [], "why": ""}
+            sizes = self._sizes(shown) if is_listed else {}
+            for entry in objects["objects"]:
+                entry["edges"] = sizes.get(entry["id"], [0.0, 0.0, 0.0])
+            frames: list[bytes | str] = list(self.picture.update(shown, [entry["id"] for entry in objects["objects"]]))
+            state = {**objects, **standing(controller), **self._method(), "listed": is_listed}
+            state |= {"names": controller.names, "metres": controller.metres, "splats": len(shown.splats)}
+            if notice:
+                state["said"] = notice
+            new = {name: found for name, found in state.items() if self._state.get(name, ...) != found}
+            state.pop("said", None)
+            self._state = state
+            if new:
+                frames.append(json.dumps({"state": new}))
+            if frames:
+                self._tell(frames)
+
+    def _method(self) -> dict[str, Any]:
+        """What only some methods have, and whether the browser may say what a click on an object means."""
+        model, controller = self.controller.model, self.controller
+        by_feature = model.prompts_by_feature
+        return {
+            "scale": controller.scale if model.has_scales else None,
+            "threshold": controller.threshold if by_feature else None,
+            "text": self._search is not None,
+            "local": not by_feature and model.tree() is None,
+        }
+
+    @torch.no_grad()
+    def _sizes(self, shown: Shown) -> dict[int, list[float]]:
+        """Edges of the box around each object along the page's axes, without its farthest fiftieth on each side."""
+        groups = shown.groups
+        assert groups is not None
+        key = id(shown.splats), groups.sum().item(), len(groups)
+        if self._sized is None or self._sized[0] != key:
+            sizes: dict[int, list[float]] = {}
+            order = groups.argsort(stable=True)
+            ids, counts = groups[order].unique_consecutive(return_counts=True)
+            pieces = shown.splats.means.detach()[order].split(counts.tolist())
+            for group, means in list(zip(ids.tolist(), pieces, strict=True))[:_MOST_SIZED]:
+                if group > 0:
+                    means = means[:: max(len(means) // 10_000, 1)].nan_to_num().double()
+                    low, high = torch.quantile(means, means.new_tensor([0.02, 0.98]), dim=0)
+                    sizes[group] = [float(f"{edge:.3g}") for edge in self.picture.space.edges((high - low).tolist())]
+            self._sized = key, sizes
+        return self._sized[1]
+
+    # ------------------------------------------------------------------------------------------------ what is asked
+
+    SLOW = frozenset({"mark", "text", "list", "isolate run", "swap", "scale"})
+    """What may take long, beside which other things go on."""
+
+    def do(self, asked: Asked) -> dict[str, Any]:
+        """Do what a page asks for, tell all pages what has changed, and answer."""
+        self._autosave.wait()
+        self._notice = ""
+        answer: dict[str, Any] = {"answers": asked.number, "said": "", "well": True}
+        try:
+            found = self._do(asked)
+            answer |= {"said": found} if isinstance(found, str) else found
+        except GsegError as error:
+            answer |= {"said": str(error), "well": False}
+        except Exception:
+            _LOG.exception("The page's %s could not be done", asked.name)
+            answer |= {"said": "Something went wrong; the terminal says what.", "well": False}
+        with self._lock:  # what is slow ends beside what is quick
+            state = self.controller.state()
+            if state is not self._saved:
+                self._saved = state
+                self._autosave.changed()
+            self._refresh()
+        return answer
+
+    def _save(self) -> str:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.controller.save(self.folder)
+
+    def _do(self, asked: Asked) -> str | dict[str, Any]:
+        name, values, mode = asked.name, asked.values, asked.mode
+        own: dict[str, Callable[[Asked], str | dict[str, Any]]] = {
+            "click": self._click,
+            "mark": self._mark,
+            "rectangle": self._rectangle,
+            "outline": self._outline,
+            "brush": self._brush,
+            "like": self._like,
+            "sphere": self._sphere,
+            "box": self._box,
+            "range": self._range,
+            "histogram": self._histogram,
+            "point": self._point,
+            "length": self._length,
+            "extent": self._extent,
+            "look": self._look,
+            "move": self._move,
+            "text": self._text,
+            "recolor": self._recolor,
+            "opacity": self._opacity,
+            "export ply": self._export_ply,
+            "isolate run": self._isolate_run,
+        }
+        if name in own:
+            return own[name](asked)
+        controller = self.controller
+        if name == "scale":
+            return self._rescale(number(values, 0, 0, 1))
+        if name == "threshold":
+            return controller.reprompt(threshold=number(values, 0, 0, 1))
+        if name == "list":
+            count = len(controller.groups())
+            return f"{count} objects." if count else controller.why_no_groups()
+        if name == "keep":
+            return controller.keep(value(values, 0, str))
+        if name == "recall":
+            return controller.recall(value(values, 0, str), mode)
+        if name == "swap":
+            return self._acting.swap(value(values, 0, str).strip())
+        return self._acting.act(name, values, mode)
+
+    def _camera(self, asked: Asked) -> tuple[Camera, float]:
+        if asked.view is None:
+            raise GsegError("The page asked for something that the viewer does not understand. Reload it.")
+        return self.picture.space.camera(asked.view)
+
+    def _spot(self, asked: Asked) -> tuple[Camera, float, float]:
+        camera, zoom = self._camera(asked)
+        if len(asked.points) != 1:
+            raise GsegError("The page asked for something that the viewer does not understand. Reload it.")
+        x, y = asked.points[0]
+        return camera, min(max(x * zoom, 0.0), camera.width - 1e-3), min(max(y * zoom, 0.0), camera.height - 1e-3)
+
+    def _drawn(self, asked: Asked) -> tuple[Camera, float, list[tuple[float, float]]]:
+        camera, zoom = self._camera(asked)
+        return camera, zoom, [(x * zoom, y * zoom) for x, y in asked.points]
+
+    # ------------------------------------------------------------------------------------------------ selecting
+
+    def _click(self, asked: Asked) -> str:
+        camera, x, y = self._spot(asked)
+        mode = asked.mode
+        return self.controller.click(camera, x, y, mode != "remove", mode == "set", mode == "intersect")
+
+    def _mark(self, asked: Asked) -> str:
+        from gseg_ns.data.cameras import of_nerfstudio
+
+        camera, x, y = self._spot(asked)
+        sam, track = (value(asked.values, index, str).strip() for index in range(2))
+        return self._acting.mark(sam, track, of_nerfstudio(camera), x, y, asked.mode)
+
+    def _rectangle(self, asked: Asked) -> str:
+        camera, _, points = self._drawn(asked)
+        if len(points) != 2:
+            raise GsegError("A rectangle has two corners.")
+        corner, opposite = points
+        return self.controller.drag(camera, corner, opposite, asked.mode, not value(asked.values, 0, bool))
+
+    def _outline(self, asked: Asked) -> str:
+        camera, _, points = self._drawn(asked)
+        through = value(asked.values, 0, bool)
+        return self.controller.select_drawn_over(camera, [Outline(points)], asked.mode, not through)
+
+    def _brush(self, asked: Asked) -> str:
+        camera, zoom, points = self._drawn(asked)
+        through, radius = value(asked.values, 0, bool), number(asked.values, 1, 1, 1000) * zoom
+        return self.controller.select_drawn_over(camera, [Stroke(points, radius)], asked.mode, not through)
+
+    def _like(self, asked: Asked) -> str:
+        camera, x, y = self._spot(asked)
+        connected, tolerance = value(asked.values, 0, bool), number(asked.values, 1, 0, 100)
+        through = value(asked.values, 2, bool)
+        return self.controller.select_like(camera, x, y, connected, tolerance, asked.mode, through)
+
+    def _sphere(self, asked: Asked) -> str:
+        centre = self.picture.space.point(_vector(asked.values, 0))
+        return self.controller.select_sphere(centre, number(asked.values, 3, 1e-6, _LIMIT), asked.mode)
+
+    def _box(self, asked: Asked) -> str:
+        space, values = self.picture.space, asked.values
+        x, y, z = (number(values, index, 1e-6, _LIMIT) for index in range(3, 6))
+        box = Box(space.point(_vector(values, 0)), (x, y, z), space.axes(_quaternion(values, 6)))
+        return self.controller.select_box(box, asked.mode)
+
+    def _range(self, asked: Asked) -> str:
+        low, high = (number(asked.values, index, 0, _LIMIT) for index in (1, 2))
+        return self.controller.select_range(_property(asked.values), low, high, asked.mode)
+
+    def _histogram(self, asked: Asked) -> dict[str, Any]:
+        name = _property(asked.values)
+        found = self.controller.histogram(name)
+        return {"histogram": {"property": name, "low": found.low, "high": found.high, "counts": list(found.counts)}}
+
+    def _text(self, asked: Asked) -> str:
+        words, model = (value(asked.values, index, str).strip() for index in range(2))
+        search = self._search
+        if search is None:
+            raise GsegError("This has no masks that texts could be compared with, or the extra `text` is missing.")
+        clip = Reach(self.folder).model(model)
+        return self.controller.find(words, lambda text: search(text, clip), asked.mode)
+
+    def _rescale(self, scale: float) -> str:
+        """Change the scale; the list of objects follows, where there was one."""
+        was_listed = self.controller.lists
+        said = self.controller.reprompt(scale=scale)
+        if was_listed and self.controller.scale == scale:
+            self.controller.groups()
+        return said or f"Scale {scale:.2f}."
+
+    # ------------------------------------------------------------------------------------------------ where things are
+
+    def _point(self, asked: Asked) -> dict[str, Any]:
+        return {"point": self.picture.space.shown(self.controller.point_at(*self._spot(asked)))}
+
+    def _length(self, asked: Asked) -> str:
+        length, metres = number(asked.values, 0, 0, _LIMIT), number(asked.values, 1, 1e-6, 1e6)
+        return self.controller.set_length(length, metres)
+
+    def _extent(self, asked: Asked) -> dict[str, Any]:
+        found, space = self.controller.extent(), self.picture.space
+        centre, pivot = space.shown(found.centre), space.shown(found.pivot)
+        return {"extent": {"pivot": pivot, "centre": centre, "size": space.edges(found.size)}}
+
+    def _look(self, asked: Asked) -> dict[str, Any]:
+        group = None if asked.values[:1] == [None] else value(asked.values, 0, int)
+        centre, radius = self.controller.sphere_of(group)
+        return {"look": {"centre": self.picture.space.shown(centre), "radius": radius}}
+
+    # ------------------------------------------------------------------------------------------------ edits, exports
+
+    def _move(self, asked: Asked) -> str:
+        """Shift [3], rotation [4] about what it turns about, factor, and whether it is a copy that moves."""
+        space, values = self.picture.space, asked.values
+        shift, turn = space.vector(_vector(values, 0)), space.turn(_quaternion(values, 3))
+        size, is_copy = number(values, 7, 0.01, 1000), value(values, 8, bool)
+        kind = Duplicate if is_copy else Transform
+
+        def make(mask: PackedMask) -> Operation:
+            return kind(mask=mask, translation=shift, rotation=turn, scale=size)
+
+        return self.controller.edit_selection(make)
+
+    def _recolor(self, asked: Asked) -> str:
+        red, green, blue = (number(asked.values, index, 0, 255) / 255 for index in range(3))
+        return self.controller.edit_selection(lambda mask: Recolor(mask, (red, green, blue)))
+
+    def _opacity(self, asked: Asked) -> str:
+        factor = number(asked.values, 0, 0, 2)
+        return self.controller.edit_selection(lambda mask: SetOpacity(mask, factor))
+
+    def _export_ply(self, asked: Asked) -> str:
+        path = Reach(self.folder).path(value(asked.values, 0, str), ".ply")
+        return self.controller.export_ply(path, value(asked.values, 1, bool))
+
+    def _isolate_run(self, asked: Asked) -> str:
+        config, command = self._acting.isolate_run(value(asked.values, 0, str))
+        return f"Wrote {config}. As PLY: {command}"
+
+
+def _vector(values: list[Any], start: int) -> Vector:
+    x, y, z = (number(values, start + axis, -_LIMIT, _LIMIT) for axis in range(3))
+    return x, y, z
+
+
+def _quaternion(values: list[Any], start: int) -> Quaternion:
+    w, x, y, z = (number(values, start + part, -1, 1) for part in range(4))
+    return w, x, y, z
+
+
+def _property(values: list[Any]) -> Property:
+    name = value(values, 0, str)
+    if name not in get_args(Property):
+        raise GsegError("The page asked for something that the viewer does not understand. Reload it.")
+    return cast(Property, name)

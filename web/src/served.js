@@ -1,0 +1,365 @@
+// The page before a session: what the browser draws and shows of it, and what it asks the server for.
+import { readMeta } from "./meta.js";
+import { byId, Panel } from "./panel.js";
+import { Link } from "./served_link.js";
+import { Scene } from "./served_scene.js";
+import { Tools } from "./served_tools.js";
+import { Stage } from "./stage.js";
+import { Vector3 } from "./vendor.js";
+
+/** @typedef {import("./served_link.js").Mode} Mode */
+
+/** Pixels that a pointer may wander between down and up and still click. */
+const STILL = 4;
+
+/** Milliseconds of a pick above which objects are looked up now and then only while the pointer moves. */
+const SLOW_PICK = 30;
+
+const BACKGROUNDS = { light: 0xf3f4f6, dark: 0x1d2127 };
+
+function main() {
+  const meta = readMeta();
+  const status = byId("status", HTMLElement);
+  const said = (/** @type {{said?: string, well?: boolean}} */ answer) => {
+    if (!answer.said) return;
+    status.textContent = answer.said;
+    status.classList.toggle("refused", answer.well === false);
+  };
+  const stage = new Stage(byId("view", HTMLElement), meta);
+  stage.canvas.addEventListener("webglcontextlost", () => said({ said: "The graphics card gave up. Load the page again.", well: false }));
+  const scene = new Scene(stage);
+  /** What the server said last of everything. @type {Record<string, any>} */
+  const state = { objects: [], selected: [], steps: [null, null], names: [], walks: null };
+  /** @type {Mode} */
+  let mode = "set";
+  let several = false;
+  let listed = "";
+
+  // ------------------------------------------------------------------------------------------------ what is shown
+  const rowOf = (/** @type {number} */ id) => scene.objects.findIndex((item) => item.id === id) + 1;
+  const idOf = (/** @type {number} */ row) => scene.objects[row - 1]?.id ?? 0;
+
+  /** @param {Record<string, any>} news */
+  function take(news) {
+    if (news.said !== undefined) said({ well: true, ...news });
+    Object.assign(state, news);
+    if (news.objects) {
+      scene.objects = news.objects.map((/** @type {any} */ one) => ({
+        id: one.id,
+        name: one.name || `group ${one.id}`,
+        color: [1, 3, 5].map((at) => Number.parseInt(one.color.slice(at, at + 2), 16)),
+        count: one.count,
+        centre: [0, 0, 0],
+        edges: one.edges,
+      }));
+      const now = JSON.stringify([scene.objects, state.metres]);
+      if (now !== listed) {
+        listed = now;
+        meta.objects = scene.objects.map((item) => ({ ...item, edges: /** @type {any} */ (item.edges.map((e) => e * (state.metres ?? 1))) }));
+        meta.units = state.metres ? "m" : "scene";
+        panel.fill();
+      }
+      scene.paint();
+    }
+    show();
+    if (news.selected) {
+      const [first] = state.selected;
+      if (first !== undefined) panel.reveal(rowOf(first));
+    }
+    if ("gaussians" in news || "steps" in news) void tools.follow();
+  }
+
+  function show() {
+    const hidden = new Set(state.objects.filter((/** @type {any} */ one) => one.hidden).map((/** @type {any} */ one) => rowOf(one.id)));
+    panel.show({ selected: new Set(state.selected.map(rowOf)), hidden, only: null, names: new Map(), poses: new Map() });
+    byId("called", HTMLElement).textContent = state.gaussians ? `${state.called}: ${state.gaussians.toLocaleString("en")} splats` : "Nothing is selected";
+    byId("why", HTMLElement).textContent = state.why ?? "";
+    for (const [id, there] of /** @type {const} */ ([
+      ["scale-part", state.scale != null],
+      ["threshold-part", state.threshold != null],
+      ["text-part", state.text],
+      ["list", state.listed === false],
+      ["walks", state.walks],
+    ])) {
+      byId(id, HTMLElement).hidden = !there;
+    }
+    for (const id of ["scale", "threshold"]) {
+      const field = byId(id, HTMLInputElement);
+      if (state[id] != null && document.activeElement !== field) field.value = state[id];
+    }
+    const saved = byId("saved", HTMLSelectElement);
+    const names = JSON.stringify(state.names);
+    if (saved.dataset.names !== names) {
+      saved.dataset.names = names;
+      saved.replaceChildren(...state.names.map((/** @type {string} */ name) => new Option(name, name)));
+    }
+    for (const node of document.querySelectorAll(".unit")) node.textContent = state.metres ? "m" : "units";
+    showButtons();
+  }
+
+  // ---------------------------------------------------------------------------------------------- what can be done
+  /** @param {MouseEvent | KeyboardEvent | null} event @returns {Mode} */
+  const modeOf = (event) => {
+    if (event?.altKey) return "remove";
+    return event?.shiftKey ? "add" : mode;
+  };
+
+  /** @param {string} name @param {unknown[]} [values] @param {import("./served_link.js").Extra} [extra] */
+  async function ask(name, values = [], extra = {}) {
+    const answer = await link.ask(name, values, { mode, ...extra });
+    said(answer);
+    return answer;
+  }
+
+  /** @param {number} row @param {MouseEvent} event */
+  function choose(row, event) {
+    const id = idOf(row);
+    const either = several || event.ctrlKey || event.metaKey;
+    const how = either ? (state.selected.includes(id) ? "remove" : "add") : modeOf(event);
+    if (link.isOpen) scene.choose(row, how);
+    void ask("pick", [id, how]);
+  }
+
+  /** @param {number | null} row null: what is selected */
+  async function fly(row) {
+    const { look } = await ask("look", [row === null ? null : idOf(row)]);
+    if (look) stage.flyTo(new Vector3(...look.centre), look.radius);
+  }
+
+  const panel = new Panel(
+    meta,
+    {
+      choose: ([row], event) => choose(row, event),
+      toggle: (row) => void ask("eye", [idOf(row)]),
+      isolate: (row) => {
+        void ask("pick", [idOf(row), "set"]).then(() => ask("isolate"));
+      },
+      fly: (row) => void fly(row),
+      rename: (row, name) => {
+        if (name.trim() !== scene.objects[row - 1].name) void ask("name", [idOf(row), name]);
+      },
+      hover,
+    },
+    false,
+  );
+
+  const link = new Link(
+    (frame) => scene.take(frame),
+    take,
+    (open) => {
+      document.body.classList.toggle("lost", !open);
+      if (!open) said({ said: "The connection is lost; it is looked for again. If the server was started anew, open the address that it writes.", well: false });
+    },
+  );
+  const tools = new Tools(link, scene, { modeOf, said, state: () => state, changed: () => showButtons() });
+
+  function savePicture() {
+    const anchor = document.createElement("a");
+    anchor.download = "picture.png";
+    anchor.href = stage.picture();
+    anchor.click();
+  }
+
+  const help = byId("help", HTMLDialogElement);
+  const home = () => stage.fly(new Vector3(...meta.view.eye), new Vector3(...meta.view.target));
+  /** @type {Record<string, {run: () => unknown, keys?: string[], needsObject?: boolean, isOn?: () => boolean, can?: () => boolean}>} */
+  const commands = {
+    undo: { run: () => ask("undo"), keys: ["Ctrl+z"], can: () => Boolean(state.steps[0]) },
+    redo: { run: () => ask("redo"), keys: ["Ctrl+y", "Ctrl+Shift+z"], can: () => Boolean(state.steps[1]) },
+    "show-all": { run: () => ask("show all"), keys: ["Shift+h"], can: () => Boolean(state.hides) },
+    colors: {
+      run: () => {
+        scene.painted = !scene.painted;
+        scene.paint();
+      },
+      keys: ["c"],
+      isOn: () => scene.painted,
+    },
+    turntable: { run: () => stage.turntable(!stage.orbit.autoRotate), keys: ["t"], isOn: () => stage.orbit.autoRotate },
+    home: { run: home, keys: ["Home"] },
+    picture: { run: savePicture, keys: ["p"] },
+    help: { run: () => help.showModal(), keys: ["?", "Shift+?"] },
+    several: { run: () => (several = !several), isOn: () => several },
+    hide: { run: () => ask("hide"), keys: ["h"], needsObject: true },
+    isolate: { run: () => ask("isolate"), keys: ["i"], needsObject: true },
+    remove: { run: () => ask("remove"), keys: ["Delete"], needsObject: true },
+    fly: { run: () => fly(null), keys: ["f"], needsObject: true },
+    name: { run: () => panel.edit(rowOf(state.selected[0])), keys: ["n", "F2"], can: () => state.selected.length > 0 },
+    export: { run: () => ask("export"), keys: ["e"], needsObject: true },
+    narrower: { run: () => ask("walk", [-1]), keys: ["["], can: () => Boolean(state.walks?.[0]) },
+    wider: { run: () => ask("walk", [1]), keys: ["]"], can: () => Boolean(state.walks?.[1]) },
+    list: { run: () => ask("list") },
+    move: { run: () => tools.hold("translate"), keys: ["m"], isOn: () => tools.tool === "move" && tools.handle.controls.mode === "translate" },
+    turn: { run: () => tools.hold("rotate"), keys: ["r"], isOn: () => tools.tool === "move" && tools.handle.controls.mode === "rotate" },
+    size: { run: () => tools.hold("scale"), keys: ["s"], isOn: () => tools.tool === "move" && tools.handle.controls.mode === "scale" },
+    nothing: { run: () => (tools.tool === "click" ? ask("change", ["none"]) : tools.choose(tools.tool)), keys: ["Escape"] },
+  };
+  const own = { rectangle: "x", lasso: "o", polygon: "g", brush: "b", sphere: "", box: "", flood: "", color: "", range: "", measure: "" };
+  for (const [tool, key] of /** @type {[import("./served_tools.js").Tool, string][]} */ (Object.entries(own))) {
+    commands[tool] = { run: () => tools.choose(tool), keys: key ? [key] : [], isOn: () => tools.tool === tool };
+  }
+  /** @type {[Mode, string][]} */ ([["set", "1"], ["add", "2"], ["remove", "3"], ["intersect", "4"]]).forEach(([name, key]) => {
+    commands[`mode-${name}`] = { run: () => (mode = name), keys: [key], isOn: () => mode === name };
+  });
+
+  const buttons = new Map(
+    [...document.querySelectorAll("button[data-command]")].map((node) => {
+      const button = /** @type {HTMLButtonElement} */ (node);
+      return [button, commands[button.dataset.command ?? ""]];
+    }),
+  );
+  for (const [button, command] of buttons) {
+    button.addEventListener("click", () => {
+      command.run();
+      showButtons();
+    });
+  }
+  function showButtons() {
+    for (const [button, { needsObject, isOn, can }] of buttons) {
+      button.disabled = (needsObject && !state.gaussians) || (can !== undefined && !can());
+      if (isOn) button.setAttribute("aria-pressed", String(isOn()));
+    }
+    const [undoes, redoes] = state.steps;
+    byId("undo", HTMLButtonElement).title = undoes ? `Ctrl+Z: ${undoes}` : "Ctrl+Z";
+    byId("redo", HTMLButtonElement).title = redoes ? `Ctrl+Y: ${redoes}` : "Ctrl+Y";
+  }
+  addEventListener("keydown", (event) => {
+    const { target } = event;
+    if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement || help.open) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const pressed = `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.shiftKey ? "Shift+" : ""}${key}`;
+    const command = Object.values(commands).find(({ keys }) => keys?.includes(pressed));
+    if (!command || (command.can && !command.can()) || (command.needsObject && !state.gaussians)) return;
+    event.preventDefault();
+    command.run();
+    showButtons();
+  });
+
+  // Forms and buttons that say in the document what they ask for.
+  for (const node of document.querySelectorAll("button[data-ask]")) {
+    const button = /** @type {HTMLButtonElement} */ (node);
+    button.addEventListener("click", () => void ask(button.dataset.ask ?? "", JSON.parse(button.dataset.values ?? "[]")));
+  }
+  for (const form of document.querySelectorAll("form[data-ask]")) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const fields = /** @type {(HTMLInputElement | HTMLSelectElement)[]} */ ([...form.querySelectorAll("input, select")]);
+      void ask(/** @type {HTMLFormElement} */ (form).dataset.ask ?? "", fields.flatMap(valueOf));
+    });
+  }
+  for (const id of ["scale", "threshold"]) {
+    const field = byId(id, HTMLInputElement);
+    field.addEventListener("change", () => void ask(id, [Number(field.value)]));
+  }
+
+  // -------------------------------------------------------------------------------------------------- the pointer
+  const label = byId("label", HTMLElement);
+  let pickMs = 0;
+  /** @param {number} x @param {number} y pixels of the canvas */
+  function pick(x, y) {
+    const start = performance.now();
+    const hit = scene.pick(x, y);
+    pickMs = performance.now() - start;
+    return hit;
+  }
+  /** @param {number | null} row */
+  function hover(row) {
+    if (row === scene.hovered) return;
+    scene.hovered = row;
+    scene.paint();
+  }
+  const placeIn = (/** @type {MouseEvent} */ event) => {
+    const box = stage.canvas.getBoundingClientRect();
+    return /** @type {const} */ ([event.clientX - box.left, event.clientY - box.top]);
+  };
+
+  /** @param {number} x @param {number} y @param {MouseEvent} event */
+  function click(x, y, event) {
+    const how = modeOf(event);
+    if (tools.click(x, y, how)) return;
+    const [sam, track] = ["sam", "track"].map((id) => byId(id, HTMLInputElement).value.trim());
+    const asked = { mode: how, view: scene.view(), points: [[x, y]] };
+    if (sam || track) {
+      void ask("mark", [sam, track], asked);
+      return;
+    }
+    // A known object needs no server to be known; what a click means in a tree, by features or on nothing, the server says.
+    const row = state.local ? (pick(x, y)?.row ?? 0) : 0;
+    if (row > 0) choose(row, event);
+    else void ask("click", [], asked);
+  }
+
+  let down = /** @type {readonly [number, number] | null} */ (null);
+  stage.canvas.addEventListener("pointerdown", (event) => {
+    down = event.isPrimary && event.button === 0 && !tools.handle.isHeld ? placeIn(event) : null;
+    if (stage.orbit.autoRotate) stage.turntable(false);
+    showButtons();
+  });
+  stage.canvas.addEventListener("pointerup", (event) => {
+    const [x, y] = placeIn(event);
+    if (!down || Math.hypot(x - down[0], y - down[1]) > STILL || tools.handle.isHeld) return;
+    down = null;
+    click(x, y, event);
+  });
+  stage.canvas.addEventListener("dblclick", (event) => {
+    const [x, y] = placeIn(event);
+    const hit = pick(x, y);
+    if (!hit) return;
+    const { origin, direction } = stage.ray(x, y);
+    const target = direction.clone().multiplyScalar(hit.depth).add(origin);
+    stage.fly(target.clone().lerp(origin, 0.6), target);
+  });
+  let pointer = /** @type {readonly [number, number] | null} */ (null);
+  let looking = false;
+  function lookUnderPointer() {
+    looking = false;
+    if (!pointer) return;
+    const [x, y] = pointer;
+    const row = tools.handle.isHeld ? 0 : (pick(x, y)?.row ?? 0);
+    hover(row || null);
+    label.hidden = !row;
+    label.textContent = row ? scene.objects[row - 1]?.name ?? "" : "";
+    label.style.transform = `translate(${x + 14}px, ${y + 14}px)`;
+    stage.canvas.style.cursor = row ? "pointer" : "";
+  }
+  stage.canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerType !== "mouse" || event.buttons) return;
+    pointer = placeIn(event);
+    if (looking) return;
+    looking = true;
+    if (pickMs > SLOW_PICK) setTimeout(lookUnderPointer, 4 * pickMs);
+    else requestAnimationFrame(lookUnderPointer);
+  });
+  stage.canvas.addEventListener("pointerleave", () => {
+    pointer = null;
+    label.hidden = true;
+    hover(null);
+  });
+  byId("fold", HTMLButtonElement).addEventListener("click", () => document.body.classList.toggle("folded"));
+
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const followTheme = () => stage.setBackground(dark.matches ? BACKGROUNDS.dark : BACKGROUNDS.light);
+  dark.addEventListener("change", followTheme);
+  followTheme();
+  show();
+  Object.assign(window, { gseg: { meta, state, stage, scene, link, tools, pick, ask, commands, Vector3 } });
+}
+
+/**
+ * The values of a field: a color is three.
+ *
+ * @param {HTMLInputElement | HTMLSelectElement} field
+ * @returns {unknown[]}
+ */
+function valueOf(field) {
+  if (field.type === "checkbox") return [/** @type {HTMLInputElement} */ (field).checked];
+  if (field.type === "number" || field.type === "range") return [Number(field.value)];
+  if (field.type === "color") return [1, 3, 5].map((at) => Number.parseInt(field.value.slice(at, at + 2), 16));
+  return [field.value];
+}
+
+try {
+  main();
+} catch (error) {
+  byId("status", HTMLElement).textContent = `The scene cannot be shown: ${/** @type {Error} */ (error).message ?? error}`;
+}
