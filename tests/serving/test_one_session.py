@@ -82,19 +82,19 @@ def test_a_session_is_the_same_through_both(
     shift, turn = (0.3, 0.2, -0.1), (0.9659258, 0.0, 0.2588190, 0.0)
 
     # select, add
-    controller.click(camera, *left, True, anew=True)
+    controller.click(camera, left[0], left[1], True, anew=True)
     said = page.ask("click", at=left)
     assert said["well"], said
     same(controller, page)
-    controller.click(camera, *right, True)
+    controller.click(camera, right[0], right[1], True)
     page.ask("click", at=right, mode="add")
     same(controller, page)
     assert int(controller.selected.sum()) == 600
     # take away, and a part and a whole
-    controller.click(camera, *right, False)
+    controller.click(camera, right[0], right[1], False)
     page.ask("click", at=right, mode="remove")
     same(controller, page)
-    controller.click(camera, *left, True, anew=True)
+    controller.click(camera, left[0], left[1], True, anew=True)
     page.ask("click", at=left)
     counts = []
     for step in (-1, 1, 1):
@@ -132,7 +132,7 @@ def test_a_session_is_the_same_through_both(
     controller.reprompt(scale=0.0)
     controller.groups()
     page.ask("scale", 0.0)
-    controller.click(camera, *left, True, anew=True)
+    controller.click(camera, left[0], left[1], True, anew=True)
     page.ask("click", at=left)
     same(controller, page)
     assert [entry["count"] for entry in page.state["objects"]] == [group.count for group in controller.groups()]
