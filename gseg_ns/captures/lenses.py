@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 
 from gseg_ns.captures.capture import CameraKind, Lens
@@ -224,6 +223,8 @@ def check_undistortion(lens: Lens, where: str) -> None:
     """
     if lens.kind == "fisheye624" or not any(lens.distortion):
         return
+    import cv2
+
     k1, k2, k3, k4, p1, p2 = lens.distortion
     matrix, size = lens.matrix, (lens.width, lens.height)
     matrix[:2, 2] -= 0.5
@@ -248,6 +249,8 @@ def check_undistortion(lens: Lens, where: str) -> None:
 
 def _project(points: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     """Distort points [N, 2] of the plane z = 1 by OpenCV's perspective model."""
+    import cv2
+
     solid = np.concatenate([points, np.ones((len(points), 1))], axis=1)
     return cv2.projectPoints(solid, np.zeros(3), np.zeros(3), np.eye(3), coefficients)[0][:, 0]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +17,10 @@ from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.objects import Evidence, ObjectRecord, object_records
 from gseg_ns.page.document import document
+from gseg_ns.page.placing import View, first_view, page_placement, short
 from gseg_ns.palette import colors
 from gseg_ns.splats import Placement, Splats, write_ply
-from gseg_ns.splats.scene import placed_means
-from gseg_ns.splats.spz import spz_placement, write_spz
+from gseg_ns.splats.spz import write_spz
 
 LARGEST = 10_000_000
 """Bytes above which a page keeps less of how colors change with the view, unless it is asked to keep it."""
@@ -32,12 +31,6 @@ _MOST_OBJECTS = 65_535
 _LEVEL = 6
 """Of gzip: the highest takes several times as long, for one hundredth of the size."""
 
-_FOV = 50.0
-"""Degrees, vertical, where no camera says another."""
-
-_DIGITS = 6
-"""Of lengths in the page's list."""
-
 
 @dataclass(frozen=True)
 class Words:
@@ -47,16 +40,6 @@ class Words:
     description: str = ""
     attribution: str = ""
     """Who captured it, and under which licence it may be used."""
-
-
-@dataclass(frozen=True)
-class View:
-    """Where a page opens, in the coordinates of the splats that it is written from."""
-
-    eye: Sequence[float]  # [3]
-    target: Sequence[float]  # [3]
-    fov: float = _FOV
-    """Vertical, in degrees."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +151,6 @@ def write_page(
     return PageReport(len(page), len(kept), len(splats), max(given_up, 0.0), len(records), degree, full)
 
 
-def page_placement(splats: Splats, placement: Placement) -> Placement:
-    """Y up as in SPZ, and around the origin, where numbers of few bits are densest."""
-    where = spz_placement(placement)
-    return replace(where, translation=where.translation - placed_means(splats.means, where).median(dim=0).values)
-
-
 def _seen(splats: Splats, evidence: Evidence | None) -> Tensor:
     """How much is seen of each Gaussian: [N] float64, at least 0."""
     if evidence is not None and bool((evidence.total > 0).any()):
@@ -204,32 +181,9 @@ def _item(record: ObjectRecord) -> dict[str, Any]:
         "name": record.name,
         "color": colors(torch.tensor(record.id)).tolist(),
         "count": record.count,
-        "centre": _short(record.box.centre),
-        "edges": _short(2 * half for half in record.box.half_sizes),
+        "centre": short(record.box.centre),
+        "edges": short(2 * half for half in record.box.half_sizes),
     }
-
-
-def first_view(placed: Splats, records: Sequence[ObjectRecord], where: Placement, view: View | None) -> dict[str, Any]:
-    """Where the page opens, in its own coordinates."""
-    if view is not None:
-        points = torch.tensor([list(view.eye), list(view.target)], dtype=torch.float64)
-        eye, target = placed_means(points, where).tolist()
-        return {"eye": _short(eye), "target": _short(target), "fov": view.fov}
-    if records:
-        low = torch.tensor([record.low for record in records], dtype=torch.float64).amin(dim=0)
-        high = torch.tensor([record.high for record in records], dtype=torch.float64).amax(dim=0)
-    else:
-        low, high = torch.quantile(
-            placed.means[:: max(1, len(placed) // 10_000)].double(), torch.tensor([0.05, 0.95]).double(), dim=0
-        )
-    middle, radius = (low + high) / 2, max(float((high - low).norm()) / 2, 1e-3)
-    slant = torch.nn.functional.normalize(torch.tensor([0.45, 0.55, 1.0], dtype=torch.float64), dim=0)
-    eye = middle + slant * radius / math.sin(math.radians(_FOV / 2))
-    return {"eye": _short(eye.tolist()), "target": _short(middle.tolist()), "fov": _FOV}
-
-
-def _short(numbers: Any) -> list[float]:
-    return [float(f"{number:.{_DIGITS}g}") for number in numbers]
 
 
 def _fitting(splats: Splats, rows: bytes, wanted: int | None, exact: bool) -> tuple[int, bytes]:

@@ -21,7 +21,7 @@ from gseg_ns import gpu
 from gseg_ns.lifting.naming import numbered
 from gseg_ns.lifting.strengths import label_under
 from gseg_ns.lifting.tree import Tree, level_of
-from gseg_ns.reading import integer, reading, text
+from gseg_ns.reading import integer, number, read_json, reading, text
 from gseg_ns.rendering import Camera
 from gseg_ns.runs.labels import (
     LABELLED_PLY,
@@ -245,6 +245,24 @@ def _tree(tensors: Mapping[str, Tensor], count: int) -> Tree | None:
 def _device(count: int) -> torch.device:
     gpu.refuse_on_cpu(count)
     return torch.device("cpu" if gpu.best_device() == "cpu" or gpu.fault() else "cuda")
+
+
+def cameras_of_result(path: Path) -> list[Camera]:
+    """The views of a result, as `pack_run` writes them; all other scenes have their own readers.
+
+    Raises:
+        GsegError: the file is damaged.
+    """
+    what = ("the cameras of a result", "Make it again.")
+    content = read_json(path, *what)
+    with reading(path, *what):
+        found = []
+        for frame in content["frames"]:
+            fx, fy, cx, cy = (number(frame[name], -1e9, 1e9) for name in ("fl_x", "fl_y", "cx", "cy"))
+            pose = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
+            lens = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+            found.append(Camera.from_c2w(pose, lens, integer(frame["w"], 1, 2**20), integer(frame["h"], 1, 2**20)))
+        return found
 
 
 def view_of(pose: Tensor, fov: float, width: int, height: int) -> Camera:

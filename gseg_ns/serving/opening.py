@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from gseg_ns.page.writing import View, first_view
-from gseg_ns.rendering import Camera
-from gseg_ns.runs.labelled import Labelled, open_labelled
+from gseg_ns.page.placing import View, first_view
+from gseg_ns.runs.labelled import Labelled, cameras_of_result, open_labelled
 from gseg_ns.runs.opening import Opening, opening_among, opening_view
+from gseg_ns.runs.result_folder import is_result
 from gseg_ns.serving.desk import Desk, Search
 
 if TYPE_CHECKING:
@@ -70,14 +69,13 @@ def _opening_of_cameras(found: Labelled) -> Opening | None:
     """From where a result's views show most, where it has any."""
     if found.cameras is None:
         return None
-    from gseg_ns.views.given import pinhole, read_cameras
+    if is_result(found.path):
+        cameras = cameras_of_result(found.cameras)
+    else:
+        from gseg_ns.views.given import pinhole, read_cameras
 
-    frames = read_cameras(found.cameras, lambda text: None)[0]
-
-    def cameras() -> Iterator[Camera]:
-        yield from (pinhole(frame, None) for frame in frames)
-
-    return opening_among(cameras(), found.model.splats(), found.model.gaussian_groups())
+        cameras = [pinhole(frame) for frame in read_cameras(found.cameras, lambda text: None)[0]]
+    return opening_among(cameras, found.model.splats(), found.model.gaussian_groups())
 
 
 def _search(run: Run) -> Search | None:

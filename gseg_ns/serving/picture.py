@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gseg_ns.page.writing import page_placement
+from gseg_ns.page.placing import page_placement
 from gseg_ns.rendering import Camera
 from gseg_ns.runs.labelled import view_of
 from gseg_ns.serving.messages import Seen

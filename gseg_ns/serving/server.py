@@ -9,6 +9,7 @@ import asyncio
 import errno
 import http
 import json
+import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,7 +28,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.page.served import POLICY
 from gseg_ns.serving.desk import Desk
 from gseg_ns.serving.messages import LONGEST, read_message
-from gseg_ns.viewer.entrance import LOOPBACK, Answer, Door, is_loopback, origins_of_environment
+from gseg_ns.viewer.entrance import LOOPBACK, TOKEN, Answer, Door, is_loopback, origins_of_environment
 
 SOCKET = "/session"
 """Path of the websocket."""
@@ -210,7 +211,7 @@ def serve(
         GsegError: it cannot listen there.
     """
     host = LOOPBACK if host is None else host
-    token = secrets.token_urlsafe(24)
+    token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
     origins = set(origins_of_environment())
     door = PageDoor(host, None, token, origins, framed=False, cookie="gseg-page-token", paths=frozenset(files))
 

@@ -23,7 +23,7 @@ const LATEST = 5000;
 
 export class Link {
   /** @type {WebSocket | null} */
-  #socket = null;
+  socket = null;
   /** @type {Map<number, (answer: any) => void>} */
   #waiting = new Map();
   #number = 0;
@@ -44,13 +44,13 @@ export class Link {
   }
 
   get isOpen() {
-    return this.#socket?.readyState === WebSocket.OPEN;
+    return this.socket?.readyState === WebSocket.OPEN;
   }
 
   #open() {
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/session`);
     socket.binaryType = "arraybuffer";
-    this.#socket = socket;
+    this.socket = socket;
     socket.addEventListener("open", () => {
       this.#wait = SOON;
       this.changed(true);
@@ -92,7 +92,7 @@ export class Link {
     if (!this.isOpen) return Promise.resolve({ answers: null, said: "The connection is lost.", well: false });
     this.#number += 1;
     const number = this.#number;
-    this.#socket?.send(JSON.stringify({ number, name, values, mode, view, points }));
+    this.socket?.send(JSON.stringify({ number, name, values, mode, view, points }));
     return new Promise((done) => this.#waiting.set(number, done));
   }
 }

@@ -1,0 +1,280 @@
+"""`gseg view` as a user starts it, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData
+
+from browser_driver import CHROMIUM, chromium
+from gseg_ns.runs.labels import NOTES
+from page_client import write_scene
+from page_scene import CENTRES, EYE, TARGET, page_scene
+
+pytestmark = [
+    pytest.mark.browser,
+    # In CI a missing browser is a failure.
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine"),
+]
+HOSTILE = "<img src=x onerror=alert(1)> mug"
+
+
+@dataclass
+class Opened:
+    """The page before a browser, and a hand whose presses are counted. What is typed is not counted."""
+
+    page: Any
+    ply: Path
+    address: str
+    presses: int = 0
+    heard: list[str] = field(default_factory=list)
+    """Messages and requests."""
+
+    def ask(self, expression: str) -> Any:
+        return self.page.evaluate(expression)
+
+    def wait(self, condition: str) -> None:
+        # Not `wait_for_function`, which would have the page run text as code: it may not.
+        end = time.monotonic() + 60
+        while not self.ask(condition):
+            assert time.monotonic() < end, f"waited in vain for {condition}: {self.page.inner_text('#status')}"
+            self.page.wait_for_timeout(30)
+
+    def settle(self) -> None:
+        self.wait("window.gseg !== undefined && gseg.stage.spark.activeSplats > 0 && gseg.stage.isSettled")
+
+    def look(self) -> None:
+        middle = self.ask("gseg.state.centre")
+        eye, target = ([float(a + b) for a, b in zip(place, middle, strict=True)] for place in (EYE, TARGET))
+        self.ask(f"gseg.stage.fly(new gseg.Vector3(...{eye}), new gseg.Vector3(...{target}), 0)")
+        self.settle()
+
+    def place(self, group: int) -> tuple[float, float]:
+        """Where a group's middle is in the picture."""
+        point = [*(CENTRES[group - 11].double().numpy() + np.array(self.ask("gseg.state.centre"))).tolist(), 1]
+        x, y, w = self.ask(
+            f"(() => {{ const e = gseg.stage.projection().elements, p = {point};"
+            "return [0, 1, 3].map((i) => e[i] * p[0] + e[i + 4] * p[1] + e[i + 8] * p[2] + e[i + 12] * p[3]); })()"
+        )
+        return x / w, y / w
+
+    def click(self, group: int, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.down(key)
+        self.page.mouse.click(*self.place(group))
+        for key in keys:
+            self.page.keyboard.up(key)
+        self.presses += 1
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+        self.presses += 1
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        for place in places[1:]:
+            self.page.mouse.move(*place, steps=3)
+        self.page.mouse.up()
+        self.presses += 1
+
+    def taken(self) -> int:
+        """Presses since this was asked last."""
+        count, self.presses = self.presses, 0
+        return count
+
+    def until(self, *groups: int) -> None:
+        """Wait until the server says that these are selected, and nothing else."""
+        self.wait(f"JSON.stringify([...gseg.state.selected].sort()) === '{sorted(groups)}'.replaceAll(' ', '')")
+
+    def hidden(self) -> set[int]:
+        return set(self.ask("gseg.state.objects.filter((one) => one.hidden).map((one) => one.id)"))
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    ply = write_scene(tmp_path_factory.mktemp("view") / "scene.ply")
+    gseg = Path(sys.executable).parent / "gseg"
+    with subprocess.Popen(
+        [str(gseg), "view", str(ply), "--port", "0", "--no-open"], stdout=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert running.stdout is not None
+            address = next(found[0] for line in running.stdout if (found := re.search(r"http://\S+", line)))
+            with chromium() as browser:
+                page = browser.new_context(viewport={"width": 1040, "height": 520}, color_scheme="light").new_page()
+                opened = Opened(page, ply, address)
+                page.on("console", lambda message: opened.heard.append(f"console: {message.text}"))
+                page.on("pageerror", lambda error: opened.heard.append(f"error: {error}"))
+                page.on("request", lambda request: opened.heard.append(f"request: {request.url}"))
+                page.on("websocket", lambda socket: opened.heard.append(f"request: {socket.url}"))
+                page.goto(address)
+                opened.settle()
+                opened.ask("gseg.state.centre = [0, 0, 0]")
+                splats, _ = page_scene()
+                middle = (-splats.means.median(dim=0).values).tolist()
+                opened.ask(f"gseg.state.centre = {middle}")
+                opened.look()
+                yield opened
+                origin = urlsplit(address).netloc
+                asked = [said.partition(": ")[2] for said in opened.heard if said.startswith("request")]
+                assert {urlsplit(url.removeprefix("blob:")).netloc for url in asked} == {origin}
+                assert [said for said in opened.heard if not said.startswith("request")] == []
+        finally:
+            running.terminate()
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(opened: Opened) -> None:
+    opened.wait("gseg.link.isOpen")
+    while opened.ask("Boolean(gseg.state.steps[0])"):
+        opened.ask("gseg.ask('undo')")
+    opened.look()
+    opened.taken()
+
+
+def test_what_it_takes(opened: Opened) -> None:
+    """Clicks and keys of what people do most."""
+    opened.click(12)
+    assert opened.ask("gseg.scene.selected.reduce((a, b) => a + b)") == 300, "a known object waits for the server"
+    assert opened.taken() == 1
+    opened.until(12)
+    opened.click(14, "Shift")
+    assert opened.taken() == 1
+    opened.until(12, 14)
+    opened.click(14, "Alt")
+    assert opened.taken() == 1
+    opened.until(12)
+
+    opened.press("h")
+    assert opened.taken() == 1
+    opened.wait("gseg.state.hides")
+    assert opened.hidden() == {12}
+    assert opened.ask(f"gseg.pick({', '.join(map(str, opened.place(12)))})?.row ?? 0") != opened.ask(
+        "gseg.scene.objects.findIndex((one) => one.id === 12) + 1"
+    )
+    opened.press("Control+z")
+    assert opened.taken() == 1
+    opened.wait("!gseg.state.hides")
+
+    opened.click(11)
+    opened.click(13, "Shift")
+    opened.click(15, "Shift")
+    opened.press("i")
+    assert opened.taken() == 4
+    opened.wait("gseg.state.hides")
+    assert opened.hidden() == {12, 14, 16}
+
+    opened.press("e")
+    assert opened.taken() <= 2
+    exports = opened.ply.with_name(opened.ply.name + NOTES) / "exports"
+    opened.wait("document.getElementById('status').textContent.startsWith('Wrote 3 files')")
+    files = sorted(exports.iterdir())
+    assert [PlyData.read(str(file))["vertex"].count for file in files] == [300] * 3
+
+    opened.click(15)
+    opened.until(15)
+    opened.taken()
+    opened.press("n")
+    opened.page.keyboard.type(HOSTILE)
+    opened.press("Enter")
+    assert opened.taken() == 2
+    opened.wait("gseg.scene.objects.some((one) => one.name.endsWith('mug'))")
+    row = opened.page.locator("#objects li.selected")
+    assert row.locator(".text").inner_text() == HOSTILE
+    assert opened.page.locator("#objects img").count() == 0
+
+
+def test_lines_are_drawn_with_the_mouse_once_each(opened: Opened) -> None:
+    groups = page_scene()[1]
+
+    def around(group: int, half: float = 55) -> list[tuple[float, float]]:
+        x, y = opened.place(group)
+        return [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
+
+    def found(most: int) -> set[int]:
+        """The groups that most of what is selected is of."""
+        opened.wait("gseg.state.gaussians > 0")
+        selected = torch.tensor(opened.ask("[...gseg.scene.selected]")).bool()
+        counts = torch.bincount(groups[selected], minlength=17)[11:]
+        return set((11 + counts.argsort(descending=True)[:most]).tolist())
+
+    said = "document.getElementById('status').textContent"
+    for key, name in (("o", "Outline"), ("g", "Outline"), ("b", "Brush"), ("x", "Rectangle")):
+        opened.ask("gseg.ask('change', ['none'])")
+        opened.press(key)
+        opened.settle()
+        if key == "o":
+            opened.drag(*around(15))
+        elif key == "g":
+            for corner in [*around(15), around(15)[0]]:
+                opened.page.mouse.click(*corner)
+        elif key == "b":
+            opened.ask("document.getElementById('brush-radius').value = 40")
+            opened.drag(opened.place(14), opened.place(15))
+        else:
+            opened.drag(around(15)[0], around(15)[2])
+        opened.wait(f"{said}.startsWith('{name}')")
+        assert found(2 if key == "b" else 1) == ({14, 15} if key == "b" else {15}), key
+        opened.press("Escape")
+        assert opened.ask("gseg.tools.tool") == "click"
+
+
+def test_the_gizmo_moves_and_undo_puts_back(opened: Opened) -> None:
+    opened.click(15)
+    opened.until(15)
+    opened.press("m")
+    opened.wait("gseg.tools.handle.isThere")
+    opened.settle()
+    version = opened.ask("gseg.scene.version")
+    x, y = opened.place(15)
+    opened.drag((x, y), (x + 30, y - 60))
+    opened.wait(f"gseg.scene.version > {version}")
+    opened.wait("document.getElementById('status').textContent.startsWith('Move')")
+    opened.settle()
+    row = opened.ask("gseg.scene.objects.findIndex((one) => one.id === 15) + 1")
+    opened.press("Escape")
+    picked = "gseg.pick({}, {})?.row ?? 0"
+    assert opened.ask(picked.format(x + 25, y - 55)) == row, "it is hit where it is now"
+    opened.press("Control+z")
+    opened.wait(f"gseg.scene.version > {version + 1}")
+    opened.settle()
+    assert opened.ask(picked.format(x + 25, y - 75)) != row
+    assert opened.ask(picked.format(x, y)) == row
+
+
+def test_a_lost_connection_is_told_and_found_again(opened: Opened) -> None:
+    opened.click(13)
+    opened.until(13)
+    opened.ask("gseg.link.socket.close()")
+    opened.wait("document.body.classList.contains('lost')")
+    assert "lost" in opened.page.inner_text("#status")
+    opened.wait("gseg.link.isOpen && !document.body.classList.contains('lost')")
+    opened.until(13)
+    opened.click(16, "Shift")
+    opened.until(13, 16)
+    opened.settle()
+
+
+def test_two_browsers_see_one_session(opened: Opened) -> None:
+    other = opened.page.context.browser.new_page(viewport={"width": 500, "height": 300})
+    other.goto(opened.address)
+    opened.click(14)
+    opened.until(14)
+    end = time.monotonic() + 60
+    while other.evaluate("window.gseg?.state.called") != "group 14":
+        assert time.monotonic() < end
+        other.wait_for_timeout(50)
+    other.close()
