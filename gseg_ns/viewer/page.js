@@ -16,6 +16,7 @@
   let letting = 0; // the timer after which a modifier key that is up is up for clicks, too
   let anchor = null; // where a range in the list begins
   let drawn = null; // where the mouse went down, to be drawn over a range
+  let down = null; // where it went down on the picture
   let stripShows = "";
 
   // ------------------------------------------------------------------------------------------------ to the viewer
@@ -567,7 +568,29 @@
   }
 
   function pressed(event) {
-    if (event.target instanceof HTMLCanvasElement && event.button === 0 && open) hold(modeOf(event));
+    down = null;
+    if (!(event.target instanceof HTMLCanvasElement) || event.button !== 0) return;
+    watch(); // a tab that was opened just now
+    if (!open) return;
+    hold(modeOf(event));
+    down = { x: event.clientX, y: event.clientY };
+  }
+
+  // A drag moves the camera: viser counts as it does here.
+  function moved(event) {
+    if (down && Math.max(Math.abs(event.clientX - down.x), Math.abs(event.clientY - down.y)) > 3) down = null;
+  }
+
+  // viser says what is clicked on the picture; here is said where that was, after all that was chosen before.
+  function released(event) {
+    if (!down || !(event.target instanceof HTMLCanvasElement)) return;
+    down = null;
+    const box = event.target.getBoundingClientRect();
+    send(
+      "at",
+      (event.clientX - box.left + 0.5) / event.target.clientWidth,
+      (event.clientY - box.top + 0.5) / event.target.clientHeight,
+    );
   }
 
   function key(event) {
@@ -619,6 +642,8 @@
 
   document.head.append(style);
   document.addEventListener("pointerdown", pressed, true);
+  document.addEventListener("pointermove", moved, true);
+  document.addEventListener("pointerup", released, true);
   document.addEventListener("pointerup", letDrawn);
   document.addEventListener("keydown", key);
   document.addEventListener("keydown", shifted, true);
@@ -632,6 +657,8 @@
     end() {
       clearInterval(timer);
       document.removeEventListener("pointerdown", pressed, true);
+      document.removeEventListener("pointermove", moved, true);
+      document.removeEventListener("pointerup", released, true);
       document.removeEventListener("pointerup", letDrawn);
       document.removeEventListener("keydown", key);
       document.removeEventListener("keydown", shifted, true);

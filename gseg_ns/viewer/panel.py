@@ -18,9 +18,9 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.selection import Mode
-from gseg_ns.viewer import clicks
 from gseg_ns.viewer.answers import Answers
-from gseg_ns.viewer.commands import value
+from gseg_ns.viewer.clicks import Clicks, Hit, view_of
+from gseg_ns.viewer.commands import number, value
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.page import Page
 from gseg_ns.viewer.tools import CLICK_HEIGHT, Browser, Tools
@@ -75,7 +75,8 @@ class SegmentPanel(ViewerControl):
             self._page = Page(server, lambda *command: answers.queue(lambda: self._command(*command)))
             self.widgets = Widgets(viewer, answers, self._mode_of)
         self._tools = Tools(viewer, self.controller, self.browser, answers.queue, answers.do, self._page.show_one)
-        clicks.listen(server.scene, lambda event: answers.queue(lambda: self._clicked(event)))
+        self._clicks = Clicks(lambda hit, mode: answers.queue(lambda: self._clicked(hit, mode)))
+        self._clicks.listen(server.scene, viewer.get_camera_state)
         server.on_client_connect(lambda client: self._show_browser(client.client_id))
         server.on_client_disconnect(self._left)
         answers.begin()
@@ -156,6 +157,8 @@ class SegmentPanel(ViewerControl):
                 browser.held = mode
             elif mode is not None:
                 browser.mode = mode
+        elif name == "at":
+            self._clicks.told(client, (number(values, 0, 0, 1), number(values, 1, 0, 1)), browser.means)
         elif name == "tool":
             self._tools.choose(client, value(values, 0, str))
         elif name == "through":
@@ -172,20 +175,25 @@ class SegmentPanel(ViewerControl):
         else:
             answers.do(lambda: answers.acting.act(name, values, browser.means), client)
 
-    def _clicked(self, event: viser.SceneNodePointerEvent[Any]) -> None:
-        """Answer a click on the picture."""
-        browser = self.browser(event.client_id)
-        if not browser.open:
+    def _clicked(self, hit: Hit, told: Mode | None) -> None:
+        """Answer a click on the picture.
+
+        Args:
+            hit: the click.
+            told: how it meets the selection, as the page showed it; None where it did not say so.
+        """
+        client, browser = hit.client, self.browser(hit.client)
+        if told is None and not browser.open:
             return
-        view, x, y = clicks.view_of(self.viewer.get_camera_state(event.client), event, CLICK_HEIGHT)
-        mode, sam, track = browser.means, self.widgets.sam, self.widgets.track
-        if self._tools.click(event.client_id, to_camera(view), x, y):
+        view, x, y = view_of(hit, CLICK_HEIGHT)
+        mode, sam, track = told or browser.means, self.widgets.sam, self.widgets.track
+        if self._tools.click(client, to_camera(view), x, y, mode):
             return
         if sam or track:
             # A model takes seconds: other clicks need not wait, and those for it keep their order.
-            self.answers.later(lambda: self.answers.acting.mark(sam, track, view, x, y, mode), event.client_id)
+            self.answers.later(lambda: self.answers.acting.mark(sam, track, view, x, y, mode), client)
             return
-        self.answers.do(lambda: self.answers.click(to_camera(view), x, y, mode), event.client_id)
+        self.answers.do(lambda: self.answers.click(to_camera(view), x, y, mode), client)
 
     def _switch_groups(self) -> str:
         """Show groups in colors, or what was shown before."""

@@ -144,7 +144,8 @@ class Tools:
 
             @handle.scene.on_pointer_event(event_type="rect-select")
             def _(event: viser.ScenePointerEvent) -> None:
-                self._queue(lambda: self._dragged(event))
+                camera = self._camera(event.client)  # as it is now, not when others have been served
+                self._queue(lambda: self._dragged(event, camera))
 
         if tool in _HINTS:  # else what was said last stays, such as what was restored
             self._show(client, said=_HINTS[tool], well=True)
@@ -244,24 +245,30 @@ class Tools:
 
     # ----------------------------------------------------------------------------------------------- the picture
 
-    def _dragged(self, event: viser.ScenePointerEvent) -> None:
+    def _dragged(self, event: viser.ScenePointerEvent, camera: Camera) -> None:
         client = event.client_id
         assert client is not None
         browser = self._browser(client)
-        camera = self._camera(event.client)
         corner, opposite = ((x * camera.width, y * camera.height) for x, y in event.screen_pos)
         mode, through = browser.means, browser.through
         self._do(lambda: self._controller.drag(camera, corner, opposite, mode, not through), client)
         self.choose(client, "click")
 
-    def click(self, client: int, camera: Camera, x: float, y: float) -> bool:
+    def click(self, client: int, camera: Camera, x: float, y: float, mode: Mode) -> bool:
         """Answer a click with the tool of a browser.
+
+        Args:
+            client: the browser.
+            camera: the view that was clicked on.
+            x: pixel column.
+            y: pixel row.
+            mode: how it meets the selection.
 
         Returns:
             Whether the tool has an answer of its own.
         """
         browser = self._browser(client)
-        mode, through = browser.means, browser.through
+        through = browser.through
         if browser.tool in ("flood", "color"):
             flood = browser.tool == "flood"
             self._do(

@@ -7,14 +7,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from nerfstudio.cameras.cameras import CameraType
-from nerfstudio.viewer.utils import CameraState
 from viser._messages import GuiUpdateMessage
 
-from gseg_ns.viewer import clicks
 from gseg_ns.viewer.commands import read_commands
 from gseg_ns.viewer.page import Page
 
@@ -89,14 +84,3 @@ def test_a_command_is_done_once(server: Any) -> None:
 def test_what_is_no_command_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="no "):
         read_commands(text)
-
-
-def test_the_place_of_a_click() -> None:
-    """Where it is on the screen says it; the ray of an event is the same for all."""
-    c2w = torch.eye(4, dtype=torch.float64)[:3]
-    c2w[:, 3] = torch.tensor([1.0, 2.0, 3.0])
-    state = CameraState(fov=1.0, aspect=1.5, c2w=c2w.clone(), time=0.0, camera_type=CameraType.PERSPECTIVE)
-    event = SimpleNamespace(screen_pos=(0.25, 0.5), ray_origin=(0.0, 0.0, 0.0), ray_direction=(1.0, 0.0, 0.0))
-    view, x, y = clicks.view_of(state, event, 720)
-    assert (x, y) == (0.25 * 1080, 0.5 * 720)
-    assert np.allclose(view.camera_to_worlds[0, :, 3], [1.0, 2.0, 3.0])

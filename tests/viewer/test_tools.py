@@ -131,7 +131,7 @@ def test_lengths_are_in_the_unit_that_is_shown(tab: Tab) -> None:
     tab.ask("length", 2.0)
     assert "two points first" in tab.said
     for ball in (0, 2):
-        assert tab.tools.click(0, camera, *pixel_of(ball))
+        assert tab.tools.click(0, camera, *pixel_of(ball), "set")
     assert tab.scene.shown == ["/segment_line"]
     length = tab.shown["place"]["length"]
     tab.ask("length", 2 * length)
@@ -162,6 +162,6 @@ def test_ranges_and_colors(tab: Tab) -> None:
     tab.ask("tolerance", 1e9)
     assert tab.browser.tolerance == 100
     tab.browser.through = True
-    assert tab.tools.click(0, to_camera(view()), *pixel_of(1))
+    assert tab.tools.click(0, to_camera(view()), *pixel_of(1), "set")
     selected = tab.controller.selected
     assert 75 < int(selected.sum()) == int((selected & rows(1)).sum())
