@@ -20,7 +20,8 @@ _LONGEST = 240
 
 _OPTION = re.compile(r"(?<![\w-])--[A-Za-z][\w.-]*")
 _LISTED = re.compile(r"Available subcommands: (.*?)(?: Perhaps | For full helptext| Did you |$)")
-_UNKNOWN = re.compile(r"Unrecognized (?:options|arguments): (.*?)(?: Available subcommands| Perhaps | For full |$)")
+_APPLIED = re.compile(r" \(applied to [^)]*\)")
+_UNKNOWN = re.compile(r"Unrecognized (?:options|arguments): (.*?)(?: Available subcommands| Perhaps | Arguments | For full |$)")
 
 Parse = Callable[..., Any]
 """`tyro.cli`, or what has its place."""
@@ -65,7 +66,8 @@ def explain(
     program = program or Path(sys.argv[0]).name
     lines = [line.strip(" │|") for line in said.splitlines() if not re.match(r"\s*[╭╰+]", line)]
     lines = [line for line in lines if line.strip("─- ")]
-    text = " ".join(lines)
+    # With several of them, tyro says of each word where it looked for it.
+    text = re.sub(_APPLIED, "", " ".join(lines)).replace(" or misplaced options:", " options:")
     match = _UNKNOWN.search(text)
     unknown = match.group(1).replace(",", " ").split() if match else []
     words = []
@@ -76,18 +78,26 @@ def explain(
     command = " ".join([program, *words])
     told = []
     wrong = [word for word in unknown if word.startswith("--")]
-    if wrong:
+    named = _LISTED.search(text)
+    if (
+        unknown
+        and named is not None
+        and list(arguments[len(words) : len(words) + 1]) == unknown[:1]
+        and not (unknown[0].startswith("-"))
+    ):  # the options of a command that is none are not known either
+        names = named.group(1).replace(",", " ").split()
+        told.append(f"{command} has no command {unknown[0]}{_meant(unknown[0], names) or ': ' + _few(names)}")
+    elif wrong:
         known = options_of(words)
-        if (listed := _LISTED.search(text)) is not None:  # a command within: a dataparser, of ns-train
-            inner = [word for word in arguments[len(words) :] if word in listed.group(1).replace(",", " ").split()]
+        if named is not None:  # a command within: a dataparser, of ns-train
+            inner = [word for word in arguments[len(words) :] if word in named.group(1).replace(",", " ").split()]
             known += [option for word in inner[:1] for option in options_of([*words, word])]
         if not words:
             known += ["--version", "--verbose"]
         for word in list(dict.fromkeys(wrong))[:_MOST]:
             told.append(f"{command} has no option {word}{_meant(word, known)}")
-    elif unknown and (named := _LISTED.search(text)) is not None:
-        names = named.group(1).replace(",", " ").split()
-        told.append(f"{command} has no command {unknown[0]}{_meant(unknown[0], names) or ': ' + _few(names)}")
+    elif unknown and named is not None:
+        told.append(f"{command} has no command {unknown[0]}: {_few(named.group(1).replace(',', ' ').split())}")
     elif unknown:
         told.append(f"{command} does not know what {' '.join(unknown[:_MOST])} is")
     missing = _missing(lines)

@@ -18,6 +18,10 @@ CASES = [
     ("render --load-config x --output-dir y --split foo", "Expected one of ('test', 'train')"),
     ("render --load-config x --output-dir y --frames many", "--frames"),
     ("--verison", "did you mean --vers"),
+    ("exprot --load-config x", "gseg has no command exprot: did you mean export?"),
+    ("exprot --load-config x --output-dir y", "gseg has no command exprot: did you mean export?"),
+    ("edit --load-config x --group 1 --colour 255 0 0", "gseg edit has no option --colour: did you mean --color?"),
+    ("edit --load-config x --do recolor 255 0", "gseg edit"),
     ("frobnicate", "gseg has no command frobnicate: demo, views, segment, masks"),
     ("", "demo, views, segment, masks, lift"),
 ]
