@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import viser.transforms as vtf
 import websockets.sync.client
 from websockets.exceptions import InvalidStatus
 
@@ -133,6 +134,43 @@ def click(client: ViewerClient, **fields: Any) -> None:
     usual = {"name": "/segment", "instance_index": None, "screen_pos": [0.5, 0.5]}
     ray = {"ray_origin": [0.0, 0.0, 10.0], "ray_direction": [0.0, 0.0, 1.0]}
     client.send("SceneNodeClickMessage", **{**usual, **ray, **fields})
+
+
+def test_a_click_that_overtakes_its_mode(client: ViewerClient, viewer: Any) -> None:
+    """Messages of a browser may be handled in another order than it sent them: a click has the mode that it showed."""
+    controller = viewer.pipeline.model.panel.controller
+    camera = viewer.pipeline.datamanager.train_dataset.cameras[0]
+    pose = camera.camera_to_worlds.reshape(3, 4).double().numpy()
+    client.look(
+        wxyz=(vtf.SO3.from_matrix(pose[:, :3]) @ vtf.SO3.from_x_radians(np.pi)).wxyz.tolist(),
+        position=(pose[:, 3] * 10).tolist(),
+        fov=float(2 * np.arctan(float(camera.height) / 2 / float(camera.fy))),
+        aspect=float(camera.width / camera.height),
+    )
+    browser = viewer.viser_server.get_clients()[max(viewer.viser_server.get_clients())]
+    client.wait(lambda: np.allclose(browser.camera.position, pose[:, 3] * 10, atol=1e-3), "the camera")
+    client.press("Select", "All")
+    whole = int(controller.selected.sum())
+
+    def overtaking(*modes: str) -> None:
+        click(client)
+        time.sleep(0.3)  # the server has it
+        for mode in modes:
+            client.ask("mode", mode)
+        client.ask("at", 0.5, 0.5)
+
+    said = client.answer(lambda: overtaking("add", "remove"))
+    assert said.startswith("Took away"), said
+    assert 0 < int(controller.selected.sum()) < whole
+    said = client.answer(lambda: overtaking("set"))
+    assert said.startswith("Selected"), said
+    # and the other way round
+    said = client.answer(lambda: (client.ask("mode", "remove"), client.ask("at", 0.5, 0.5), click(client)))
+    assert said.startswith("Took away"), said
+    # a page that says nothing of it is answered, too
+    client.ask("mode", "set")
+    assert client.answer(lambda: click(client)).startswith("Selected")
+    client.look()
 
 
 def test_fields_for_paths_say_nothing_of_what_lies_outside(client: ViewerClient, tmp_path: Path) -> None:
