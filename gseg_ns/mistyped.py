@@ -21,7 +21,9 @@ _LONGEST = 240
 _OPTION = re.compile(r"(?<![\w-])--[A-Za-z][\w.-]*")
 _LISTED = re.compile(r"Available subcommands: (.*?)(?: Perhaps | For full helptext| Did you |$)")
 _APPLIED = re.compile(r" \(applied to [^)]*\)")
-_UNKNOWN = re.compile(r"Unrecognized (?:options|arguments): (.*?)(?: Available subcommands| Perhaps | Arguments | For full |$)")
+_UNKNOWN = re.compile(
+    r"Unrecognized (?:options|arguments): (.*?)(?: Available subcommands| Perhaps | Arguments | For full |$)"
+)
 
 Parse = Callable[..., Any]
 """`tyro.cli`, or what has its place."""

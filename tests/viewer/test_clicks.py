@@ -62,7 +62,12 @@ def test_a_click_is_answered_once_and_never_lost(
 ) -> None:
     monkeypatch.setattr(clicks, "PATIENCE", 0.05)
     done = threading.Event()
-    pairs = Clicks(lambda hit, mode: (clicked.append((hit, mode)), done.set()))  # type: ignore[func-returns-value]
+
+    def answer(hit: Hit, mode: Any) -> None:
+        clicked.append((hit, mode))
+        done.set()
+
+    pairs = Clicks(answer)
     alone = hit()
     pairs.hit(alone)
     assert done.wait(60)
