@@ -63,6 +63,10 @@ class Export(Granular):
     keep_floaters: bool = False
     """Leave in objects what floats: Gaussians that are called an object and are no part of what the training views show
     of it. Otherwise they are in no object (scene files have them, with the label 0)"""
+    clean_borders: bool = False
+    """Let objects end in their own files where the training views show that they do: their Gaussians are fitted so that
+    each object alone covers its pixels, without a rim of floor. Seconds an object. The scene's file has them as they
+    are (but USD, whose stage is made of the objects)"""
     title: str | None = None
     """Of the page (html)"""
     description: str | None = None
@@ -108,10 +112,14 @@ class Export(Granular):
         edited = EditedRun(run, self.edits, scale)
         everything = not self.groups and self.selection is None
         rows = ~edited.scene.removed if everything else edited.rows(self.groups, self.selection)
+        if self.clean_borders:
+            cleaned = edited.clean_borders(rows, track)
+            CONSOLE.print(f"Cleaned the borders of {cleaned} objects")
         if self.drop_unlabelled:
             rows = rows & (edited.groups > 0)
         rows = rows & edited.scene.splats.exportable()
         splats, groups = edited.scene.splats.subset(rows).to("cpu"), edited.groups[rows].cpu()
+        alone = edited.alone.subset(rows).to("cpu") if self.clean_borders else splats
         if len(splats) == 0:
             raise GsegError("Nothing to export: no visible Gaussian of the run is chosen")
         try:
@@ -129,7 +137,7 @@ class Export(Granular):
             floating = find_floaters(splats, groups, seen)
             chosen = torch.ones_like(floating) if everything and not self.drop_unlabelled else ~floating
             groups = torch.where(floating, 0, groups)
-            splats, groups = splats.subset(chosen), groups[chosen]
+            splats, groups, alone = splats.subset(chosen), groups[chosen], alone.subset(chosen)
             seen = seen.rows(torch.nonzero(chosen)[:, 0])
         if form == "html":
             self._write_page(run, splats, groups, seen, names, placement)
@@ -176,6 +184,7 @@ class Export(Granular):
                 "tree": tree_table(run.model),
             },
             details=details,
+            alone=alone,
         )
         [scene] = self.output_dir.glob("scene.*")
         CONSOLE.print(
@@ -253,6 +262,10 @@ class Export(Granular):
             raise GsegError(f"--{given[0].replace('_', '-')} is about a page: choose --format html")
         if self.format == "html" and (self.tileset or self.proxy is not None):
             raise GsegError("A page has no --tileset and no --proxy: choose another --format")
+        if self.format == "html" and self.clean_borders:
+            raise GsegError(
+                "--clean-borders is about files of single objects, and a page has none: choose --format ply"
+            )
         if self.max_splats is not None and self.max_splats < 1:
             raise GsegError(f"--max-splats {self.max_splats}: a page shows at least 1")
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 3:

@@ -22,6 +22,9 @@ class Isolate(Granular):
     """Name of a selection saved in the viewer, beside config.yml"""
     edits: Path | None = None
     """Edit list to bake in (edits.json of the viewer or of `gseg edit`); what it removes is left out"""
+    clean_borders: bool = False
+    """Let objects end where the training views show that they do: their Gaussians are fitted so that each object alone
+    covers its pixels, without a rim of floor"""
     name: str | None = None
     """Appended to the experiment's name; derived from what is taken unless given"""
     output_dir: Path | None = None
@@ -36,6 +39,7 @@ class Isolate(Granular):
         from gseg_ns.runs.isolated import export_command, write_run
         from gseg_ns.runs.run import load_run
         from gseg_ns.selection.store import check_name
+        from gseg_ns.terminal import track
 
         if not self.groups and self.selection is None and self.edits is None:
             raise GsegError(
@@ -43,6 +47,8 @@ class Isolate(Granular):
             )
         taken = [self.selection] if self.selection else []
         taken += ["groups-" + "-".join(map(str, self.groups[:8]))] if self.groups else []
+        if self.clean_borders and not self.groups and self.selection is None:
+            raise GsegError("--clean-borders is about objects: say which, with --groups or --selection")
         name = check_name(self.name or "-".join(taken) or "edited")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         scale = self.granularity(run)
@@ -50,10 +56,13 @@ class Isolate(Granular):
         scene = edited.scene
         everything = not self.groups and self.selection is None
         keep = ~scene.removed if everything else edited.rows(self.groups, self.selection)
+        if self.clean_borders:
+            cleaned = edited.clean_borders(keep, track)
+            CONSOLE.print(f"Cleaned the borders of {cleaned} objects")
         config = write_run(
             run.config_path,
             run.model,
-            scene.splats.subset(keep),
+            edited.alone.subset(keep),
             scene.source[keep],
             name,
             self.output_dir,

@@ -1,12 +1,16 @@
 from .boxes import OrientedBox, box_iou, box_of_points, fit_box
 from .evidence import Evidence, gather_evidence
 from .floaters import find_floaters
+from .fringes import FringeOptions, Fringes, Shown
 from .records import ObjectRecord, object_records, schema
 
 __all__ = [
     "Evidence",
+    "FringeOptions",
+    "Fringes",
     "ObjectRecord",
     "OrientedBox",
+    "Shown",
     "box_iou",
     "box_of_points",
     "find_floaters",

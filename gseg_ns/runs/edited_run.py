@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from gseg_ns.selection.store import (
     load_units,
     names_at,
 )
-from gseg_ns.splats import Placement
+from gseg_ns.splats import Placement, Splats
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.ply_header import PlyHeader
 
@@ -37,11 +37,18 @@ SWAPPED = "swapped"
 """Folder beside a list of edits with the objects that were taken from other runs."""
 
 
+MOSTLY = 0.5
+"""A group is taken out of a scene if more than this part of it is."""
+
+
 class EditedRun:
     """A run's Gaussians after a list of edits: M rows, the run's N and then the copies that edits appended.
 
     Copies belong to the group of what they are copies of. A saved selection is exactly the rows that it was made of.
     """
+
+    alone: Splats
+    """The rows of the scene as objects have them on their own; other than there once `clean_borders` was called."""
 
     def __init__(
         self, run: Run, operations: Sequence[Operation] | Path | None = None, scale: float | None = None
@@ -63,7 +70,9 @@ class EditedRun:
         self.fingerprint = Fingerprint.of(self.splats.means)
         if isinstance(operations, Path):
             operations = load_edits(operations, self.fingerprint)
-        self.scene = evaluate(self.splats, operations or ())
+        self._operations = operations or ()
+        self.scene = evaluate(self.splats, self._operations)
+        self.alone = self.scene.splats
         self.scale: float | None = None
         if model.has_scales:
             self.scale = round(model.default_scale if scale is None else scale, 4)
@@ -78,6 +87,39 @@ class EditedRun:
         """The group of each row: int64 [M], 0 for none and for what came from elsewhere."""
         groups = self.run.model.gaussian_groups(self.scale).to(self.scene.source.device)
         return torch.where(self.scene.source >= 0, groups[self.scene.source.clamp_min(0)], 0)
+
+    def clean_borders(self, rows: Tensor, track: Callable[[list[int], str], Iterable[int]] = lambda ids, _: ids) -> int:
+        """Let objects end where the training views show that they do (see `gseg_ns.objects.fringes`).
+
+        `alone` then has what objects look like on their own: the rows of `scene`, fitted before the edits were
+        applied. `scene` stays as it is.
+
+        Args:
+            rows: bool [M], what is taken out of the scene: groups that are mostly in it are fitted.
+            track: wraps a list while it is worked through, for a progress bar, with what is done.
+
+        Returns:
+            How many groups.
+
+        Raises:
+            GsegError: there are no views to ask.
+        """
+        from gseg_ns.runs.fringes import find_fringes
+
+        there = torch.where(self.scene.removed, 0, self.groups)
+        taken = torch.bincount(there[rows], minlength=int(there.max()) + 1)
+        wanted = torch.nonzero(taken > MOSTLY * torch.bincount(there))[:, 0].tolist()
+        fringes = find_fringes(
+            self.run.model, self.run.datamanager, self.scale, [name for name in wanted if name > 0],
+            lambda views: track(views, "Asking views"),
+        )  # fmt: skip
+        cleaned = self.splats.clone()
+        for name in track(fringes.names, "Cleaning borders"):
+            own, alone = fringes.rows(name), fringes.clean(name)
+            for part in ("means", "quats", "scales", "opacities", "sh"):
+                getattr(cleaned, part)[own] = getattr(alone, part)
+        self.alone = evaluate(cleaned, self._operations).splats
+        return len(fringes.names)
 
     @cached_property
     def names(self) -> dict[int, str]:

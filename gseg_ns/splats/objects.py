@@ -119,6 +119,7 @@ def write_objects(
     proxies: Proxies | None = None,
     tileset: bool = False,
     details: Mapping[int, Mapping[str, Any]] | None = None,
+    alone: Splats | None = None,
 ) -> list[dict[str, Any]]:
     """Write `scene`, one file for each group in `objects/`, and `objects.json`, which lists them.
 
@@ -139,6 +140,8 @@ def write_objects(
         proxies: with them, each object gets a mesh to touch: a GLB beside its file, in USD a child.
         tileset: for GLB, whether `tileset.json` (3D Tiles) is written around the scene.
         details: further entries of each group in `objects.json`, in file coordinates.
+        alone: the N Gaussians as files of single objects have them (and a USD stage, which is made of these), where
+            they end otherwise there than in the scene.
 
     Returns:
         What `objects.json` says of each object: group, name where it has one, file, gaussians, color, min and max
@@ -155,7 +158,8 @@ def write_objects(
     if proxies is not None and proxies.density is not None and where.meters_per_unit is None:
         raise GsegError("A mass needs the length of a unit: give it in metres.")
     with atomic_folder(folder, lambda: _listed_files(folder), index=_INDEX) as staging:
-        writer = _Writer(staging, splats, groups, form, where, run, proxies)
+        own = splats if alone is None else alone.to("cpu")
+        writer = _Writer(staging, splats, own, groups, form, where, run, proxies)
         listed = writer.write(objects_of(groups, names, min_gaussians), track)
         listed = [{**(details or {}).get(entry["group"], {}), **entry} for entry in listed]
         if tileset:
@@ -172,6 +176,8 @@ class _Writer:
 
     folder: Path
     splats: Splats
+    alone: Splats
+    """In files of single objects."""
     groups: Tensor
     form: SplatFormat
     placement: Placement
@@ -229,9 +235,9 @@ class _Writer:
         if self.proxies is not None:
             pixel = 0.0
             if self.proxies.pixel is not None:
-                pixel = self.placement.scale * self.proxies.pixel(self.splats.means[part.rows].median(dim=0).values)
+                pixel = self.placement.scale * self.proxies.pixel(self.alone.means[part.rows].median(dim=0).values)
             proxy = self.proxies.make(
-                part.splats(self.splats, self.placement), self.placement.up_vector(), surrounds, pixel
+                part.splats(self.alone, self.placement), self.placement.up_vector(), surrounds, pixel
             )
             cubic = (self.placement.meters_per_unit or 1.0) ** 3
             mass = None if self.proxies.density is None else self.proxies.density * proxy.volume * cubic
@@ -252,19 +258,19 @@ class _Writer:
             )
         if self.form in ("usd", "usdz"):
             layer = path.with_suffix(".usdc")
-            write_usd_object(layer, part, self.splats, self.placement, proxy, mass)
+            write_usd_object(layer, part, self.alone, self.placement, proxy, mass)
             if self.form == "usdz":
                 package(layer, path)
             return entry, layer.relative_to(self.folder).as_posix()
         if self.form == "glb":
             # Its own Gaussians alone: all of the scene would be looked through again for each object.
             own = replace(item, rows=torch.arange(len(part.rows)))
-            write_glb(path, self.splats.subset(part.rows), [own], self.placement, rest=False)
+            write_glb(path, self.alone.subset(part.rows), [own], self.placement, rest=False)
         elif self.form == "spz":
-            write_spz(path, self.splats.subset(part.rows), self.placement)
+            write_spz(path, self.alone.subset(part.rows), self.placement)
         else:
             header = PlyHeader(self.placement, self.run, item.id, item.name)
-            _write_ply(path, self.splats.subset(part.rows), {}, header)
+            _write_ply(path, self.alone.subset(part.rows), {}, header)
         return entry, name
 
     def _write_stage(self, parts: Sequence[Part], files: list[str]) -> None:

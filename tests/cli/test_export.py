@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from gseg_ns.editing.edit_list import EDITS_FILE
 from gseg_ns.editing.operations import Duplicate, Remove
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
+from gseg_ns.objects import FringeOptions
 from gseg_ns.runs import run as runs
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.store import (
@@ -307,3 +309,28 @@ def test_what_pages_have_and_have_not(tmp_path: Path, splats: Splats, options: d
     with pytest.raises(GsegError, match=message):
         export(tmp_path / "a", **options)
     assert not (tmp_path / "a").exists()
+
+
+def test_objects_without_their_fringes(built_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The objects' own files are others, and the scene's is as it was."""
+    options = FringeOptions(steps=10, rounds=0)
+    monkeypatch.setattr("gseg_ns.objects.fringes.FringeOptions", lambda: options)
+    config = shutil.copytree(built_run.parent, tmp_path / "run") / "config.yml"
+    Export(config, tmp_path / "plain", keep_floaters=True).main()
+    Export(config, tmp_path / "clean", keep_floaters=True, groups=[1, 4], clean_borders=True).main()
+    plain, clean = (read_ply(tmp_path / folder / "scene.ply") for folder in ("plain", "clean"))
+    of = plain.extra["label"]
+    assert torch.equal(clean.means, plain.means[(of == 1) | (of == 4)])
+    for group in (1, 4):
+        own, other = (read_ply(tmp_path / folder / f"objects/group_{group:04d}.ply") for folder in ("plain", "clean"))
+        assert len(own) == len(other)
+        assert not torch.equal(own.opacities, other.opacities)
+        assert torch.equal(own.sh[:, 1:], other.sh[:, 1:])
+
+
+def test_borders_are_not_cleaned_without_views(tmp_path: Path, splats: Splats) -> None:
+    with pytest.raises(GsegError, match="their cameras are gone"):
+        export(tmp_path / "out", clean_borders=True)
+    with pytest.raises(GsegError, match="a page has none"):
+        export(tmp_path / "out", clean_borders=True, format="html")
+    assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ import torch
 from gseg_ns.cli.edit import Edit
 from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.render import Render
+from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.edit_list import load_edits
 from gseg_ns.editing.operations import Remove, centre_of
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import read_label_map
+from gseg_ns.rendering import Camera, composite
 from gseg_ns.runs.edited_run import take_object
 from gseg_ns.runs.isolated import export_command
 from gseg_ns.runs.run import load_run
 from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
+from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
+from gseg_ns.splats.projection import project_splats
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,34 @@ def test_bad_requests_write_nothing(constructed_run: Path, tmp_path: Path, optio
     with pytest.raises(GsegError, match=message):
         Isolate(load_config=constructed_run, output_dir=tmp_path / "out", **options).main()
     assert not (tmp_path / "out").exists()
+
+
+def test_an_object_is_isolated_without_its_fringe(
+    constructed_run: Path, groups: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(GsegError, match="--clean-borders is about objects"):
+        Isolate(load_config=constructed_run, edits=tmp_path / "edits.json", clean_borders=True).main()
+    edits = tmp_path / "edits.json"
+    Edit(load_config=constructed_run, do="transform", groups=[4], move=(0.0, 0.5, 0.0), edits=edits).main()
+    Isolate(load_config=constructed_run, groups=[4], edits=edits, output_dir=tmp_path, clean_borders=True).main()
+    assert "Cleaned the borders of 1 objects" in " ".join(capsys.readouterr().out.split())
+    run = load_run(constructed_run)
+    alone, before = load_run(only(tmp_path)).model, run.model
+    assert torch.equal(alone.gaussian_groups(), groups[groups == 4])
+    moved = alone.means - before.means[groups == 4]
+    assert torch.allclose(moved.median(dim=0).values, torch.tensor([0.0, 0.5, 0.0]), atol=0.02)
+
+    # Of what a training view calls the object it covers more, and of what it calls another thing less.
+    camera = run.datamanager.camera(0)
+    mask = before.label_image(camera) == 4
+    scene = before.splats().subset(groups == 4)
+    splats = replace(alone.splats(), means=alone.means.detach() - torch.tensor([0.0, 0.5, 0.0]))
+    errors = [float((drawn_alpha(part, to_camera(camera)) - mask.float()).abs().sum()) for part in (scene, splats)]
+    assert errors[1] < 0.8 * errors[0]
+
+
+def drawn_alpha(splats: Splats, camera: Camera) -> torch.Tensor:
+    return composite(project_splats(splats, camera), torch.ones(len(splats), 1))[..., 0]
 
 
 def test_edits_from_the_command_line(constructed_run: Path, groups: torch.Tensor, tmp_path: Path) -> None:

@@ -1,0 +1,310 @@
+"""Fringes: what an object drags along when it is taken out of its scene, and what it leaves behind there.
+
+Nothing asks Gaussians in a scene to end where an object does. A bit of floor and a bit of stool are in one of them, so
+that the stool alone has a rim of floor, or lacks a rim of itself, which the floor's Gaussians drew. What mends that is
+in the training views: an object's Gaussians are fitted so that they, alone, cover the pixels that are called the object
+and no others, in the photographs' colors. Pixels where something else is in front ask for nothing.
+
+The other Gaussians stay as they are, and so does the scene: what is fitted is for an object that leaves it. To give a
+Gaussian to the neighbor that views show it as changes no figure (some 50 of 60 000), and floaters are left out of
+exports anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gseg_ns.rendering import Camera, composite, rasterization
+from gseg_ns.splats import Splats
+from gseg_ns.splats.projection import near_of, project_splats
+
+FEWEST = 10
+"""Pixels that a view shows of an object at least; fewer say little of where it ends."""
+
+PAD = 8
+"""Pixels around what is shown of an object that belong to the window on it, so that what sticks out is in it."""
+
+LARGEST = 160
+"""Sides of a window in a step at most, around a pixel of the object's border where there is more."""
+
+FAINT = 0.01
+"""Less than that of an object alone is nothing that could be hidden."""
+
+AT_ONCE = 32
+"""Objects whose shares of a view are composited together."""
+
+STAYING = 0.25
+"""What is hidden stays as it is: so much a pixel asks for that, beside one that shows what should be there."""
+
+EPS = 1e-3
+"""Of Adam, beside gradients of a loss that is summed over pixels: what hardly shows hardly moves."""
+
+
+@dataclass(frozen=True)
+class FringeOptions:
+    """How objects are fitted to what is shown of them."""
+
+    steps: int = 300
+    """Steps for each object at least, a window of a view in each"""
+    rounds: int = 6
+    """So many times each view is asked at least"""
+    opacity_rate: float = 0.3
+    """Adam's rates, which fall to a tenth: of the logit of opacities"""
+    scale_rate: float = 0.06
+    """of the logarithm of scales"""
+    quat_rate: float = 0.012
+    """of rotations"""
+    color_rate: float = 0.06
+    """of the constant coefficient of colors"""
+    mean_rate: float = 0.12
+    """of centres, in pixels of the views"""
+    seed: int = 0
+    """Of the windows"""
+
+
+class Shown(NamedTuple):
+    """A view: what it shows."""
+
+    camera: Camera
+    labels: Tensor  # [H, W] int
+    """The group of each pixel, 0 = none."""
+    photograph: Tensor | None  # [H, W, 3] uint8
+
+
+class Sight(NamedTuple):
+    """The part of a view with an object."""
+
+    view: int
+    box: tuple[int, int, int, int]
+    """Left, upper, right and lower end."""
+    share: Tensor  # [h, w] uint8
+    """What the object gives to each pixel, in 255ths."""
+
+
+class Window(NamedTuple):
+    """What an object is fitted to in a part of a view."""
+
+    camera: Camera
+    shown: Tensor  # [h, w] bool
+    """Pixels that are called the object."""
+    asked: Tensor  # [h, w] float32
+    """How much a pixel says, in 0..1: nothing where half of the object or more is hidden behind something."""
+    before: Tensor  # [h, w] float32
+    """Alpha of the object alone, as it was."""
+    photograph: Tensor | None  # [h, w, 3] uint8
+
+    def part(self, box: tuple[int, int, int, int]) -> Window:
+        """A part of it: left, upper, right and lower end."""
+        x0, y0, x1, y1 = box
+        taken = slice(y0, y1), slice(x0, x1)
+        photograph = None if self.photograph is None else self.photograph[taken]
+        return Window(_cropped(self.camera, box), self.shown[taken], self.asked[taken], self.before[taken], photograph)
+
+
+class Fringes:
+    """What the views of a scene show of its objects."""
+
+    @torch.no_grad()
+    def __init__(
+        self, splats: Splats, groups: Tensor, views: Iterable[Shown], wanted: Sequence[int] | None = None
+    ) -> None:
+        """Ask the views.
+
+        Args:
+            splats: N Gaussians.
+            groups: int [N], 0 = none.
+            views: what they show.
+            wanted: the groups that are asked about; all unless given.
+        """
+        self._splats = splats
+        self._groups = groups.to(splats.device, torch.int64)
+        self._near = near_of(splats.means)
+        self._views: list[Shown] = []
+        self._sights: dict[int, list[Sight]] = {}
+        for camera, labels, photograph in views:
+            camera, labels = camera.to(splats.device), labels.to(splats.device)
+            meta = project_splats(splats, camera)
+            names, counts = labels[labels > 0].unique(return_counts=True)
+            names = [name for name in names[counts >= FEWEST].tolist() if wanted is None or name in wanted]
+            for start in range(0, len(names), AT_ONCE):
+                few = torch.tensor(names[start : start + AT_ONCE], device=splats.device)
+                shares = composite(meta, (self._groups[:, None] == few).float())
+                for place, name in enumerate(few.tolist()):
+                    share = (shares[..., place] * 255).round().clamp(0, 255).to(torch.uint8)
+                    box = _box((share > 0) | (labels == name))
+                    self._sights.setdefault(name, []).append(Sight(len(self._views), box, _taken(share, box).clone()))
+            self._views.append(Shown(camera, labels, photograph))
+
+    @property
+    def names(self) -> list[int]:
+        """The groups that views show."""
+        return sorted(self._sights)
+
+    def rows(self, group: int) -> Tensor:
+        """The Gaussians of a group: bool [N]."""
+        return self._groups == group
+
+    def clean(self, group: int, options: FringeOptions | None = None) -> Splats:
+        """Fit the Gaussians of a group to what is shown of it.
+
+        On the CPU the same for a seed.
+
+        Args:
+            group: its number.
+            options: of the fit.
+
+        Returns:
+            Its Gaussians in the order of the scene. What no view shows stays as it is.
+        """
+        options = options or FringeOptions()
+        alone = replace(self._splats.subset(self.rows(group)), extra={})
+        windows = [self._window(alone, group, sight) for sight in self._sights.get(group, [])]
+        if not windows or not len(alone):
+            return alone
+        return _fitted(alone, windows, self._near, self._pixel(alone, windows), options)
+
+    @torch.no_grad()
+    def _window(self, alone: Splats, group: int, sight: Sight) -> Window:
+        """What a view asks of an object: pixels that show something else before it ask for nothing."""
+        view = self._views[sight.view]
+        camera = _cropped(view.camera, sight.box)
+        shown = _taken(view.labels, sight.box) == group
+        alpha = _draw(alone, camera, self._near)[1]
+        seen = (sight.share / 255 / alpha.clamp_min(FAINT)).clamp(0, 1)
+        asked = torch.where(shown | (alpha < FAINT), 1.0, (2 * seen - 1).clamp_min(0))
+        photograph = None if view.photograph is None else _taken(view.photograph, sight.box)
+        return Window(camera, shown, asked, alpha, photograph)
+
+    def _pixel(self, alone: Splats, windows: list[Window]) -> float:
+        """Length of a pixel where an object is, in the middle one of the views."""
+        place = alone.means.median(dim=0).values
+        depths = [
+            float((window.camera.viewmat[2, :3] @ place + window.camera.viewmat[2, 3]).abs() / window.camera.K[0, 0])
+            for window in windows
+        ]
+        return sorted(depths)[len(depths) // 2]
+
+
+def _fitted(alone: Splats, windows: list[Window], near: float, pixel: float, options: FringeOptions) -> Splats:
+    """The Gaussians that, alone, show what the windows ask for."""
+    colored = all(window.photograph is not None for window in windows)
+    rates = {
+        "means": options.mean_rate * pixel,
+        "quats": options.quat_rate,
+        "scales": options.scale_rate,
+        "opacities": options.opacity_rate,
+    }
+    values = {name: getattr(alone, name).detach().clone() for name in rates}
+    values["constant"] = alone.sh[:, :1].detach().clone()
+    if colored:
+        rates["constant"] = options.color_rate
+    fitted = [{"params": [values[name].requires_grad_()], "lr": rate, "first": rate} for name, rate in rates.items()]
+    optimizer = torch.optim.Adam(fitted, eps=EPS)
+    optimizer.param_groups[0]["eps"] = EPS / max(pixel, 1e-12)  # gradients of centres are in units of the scene
+    generator = torch.Generator().manual_seed(options.seed)
+    order: list[int] = []
+    steps = max(options.steps, options.rounds * len(windows))
+    with torch.enable_grad():
+        for step in range(steps):
+            order = order or torch.randperm(len(windows), generator=generator).tolist()
+            window = _within(windows[order.pop()], generator)
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = parameters["first"] * 0.1 ** (step / steps)
+            optimizer.zero_grad()
+            _loss(_with(alone, values), window, near, colored, torch.rand(3, generator=generator)).backward()
+            optimizer.step()
+    return _with(alone, {name: value.detach() for name, value in values.items()})
+
+
+def _with(alone: Splats, values: dict[str, Tensor]) -> Splats:
+    return replace(
+        alone,
+        means=values["means"],
+        quats=values["quats"],
+        scales=values["scales"],
+        opacities=values["opacities"],
+        sh=torch.cat([values["constant"], alone.sh[:, 1:]], dim=1),
+    )
+
+
+def _loss(splats: Splats, window: Window, near: float, colored: bool, background: Tensor) -> Tensor:
+    """Sum over pixels of how far what is drawn is from what is shown, over a background."""
+    colors, alpha = _draw(splats, window.camera, near, colored)
+    loss = (window.asked * (alpha - window.shown.float()).abs()).sum()
+    loss = loss + STAYING * ((1 - window.asked) * (alpha - window.before).abs()).sum()
+    if not colored or window.photograph is None:
+        return loss
+    background = background.to(colors)
+    wanted = torch.where(window.shown[..., None], window.photograph.to(colors.device).float() / 255, background)
+    drawn = colors + (1 - alpha[..., None]) * background
+    return loss + (window.asked[..., None] * (drawn - wanted).abs()).mean(dim=-1).sum()
+
+
+def _draw(splats: Splats, camera: Camera, near: float, colored: bool = False) -> tuple[Tensor, Tensor]:
+    """Colors [h, w, D] and alpha [h, w] of Gaussians alone."""
+    colors, alpha, _ = rasterization(
+        splats.means,
+        splats.quats,
+        splats.scales.exp(),
+        splats.opacities.sigmoid(),
+        splats.sh if colored else splats.means.new_zeros(len(splats), 1),
+        camera.viewmat[None].to(splats.means),
+        camera.K[None].to(splats.means),
+        camera.width,
+        camera.height,
+        near_plane=near,
+        sh_degree=splats.sh_degree if colored else None,
+        packed=False,
+        rasterize_mode=splats.rasterize_mode,
+    )
+    return colors[0], alpha[0, ..., 0]
+
+
+def _within(window: Window, generator: torch.Generator) -> Window:
+    """A window, or a part of a large one, around a pixel of the object's border."""
+    height, width = window.shown.shape
+    if max(height, width) <= LARGEST:
+        return window
+    border = torch.zeros_like(window.shown)
+    border[1:] |= window.shown[1:] != window.shown[:-1]
+    border[:, 1:] |= window.shown[:, 1:] != window.shown[:, :-1]
+    places = border.flatten().nonzero()[:, 0]
+    if not len(places):
+        places = window.shown.flatten().nonzero()[:, 0]
+    place = int(places[int(torch.randint(len(places), (1,), generator=generator))])
+    x0, x1 = _span(place % width, width)
+    y0, y1 = _span(place // width, height)
+    return window.part((x0, y0, x1, y1))
+
+
+def _span(middle: int, size: int) -> tuple[int, int]:
+    """Begin and end of at most `LARGEST` pixels around one of `size`."""
+    begin = min(max(middle - LARGEST // 2, 0), max(size - LARGEST, 0))
+    return begin, min(begin + LARGEST, size)
+
+
+def _box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Left, upper, right and lower end of what is set in a mask [H, W], and `PAD` pixels around it."""
+    height, width = mask.shape
+    rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
+    x0, x1 = max(int(columns[0]) - PAD, 0), min(int(columns[-1]) + 1 + PAD, width)
+    y0, y1 = max(int(rows[0]) - PAD, 0), min(int(rows[-1]) + 1 + PAD, height)
+    return x0, y0, x1, y1
+
+
+def _taken(image: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    x0, y0, x1, y1 = box
+    return image[y0:y1, x0:x1]
+
+
+def _cropped(camera: Camera, box: tuple[int, int, int, int]) -> Camera:
+    """The camera of a part of its picture."""
+    x0, y0, x1, y1 = box
+    K = camera.K.clone()
+    K[:2, 2] -= K.new_tensor([x0, y0])
+    return Camera(camera.viewmat, K, x1 - x0, y1 - y0)

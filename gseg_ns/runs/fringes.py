@@ -1,0 +1,77 @@
+"""What the training views of a run show of the borders of its objects: see `gseg_ns.objects.fringes`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gseg_ns.data.cameras import to_camera
+from gseg_ns.errors import GsegError
+from gseg_ns.objects.fringes import Fringes, Shown
+from gseg_ns.pictures import resized
+
+if TYPE_CHECKING:
+    from gseg_ns.data.datamanager import MaskDatamanager
+    from gseg_ns.models.base import SegmentationModel
+
+MOST_VIEWS = 100
+"""So many views are asked at most, evenly drawn."""
+
+LONGEST = 1024
+"""Pixels of the longer side in which they are asked at most; what they show is kept while objects are fitted."""
+
+
+@torch.no_grad()
+def find_fringes(
+    model: SegmentationModel,
+    data: MaskDatamanager,
+    scale: float | None = None,
+    wanted: Sequence[int] | None = None,
+    track: Callable[[list[int]], Iterable[int]] = iter,
+) -> Fringes:
+    """Ask the training views of a trained model what they show of its objects, before any edits.
+
+    Args:
+        model: any method's.
+        data: its views.
+        scale: at which groups are meant, for methods that have scales.
+        wanted: the groups that are asked about; all unless given.
+        track: wraps the list of views while it is worked through, for a progress bar.
+
+    Raises:
+        GsegError: there are no views to ask.
+    """
+    if data.absent is not None:
+        raise GsegError(
+            "Borders are cleaned by what the training views show, and their cameras are gone: name the scene with "
+            "--data, or leave the borders as they are."
+        )
+    count = len(data.names("train"))
+    chosen = torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
+
+    def views() -> Iterator[Shown]:
+        for view in track(chosen):
+            camera = copy.deepcopy(data.camera(view))
+            longest = max(int(camera.width.max()), int(camera.height.max()))
+            if longest > LONGEST:
+                camera.rescale_output_resolution(LONGEST / longest)
+            camera = model.corrected(camera).to(model.device)
+            labels = model.label_image(camera, scale)
+            yield Shown(to_camera(camera), labels, _photograph(data, view, *labels.shape))
+
+    return Fringes(model.splats(), model.gaussian_groups(scale), views(), wanted)
+
+
+def _photograph(data: MaskDatamanager, view: int, height: int, width: int) -> Tensor | None:
+    """The colors of a training view at a size, uint8; None where its photograph is gone."""
+    if not data.train_dataset.image_filenames[view].exists():
+        return None
+    image = data.read_photograph(view)["image"][..., :3]
+    if image.shape[:2] == (height, width) and image.dtype == torch.uint8:
+        return image
+    floats = image.float() / 255 if image.dtype == torch.uint8 else image
+    return (resized(floats, height, width) * 255).round().to(torch.uint8)

@@ -1,0 +1,148 @@
+"""Objects end where views show that they do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gseg_ns.objects import FringeOptions, Fringes, Shown
+from gseg_ns.objects.fringes import _draw
+from gseg_ns.rendering import Camera
+from gseg_ns.splats import Splats
+
+SIZE, FOCAL = 48, 60.0
+DISC, FLOOR, POST = 1, 2, 3
+
+
+def plate(points: torch.Tensor, scale: float, color: tuple[float, float, float]) -> Splats:
+    """Flat Gaussians at points [n, 3] that face the cameras."""
+    count = len(points)
+    sh = torch.zeros(count, 4, 3)
+    sh[:, 0] = (torch.tensor(color) - 0.5) / 0.28209479177387814
+    return Splats(
+        means=points,
+        quats=torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4).clone(),
+        scales=torch.tensor([scale, scale, 0.01]).log().expand(count, 3).clone(),
+        opacities=torch.full((count,), 3.0),
+        sh=sh,
+    )
+
+
+def grid(half: float, step: float, depth: float) -> torch.Tensor:
+    line = torch.arange(-half, half + step / 2, step)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten(), torch.full((x.numel(),), depth)], dim=1)
+
+
+def cameras() -> list[Camera]:
+    """Five, beside each other."""
+    K = torch.tensor([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]])
+    found = []
+    for x in (-0.2, -0.1, 0.0, 0.1, 0.2):
+        viewmat = torch.eye(4)
+        viewmat[0, 3] = -x
+        found.append(Camera(viewmat, K, SIZE, SIZE))
+    return found
+
+
+def of_disc(camera: Camera, radius: float = 0.5, depth: float = 2.0) -> torch.Tensor:
+    """Pixels that a disc at the origin's axis covers."""
+    y, x = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
+    centre = FOCAL * float(camera.viewmat[0, 3]) / depth + SIZE / 2
+    return (x - centre) ** 2 + (y - SIZE / 2) ** 2 <= (FOCAL * radius / depth) ** 2
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[Splats, torch.Tensor, list[Shown]]:
+    """A red disc whose Gaussians stick out, a green floor behind, and a blue post before its left side."""
+    points = grid(0.5, 0.1, 2.0)
+    disc = plate(points[points[:, :2].norm(dim=1) <= 0.55], 0.09, (0.8, 0.1, 0.1))
+    floor = plate(grid(1.2, 0.15, 2.3), 0.12, (0.1, 0.7, 0.1))
+    points = grid(0.6, 0.05, 1.5)
+    post = plate(points[(points[:, 0] < -0.15) & (points[:, 0] > -0.35)], 0.04, (0.1, 0.1, 0.9))
+    splats = Splats.cat([disc, floor, post])
+    groups = torch.cat([torch.full((len(part),), name) for part, name in ((disc, DISC), (floor, FLOOR), (post, POST))])
+    views = []
+    for camera in cameras():
+        labels = torch.where(of_disc(camera), DISC, FLOOR)
+        labels = torch.where(_draw(post, camera, 0.01)[1] > 0.5, POST, labels)
+        colors = torch.tensor([[0, 0, 0], [204, 25, 25], [25, 178, 25], [25, 25, 230]], dtype=torch.uint8)
+        views.append(Shown(camera, labels, colors[labels]))
+    return splats, groups, views
+
+
+def error(alone: Splats, views: list[Shown]) -> float:
+    """Of alpha where nothing stands before the disc: part of its area."""
+    wrong, area = 0.0, 0.0
+    for camera, labels, _ in views:
+        away = labels != POST
+        mask = of_disc(camera) & away
+        wrong += float((_draw(alone, camera, 0.01)[1] - mask.float()).abs()[away].sum())
+        area += float(mask.sum())
+    return wrong / area
+
+
+def test_an_object_ends_where_views_show_that_it_does(scene: tuple[Splats, torch.Tensor, list[Shown]]) -> None:
+    splats, groups, views = scene
+    fringes = Fringes(splats, groups, views)
+    assert fringes.names == [DISC, FLOOR, POST]
+    before = splats.subset(groups == DISC)
+    alone = fringes.clean(DISC, FringeOptions(steps=60))
+    assert len(alone) == len(before)
+    assert torch.equal(fringes.rows(DISC), groups == DISC)
+    assert error(alone, views) < 0.5 * error(before, views)
+    # What the post hides is not cut away, though its pixels are not the disc's.
+    camera, labels, _ = views[2]
+    hidden = (labels == POST) & of_disc(camera, radius=0.42)
+    assert int(hidden.sum()) > 30
+    assert float(_draw(alone, camera, 0.01)[1][hidden].min()) > 0.8
+    # The scene is as it was, and the same comes out again.
+    assert torch.equal(before.means, splats.subset(groups == DISC).means)
+    assert torch.equal(alone.opacities, fringes.clean(DISC, FringeOptions(steps=60)).opacities)
+
+
+def test_colors_of_the_rim_become_those_of_the_photographs(scene: tuple[Splats, torch.Tensor, list[Shown]]) -> None:
+    splats, groups, views = scene
+    sh = splats.sh.clone()
+    rim = (groups == DISC) & (splats.means[:, :2].norm(dim=1) > 0.4)
+    sh[rim, 0] = torch.tensor([-1.0, 0.5, -1.0])  # of floor
+    fringes = Fringes(replace(splats, sh=sh), groups, views, [DISC])
+    assert fringes.names == [DISC]
+    camera, labels, photograph = views[4]
+    assert photograph is not None
+
+    def wrong(alone: Splats) -> float:
+        drawn = _draw(alone, camera, 0.01, colored=True)[0]
+        return float((255 * drawn - photograph).abs()[labels == DISC].mean())
+
+    before = replace(splats, sh=sh).subset(groups == DISC)
+    assert wrong(fringes.clean(DISC, FringeOptions(steps=60))) < 0.5 * wrong(before)
+    # Without photographs colors stay.
+    plain = Fringes(replace(splats, sh=sh), groups, [view._replace(photograph=None) for view in views], [DISC])
+    assert torch.equal(plain.clean(DISC, FringeOptions(steps=5)).sh, sh[groups == DISC])
+
+
+def test_what_no_view_shows_stays(scene: tuple[Splats, torch.Tensor, list[Shown]]) -> None:
+    splats, groups, views = scene
+    behind = plate(torch.tensor([[0.0, 0, 2.2]]), 0.02, (0.8, 0.1, 0.1))
+    more, of = Splats.cat([splats, behind]), torch.cat([groups, torch.tensor([DISC])])
+    fringes = Fringes(more, of, views)
+    alone = fringes.clean(DISC, FringeOptions(steps=20))
+    assert torch.equal(alone.scales[:-1].isfinite(), torch.ones_like(alone.scales[:-1], dtype=torch.bool))
+    assert torch.allclose(alone.means[-1], behind.means[0], atol=0.02)
+    unseen = fringes.clean(9)
+    assert len(unseen) == 0
+
+
+def test_parts_of_large_windows(
+    scene: tuple[Splats, torch.Tensor, list[Shown]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gseg_ns.objects import fringes as module
+
+    splats, groups, views = scene
+    whole = error(splats.subset(groups == DISC), views)
+    monkeypatch.setattr(module, "LARGEST", 20)
+    alone = Fringes(splats, groups, views).clean(DISC, FringeOptions(steps=100))
+    assert error(alone, views) < 0.6 * whole
