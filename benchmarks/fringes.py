@@ -98,7 +98,8 @@ def _measure(run: Run, settings: Settings) -> None:
     gathered, asked = perf_counter() - started, process_time() - processor
     started, processor = perf_counter(), process_time()
     cleaned = {name: fringes.clean(group) for name, group in matches.items()}
-    cost = f"{gathered:.1f} s and {perf_counter() - started:.1f} s (processors: {asked:.1f} and {process_time() - processor:.1f})"
+    fitted, processed = perf_counter() - started, process_time() - processor
+    cost = f"{gathered:.1f} s and {fitted:.1f} s (processors: {asked:.1f} and {processed:.1f})"
     rows: dict[str, tuple[Alone, Tensor]] = {
         "as isolated": (lambda name: splats.subset(groups == matches[name]), groups),
         "as exported, without floaters": (
