@@ -77,9 +77,7 @@ Alone = Callable[[int], Splats]
 def main(settings: Settings) -> None:
     """Print a table."""
     threads.configure()
-    print(
-        "| scene | Gaussians | objects | alpha error, of the area | in the band | color error in the band | removal PSNR |"
-    )
+    print("| scene | Gaussians | objects | alpha error of the area | in the band | color error there | removal PSNR |")
     print("|---|---:|---|---:|---:|---:|---:|")
     for config in settings.runs:
         _measure(load_run(config), settings)

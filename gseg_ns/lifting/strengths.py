@@ -371,7 +371,13 @@ def disagreement(rows: Rows, chosen: Tensor, labels: Tensor, values: Tensor, num
     return total / max(len(chosen), 1)
 
 
-def label_under(rows: Tensor, weights: Tensor, labels: Tensor, loud: Tensor | None = None) -> int:
+def label_under(
+    rows: Tensor,
+    weights: Tensor,
+    labels: Tensor,
+    loud: Tensor | None = None,
+    in_view: Callable[[Tensor], Tensor] | None = None,
+) -> int:
     """The label that a pixel shows, as in `label_image`; 0 = none.
 
     Args:
@@ -379,11 +385,17 @@ def label_under(rows: Tensor, weights: Tensor, labels: Tensor, loud: Tensor | No
         weights: and how much [K].
         labels: of all Gaussians [N].
         loud: how loud each is [N]; None: all alike.
+        in_view: labels of all Gaussians [N] -> those that the whole view shows by their weights alone; None where there
+            is no view.
     """
     groups = torch.where(rows >= 0, labels[rows.clamp_min(0)], 0)
     factors = 1 if loud is None else loud[rows.clamp_min(0)]
     sums = torch.zeros((2, int(groups.max()) + 1 if len(groups) else 1), device=groups.device)
     sums.index_add_(1, groups, torch.stack([weights.float() * factors, weights.float()]))
-    sums[0, 0] = -1  # none is no answer, and the weight that must show is without loudness
-    best = int(sums[0].argmax())
+    sums[:, 0] = -1  # none is no answer
+    best, voted = sums.argmax(dim=1).tolist()
+    # Seldom do the two differ, and then the view says whether it shows the louder one at all.
+    if best != voted and in_view is not None and not bool((in_view(labels) == best).any()):
+        best = voted
+    # The weight that must show is without loudness.
     return best if best and float(sums[1, best]) >= SILENT else 0

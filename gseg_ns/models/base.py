@@ -468,7 +468,14 @@ class SegmentationModel(ResumableModel):
         """The model itself; what stands for one where labels answer alone loads it."""
         return self
 
-    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+    def group_under(
+        self,
+        feature: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        scale: float | None = None,
+        in_view: Callable[[Tensor], Tensor] | None = None,
+    ) -> int:
         """The group that a pixel shows; 0 = none.
 
         Args:
@@ -476,6 +483,8 @@ class SegmentationModel(ResumableModel):
             rows: the Gaussians [K] that add to it, -1 for what is not of this model,
             weights: and how much [K].
             scale: see `gaussian_groups`.
+            in_view: labels of all Gaussians [N] -> those that the whole view shows by their weights alone; None where
+                there is no view.
         """
         return int(self.decode(feature[None], scale))
 

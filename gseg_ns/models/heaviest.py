@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,16 +54,24 @@ class HeaviestModel(SegmentationModel):
             return self.heaviest(labels, loud)
 
     @torch.no_grad()
-    def heaviest_under(self, rows: Tensor, weights: Tensor, labels: Tensor, loud: Tensor | None = None) -> int:
-        """The label that a pixel shows; 0 = none.
+    def heaviest_under(
+        self,
+        rows: Tensor,
+        weights: Tensor,
+        labels: Tensor,
+        loud: Tensor | None = None,
+        in_view: Callable[[Tensor], Tensor] | None = None,
+    ) -> int:
+        """The label that a pixel shows, as in pictures (see `label_image` of strengths); 0 = none.
 
         Args:
             rows: the Gaussians [K] that add to it, -1 for what is not of this model,
             weights: and how much [K].
             labels: of all Gaussians [N].
             loud: `loudness`.
+            in_view: see `SegmentationModel.group_under`.
         """
-        return label_under(rows, weights, labels, loud)
+        return label_under(rows, weights, labels, loud, in_view)
 
     # ----------------------------------------------------------------------------------------------- checkpoints
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,10 +146,17 @@ class SagaModel(TreeModel, AffinityModel):
             return super().shown_labels(image, rows)
         return self.heaviest(self.gaussian_groups(), None, rows)
 
-    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+    def group_under(
+        self,
+        feature: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        scale: float | None = None,
+        in_view: Callable[[Tensor], Tensor] | None = None,
+    ) -> int:
         """As in the base; by the tree, what weighs most."""
         if not self.has_tree:
-            return super().group_under(feature, rows, weights, scale)
+            return super().group_under(feature, rows, weights, scale, in_view)
         return self.heaviest_under(rows, weights, self.gaussian_groups(scale))
 
     def gate(self, scale: float) -> Tensor:

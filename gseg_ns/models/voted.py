@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,8 +146,15 @@ class VotedModel(HeaviestModel):
         """As they were fitted."""
         return self.strengths if len(self.strengths) else None
 
-    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+    def group_under(
+        self,
+        feature: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        scale: float | None = None,
+        in_view: Callable[[Tensor], Tensor] | None = None,
+    ) -> int:
         """As in the base; by the vote, what weighs most."""
         if not self.by_vote:
-            return super().group_under(feature, rows, weights, scale)
-        return self.heaviest_under(rows, weights, self.gaussian_groups(scale), self.loudness(scale))
+            return super().group_under(feature, rows, weights, scale, in_view)
+        return self.heaviest_under(rows, weights, self.gaussian_groups(scale), self.loudness(scale), in_view)

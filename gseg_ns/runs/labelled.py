@@ -7,7 +7,7 @@ nor the method is loaded. What only they can do, a picture or a run of what is s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -119,11 +119,18 @@ class LabelledModel:
         sizes = dict(enumerate(torch.bincount(self.gaussian_groups(scale)).tolist()))
         return numbered({group: word for group, word in self._words.items() if sizes.get(group)}, sizes)
 
-    def group_under(self, feature: Tensor, rows: Tensor, weights: Tensor, scale: float | None = None) -> int:
+    def group_under(
+        self,
+        feature: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        scale: float | None = None,
+        in_view: Callable[[Tensor], Tensor] | None = None,
+    ) -> int:
         """The group that a pixel shows; 0 = none. See `SegmentationModel.group_under`."""
         # Strengths are fitted to the objects: other cuts of a tree have other borders.
         fitted = self._tree is None or scale is None or level_of(scale) == "object"
-        return label_under(rows, weights, self.gaussian_groups(scale), self._strengths if fitted else None)
+        return label_under(rows, weights, self.gaussian_groups(scale), self._strengths if fitted else None, in_view)
 
     # ------------------------------------------------------------------------------- what loads the method
 

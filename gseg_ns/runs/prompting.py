@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +18,11 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Edited, begin
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.thresholds import SAME_THING
+from gseg_ns.rendering import dominant_labels
 from gseg_ns.selection.picking import pick
 from gseg_ns.selection.prompts import Prompt, mark_queries, marked_groups, select
 from gseg_ns.selection.prompts_sam import mask_queries
+from gseg_ns.splats.projection import project_splats
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -131,7 +134,10 @@ class Prompter:
         features = self.model.gauss_params[self.model.main_feature].detach()[source.clamp_min(0)]
         # What came from elsewhere has no feature; a picture of the edited scene shows it as such, too.
         feature = found.weights @ torch.where(source[:, None] >= 0, features, 0)
-        group = 0 if self.model.prompts_by_feature else self.model.group_under(feature, source, found.weights, scale)
+        group = 0
+        if not self.model.prompts_by_feature:
+            in_view = partial(_shown_by_vote, scene, camera)
+            group = self.model.group_under(feature, source, found.weights, scale, in_view)
         if group == 0 and not (self.model.prompts_by_feature and bool(feature.any())):
             raise GsegError("That spot belongs to no group. Click elsewhere, or draw a rectangle.")
         return Point(feature, group, found.top, positive, self._path(group, int(scene.source[found.top])))
@@ -279,3 +285,16 @@ def _largest_without(point: Point, refused: Sequence[tuple[int, ...]]) -> int | 
         return None
     inside = point.path[: point.path.index(point.group)]
     return next((node for node in reversed(inside) if not any(node in path for path in refused)), None)
+
+
+def _shown_by_vote(scene: Edited, camera: Camera, labels: Tensor) -> Tensor:
+    """The labels that a view of an edited scene shows, each Gaussian as loud as another.
+
+    Args:
+        scene: M rows.
+        camera: the view.
+        labels: of the model's Gaussians [N].
+    """
+    source = scene.source[scene.drawn]
+    own = torch.where(source >= 0, labels[source.clamp_min(0)], 0)
+    return dominant_labels(project_splats(scene.splats.subset(scene.drawn), camera), own)[0].unique()

@@ -280,7 +280,7 @@ def test_clicks_choose_a_node_of_the_tree(run: Any, tmp_path: Path, monkeypatch:
     tree = Tree(torch.tensor([0, 0, 1, 1]), nodes, torch.ones(4), torch.ones(len(nodes)), torch.arange(4) >= 2)
     model.prompts_by_feature, model.tree = False, lambda: tree
     model.gaussian_groups = lambda scale=None: tree.labels("object")
-    model.group_under = lambda feature, rows, weights, scale=None: int(nodes[rows[weights.argmax()]])
+    model.group_under = lambda feature, rows, weights, scale=None, in_view=None: int(nodes[rows[weights.argmax()]])
     folders = [write(tmp_path / "object", halves()), write(tmp_path / "group", np.full((HEIGHT, WIDTH), 2))]
     for entry in score_clicks(run, folders[0]):
         assert entry.scale == 0

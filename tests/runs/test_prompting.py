@@ -16,10 +16,12 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.clicks import ObjectClicks, draw_clicks
 from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.rendering import composite, dominant_labels, pixel_weights
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.runs.run import Run, load_run
 from gseg_ns.selection.prompts import Prompt
 from gseg_ns.selection.store import Fingerprint, load_selections
+from gseg_ns.splats.projection import project_splats
 from gseg_ns.viewer.controller import SegmentController
 
 KINDS = [("gaga", False), ("gaga", True), ("saga", False), ("saga", True)]
@@ -140,3 +142,45 @@ def test_empty_space_and_the_outside_are_told(run: Run, clicked: list[tuple[str,
         point = prompter.point(camera, *clicked[0][1].points[0].tolist())
         with pytest.raises(GsegError, match="no cosine"):
             prompter.select_points([point], threshold=2.0)
+
+
+def test_a_click_names_no_group_that_the_picture_gives_back_to_the_vote(
+    built_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label images show nothing by strengths that the view does not show without them, and neither do clicks."""
+    run = load_run(built_run)
+    model = run.model
+    view = next(iter(run.views("train")))
+    camera = to_camera(view.camera)
+    plain = model.label_image(view.camera)
+    shown = int(plain[plain > 0].mode().values)
+    # A loud group of a few Gaussians, each of which is a part of what some pixels show, and of none the most.
+    labels = model.gaussian_groups().int()
+    meta = project_splats(model.splats(), camera)
+    weights = pixel_weights(meta, (plain == shown).flatten().nonzero()[:, 0])
+    most = torch.zeros(model.num_points).scatter_reduce_(0, weights.col, weights.val, "amax")
+    loud = torch.nonzero((most > 0.05) & (most < 0.3) & (labels == shown))[:40:4, 0]
+    strange = int(labels.max()) + 1
+    labels[loud] = strange
+    strengths = torch.ones(model.num_points)
+    strengths[loud] = 50.0
+    for name, value in (("voted_labels", labels), ("strengths", strengths)):
+        monkeypatch.setitem(model._buffers, name, value)
+    monkeypatch.setattr(model.config, "labels", "vote")
+    covered = composite(meta, torch.ones(model.num_points, 1))[..., 0] > 0.6  # what can be clicked on
+    places = ((dominant_labels(meta, labels, strengths)[0] == strange) & covered).nonzero()
+    assert not bool((dominant_labels(meta, labels)[0] == strange).any())
+    assert len(places) > 3
+    picture = model.label_image(view.camera)
+    assert strange not in picture
+    prompter = Prompter(model)
+    for y, x in places[:: max(len(places) // 4, 1)].tolist():
+        assert prompter.point(camera, x + 0.5, y + 0.5).group == int(picture[y, x])
+    # Where the view shows a group without strengths, too, they decide.
+    around = torch.nonzero(weights.col.bincount(minlength=model.num_points) > 0)[:, 0]
+    labels[around[: len(around) // 8]] = strange
+    picture = model.label_image(view.camera)
+    places = ((picture == strange) & covered).nonzero()
+    assert len(places) > 3
+    for y, x in places[:: max(len(places) // 4, 1)].tolist():
+        assert prompter.point(camera, x + 0.5, y + 0.5).group == int(picture[y, x])
