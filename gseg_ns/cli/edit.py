@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gseg_ns.choices import EditKind
 from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.text import CLIP
 
 if TYPE_CHECKING:
     from gseg_ns.editing.operations import Operation
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     from gseg_ns.selection.packed import PackedMask
 
 
+GUESS = 0.005
+"""Difference of mean cosines below which the next best word would do as well: CLIP's cosines of one mask with unlike
+words differ by some hundredths."""
+
+
 @dataclass
 class Edit(Granular):
-    """Add an edit to a run's list, or apply the list: the run itself is never changed.
+    """Add an edit to a run's list, apply the list, or name groups: the run itself is never changed.
 
     Edits are kept in edits.json beside config.yml, where the viewer finds them. `--output scene.ply` writes the edited
     scene; `gseg isolate --edits` makes a run of it.
@@ -52,6 +58,11 @@ class Edit(Granular):
     """With --back, the PLY as it was exported, where the other program dropped the lines that say where it lay"""
     edits: Path | None = None
     """The edit list; edits.json beside config.yml unless given"""
+    name_by: list[str] = field(default_factory=list)
+    """Words, such as mug "table lamp" floor: groups without a name are called what their masks look most like of them
+    (needs the extra `text`). The names are shown, and kept beside config.yml as those that people give"""
+    clip: str = CLIP
+    """CLIP model for --name-by: a name or a folder"""
     undo: int = 0
     """Drop this many edits from the end of the list first"""
     output: Path | None = None
@@ -95,12 +106,37 @@ class Edit(Granular):
             operations += added
         if self.do is not None or self.undo:
             save_edits(path, operations, fingerprint)
+        if self.name_by:
+            self._name_groups(EditedRun(run, (), scale))
         for number, operation in enumerate(operations, start=1):
             CONSOLE.print(f"{number:3d}  {describe(operation)}")
         if self.output is not None:
             baked = bake(splats, operations)
             write_ply(self.output, baked.to("cpu"), comments=EditedRun(run, (), self.scale).header.comments())
             CONSOLE.print(f"Wrote {len(baked)} Gaussians to {self.output}")
+
+    def _name_groups(self, edited: EditedRun) -> None:
+        """Call groups without a name what their masks look most like of `--name-by`."""
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.lifting.naming import numbered
+        from gseg_ns.runs.text_search import TextSearch
+        from gseg_ns.selection.store import GROUP_NAMES_FILE, load_group_names, save_group_names
+
+        run = edited.run
+        run.require_scene()
+        proposed = TextSearch(run.model, run.datamanager, run.folder).propose(self.name_by, self.clip)
+        sizes = {group: count for group, count in enumerate(edited.groups.bincount().tolist()) if count and group}
+        free = {group: name for group, name in proposed.items() if group in sizes and group not in edited.names}
+        names = numbered({group: name.word for group, name in free.items()}, sizes, set(edited.names.values()))
+        path = run.folder / GROUP_NAMES_FILE
+        known = load_group_names(path, edited.fingerprint)
+        added = {(group, edited.scale): name for group, name in names.items()}
+        if added:
+            save_group_names(path, {**known, **added}, edited.fingerprint)
+        for group in sorted(names, key=lambda group: -sizes[group]):
+            sure = "a guess" if free[group].margin < GUESS else f"{free[group].margin:.3f} ahead of the next word"
+            CONSOLE.print(f"group {group}: {names[group]} ({sure})", markup=False)
+        CONSOLE.print(f"Named {len(names)} of {len(sizes)} groups; {len(sizes.keys() & edited.names.keys())} had names")
 
     def _operation(self, edited: EditedRun, folder: Path) -> Operation:
         from gseg_ns.editing import operations as kinds

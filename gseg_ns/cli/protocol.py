@@ -11,6 +11,7 @@ import tyro
 
 from gseg_ns.cli.options import Granular
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.text import CLIP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from torch import Tensor
 
+    from gseg_ns.data.photographs import Photograph
     from gseg_ns.evaluation.protocols import Protocol, ProtocolReport, ProtocolScene
-    from gseg_ns.runs.run import View
+    from gseg_ns.evaluation.protocols.base import Prompt as PublishedPrompt
+    from gseg_ns.runs.run import Run, View
+    from gseg_ns.selection.prompts import Prompt
 
 Name = Literal[
     "lerf-mask",
@@ -72,6 +76,8 @@ class ProtocolCommand(Granular):
     """With --ground: SAM checkpoint that makes masks of the boxes found; without it a box is its own mask"""
     ground_threshold: float = 0.3
     """With --ground: least score of a box"""
+    clip: str = CLIP
+    """3d-ovs with --load-config: CLIP model for the names of classes, a name or a folder (needs the extra `text`)"""
     output: Path | None = None
     """JSON file for the scores"""
     allow_unfinished: bool = False
@@ -127,14 +133,13 @@ class ProtocolCommand(Granular):
         from gseg_ns.terminal import track
 
         assert self.load_config is not None
-        if protocol.renders is None:
-            raise GsegError(
-                f"{protocol.name} scores answers to prompts: write them with gseg select, then give --predictions"
-            )
+        if self.scale is not None and protocol.renders is None:
+            raise GsegError(f"--scale is chosen on the view that {protocol.name} prompts: leave it out")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         scale = self.granularity(run)
         wanted, lost = {}, []
-        for name, image in protocol.renderings(scene).items():
+        prompted = {f"prompt: {prompt.image}": prompt.image for prompt in scene.prompts if prompt.image is not None}
+        for name, image in {**protocol.renderings(scene), **prompted}.items():
             try:
                 wanted[name] = run.view(image)
             except GsegError:
@@ -146,6 +151,9 @@ class ProtocolCommand(Granular):
                 "--data ... --prepare"
             )
         folder = predictions / scene.name
+        if protocol.renders is None:
+            self._answer_prompts(run, scene, folder, wanted)
+            return
         for name, target in scene.targets.items():
             if target.prompt is not None:  # answers of another run, or of other texts, would be scored with this one
                 (folder / name).unlink(missing_ok=True)
@@ -170,6 +178,59 @@ class ProtocolCommand(Granular):
             name, view = next(iter(wanted.items()))
             picture = to_bytes(on_photograph(view, colors))
             self._answer_texts(scene, folder, picture, Path(name).stem, run.model.device)
+
+    def _answer_prompts(self, run: Run, scene: ProtocolScene, folder: Path, views: dict[str, View]) -> None:
+        """Write the masks that answer what the benchmark prompts.
+
+        Args:
+            run: the trained run.
+            scene: the benchmark's scene.
+            folder: where the masks go.
+            views: the run's views of the targets by their files, and of what is prompted.
+        """
+        from functools import partial
+
+        from PIL import Image
+
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.files import atomic_path
+        from gseg_ns.runs.answering import answer_prompt, category_in_view, selection_in_view
+        from gseg_ns.runs.text_search import TextSearch
+        from gseg_ns.terminal import track
+
+        model = run.model
+        texts = [prompt.name for prompt in scene.prompts if prompt.kind == "text"]
+        answers: dict[str, Callable[[Cameras], Tensor]] = {}
+        if texts:
+            # Each Gaussian is what fits it best of all texts: there is no background.
+            categories = TextSearch(model, run.datamanager, run.folder).categorize(texts, self.clip)
+            for number, text in enumerate(texts, start=1):
+                answers[text] = partial(category_in_view, model, categories=categories, number=number)
+        for prompt in scene.prompts:
+            if prompt.kind == "text":
+                continue
+            assert prompt.image is not None
+            photograph, camera = views[f"prompt: {prompt.image}"].photograph.whole(
+                views[f"prompt: {prompt.image}"].camera
+            )
+            found = answer_prompt(model, camera, _published_prompt(prompt, photograph))
+            answers[prompt.name] = partial(selection_in_view, model, selected=found.selected)
+            chosen = [f"{name} {value:g}" for name, value in (("scale", found.scale), ("threshold", found.threshold))
+                      if value is not None]  # fmt: skip
+            at = f" at {' and '.join(chosen)}" if chosen else ""
+            CONSOLE.print(
+                f"{prompt.name}: {int(found.selected.sum())} Gaussians{at}, {found.agreement:.1%} of the prompt met"
+            )
+        for name, target in track(scene.targets.items(), "Rendering"):
+            answer = answers[target.prompt or ""]
+            photograph, camera = views[name].photograph.whole(views[name].camera)
+
+            def drawn(camera: Cameras, answer: Callable[[Cameras], Tensor] = answer) -> dict[str, Tensor]:
+                return {"seen": answer(camera)}
+
+            seen = photograph.draw(camera, drawn)["seen"]
+            with atomic_path(folder / name) as temporary:
+                Image.fromarray((seen.cpu().numpy() * 255).astype("uint8")).save(temporary, format="PNG")
 
     def _answer_texts(
         self, scene: ProtocolScene, folder: Path, picture: np.ndarray, view: str, device: torch.device
@@ -209,3 +270,20 @@ class ProtocolCommand(Granular):
         if self.output is not None:
             with atomic_path(self.output) as temporary:
                 temporary.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+
+
+def _published_prompt(published: PublishedPrompt, photograph: Photograph) -> Prompt:
+    """A benchmark's mask or scribbles as a prompt on the view of a photograph."""
+    import torch
+
+    from gseg_ns.evaluation.protocols.nvos_spin import read_published
+    from gseg_ns.selection.prompts import Prompt
+
+    marks: Tensor | None = None
+    for sign, paths in ((2, published.negative), (1, published.positive)):  # what is wanted last: it wins
+        for path in paths:
+            drawn = photograph.to_view(torch.from_numpy(read_published(path)).int(), path) != 0
+            marks = torch.zeros(drawn.shape, dtype=torch.int32) if marks is None else marks
+            marks[drawn] = sign
+    assert marks is not None
+    return Prompt(mask=marks == 1) if published.kind == "mask" else Prompt(scribble=marks)

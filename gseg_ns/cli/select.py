@@ -103,8 +103,10 @@ class Select(Granular):
     """CLIP model for --text: a name or a folder; the paper's (laion/CLIP-ViT-B-16-laion2B-s34B-b88K) unless given"""
     votes: VoteOptions = field(default_factory=VoteOptions)
     """How masks vote on --text"""
-    threshold: float = SAME_THING
-    """Least cosine with what was marked, for methods that answer by features"""
+    threshold: float | Literal["adaptive"] = SAME_THING
+    """Least cosine with what was marked, for methods that answer by features. adaptive: SAGA's first version, the mean
+    of all Gaussians'; with --sam, and a run of saga-v1 that SAM has guided, the mean plus the standard deviation of dot
+    products with SAM's own features"""
     largest: bool = False
     """Keep the largest connected piece alone: what no mask ever showed, hidden background for one, may be taken for
     the object, but does not touch it"""
@@ -220,16 +222,19 @@ class Select(Granular):
 
         from gseg_ns.runs.prompting import Prompter
         from gseg_ns.selection.prompts import Prompt
-        from gseg_ns.selection.prompts_sam import load_predictor, sam_mask
+        from gseg_ns.selection.prompts_sam import load_predictor, sam_embedding, sam_mask
 
-        model, prompt = run.model, self._prompt(photograph)
+        model, prompt, embedding = run.model, self._prompt(photograph), None
         if self.track is not None:
             return self._by_track(run, camera, prompt)
         if self.sam is not None:
             picture = (model.get_outputs_for_camera(camera)["rgb"] * 255).round().to(torch.uint8)
-            prompt = Prompt(mask=sam_mask(picture, prompt, load_predictor(self.sam, model.device)))
+            predictor = load_predictor(self.sam, model.device)
+            prompt = Prompt(mask=sam_mask(picture, prompt, predictor))
+            embedding = sam_embedding(predictor)
+        threshold = None if self.threshold == "adaptive" else self.threshold
         return Prompter(model).select(
-            camera, prompt, self.granularity(run), self.threshold, mask_by_sam=self.sam is not None
+            camera, prompt, self.granularity(run), threshold, mask_by_sam=self.sam is not None, embedding=embedding
         )
 
     def _by_track(self, run: Run, camera: Cameras, prompt: Prompt) -> Tensor:
@@ -333,10 +338,10 @@ class Select(Granular):
         return search.find(self.text, self.clip or CLIP)
 
     def _write(self, run: Run, view: tuple[Photograph, Cameras] | None, chosen: Tensor) -> None:
-        import torch
         from PIL import Image
 
         from gseg_ns.files import atomic_path
+        from gseg_ns.runs.answering import selection_in_view
         from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.selection.store import Fingerprint, save_selections
         from gseg_ns.splats.ply import write_ply
@@ -357,11 +362,9 @@ class Select(Granular):
             photograph, camera = view
 
             def drawn(camera: Cameras) -> dict[str, Tensor]:
-                run.model.get_outputs_for_camera(camera)
-                return {"seen": run.model.composite(chosen.float()[:, None])[..., 0] > 0.5}
+                return {"seen": selection_in_view(run.model, camera, chosen)}
 
-            with torch.no_grad():
-                seen = photograph.draw(camera, drawn)["seen"]
+            seen = photograph.draw(camera, drawn)["seen"]
             with atomic_path(self.output) as temporary:
                 Image.fromarray((seen.cpu().numpy() * 255).astype("uint8")).save(temporary, format="PNG")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -61,19 +61,20 @@ def group_words(
     return found
 
 
-def numbered(words: Mapping[int, str], sizes: Mapping[int, int]) -> dict[int, str]:
+def numbered(words: Mapping[int, str], sizes: Mapping[int, int], others: Collection[str] = ()) -> dict[int, str]:
     """Names that differ: of several groups of one word the largest has it alone, the others with a number from 2.
 
     Args:
         words: group -> word.
         sizes: group -> how large it is.
+        others: names that are taken already.
     """
     counts: dict[str, int] = defaultdict(int)
-    taken = set(words.values())
+    taken = set(words.values()) | set(others)
     names = {}
     for group in sorted(words, key=lambda group: (-sizes.get(group, 0), group)):
         word = words[group]
-        counts[word] += 1
+        counts[word] += 1 if counts[word] or word not in others else 2
         name = word
         while counts[word] > 1 and (name := f"{word} {counts[word]}") in taken:
             counts[word] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -44,8 +45,21 @@ def read_embedding(path: Path) -> Tensor:
             if sizes.shape != (2,) or square.shape != () or not (0 < sizes.min() <= sizes.max() <= square < np.inf):
                 raise ValueError("an image that does not lie within its square")
             used = sizes / square
-        height, width = (max(1, round(size * share)) for size, share in zip(grid.shape[1:], used, strict=True))
-        return torch.from_numpy(np.array(grid[:, :height, :width].transpose(1, 2, 0), dtype=np.float32, order="C"))
+        return without_padding(torch.from_numpy(np.asarray(grid, dtype=np.float32)), used.tolist())
+
+
+def without_padding(embedding: Tensor, used: Sequence[float]) -> Tensor:
+    """The part of an embedding that is of the image.
+
+    Args:
+        embedding: [C, S, S] of the square that the encoder saw, with the image in its upper left.
+        used: parts of the square's height and width that the image has.
+
+    Returns:
+        [h, w, C]; its grid spans the image.
+    """
+    height, width = (max(1, round(size * share)) for size, share in zip(embedding.shape[1:], used, strict=True))
+    return embedding[:, :height, :width].permute(1, 2, 0).contiguous()
 
 
 class SamProjection(nn.Module):
@@ -53,6 +67,8 @@ class SamProjection(nn.Module):
 
     def __init__(self, embedding: int = 256, channels: int = 32, hidden: int = 64) -> None:
         super().__init__()
+        self.channels = embedding
+        """Of the embeddings that it takes."""
         self.layers = nn.Sequential(
             nn.Linear(embedding, hidden),
             nn.LayerNorm(hidden),

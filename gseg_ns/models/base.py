@@ -460,6 +460,10 @@ class SegmentationModel(ResumableModel):
         """What features are multiplied with before they are compared at a scale: [D], or None for nothing."""
         return None
 
+    def project_embedding(self, embedding: Tensor) -> Tensor | None:
+        """What SAM's encoder says of a view [h, w, C], in the space of the features [h, w, D]; None: not learned."""
+        return None
+
     def tree(self) -> Tree | None:
         """The tree of parts, objects and groups, where there is one."""
         return None

@@ -152,3 +152,12 @@ class SagaV1Model(AffinityModel):
         if self.config.guidance_weight > 0:
             losses |= self._guidance(view, rendered, pool.members[upload(regions, self.device)])
         return losses
+
+    # ------------------------------------------------------------------------------------------------- inference
+
+    @torch.no_grad()
+    def project_embedding(self, embedding: Tensor) -> Tensor | None:
+        """Projected by phi, which is learned with SAM guidance alone."""
+        if self.config.guidance_weight == 0 or embedding.shape[-1] != self.sam_projection.channels:
+            return None
+        return self.sam_projection(embedding.to(self.device).float())

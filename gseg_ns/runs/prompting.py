@@ -20,8 +20,8 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.rendering import dominant_labels
 from gseg_ns.selection.picking import pick
-from gseg_ns.selection.prompts import Prompt, mark_queries, marked_groups, select
-from gseg_ns.selection.prompts_sam import mask_queries
+from gseg_ns.selection.prompts import OPAQUE, Prompt, mark_queries, marked_groups, select
+from gseg_ns.selection.prompts_sam import guided_queries, mask_queries, select_guided
 from gseg_ns.splats.projection import project_splats
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Prompter:
 
     @torch.no_grad()
     def select_points(
-        self, points: Sequence[Point], scale: float | None = None, threshold: float = SAME_THING
+        self, points: Sequence[Point], scale: float | None = None, threshold: float | None = SAME_THING
     ) -> Tensor:
         """Select what clicks mean together.
 
@@ -171,7 +171,7 @@ class Prompter:
             points: see `point`, looked up at this scale; of groups in their order, for what was taken away can be added
                 again.
             scale: see `point`.
-            threshold: least cosine, for methods that answer by features.
+            threshold: least cosine, for methods that answer by features; None: the mean of all (`adaptive_threshold`).
 
         Returns:
             bool [N].
@@ -215,8 +215,9 @@ class Prompter:
         camera: Cameras,
         prompt: Prompt,
         scale: float | None = None,
-        threshold: float = SAME_THING,
+        threshold: float | None = SAME_THING,
         mask_by_sam: bool = False,
+        embedding: Tensor | None = None,
     ) -> Tensor:
         """Select what the marks on a view mean.
 
@@ -224,8 +225,10 @@ class Prompter:
             camera: the view [1] that was marked.
             prompt: the marks.
             scale: see `point`.
-            threshold: least cosine, for methods that answer by features.
+            threshold: least cosine, for methods that answer by features; None: the mean of all (`adaptive_threshold`).
             mask_by_sam: the mask of the prompt was made by SAM from points: SAGA's way for those.
+            embedding: what SAM's encoder says of the view [h, w, C]. With it and without a threshold, a model with SAM
+                guidance is asked as version 1 has it, by SAM's own features.
 
         Returns:
             bool [N].
@@ -247,9 +250,15 @@ class Prompter:
         gate = self._gate(scale)
         image = model.feature_image(camera)
         alpha = model.composite(torch.ones(len(model.means), 1, device=model.device))[..., 0]
+        if mask_by_sam and prompt.mask is not None:
+            shown = prompt.mask.to(alpha.device) & (alpha >= OPAQUE)
+            projected = None if embedding is None or threshold is not None else model.project_embedding(embedding)
+            if projected is not None and bool(shown.any()):
+                features = model.gauss_params[model.main_feature].detach()
+                return select_guided(features, guided_queries(projected, image, shown))
         positive, negative = mark_queries(prompt, image, alpha)
         if mask_by_sam and prompt.mask is not None:
-            positive = mask_queries(image, prompt.mask.to(alpha.device) & (alpha >= 0.5), gate, threshold)
+            positive = mask_queries(image, shown, gate, SAME_THING if threshold is None else threshold)
         return self._like(
             [*positive, *(point.feature for point in points if point.positive)],
             [*negative, *(point.feature for point in points if not point.positive)],
@@ -261,7 +270,7 @@ class Prompter:
         return self.model.gate(self.model.default_scale if scale is None else scale)
 
     def _like(
-        self, positive: Sequence[Tensor], negative: Sequence[Tensor], gate: Tensor | None, threshold: float
+        self, positive: Sequence[Tensor], negative: Sequence[Tensor], gate: Tensor | None, threshold: float | None
     ) -> Tensor:
         """Gaussians whose features are like some queries [D] and less like others: bool [N]."""
         features = self.model.gauss_params[self.model.main_feature].detach()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -25,6 +25,14 @@ from gseg_ns.models.text_votes import group_votes, meant_groups, text_scales
 
 Progress = Callable[[str], None]
 """Is told what goes on."""
+
+
+class Proposal(NamedTuple):
+    """A name for a group."""
+
+    word: str
+    margin: float
+    """By how much its masks' mean cosine with the word is above that of the next best word; near 0: a guess."""
 
 
 def can_search(model: SegmentationModel) -> bool:
@@ -90,19 +98,64 @@ class TextSearch:
         """
         if not text.strip():
             raise GsegError("The text prompt is empty. Name what you want, e.g. 'a red mug'.")
+        with self._asked([text], clip, tell) as (graph, (positive,), encoder):
+            negatives = encoder.texts(CANONICAL)
+            with self._lock, torch.no_grad():
+                if not isinstance(self._model, AffinityModel):
+                    return meant_groups(self._model, graph.wanted(positive, negatives, self._options))
+                return graph.select(self._features, positive, negatives, self._options)
+
+    def categorize(self, texts: Sequence[str], clip: str = CLIP, tell: Progress | None = None) -> Tensor:
+        """Which of some texts fits each Gaussian best: [N] int64, counted from 1; 0 = what no mask says anything of.
+
+        Args:
+            texts: in words, at least one.
+            clip, tell: see `find`.
+
+        Raises:
+            GsegError: see `find`.
+        """
+        with self._asked(texts, clip, tell) as (graph, features, _), self._lock, torch.no_grad():
+            if isinstance(self._model, AffinityModel):
+                return graph.categorize(self._features, features, self._options)
+            chosen = torch.zeros(self._model.num_points, dtype=torch.long, device=self._model.device)
+            for group, (text, _) in graph.best_texts(features).items():
+                chosen[meant_groups(self._model, [group])] = text + 1
+            return chosen
+
+    def propose(self, words: Sequence[str], clip: str = CLIP, tell: Progress | None = None) -> dict[int, Proposal]:
+        """Names for groups, out of a list of words: what their masks look most like.
+
+        Args:
+            words: at least one.
+            clip, tell: see `find`.
+
+        Raises:
+            GsegError: see `find`; or the method has clusters of features in place of groups.
+        """
+        if isinstance(self._model, AffinityModel):
+            raise GsegError("Groups of this method are clusters at a scale: words find objects in it, and name none")
+        with self._asked(words, clip, tell) as (graph, features, _):
+            best = graph.best_texts(features)
+        return {group: Proposal(words[text], margin) for group, (text, margin) in best.items()}
+
+    @contextmanager
+    def _asked(
+        self, texts: Sequence[str], clip: str, tell: Progress | None
+    ) -> Iterator[tuple[VoteGraph, list[Tensor], ClipEncoder]]:
+        """What masks say, and encodings of texts; nobody else asks meanwhile."""
         if not self._busy.acquire(blocking=False):
             raise GsegError("Another text is being answered. Wait until it is.")
         try:
             encoder = self._load(clip, tell)
             graph = self._votes(clip, encoder, tell)
-            positive, negatives = text_feature(encoder, text), encoder.texts(CANONICAL)
-            with self._lock, torch.no_grad():
-                if not isinstance(self._model, AffinityModel):
-                    return meant_groups(self._model, graph.wanted(positive, negatives, self._options))
-                features = self._model.gauss_params[self._model.main_feature].detach()
-                return graph.select(features, positive, negatives, self._options)
+            yield graph, [text_feature(encoder, text, self._options.templates) for text in texts], encoder
         finally:
             self._busy.release()
+
+    @property
+    def _features(self) -> Tensor:
+        return self._model.gauss_params[self._model.main_feature].detach()
 
     def _load(self, clip: str, tell: Progress | None) -> ClipEncoder:
         if self._encoder is None or self._encoder[0] != clip:
@@ -152,7 +205,8 @@ class TextSearch:
 
     def _key(self, clip: str) -> str:
         """Changes with the Gaussians, with their features, with the CLIP model, and with how targets are found."""
-        found_by = replace(self._options, relevant=0.0, similarity=0.0)  # these two are for what is asked of targets
+        # These are for what is asked of targets.
+        found_by = replace(self._options, relevant=0.0, similarity=0.0, templates="imagenet")
         return hashlib.blake2b(f"{clip} {found_by} {self._digest()}".encode(), digest_size=16).hexdigest()
 
     def _digest(self) -> str:

@@ -16,7 +16,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.similarity import similarity
 from gseg_ns.lifting.thresholds import SAME_THING
 
-_OPAQUE = 0.5
+OPAQUE = 0.5
 """A mark says nothing where the splat covers less of the pixel than this."""
 
 _STRAY = 0.1
@@ -88,7 +88,7 @@ def kmeans(features: Tensor, count: int, iterations: int = 20) -> Tensor:
         iterations: at most.
 
     Returns:
-        [C, D] unit vectors, 1 <= C <= count for n >= 1.
+        [C, D] unit vectors, 1 <= C <= count for n >= 1; none for none.
     """
     units = F.normalize(features, dim=-1)
     if len(units) == 0:
@@ -164,7 +164,7 @@ def mark_queries(
     flat = feature_image.reshape(-1, channels)
     solid = torch.ones(height * width, dtype=torch.bool, device=flat.device)
     if alpha is not None:
-        solid = alpha.reshape(-1) >= _OPAQUE
+        solid = alpha.reshape(-1) >= OPAQUE
 
     def summarised(region: Tensor, what: str, whole: bool = False) -> Tensor:
         if not bool(region.any()):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gseg_ns.lifting.sam_guidance import accept_mean_query, prototypes, sam_threshold, without_padding
 from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.masks.asking import asking
 from gseg_ns.selection.prompts import Prompt, kmeans
@@ -45,6 +46,17 @@ def _mask_of_points(prompt: Prompt, predictor: Any) -> Tensor:
     return torch.from_numpy(np.asarray(masks)[int(np.argmax(scores))].astype(bool))
 
 
+def sam_embedding(predictor: Any) -> Tensor | None:
+    """What SAM's encoder says of the picture that a predictor was given last: [h, w, C], its grid spanning the picture.
+
+    None of models that are not SAM: what version 1 learned is of SAM's own encoder.
+    """
+    if not hasattr(predictor, "get_image_embedding"):
+        return None
+    square = predictor.model.image_encoder.img_size
+    return without_padding(predictor.get_image_embedding()[0], [size / square for size in predictor.input_size])
+
+
 class SamPrompts:
     """SAM for one who clicks: a checkpoint is loaded once, and a picture encoded once for all the points on it.
 
@@ -73,6 +85,11 @@ class SamPrompts:
                 predictor.set_image(picture.cpu().numpy())
                 self._encoded = picture
             return _mask_of_points(prompt, predictor)
+
+    @property
+    def embedding(self) -> Tensor | None:
+        """Of the picture of the last `mask`, see `sam_embedding`."""
+        return None if self._predictor is None or self._encoded is None else sam_embedding(self._predictor[1])
 
 
 def load_predictor(checkpoint: Path, device: torch.device | str) -> Any:
@@ -120,3 +137,43 @@ def mask_queries(
     gate = torch.ones_like(mean) if gate is None else gate
     found = F.normalize(inside * gate, dim=-1) @ F.normalize(mean * gate, dim=0) > threshold
     return mean[None] if float(found.float().mean()) > recall else kmeans(inside, clusters)
+
+
+@torch.no_grad()
+def guided_queries(projected: Tensor, features: Tensor, mask: Tensor, clusters: int = 5) -> Tensor:
+    """Queries of a mask out of SAM's own features, which SAM guidance has brought into the space of the Gaussians'.
+
+    Version 1's SAM-based prompt: the mean inside the mask, if it finds nine tenths of the mask's pixels again; else
+    means of what k-means finds there, for what is asked for may have several components.
+
+    Args:
+        projected: [h, w, D] embedding of the picture, projected (phi).
+        features: [H, W, D] rendered, of the same picture.
+        mask: [H, W] bool, not empty.
+        clusters: of k-means; the official code has one for each eighth of the grid that the mask is in.
+
+    Returns:
+        [Q, D], to be compared by dot products (Eq. 12).
+    """
+    share = F.interpolate(mask[None, None].to(projected), size=projected.shape[:2], mode="area")[0, 0]
+    inside = share >= 0.5
+    if not bool(inside.any()):  # smaller than a cell of the grid
+        inside = share == share.max()
+    mean = prototypes(projected, inside[None])[0]
+    if accept_mean_query(mean, features, mask.to(features.device)):
+        return mean[None]
+    cells = projected[inside]
+    own = (F.normalize(cells, dim=-1) @ kmeans(cells, clusters).T).argmax(dim=1)
+    return torch.stack([cells[own == cluster].mean(dim=0) for cluster in own.unique()])
+
+
+@torch.no_grad()
+def select_guided(features: Tensor, queries: Tensor) -> Tensor:
+    """Gaussians [N] whose largest dot product with a query is above the mean plus the standard deviation of all (v1).
+
+    Args:
+        features: [N, D].
+        queries: [Q, D] of `guided_queries`.
+    """
+    scores = (features @ queries.T).amax(dim=1)
+    return scores > sam_threshold(scores)

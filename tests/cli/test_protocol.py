@@ -92,17 +92,6 @@ def test_a_run_is_rendered_and_scored(
         run_command("replica-gaga", *options, "--predictions", str(out), "--scene", "room_9")
 
 
-def test_benchmarks_of_prompts_are_not_rendered(tmp_path: Path) -> None:
-    scene = tmp_path / "bed"
-    (scene / "images").mkdir(parents=True)
-    (scene / "segmentations" / "00").mkdir(parents=True)
-    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(scene / "images" / "00.jpg")
-    Image.fromarray(np.full((4, 6), 255, np.uint8)).save(scene / "segmentations" / "00" / "cup.png")
-    (scene / "segmentations" / "classes.txt").write_text("cup\n")
-    with pytest.raises(GsegError, match="gseg select"):
-        run_command("3d-ovs", "--data", str(scene), "--load-config", "c.yml", "--predictions", str(tmp_path / "p"))
-
-
 def test_texts_are_grounded_on_the_first_test_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

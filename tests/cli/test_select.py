@@ -15,9 +15,11 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.photographs import Photograph
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.affinity_training import AffinityOptions
+from gseg_ns.lifting.similarity import similarity
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.runs import run as runs
+from gseg_ns.runs.prompting import Prompter
 from gseg_ns.runs.run import Run
 from gseg_ns.selection import prompts_sam
 from gseg_ns.selection.neighbourhood import largest_component, middle_extents
@@ -157,9 +159,19 @@ def test_scribbles_masks_and_sam(
     Select(
         load_config=run.config_path, output=tmp_path / "c.npz", view=view, point=(CENTRE,), sam=tmp_path / "sam.pth"
     ).main()
+    Select(
+        load_config=run.config_path, output=tmp_path / "d.npz", view=view, point=(CENTRE,), threshold="adaptive"
+    ).main()
     fingerprint = Fingerprint.of(run.model.means)
-    for name in "abc":
+    for name in "abcd":
         assert load_selections(tmp_path / f"{name}.npz", fingerprint)["selection"].unpack().any()
+    # The mean of all cosines with the pixel's feature is the threshold.
+    clicked = Prompter(run.model).point(to_camera(run.view(view).camera), *CENTRE)
+    cosines = similarity(
+        run.model.gauss_params["affinity"].detach(), clicked.feature[None], run.model.gate(run.model.default_scale)
+    )
+    adaptive = load_selections(tmp_path / "d.npz", fingerprint)["selection"].unpack()
+    assert torch.equal(adaptive, cosines > cosines.mean())
 
 
 def test_methods_with_groups_answer_by_them(open_run: Callable[[Any], Run], tmp_path: Path) -> None:

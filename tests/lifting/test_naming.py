@@ -41,3 +41,8 @@ def test_names_of_one_word_differ() -> None:
     words = {1: "mug", 2: "mug", 3: "mug 2", 4: "mug"}
     names = numbered(words, {1: 10, 2: 30, 3: 5, 4: 20})
     assert names == {2: "mug", 4: "mug 3", 1: "mug 4", 3: "mug 2"}
+
+
+def test_names_that_are_taken_are_not_given_again() -> None:
+    assert numbered({1: "mug", 2: "mug"}, {1: 5, 2: 9}, {"mug", "mug 3"}) == {2: "mug 2", 1: "mug 4"}
+    assert numbered({1: "mug"}, {1: 5}, {"chair"}) == {1: "mug"}

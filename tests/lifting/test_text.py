@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.templates import TEMPLATES
 from gseg_ns.lifting.text import (
     ClipEncoder,
     VoteGraph,
@@ -55,7 +56,7 @@ class Colors:
         return F.normalize(pictures.mean(dim=(2, 3)), dim=-1)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
-        found = [[float(name in text) for name in self.names] for text in texts]
+        found = [[float(name in text.rstrip(".").split()) for name in self.names] for text in texts]
         return F.normalize(torch.tensor(found) + 1e-3, dim=-1)
 
 
@@ -143,6 +144,14 @@ def test_text_selects_the_gaussians_of_a_target(tmp_path: Path) -> None:
     negatives = encoder.texts(["object", "stuff"])
     chosen = graph.select(affinity, text_feature(encoder, "green"), negatives, options)
     assert chosen.tolist() == [False] * 40 + [True] * 40 + [False] * 40
+    texts = [text_feature(encoder, word) for word in ("blue", "red", "green")]
+    assert graph.categorize(affinity, texts, options).tolist() == [2] * 40 + [3] * 40 + [1] * 40
+    best = graph.best_texts(texts)
+    assert [best[int(targets[row])][0] for row in (0, 16, 32)] == [1, 2, 0]
+    assert all(margin == pytest.approx(1.0, abs=1e-3) for _, margin in best.values())
+    assert graph.best_texts(texts[:1])[int(targets[0])] == (0, 0.0)
+    away = torch.tensor([[-1.0, -1.0, -1.0]])
+    assert graph.categorize(away, texts, options).tolist() == [0]
     nothing = VoteGraph(graph.clip, graph.features, graph.gates, torch.full((48,), -1))
     assert not nothing.select(affinity, text_feature(encoder, "green"), negatives, options).any()
 
@@ -162,6 +171,18 @@ def test_a_tiny_random_clip(tiny_clip: ClipEncoder) -> None:
     assert features.dtype == torch.half
     torch.testing.assert_close(features.float().norm(dim=1), torch.ones(2), atol=2e-3, rtol=0)
     assert text_feature(tiny_clip, "a mug").shape == (12,)
+    assert [len(set(TEMPLATES[name])) for name in ("imagenet", "short")] == [80, 5]
+    asked: list[list[str]] = []
+
+    class Asked(Colors):
+        def texts(self, texts: Sequence[str]) -> Tensor:
+            asked.append([*texts])
+            return super().texts(["red"] * len(texts))
+
+    text_feature(Asked(), " mug ")
+    text_feature(Asked(), "mug", "short")
+    assert asked[0] == [template.replace("{}", "mug") for template in TEMPLATES["imagenet"]]
+    assert asked[1] == [template.replace("{}", "mug") for template in TEMPLATES["short"]]
     with pytest.raises(GsegError, match="could not be loaded"):
         ClipEncoder.load("/nonexistent/clip")
 

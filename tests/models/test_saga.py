@@ -28,6 +28,7 @@ from gseg_ns.models.saga import joined
 from gseg_ns.neighbours import PointTree, nearest
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.prompts import Prompt
+from gseg_ns.selection.prompts_sam import guided_queries
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.viewer.drawing import Drawing
@@ -259,6 +260,32 @@ def test_v1_trains_with_guidance(make_trainer: Make, small_scene: Path, step: St
     model.config.clusters = ClusterOptions(at_least=1000)
     assert model.gaussian_groups().shape == (model.num_points,)
     assert model.gate(0.5) is None
+
+
+def test_v1_is_asked_by_sams_own_features(make_trainer: Make, small_scene: Path) -> None:
+    pipeline = make_trainer(saga_v1, small_scene, guidance_weight=0.0).pipeline
+    model, camera = pipeline.model.eval(), pipeline.datamanager.camera(0)
+    with torch.no_grad():
+        model.gauss_params["affinity"].copy_(torch.randn(model.num_points, 32))
+    image = model.feature_image(camera)
+    solid = model.composite(torch.ones(model.num_points, 1))[..., 0] >= 0.5
+    mask = torch.zeros_like(solid)
+    mask[20:50, 30:60] = True
+    embedding, prompter = torch.randn(8, 12, 256), Prompter(model)
+
+    def ask(threshold: float | None, embedding: Tensor | None) -> Tensor:
+        return prompter.select(camera, Prompt(mask=mask), None, threshold, mask_by_sam=True, embedding=embedding)
+
+    # Nothing was learned of SAM: cosines, with the mean of all as their threshold.
+    assert model.project_embedding(embedding) is None
+    assert torch.equal(ask(None, embedding), ask(None, None))
+    model.config.guidance_weight = 1.0
+    queries = guided_queries(model.sam_projection(embedding), image, mask & solid)
+    scores = (model.gauss_params["affinity"] @ queries.T).amax(dim=1)
+    assert torch.equal(ask(None, embedding), scores > scores.mean() + scores.std(unbiased=False))
+    assert torch.equal(ask(0.75, embedding), ask(0.75, None))
+    assert not torch.equal(ask(None, embedding), ask(None, None))
+    assert model.project_embedding(torch.randn(8, 12, 16)) is None
 
 
 def test_v1_without_embeddings(make_trainer: Make, small_scene: Path, step: Step) -> None:

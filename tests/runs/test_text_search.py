@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -168,9 +169,8 @@ class BrightnessClip:
         return self._on_circle(bright)
 
     def texts(self, texts: Any) -> torch.Tensor:
-        return self._on_circle(
-            torch.tensor([float(text.split()[-1].rstrip(".")) if text[-1] == "." else -1.0 for text in texts])
-        )
+        said = [re.search(r"\d+(\.\d+)?(e-\d+)?", text) for text in texts]
+        return self._on_circle(torch.tensor([-1.0 if number is None else float(number[0]) for number in said]))
 
     @staticmethod
     def _on_circle(values: torch.Tensor) -> torch.Tensor:
@@ -206,6 +206,17 @@ def test_methods_with_groups_answer_texts(
         # Whole groups, the brightest or darkest among them, and nothing far from it in brightness.
         assert torch.equal(found, torch.isin(groups, torch.tensor(ids)))
         assert wanted in ids
+    # Every group is the brightness, of two, that its masks are nearer to; names are proposed from a list of them.
+    ends = [f"{min(means.values())}", f"{max(means.values())}"]
+    categories = search.categorize(ends, "clip")
+    proposed = search.propose(ends, "clip")
+    assert set(proposed) <= set(means)
+    for group, name in proposed.items():
+        assert set(categories[groups == group].tolist()) == {ends.index(name.word) + 1}
+        assert name.margin >= 0
+    assert {proposed[max(means, key=means.__getitem__)].word, proposed[min(means, key=means.__getitem__)].word} == {
+        *ends
+    }
     assert len(list(tmp_path.glob("text_*.npz"))) == 1
     again = TextSearch(model, data, tmp_path)
     assert torch.equal(again.find(f"{means[wanted]}", "clip"), found)

@@ -198,7 +198,7 @@ def _score_masks(scene: ProtocolScene, predictions: Path) -> ProtocolScores:
     names = list(scene.targets)
     scores = evaluate_masks(
         [read_mask(predictions / name, strict=True) for name in names],
-        [_truth(scene.targets[name].truth) for name in names],
+        [read_published(scene.targets[name].truth) for name in names],
     )
     return ProtocolScores(
         {"mIoU": scores.iou, "mAcc": scores.accuracy, "mBIoU": scores.boundary_iou},
@@ -206,7 +206,7 @@ def _score_masks(scene: ProtocolScene, predictions: Path) -> ProtocolScores:
     )
 
 
-def _truth(path: Path) -> np.ndarray:
-    """A ground-truth mask, stored as 0 and 255 or as 0 and 1: the published files differ."""
+def read_published(path: Path) -> np.ndarray:
+    """A mask or scribble bool [H, W], stored as 0 and 255 or as 0 and 1: the published files differ."""
     mask = read_mask(path)
     return mask if mask.any() else read_mask(path, above=0)
