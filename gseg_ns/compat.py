@@ -1,7 +1,8 @@
 """What Nerfstudio 1.1.5 lacks to run on a machine without CUDA, without network, or with a current torch.
 
 Each function states the fault it works around; nothing here changes the state of torch or Nerfstudio for longer than a
-block, except `allow_checkpoint_scalars`, which widens what torch may read from a checkpoint by four harmless types.
+block, except `allow_checkpoint_scalars`, which widens what torch may read from a checkpoint by four harmless types, and
+`quick_shapes`, by which cameras have the shapes that they had.
 """
 
 from __future__ import annotations
@@ -184,6 +185,21 @@ class Torch:
     def __getattr__(self, name: str) -> Any:
         """Everything else is torch's."""
         return getattr(torch, name)
+
+
+def quick_shapes() -> None:
+    """Let Nerfstudio's cameras ask NumPy for the shape of their batch.
+
+    torch's own answer imports its symbolic shapes with all of SymPy, a second of every command that has a camera.
+    Upstream: https://github.com/nerfstudio-project/nerfstudio/blob/v1.1.5/nerfstudio/utils/tensor_dataclass.py
+    """
+    from nerfstudio.utils.tensor_dataclass import TensorDataclass
+
+    def broadcast_shapes(*shapes: Any) -> torch.Size:
+        return torch.Size(np.broadcast_shapes(*shapes))
+
+    quick = with_globals(TensorDataclass.__post_init__, torch=Torch(broadcast_shapes=broadcast_shapes))
+    TensorDataclass.__post_init__ = quick  # type: ignore[method-assign]
 
 
 class Psnr(nn.Module):

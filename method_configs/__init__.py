@@ -4,7 +4,7 @@ Every ns-* command imports this package before it reads a run or opens a viewer,
 switched on here, for the methods of others too.
 """
 
-from gseg_ns.compat import answer_mistyped_commands, tell_user_errors
+from gseg_ns.compat import answer_mistyped_commands, quick_shapes, tell_user_errors
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.dataparsers.gseg_data import as_gseg_data
 from gseg_ns.models.base import SegmentationModel
@@ -16,6 +16,7 @@ from gseg_ns.viewer.panel import SegmentPanel
 
 SegmentationModel.make_panel = SegmentPanel
 MaskDatamanager.our_parser = staticmethod(as_gseg_data)
+quick_shapes()
 tell_user_errors()
 answer_mistyped_commands(segmentation_methods)
 guard_config_loading()

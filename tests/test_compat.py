@@ -41,6 +41,21 @@ def test_intrinsics_of_one_camera_go_to_the_device_in_use() -> None:
     assert "cuda" not in torch.ones(1).__dict__, "only this camera's matrix, no other tensor"
 
 
+def test_the_batch_of_a_camera_needs_none_of_torchs_symbolic_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    compat.quick_shapes()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a second of imports")
+
+    monkeypatch.setattr(torch, "broadcast_shapes", refuse)
+    poses = torch.eye(4)[None, :3].expand(5, 3, 4)
+    cameras = Cameras(poses, fx=10.0, fy=torch.full((5, 1), 9.0), cx=4.0, cy=4.0, width=8, height=8)
+    assert cameras.shape == torch.Size([5])
+    assert cameras.fx.shape == (5, 1)
+    assert cameras[2].shape == torch.Size([])
+    assert isinstance(cameras.shape, torch.Size)
+
+
 def test_lpips_without_its_weights_is_nan_and_asked_for_once() -> None:
     calls = []
 

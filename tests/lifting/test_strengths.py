@@ -14,6 +14,7 @@ from gseg_ns.lifting.strengths import (
     StrengthOptions,
     by_label,
     disagreement,
+    drawn,
     fit_strengths,
     label_image,
     strength_gradient,
@@ -95,6 +96,25 @@ def test_the_gradient_of_one_pixel_by_hand() -> None:
     assert found.tolist() == pytest.approx([0.6 * 10 * p[0], 0.4 * 10 * (p[1] - 1)], rel=1e-5)
     wrong = disagreement(rows, torch.tensor([0]), torch.tensor([1, 2]), torch.ones(2), 4)
     assert wrong == pytest.approx(1 - p[1], rel=1e-5)
+
+
+def test_what_is_contradicted_is_the_same_with_and_without_runs() -> None:
+    rows, labels, values = _rows(300, 500, 7)
+    chosen = torch.tensor([1, 1, 400, 3, 77])
+    without = Rows(rows.crow, rows.col, rows.val, rows.targets)
+    plain = disagreement(without, chosen, labels, values, 7)
+    assert disagreement(rows, chosen, labels, values, 7) == pytest.approx(plain, rel=1e-5)
+    assert disagreement(rows, chosen[:0], labels, values, 7) == 0
+
+
+def test_steps_draw_every_row_of_every_view_in_turn() -> None:
+    ends = np.array([10, 10, 40, 50])  # an empty view, one of 30 rows, one of 10, after rows of others
+    first = drawn(ends, 0, 8)
+    assert first.tolist() == [10, 11, 12, 13, 14, 15, 40, 41]
+    steps = [drawn(ends, 8 * step, 8) for step in range(10)]
+    assert torch.cat(steps[:5]).sort().values.tolist() == list(range(10, 50))
+    assert torch.cat(steps[5:]).sort().values.tolist() == list(range(10, 50))
+    assert drawn(ends[:2], 0, 8).tolist() == []
 
 
 def test_weights_lie_label_by_label_in_the_order_of_the_labels() -> None:

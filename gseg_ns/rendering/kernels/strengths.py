@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gseg_ns.rendering.kernels.jit import kernel
+from gseg_ns.rendering.kernels.jit import kernel, part
 
 
 @kernel
@@ -77,6 +77,26 @@ def list_runs(start, stop, crow, col, labels, begins, run_labels, run_ends):  # 
             run_labels[run], run_ends[run] = label, k
 
 
+@part
+def _label_sums(row, crow, col, val, begins, run_labels, run_ends, target, strengths, sums):  # type: ignore[no-untyped-def]
+    """Summed weight times strength of each run of a row into `sums`; which run is the target's (-1: none), the most."""
+    real = val.dtype.type
+    first, found = begins[row], begins[row + 1] - begins[row]
+    right, top = -1, real(0)
+    k = crow[row]
+    for i in range(found):
+        total = real(0)
+        end = run_ends[first + i]
+        for at in range(k, end):
+            total += val[at] * strengths[np.uintp(col[at])] + real(1e-30)
+        k = end
+        if run_labels[first + i] == target:
+            right = i
+        sums[i] = total
+        top = max(top, total)
+    return right, top
+
+
 @kernel
 def agreement_gradient(  # type: ignore[no-untyped-def]
     start, stop, chosen, crow, col, val, begins, run_labels, run_ends, targets, strengths, num_labels, sharpness,
@@ -102,35 +122,52 @@ def agreement_gradient(  # type: ignore[no-untyped-def]
     most = 0
     for row in chosen:
         most = max(most, begins[row + 1] - begins[row])
-    sums = np.empty(most, val.dtype)
+    sums, odds = np.empty(most, val.dtype), np.empty(most, np.float64)
     parts = out.shape[0]
-    for part in range(start, stop):
-        for number in range(part * len(chosen) // parts, (part + 1) * len(chosen) // parts):
+    for piece in range(start, stop):
+        for number in range(piece * len(chosen) // parts, (piece + 1) * len(chosen) // parts):
             row = chosen[number]
             first, found = begins[row], begins[row + 1] - begins[row]
-            target, right = np.int64(targets[row]), -1
-            k, top = crow[row], real(0)
+            right, top = _label_sums(
+                row, crow, col, val, begins, run_labels, run_ends, np.int64(targets[row]), strengths, sums
+            )
+            silent = math.exp(-sharpness * top)
+            whole = (num_labels - 1 - found) * silent
             for i in range(found):
-                total = real(0)
-                for at in range(k, run_ends[first + i]):
-                    total += val[at] * strengths[np.uintp(col[at])] + real(1e-30)
-                k = run_ends[first + i]
-                if run_labels[first + i] == target:
-                    right = i
-                sums[i] = total
-                top = max(top, total)
-            whole = (num_labels - 1 - found) * math.exp(-sharpness * top)
-            for i in range(found):
-                whole += math.exp(sharpness * (sums[i] - top))
-            truth = math.exp(sharpness * ((sums[right] if right >= 0 else real(0)) - top)) / whole
+                odds[i] = math.exp(sharpness * (sums[i] - top))
+                whole += odds[i]
+            truth = (odds[right] if right >= 0 else silent) / whole
             pull = sharpness * truth**robust
             k = crow[row]
             for i in range(found):
-                share = math.exp(sharpness * (sums[i] - top)) / whole
-                slope = real(pull * (share - (1 if i == right else 0)))
-                for at in range(k, run_ends[first + i]):
-                    out[part, np.uintp(col[at])] += val[at] * slope
-                k = run_ends[first + i]
+                slope = real(pull * (odds[i] / whole - (1 if i == right else 0)))
+                end = run_ends[first + i]
+                for at in range(k, end):
+                    out[piece, np.uintp(col[at])] += val[at] * slope
+                k = end
+
+
+@kernel
+def disagreement(  # type: ignore[no-untyped-def]
+    start, stop, chosen, crow, col, val, begins, run_labels, run_ends, targets, strengths, num_labels, sharpness, out
+):
+    """1 - p of the target of the rows start..stop of `chosen`, see `agreement_gradient`: [B]."""
+    most = 0
+    for number in range(start, stop):
+        most = max(most, begins[chosen[number] + 1] - begins[chosen[number]])
+    sums = np.empty(most, val.dtype)
+    for number in range(start, stop):
+        row = chosen[number]
+        found = begins[row + 1] - begins[row]
+        right, top = _label_sums(
+            row, crow, col, val, begins, run_labels, run_ends, np.int64(targets[row]), strengths, sums
+        )
+        silent = math.exp(-sharpness * top)
+        whole = (num_labels - 1 - found) * silent
+        for i in range(found):
+            whole += math.exp(sharpness * (sums[i] - top))
+        truth = math.exp(sharpness * (sums[right] - top)) if right >= 0 else silent
+        out[number] = 1 - truth / whole
 
 
 @kernel
@@ -151,9 +188,9 @@ def adam_step(start, stop, parts, rows, mean, square, values, rate, correction, 
     for g in range(start, stop):
         at = np.uintp(g)
         gradient = real(0)
-        for part in range(parts.shape[0]):
-            gradient += parts[np.uintp(part), at]
-            parts[np.uintp(part), at] = real(0)
+        for piece in range(parts.shape[0]):
+            gradient += parts[np.uintp(piece), at]
+            parts[np.uintp(piece), at] = real(0)
         gradient *= share
         first = mean[at] + real(0.1) * (gradient - mean[at])
         second = square[at] + real(0.001) * (gradient * gradient - square[at])
