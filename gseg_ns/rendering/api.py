@@ -336,6 +336,8 @@ def tiles_showing(meta: dict[str, Any], rows: Tensor) -> Tensor:
         meta: from `project` or `rasterization`, with one camera.
         rows: [N] bool, the Gaussians.
     """
+    if not rows.is_cuda:
+        return cpu.tiles_showing(meta, rows)
     hits = rows[meta["flatten_ids"].long()]
     before = torch.zeros(len(hits) + 1, dtype=torch.int64, device=rows.device)
     torch.cumsum(hits, dim=0, out=before[1:])
@@ -357,6 +359,14 @@ def composite(meta: dict[str, Any], values: Tensor, tiles: Tensor | None = None)
     Returns:
         [H, W, D], not divided by alpha.
     """
+    if not values.is_cuda and not (values.requires_grad and torch.is_grad_enabled()):
+        count = meta["means2d"].shape[1]
+        _check(
+            values.dim() == 2 and len(values) == count, f"composite: values are {tuple(values.shape)}, not [{count}, D]"
+        )
+        shape = tuple(meta["isect_offsets"].shape)
+        _check(tiles is None or tuple(tiles.shape) == shape, f"composite: tiles must be {shape}")
+        return cpu.composite_values(meta, values.detach(), tiles)
     image, _ = rasterize_to_pixels(
         meta["means2d"].detach(),
         meta["conics"].detach(),

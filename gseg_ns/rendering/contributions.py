@@ -14,29 +14,12 @@ import torch
 from torch import Tensor
 
 from gseg_ns.rendering import contributions_cuda, threads
-from gseg_ns.rendering.cpu import offsets_with_end, pack
+from gseg_ns.rendering.cpu import scene_of
 from gseg_ns.rendering.kernels import contribute
 from gseg_ns.rendering.pixel_weights import PixelWeights
 
-_PACKED = "gseg_packed"
-"""Under which a `meta` of the CPU keeps its Gaussians as kernels want them."""
-
 _COUNTING = 4
 """At most so many threads sort sums by Gaussian: each has a counter of every Gaussian."""
-
-
-def _scene(meta: dict[str, Any]) -> tuple[Any, ...]:
-    """The arrays that every contribution kernel starts with: projected Gaussians, tile lists."""
-    projected = meta["means2d"], meta["conics"], meta["opacities"]
-    kept = meta.get(_PACKED)
-    # Several questions about one view are the rule.
-    if kept is None or any(one is not other for one, other in zip(kept[0], projected, strict=True)):
-        kept = meta[_PACKED] = projected, pack(*projected)
-    return (
-        kept[1],
-        offsets_with_end(meta["isect_offsets"], meta["flatten_ids"]),
-        meta["flatten_ids"].numpy(),
-    )
 
 
 @torch.no_grad()
@@ -199,7 +182,7 @@ def _fitting(meta: dict[str, Any], labels: Tensor) -> Tensor:
 def _pair_sums(
     meta: dict[str, Any], labels: Tensor, num_labels: int, values: Tensor | None = None, drawn: Any = None
 ) -> tuple[tuple[Any, ...], Any, Any, Any, Any]:
-    """The sums of each (tile, Gaussian) pair by the labels of the tile: `_scene`, and arrays of `contribute.vote`.
+    """The sums of each (tile, Gaussian) pair by the labels of the tile: `scene_of`, and arrays of `contribute.vote`.
 
     Args:
         meta: of the view.
@@ -217,7 +200,7 @@ def _pair_sums(
     counts = np.empty(tiles, np.int64)
     wide = labels.cpu().contiguous().numpy()
     threads.share(contribute.localise_labels, tiles, wide, num_labels, *grid, local, present, counts)
-    scene = _scene(meta)
+    scene = scene_of(meta)
     lengths = counts * np.diff(scene[1])
     pair_offsets = np.cumsum(lengths) - lengths
     pair_sums = np.empty(int(lengths.sum()), scene[0].dtype)
@@ -278,7 +261,7 @@ def _dominant(meta: dict[str, Any], labels: Tensor, factors: Tensor | None) -> t
         tile_width, tile_height = meta["tile_width"], meta["tile_height"]
         loudness = np.empty(0, np.float32) if factors is None else factors.detach().float().contiguous().numpy()
         threads.share(
-            contribute.dominant, cameras * tile_width * tile_height, *_scene(meta), width, height, meta["tile_size"],
+            contribute.dominant, cameras * tile_width * tile_height, *scene_of(meta), width, height, meta["tile_size"],
             tile_width, tile_height, max(count, 1), numbers.contiguous().numpy(), loudness, len(present),
             winners.numpy(), weights.numpy(), plain.numpy(),
         )  # fmt: skip
@@ -306,7 +289,7 @@ def top_contributors(meta: dict[str, Any]) -> tuple[Tensor, Tensor]:
         weights = torch.empty((cameras, height, width), dtype=meta["means2d"].dtype)
         tile_width, tile_height = meta["tile_width"], meta["tile_height"]
         threads.share(
-            contribute.top, cameras * tile_width * tile_height, *_scene(meta), width, height, meta["tile_size"],
+            contribute.top, cameras * tile_width * tile_height, *scene_of(meta), width, height, meta["tile_size"],
             tile_width, tile_height, max(count, 1), ids.numpy(), weights.numpy(),
         )  # fmt: skip
     return (ids[0], weights[0]) if ids.shape[0] == 1 else (ids, weights)
@@ -343,7 +326,7 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
     order = np.argsort(tile_of, kind="stable")
     groups = np.zeros(tiles + 1, np.int64)
     np.cumsum(np.bincount(tile_of, minlength=tiles), out=groups[1:])
-    scene = (groups, order, flat, *_scene(meta), width, tile_size, tile_width)
+    scene = (groups, order, flat, *scene_of(meta), width, tile_size, tile_width)
     lengths = np.zeros(flat.shape[0], np.int64)
     listed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 

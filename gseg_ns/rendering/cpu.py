@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from gseg_ns.rendering import threads
-from gseg_ns.rendering.kernels import composite, weights
+from gseg_ns.rendering.kernels import composite, tiles, weights
 from gseg_ns.rendering.kernels.composite import EXTRA
+
+_PACKED = "gseg_packed"
+"""Under which a `meta` of the CPU keeps its Gaussians as kernels want them."""
 
 
 def offsets_with_end(isect_offsets: Tensor, flatten_ids: Tensor) -> np.ndarray:
@@ -32,6 +35,45 @@ def pack(means2d: Tensor, conics: Tensor, opacities: Tensor) -> np.ndarray:
         opacities.detach().reshape(total).contiguous().numpy(), packed, grain=2048,
     )  # fmt: skip
     return packed
+
+
+def scene_of(meta: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arrays that kernels start with, of a `meta` of `project`: projected Gaussians, tile offsets and lists."""
+    projected = meta["means2d"], meta["conics"], meta["opacities"]
+    kept = meta.get(_PACKED)
+    # Several questions about one view are the rule.
+    if kept is None or any(one is not other for one, other in zip(kept[0], projected, strict=True)):
+        kept = meta[_PACKED] = projected, pack(*projected)
+    return (
+        kept[1],
+        offsets_with_end(meta["isect_offsets"], meta["flatten_ids"]),
+        meta["flatten_ids"].numpy(),
+    )
+
+
+def composite_values(meta: dict[str, Any], values: Tensor, shown: Tensor | None) -> Tensor:
+    """CPU side of `gseg_ns.rendering.composite` without gradients: what other questions packed is not packed again."""
+    width, height, tile_size = meta["width"], meta["height"], meta["tile_size"]
+    scene, channels = scene_of(meta), values.shape[1]
+    image = torch.empty((1, height, width, channels), dtype=meta["means2d"].dtype)
+    masks = np.empty(0, np.bool_) if shown is None else shown.reshape(-1).contiguous().numpy()
+    threads.share(
+        composite.forward, len(scene[1]) - 1, scene[0], values.to(image.dtype).contiguous().numpy(), *scene[1:], masks,
+        width, height, tile_size, meta["tile_width"], meta["tile_height"], image.numpy(),
+        np.empty((1, height, width), scene[0].dtype),
+    )  # fmt: skip
+    return image[0]
+
+
+def tiles_showing(meta: dict[str, Any], rows: Tensor) -> Tensor:
+    """CPU side of `gseg_ns.rendering.tiles_showing`."""
+    offsets = offsets_with_end(meta["isect_offsets"], meta["flatten_ids"])
+    found = torch.empty(meta["isect_offsets"].shape, dtype=torch.bool)
+    threads.share(
+        tiles.tiles_with, len(offsets) - 1, offsets, meta["flatten_ids"].numpy(), rows.contiguous().numpy(),
+        found.view(-1).numpy(),
+    )  # fmt: skip
+    return found
 
 
 class _Composite(torch.autograd.Function):
@@ -68,8 +110,9 @@ class _Composite(torch.autograd.Function):
         )
         image = torch.empty((cameras, height, width, channels), dtype=means2d.dtype)
         transmittance = torch.empty((cameras, height, width), dtype=means2d.dtype)
-        tiles = cameras * tile_height * tile_width
-        threads.share(composite.forward, tiles, *inputs, image.numpy(), transmittance.numpy())
+        threads.share(
+            composite.forward, cameras * tile_height * tile_width, *inputs, image.numpy(), transmittance.numpy()
+        )
         ctx.save_for_backward(means2d, conics, colors, opacities, image, transmittance)
         ctx.inputs, ctx.absgrad = inputs, absgrad
         return image, 1.0 - transmittance[..., None]
@@ -77,13 +120,12 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v_image: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         means2d, conics, colors, opacities, image, transmittance = ctx.saved_tensors
-        tiles = ctx.inputs[2].shape[0] - 1
         flatten_ids = ctx.inputs[3]
         channels = colors.shape[-1]
         total = means2d.shape[0] * means2d.shape[1]
         v_pairs = np.empty((flatten_ids.shape[0], channels + EXTRA), image.numpy().dtype)
         threads.share(
-            composite.backward, tiles, *ctx.inputs, image.numpy(), transmittance.numpy(),
+            composite.backward, ctx.inputs[2].shape[0] - 1, *ctx.inputs, image.numpy(), transmittance.numpy(),
             v_image.contiguous().numpy(), v_alphas[..., 0].contiguous().numpy(), v_pairs,
         )  # fmt: skip
         grads = [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gseg_ns.rendering import threads
+from gseg_ns.selection import kernels
+
 HIGHLIGHT = (1.0, 0.58, 0.0)
 """Orange, seldom the color of a thing."""
 
@@ -25,6 +28,18 @@ def highlight(
         [H, W, 3], a new tensor.
     """
     paint = rgb.new_tensor(color)
+    if rgb.is_cuda:
+        return paint_over(rgb, mask, paint, tint, outline)
+    result = torch.empty(rgb.shape, dtype=rgb.dtype)
+    threads.share(
+        kernels.highlight, len(rgb), rgb.detach().contiguous().numpy(),
+        mask.detach().to(rgb.dtype).contiguous().numpy(), paint.numpy(), tint, outline, result.numpy(), grain=16,
+    )  # fmt: skip
+    return result
+
+
+def paint_over(rgb: Tensor, mask: Tensor, paint: Tensor, tint: float, outline: int) -> Tensor:
+    """`highlight` by operations of torch, on any device; paint [3]."""
     result = torch.lerp(rgb, paint.expand_as(rgb), tint * mask[..., None])
     if outline > 0:
         inside = (mask > 0.5).to(rgb)[None]

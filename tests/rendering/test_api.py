@@ -298,6 +298,20 @@ def test_tiles_that_show_something_composited_alone_are_those_of_the_whole(make_
     assert torch.equal(tiles_showing(meta, torch.ones(200, dtype=torch.bool)), counts_of(meta) > 0)
 
 
+def test_values_without_gradients_are_composited_as_those_with(make_scene):
+    meta = project(*make_scene(count=200, width=75, height=61, size=0.05))
+    values = torch.rand(200, 5)
+    tiles = torch.arange(meta["isect_offsets"].numel()).view(meta["isect_offsets"].shape) % 2 == 0
+    for shown in (None, tiles):
+        plain = composite(meta, values, shown)
+        assert torch.equal(plain, composite(meta, values.clone().requires_grad_(), shown).detach())
+        assert torch.equal(plain, composite(meta, values, shown))  # over what was packed before
+    with pytest.raises(ValueError, match=r"values are \(199, 5\), not \[200, D\]"):
+        composite(meta, values[:199])
+    with pytest.raises(ValueError, match="tiles must be"):
+        composite(meta, values, tiles[:, :1])
+
+
 def counts_of(meta):
     """Gaussians of each tile."""
     begins = meta["isect_offsets"].flatten().tolist()

@@ -194,3 +194,21 @@ def name_pairs(start, stop, offsets, flatten_ids, depth_bits, tiles_per_camera, 
         high = (np.int64(camera) << (32 + tile_bits)) | (np.int64(tile - camera * tiles_per_camera) << 32)
         for slot in range(offsets[tile], offsets[tile + 1]):
             isect_ids[slot] = high | np.int64(depth_bits[flatten_ids[slot]])
+
+
+@kernel
+def tiles_with(start, stop, offsets, flatten_ids, rows, out):  # type: ignore[no-untyped-def]
+    """Whether tiles start..stop list one of some Gaussians.
+
+    Args:
+        offsets: [tiles + 1] into `flatten_ids`.
+        rows: [M] bool, the Gaussians.
+        out: [tiles] bool, written.
+    """
+    for tile in range(start, stop):
+        found = False
+        for k in range(offsets[tile], offsets[tile + 1]):
+            if rows[np.uintp(flatten_ids[k])]:
+                found = True
+                break
+        out[tile] = found
