@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gseg_ns.choices import SplatFormat
+from gseg_ns.page import write_page
 from gseg_ns.splats import Placement, Splats, write_objects
 
 
@@ -28,11 +29,11 @@ def main(gaussians: int = 2_000_000, objects: int = 500, formats: list[str] | No
         gaussians: of the scene, with SH of degree 3.
         objects: that they are evenly spread over, the Gaussians of each one after the other; as many again as one has
             belong to none.
-        formats: all that hold objects unless given.
+        formats: all unless given.
     """
     table = Table("format", "peak, GB", "before writing, GB", "files, GB", "seconds")
     context = multiprocessing.get_context("spawn")
-    for form in formats or [form for form in get_args(SplatFormat) if form != "html"]:
+    for form in formats or get_args(SplatFormat):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, context.Pool(1) as pool:
             peak, before, size, seconds = pool.apply(_export, (folder, form, gaussians, objects))
         table.add_row(form, f"{peak:.2f}", f"{before:.2f}", f"{size:.2f}", f"{seconds:.0f}")
@@ -53,9 +54,13 @@ def _export(folder: str, form: Any, gaussians: int, objects: int) -> tuple[float
     )
     names = {group: f"object {group}" for group in range(1, objects + 1)}
     before, start = _peak(), perf_counter()
-    write_objects(Path(folder) / "out", splats, groups, form, names=names, placement=Placement(meters_per_unit=0.5))
+    out, placement = Path(folder) / "out", Placement(meters_per_unit=0.5)
+    if form == "html":
+        write_page(out / "page.html", splats, groups, names, placement=placement)
+    else:
+        write_objects(out, splats, groups, form, names=names, placement=placement)
     seconds = perf_counter() - start
-    size = sum(path.stat().st_size for path in (Path(folder) / "out").rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return _peak(), before, size / 1e9, seconds
 
 

@@ -31,6 +31,9 @@ _MOST_OBJECTS = 65_535
 _LEVEL = 6
 """Of gzip: the highest takes several times as long, for one hundredth of the size."""
 
+_SAMPLE = 20_000
+"""Gaussians by which it is guessed which degrees of SH are too large by far: in base64 a file is a third larger yet."""
+
 
 @dataclass(frozen=True)
 class Words:
@@ -107,10 +110,15 @@ def write_page(
     words = words or Words()
     fit = splats.exportable()
     evidence = None if evidence is None else evidence.to("cpu").rows(fit.cpu().nonzero()[:, 0])
-    splats, groups = splats.subset(fit).to("cpu"), groups.to("cpu", torch.int64)[fit.cpu()]
-    if len(splats) == 0:
+    groups = groups.to("cpu", torch.int64)[fit.cpu()]
+    if len(groups) == 0:
         raise GsegError(f"There is no Gaussian to write to {path}.")
+    # Large scenes are in memory as few times as can be: what would be cut off anyway is not copied.
+    full = splats.sh_degree
     splats = replace(splats, extra={})
+    count = len(groups) if max_splats is None else min(max_splats, len(groups))
+    splats = splats.with_sh_degree(_hopeful(splats, count, sh_degree, exact))
+    splats = (splats if bool(fit.all()) else splats.subset(fit)).to("cpu")
     where = page_placement(splats, placement or Placement())
     placed = where.of(splats)
 
@@ -128,7 +136,6 @@ def write_page(
 
     weights = _seen(placed, evidence)
     kept = _thinned(weights, max_splats)
-    full = splats.sh_degree
     meta: dict[str, Any] = {
         "title": words.title,
         "description": words.description,
@@ -142,7 +149,8 @@ def write_page(
         "objects": [_item(record) for record in records],
     }
     rows = _rows(groups[kept], records)
-    placed = placed.subset(kept)
+    if len(kept) < len(placed):
+        placed = placed.subset(kept)
     degree, file = _fitting(placed, rows, sh_degree, exact)
     page = document(meta, rows, file, "deflate" if exact else "none")
     with atomic_path(Path(path)) as temporary:
@@ -184,6 +192,18 @@ def _item(record: ObjectRecord) -> dict[str, Any]:
         "centre": short(record.box.centre),
         "edges": short(2 * half for half in record.box.half_sizes),
     }
+
+
+def _hopeful(splats: Splats, count: int, wanted: int | None, exact: bool) -> int:
+    """The degree of SH from which on downwards one is looked for with which `count` of the Gaussians fit."""
+    most = splats.sh_degree if wanted is None else min(wanted, splats.sh_degree)
+    if exact or wanted is not None or count <= 2 * _SAMPLE:
+        return most
+    sample = splats.subset(torch.arange(0, len(splats), len(splats) // _SAMPLE))
+    sample = sample.subset(sample.exportable()).to("cpu")
+    sizes = (len(_file(sample.with_sh_degree(degree), "spz")) for degree in range(most, 0, -1))
+    room = LARGEST * len(sample) / count
+    return next((most - at for at, size in enumerate(sizes) if size < room), 0)
 
 
 def _fitting(splats: Splats, rows: bytes, wanted: int | None, exact: bool) -> tuple[int, bytes]:

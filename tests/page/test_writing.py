@@ -164,6 +164,19 @@ def test_a_large_page_keeps_less_of_how_colors_change(
     assert write_page(page, *scene, sh_degree=2).sh_degree == 2
     assert write_page(page, *scene, sh_degree=3).sh_degree == 2
     assert write_page(page, *scene, exact=True).sh_degree == 2
+    # Of a large scene, what is too large by far is not even tried.
+    monkeypatch.setattr(writing, "_SAMPLE", 500)
+    tried = []
+    file = writing._file
+    monkeypatch.setattr(
+        writing, "_file", lambda s, form: tried.append((len(s), s.sh_degree)) or file(s, form)  # type: ignore[func-returns-value]
+    )  # fmt: skip
+    assert write_page(page, *scene).sh_degree < 2
+    monkeypatch.setattr(writing, "LARGEST", none.size // 50)
+    assert write_page(page, *scene).sh_degree == 0
+    assert [degree for count, degree in tried if count == len(scene[0])][-1:] == [0]
+    assert (len(scene[0]), 2) not in tried[-4:]
+    assert write_page(page, *scene, max_splats=900).splats == 900
 
 
 def test_the_list_and_the_view(tmp_path: Path, scene: tuple[Splats, torch.Tensor]) -> None:

@@ -1,5 +1,6 @@
 // Which object is seen at a place: the one that gives most to the pixel, composited front to back on the CPU. What is
 // hidden is not hit, what was moved is hit where it is now.
+import { Blocks } from "./blocks.js";
 import { Quaternion, Vector3 } from "./vendor.js";
 
 /**
@@ -46,11 +47,14 @@ export class Picker {
     this.reaches = new Float32Array(count); // squared
     splats.forEachSplat((i, centre, scales, turn, opacity) => {
       centre.toArray(this.centres, 3 * i);
-      this.scales.set([scales.x, scales.y, scales.z].map((size) => Math.max(size, THINNEST)), 3 * i);
+      this.scales[3 * i] = Math.max(scales.x, THINNEST);
+      this.scales[3 * i + 1] = Math.max(scales.y, THINNEST);
+      this.scales[3 * i + 2] = Math.max(scales.z, THINNEST);
       turn.toArray(this.turns, 4 * i);
       this.opacities[i] = opacity;
       this.reaches[i] = (REACH * Math.max(scales.x, scales.y, scales.z)) ** 2;
     });
+    this.blocks = new Blocks(this.centres, this.reaches);
   }
 
   /**
@@ -84,44 +88,75 @@ export class Picker {
   }
 
   /**
-   * The ray as each object's splats, where they are stored, have it: six numbers a row.
+   * The ray as splats, where they are stored, have it: once for all objects that were not moved, and for each pose of
+   * those that were.
    *
    * @param {Vector3} origin
    * @param {Vector3} direction
    */
   #raysOf(origin, direction) {
     const { table } = this;
-    const rays = new Float64Array(6 * table.count);
+    /** @type {Map<string, number>} */
+    const known = new Map();
+    /** @type {Float64Array[]} six numbers each */
+    const rays = [];
+    const rayOf = new Int32Array(table.count); // below 0: not shown
     const turn = new Quaternion();
     const v = new Vector3();
     for (let row = 0; row < table.count; row++) {
+      rayOf[row] = -1;
+      if (!table.isShown(row)) continue;
       const pose = table.pose(row);
-      turn.set(...pose.turn).invert();
-      v.set(...pose.shift).subVectors(origin, v).applyQuaternion(turn).toArray(rays, 6 * row);
-      v.copy(direction).applyQuaternion(turn).toArray(rays, 6 * row + 3);
+      const key = `${pose.turn},${pose.shift}`;
+      let at = known.get(key);
+      if (at === undefined) {
+        const ray = new Float64Array(6);
+        turn.set(...pose.turn).invert();
+        v.set(...pose.shift).subVectors(origin, v).applyQuaternion(turn).toArray(ray);
+        v.copy(direction).applyQuaternion(turn).toArray(ray, 3);
+        at = rays.push(ray) - 1;
+        known.set(key, at);
+      }
+      rayOf[row] = at;
     }
-    return rays;
+    return { rays, rayOf };
   }
 
   /**
    * The splats that a ray goes through.
    *
-   * @param {Float64Array} rays
+   * @param {{rays: Float64Array[], rayOf: Int32Array}} rays
    */
-  #along(rays) {
-    const { table, rows, centres: c, scales: s, turns: q, opacities, reaches } = this;
-    const shown = Uint8Array.from({ length: table.count }, (_, row) => (table.isShown(row) ? 1 : 0));
+  #along({ rays, rayOf }) {
+    /** @type {{row: number, splat: number, depth: number, alpha: number, at: number}[]} */
     const hits = [];
-    for (let i = 0; i < this.count; i++) {
+    rays.forEach((ray, at) => {
+      for (const block of this.blocks.met(ray)) this.#meet(block, ray, at, rayOf, hits);
+    });
+    return hits;
+  }
+
+  /**
+   * The splats of a block that a ray goes through.
+   *
+   * @param {number} block
+   * @param {Float64Array} ray
+   * @param {number} which of the rays it is: others' splats are not looked at
+   * @param {Int32Array} rayOf each row
+   * @param {{row: number, splat: number, depth: number, alpha: number, at: number}[]} hits added to
+   */
+  #meet(block, ray, which, rayOf, hits) {
+    const { rows, centres: c, scales: s, turns: q, opacities, reaches } = this;
+    const { order } = this.blocks;
+    const [ox, oy, oz, dx, dy, dz] = ray;
+    const [start, end] = this.blocks.range(block);
+    for (let k = start; k < end; k++) {
+      const i = order[k];
       const row = rows[i];
-      if (!shown[row]) continue;
-      const b = 6 * row;
-      const dx = rays[b + 3];
-      const dy = rays[b + 4];
-      const dz = rays[b + 5];
-      const x = c[3 * i] - rays[b];
-      const y = c[3 * i + 1] - rays[b + 1];
-      const z = c[3 * i + 2] - rays[b + 2];
+      if (rayOf[row] !== which) continue;
+      const x = c[3 * i] - ox;
+      const y = c[3 * i + 1] - oy;
+      const z = c[3 * i + 2] - oz;
       const depth = x * dx + y * dy + z * dz;
       if (depth <= 0 || x * x + y * y + z * z - depth * depth > reaches[i]) continue;
       // Both in the splat's own axes, in standard deviations.
@@ -147,6 +182,5 @@ export class Picker {
       const alpha = Math.min(0.999, opacities[i] * Math.exp(-0.5 * Math.max(0, ee - (de * de) / dd)));
       if (alpha >= FAINTEST) hits.push({ row, splat: i, depth, alpha, at: de / dd });
     }
-    return hits;
   }
 }
