@@ -117,7 +117,7 @@ def write_page(
     full = splats.sh_degree
     splats = replace(splats, extra={})
     count = len(groups) if max_splats is None else min(max_splats, len(groups))
-    splats = splats.with_sh_degree(_hopeful(splats, count, sh_degree, exact))
+    splats = splats.with_sh_degree(_hopeful(splats, fit, count, sh_degree, exact))
     splats = (splats if bool(fit.all()) else splats.subset(fit)).to("cpu")
     where = page_placement(splats, placement or Placement())
     placed = where.of(splats)
@@ -194,13 +194,13 @@ def _item(record: ObjectRecord) -> dict[str, Any]:
     }
 
 
-def _hopeful(splats: Splats, count: int, wanted: int | None, exact: bool) -> int:
-    """The degree of SH from which on downwards one is looked for with which `count` of the Gaussians fit."""
+def _hopeful(splats: Splats, fit: Tensor, count: int, wanted: int | None, exact: bool) -> int:
+    """The degree of SH from which on downwards one is looked for with which `count` Gaussians fit."""
     most = splats.sh_degree if wanted is None else min(wanted, splats.sh_degree)
     if exact or wanted is not None or count <= 2 * _SAMPLE:
         return most
-    sample = splats.subset(torch.arange(0, len(splats), len(splats) // _SAMPLE))
-    sample = sample.subset(sample.exportable()).to("cpu")
+    rows = fit.nonzero()[:, 0]
+    sample = splats.subset(rows[:: len(rows) // _SAMPLE]).to("cpu")
     sizes = (len(_file(sample.with_sh_degree(degree), "spz")) for degree in range(most, 0, -1))
     room = LARGEST * len(sample) / count
     return next((most - at for at, size in enumerate(sizes) if size < room), 0)
