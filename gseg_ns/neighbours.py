@@ -8,11 +8,14 @@ lifting, selection and the viewer need it alike.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
+
+if TYPE_CHECKING:  # SciPy takes a third of a second, and who looks for no neighbours needs none of it
+    from scipy.spatial import cKDTree
 
 FEW = 4096
 """Up to so many queries are answered on one thread in the order in which they come, and on CUDA without a tree: more
@@ -40,6 +43,8 @@ class PointTree:
     @cached_property
     def _tree(self) -> cKDTree:
         # Sliding midpoints: built in half the time, asked as fast, and at home with many points in one place.
+        from scipy.spatial import cKDTree
+
         return cKDTree(_host(self.points), compact_nodes=False, balanced_tree=False)
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -127,5 +132,7 @@ def _portions(queries: np.ndarray, k: int) -> list[np.ndarray]:
     """
     if len(queries) <= FEW:
         return [np.arange(len(queries))]
+    from scipy.spatial import cKDTree
+
     order = cKDTree(queries, compact_nodes=False, balanced_tree=False).indices
     return np.array_split(order, -(-len(order) * k // BLOCK))

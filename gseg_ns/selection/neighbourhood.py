@@ -9,8 +9,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from gseg_ns.neighbours import PointTree
@@ -142,6 +140,9 @@ def pieces(means: Tensor, mask: Tensor, extents: Tensor | None = None, k: int = 
         sizes = extents[chosen].detach().to("cpu", torch.float32).numpy()
     near = distances <= reach * (sizes[:, None] + sizes[indices])
     rows, columns = np.repeat(np.arange(count), k).reshape(count, k)[near], indices[near]
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
     labels = connected_components(graph, directed=False)[1].astype(np.int64)
     result[chosen] = torch.from_numpy(labels).to(mask.device)

@@ -33,8 +33,8 @@ from gseg_ns.viewer.shaping import Property, Vector
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
 
-Search = Callable[[str, str], Tensor]
-"""A text, and the name of a model of texts, to the Gaussians that are meant: bool [N]."""
+Search = Callable[[str, str, Callable[[str], None]], Tensor]
+"""A text, the name of a model of texts, and what is told of what goes on, to the Gaussians that are meant: bool [N]."""
 
 _LIMIT = 1e6  # of lengths, in units of the scene
 _LOG = logging.getLogger(__name__)
@@ -308,7 +308,7 @@ class Desk:
         if search is None:
             raise GsegError("This has no masks that texts could be compared with, or the extra `text` is missing.")
         clip = Reach(self.folder).model(model)
-        return self.controller.find(words, lambda text: search(text, clip), asked.mode)
+        return self.controller.find(words, lambda text: search(text, clip, self._say), asked.mode)
 
     def _rescale(self, scale: float) -> str:
         """Change the scale; the list of objects follows, where there was one."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from torch import Tensor
-
 from gseg_ns.page.placing import View, first_view
 from gseg_ns.runs.labelled import Labelled, cameras_of_result, open_labelled
 from gseg_ns.runs.opening import Opening, opening_among, opening_view
@@ -86,7 +84,4 @@ def _search(run: Run) -> Search | None:
         return None
     search = TextSearch(run.model, run.datamanager, run.folder)
 
-    def find(text: str, clip: str) -> Tensor:
-        return search.find(text, clip)
-
-    return find
+    return search.find

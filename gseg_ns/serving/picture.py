@@ -34,6 +34,9 @@ MOST_OBJECTS = 30_000
 
 Quaternion = tuple[float, float, float, float]
 
+_LARGEST = 150_000_000
+"""Bytes of splats above which a browser is sent less of how their colors change with the view."""
+
 _TALLEST = 720
 """Pixels of a view that is asked about, as in the tab: browsers on fine screens have more."""
 
@@ -141,6 +144,8 @@ class Picture:
         fit = splats.exportable().cpu()
         self._broken = ~fit
         splats = replace(splats.to("cpu"), extra={})
+        degrees = [d for d in range(splats.sh_degree + 1) if len(splats) * 4 * (14 + 3 * (d + 1) ** 2) <= _LARGEST]
+        splats = splats.with_sh_degree(max(degrees, default=0))
         if bool(self._broken.any()):  # in their places, where nobody sees them
             splats = replace(
                 splats,

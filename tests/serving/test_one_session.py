@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from gseg_ns.data.cameras import of_nerfstudio
 from gseg_ns.editing.operations import Transform
 from gseg_ns.runs.labelled import open_labelled
 from gseg_ns.runs.run import load_run
 from gseg_ns.selection.outlines import Outline
+from gseg_ns.selection.prompts import Prompt
 from gseg_ns.viewer.acting import Acting
 from gseg_ns.viewer.controller import SegmentController
 from gseg_ns.viewer.reach import Reach
@@ -150,9 +153,31 @@ def test_a_session_is_the_same_through_both(
     assert one == other
 
 
+def test_masks_of_a_click_mean_the_same(tab: tuple[SegmentController, Acting], page: PageClient) -> None:
+    """By a stand-in for SAM, which is asked about a picture that the method draws."""
+
+    def mask(path: Path, picture: torch.Tensor, prompt: Prompt) -> torch.Tensor:
+        height, width = picture.shape[:2]
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        distance = (torch.stack([x, y], dim=-1)[:, :, None] - prompt.positive).norm(dim=-1)
+        return (distance < 45).any(dim=-1)
+
+    controller, acting = tab
+    for one in (acting, page.desk._acting):
+        one._sam = SimpleNamespace(mask=mask)
+    controller.change("none")
+    page.ask("change", "none")
+    for group, mode in ((14, "set"), (13, "add")):
+        x, y = pixel_of(group)
+        acting.mark("sam.pth", "", of_nerfstudio(camera_of_run()), x, y, mode)  # type: ignore[arg-type]
+        assert page.ask("mark", "sam.pth", "", at=(x, y), mode=mode)["well"]
+        same(controller, page)
+    assert int(controller.selected.sum()) > 100
+
+
 def test_what_needs_the_method_loads_it(page: PageClient, result: Path) -> None:
     """A run of what is selected."""
-    page.ask("pick", 8)
+    page.ask("change", "all")
     answer: Any = page.ask("isolate run", "mug")
     assert answer["well"], answer
     assert list((result / "isolated").rglob("config.yml"))

@@ -1,9 +1,6 @@
 """A tree of parts, objects and groups out of overlapping masks of many views, in closed form; see `design.md` above."""
 
-from __future__ import annotations
+import lazy_loader
 
-from gseg_ns.lifting.tree.borders import WIDTH
-from gseg_ns.lifting.tree.growing import grow_tree
-from gseg_ns.lifting.tree.tree import Level, Tree, level_of
-
-__all__ = ["WIDTH", "Level", "Tree", "grow_tree", "level_of"]
+# The names are in __init__.pyi. Who asks a tree that was grown before needs nothing of what grows one.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
