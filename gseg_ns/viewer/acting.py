@@ -236,8 +236,11 @@ class Acting:
             self._say("Looking at it from all around …")
             return self._tracked.carry(tracker, marked.camera, marked.mask, splats).selected
 
+        def embed() -> Tensor | None:
+            return None if path is None else self._sam.embedding
+
         carried = None if tracker is None else carry
-        return self._controller.mark(view, x, y, mode != "remove", answer, mode, carried)
+        return self._controller.mark(view, x, y, mode != "remove", answer, mode, carried, embed)
 
 
 def listed(controller: Controller) -> dict[str, Any]:

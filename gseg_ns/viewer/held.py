@@ -38,12 +38,18 @@ class Held:
         self.model = model
         self.scale = model.default_scale
         self.threshold = SAME_THING
+        self.adaptive = False
+        """Whether the threshold is what SAGA's first version takes, in place of a number."""
         self.notice = ""
         self._lock: AbstractContextManager[Any] = lock if lock is not None else threading.Lock()
         self._session = Session(model.splats())
         self._seen = model.geometry_version()
         self._prompter = Prompter(model)
         self._by_feature = model.prompts_by_feature
+
+    @property
+    def _least(self) -> float | None:
+        return None if self.adaptive else self.threshold
 
     @contextmanager
     def _held(self) -> Iterator[Session]:

@@ -57,6 +57,8 @@ class Marked:
     """What was selected before the first of the clicks."""
     carried: PackedMask | None = None
     """Of the model's Gaussians, what the mask means by a tracker; None: it is for the method to say."""
+    embedding: Tensor | None = None
+    """What SAM's encoder says of the view [h, w, C], where SAM was asked."""
 
 
 class Selecting(Held):
@@ -192,16 +194,17 @@ class Selecting(Held):
 
     def _meant(self, scene: Edited, points: Sequence[Point]) -> Tensor:
         """What is drawn of what points mean, in the pieces that the positive ones are on: bool [M]."""
-        found = self._prompter.select_points(points, self._group_scale, self.threshold)
+        found = self._prompter.select_points(points, self._group_scale, self._least)
         pieces = scene.appended_by[[point.row for point in points if point.positive]]
         return drawn_rows(scene, found) & torch.isin(scene.appended_by, pieces)
 
-    def reprompt(self, scale: float | None = None, threshold: float | None = None) -> str:
+    def reprompt(self, scale: float | None = None, threshold: float | None = None, adaptive: bool | None = None) -> str:
         """Change the scale or the threshold; methods that answer by features answer the present prompt anew."""
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
             before, self.scale = self._group_scale, self.scale if scale is None else scale
             self.threshold = self.threshold if threshold is None else threshold
+            self.adaptive = self.adaptive if adaptive is None else adaptive
             if not self.model.prompts_by_feature and self._group_scale != before:
                 # Points have the group of the scale that they were clicked at: what they mean stays selected.
                 self._points, self._before_prompt = [], None
@@ -221,6 +224,7 @@ class Selecting(Held):
         answer: Callable[[Tensor, Prompt], Tensor],
         mode: Mode = "set",
         carry: Callable[[MarkedView, Splats], Tensor] | None = None,
+        embed: Callable[[], Tensor | None] = lambda: None,
     ) -> str:
         """Add a point to what is marked on a view, and select what a mask of all its points means.
 
@@ -239,6 +243,7 @@ class Selecting(Held):
             carry: the view with its mask, and the model's Gaussians as they were at the click, which training does
                 not change any more, to those that it means, bool [N]; called without the lock. None: the method answers
                 by groups or features.
+            embed: gives what SAM's encoder says of the picture of the last `answer`, see `Prompter.select`.
 
         Raises:
             GsegError: the first point on a view is what is not wanted, there is no answer, or training changed the
@@ -256,6 +261,7 @@ class Selecting(Held):
                     raise GsegError("Begin with a click on what is wanted: one on what is not tells SAM nothing alone.")
                 splats = None if carry is None else session.splats.clone()
             after = replace(after, mask=answer(after.picture, after.points))
+            embedding = embed()
             if after.mask is None or not bool(after.mask.any()):
                 raise GsegError("SAM finds nothing there. Click elsewhere.")
             carried = None
@@ -266,7 +272,7 @@ class Selecting(Held):
                     raise GsegError("Training changed the number of Gaussians meanwhile. Click again.")
                 # Meanwhile the prompt may have ended, by an undo for one.
                 before = marked.before if marked and self._marked is marked else session.state.selection
-                answered = Marked(after, mode, before, carried)
+                answered = Marked(after, mode, before, carried, embedding)
                 selected = self._select_marked(session, answered)
                 self._end_prompt()
                 self._marked = answered
@@ -286,7 +292,7 @@ class Selecting(Held):
             found = marked.carried.unpack(self.model.device)
         else:
             found = self._prompter.select(
-                marked.view.camera, prompt, self._group_scale, self.threshold, mask_by_sam=True
+                marked.view.camera, prompt, self._group_scale, self._least, mask_by_sam=True, embedding=marked.embedding
             )
         before = Selection(marked.before.resized(len(scene)).unpack(scene.splats.device))
         did = "select what SAM answers"

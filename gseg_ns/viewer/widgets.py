@@ -40,7 +40,7 @@ class Widgets:
         self._controller = answers.controller
         self._model = answers.controller.model
         self._mode_of = mode_of
-        self._threshold: viser.GuiInputHandle[float] | None = None
+        self._by_feature: list[viser.GuiInputHandle[Any]] = []
         gui = viewer.viser_server.gui
         self._build_method(gui)
         with gui.add_folder("Select more", expand_by_default=False):
@@ -62,8 +62,9 @@ class Widgets:
 
     def refresh(self) -> None:
         """Bring what they show up to date."""
-        if self._threshold is not None and self._threshold.visible != self._model.prompts_by_feature:
-            self._threshold.visible = self._model.prompts_by_feature
+        for widget in self._by_feature:
+            if widget.visible != self._model.prompts_by_feature:
+                widget.visible = self._model.prompts_by_feature
         names = tuple(self._controller.names) or (_NO_NAME,)
         if self._named.options != names:
             self._named.options = names
@@ -75,7 +76,7 @@ class Widgets:
             scale = gui.add_slider("Scale", 0.0, 1.0, 0.01, controller.scale, hint="0: parts, 1: groups of objects")
             scale.on_update(lambda event: answers.ask(lambda: answers.rescale(float(scale.value)), event.client_id))
         if type(self._model).prompts_by_feature:  # later a tree may answer: see `refresh`
-            self._threshold = threshold = gui.add_slider(
+            threshold = gui.add_slider(
                 "Threshold",
                 0.0,
                 1.0,
@@ -89,6 +90,16 @@ class Widgets:
                     lambda: controller.reprompt(threshold=float(threshold.value)), event.client_id
                 )
             )
+            adaptive = gui.add_checkbox(
+                "Adaptive threshold",
+                controller.adaptive,
+                hint="As SAGA's first version: the mean of all Gaussians; with SAM, mean plus deviation",
+                visible=self._model.prompts_by_feature,
+            )
+            adaptive.on_update(
+                lambda event: answers.ask(lambda: controller.reprompt(adaptive=bool(adaptive.value)), event.client_id)
+            )
+            self._by_feature = [threshold, adaptive]
 
     def _build_text(self, gui: viser.GuiApi) -> None:
         masks = cast(MaskDatamanager, self._viewer.pipeline.datamanager)

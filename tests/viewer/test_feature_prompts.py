@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Duplicate, Hide, Isolate, Remove
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.similarity import similarity
 from gseg_ns.models import saga
 from gseg_ns.models.saga import SagaModel, SagaModelConfig
 from gseg_ns.runs.edited_model import with_gaussians
@@ -80,6 +82,42 @@ def test_the_threshold(controller: SegmentController) -> None:
     assert "0 Gaussians" in controller.reprompt(threshold=1.0)
     controller.reprompt(threshold=0.75)
     assert torch.equal(controller.selected, rows(0))
+
+
+def test_the_threshold_that_adapts(controller: SegmentController) -> None:
+    controller.reprompt(scale=0.5)
+    controller.click(to_camera(view()), *pixel_of(0), positive=True)
+    cosines = similarity(
+        controller.model.gauss_params["affinity"].detach(),
+        controller._points[0].feature[None],
+        controller.model.gate(0.5),
+    )
+    controller.reprompt(adaptive=True)
+    assert torch.equal(controller.selected, cosines > cosines.mean())
+    controller.reprompt(adaptive=False)
+    assert torch.equal(controller.selected, rows(0))
+
+
+def test_sams_own_features_are_asked_where_the_threshold_adapts(
+    controller: SegmentController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera, asked = view(), []
+
+    def answer(picture: Tensor, prompt: Prompt) -> Tensor:
+        return torch.ones(picture.shape[:2], dtype=torch.bool)
+
+    select = controller._prompter.select
+
+    def noted(*arguments: Any, **options: Any) -> Tensor:
+        asked.append((arguments[3], options["embedding"]))
+        return select(*arguments, **options)
+
+    monkeypatch.setattr(controller._prompter, "select", noted)
+    embedding = torch.zeros(2, 3, 4)
+    controller.mark(camera, *pixel_of(0), True, answer, embed=lambda: embedding)
+    controller.reprompt(adaptive=True)
+    assert [threshold for threshold, _ in asked] == [controller.threshold, None]
+    assert all(given is embedding for _, given in asked)
 
 
 def test_what_is_not_wanted(controller: SegmentController) -> None:
