@@ -12,9 +12,13 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
 
 if TYPE_CHECKING:
-    from gseg_ns.editing.operations import Operation
+    from gseg_ns.editing.operations import Edited, Operation
     from gseg_ns.runs.edited_run import EditedRun
+    from gseg_ns.runs.run import Run
     from gseg_ns.selection.packed import PackedMask
+
+TOLD = 0.01
+"""Holes are told from this part on of the pixels that showed what is removed."""
 
 
 GUESS = 0.005
@@ -104,6 +108,7 @@ class Edit(Granular):
             for operation in added:
                 scene = operation(scene)  # an edit that cannot be applied is not saved
             operations += added
+            self._tell_holes(run, edited.scene, scene)
         if self.do is not None or self.undo:
             save_edits(path, operations, fingerprint)
         if self.name_by:
@@ -137,6 +142,20 @@ class Edit(Granular):
             sure = "a guess" if free[group].margin < GUESS else f"{free[group].margin:.3f} ahead of the next word"
             CONSOLE.print(f"group {group}: {names[group]} ({sure})", markup=False)
         CONSOLE.print(f"Named {len(names)} of {len(sizes)} groups; {len(sizes.keys() & edited.names.keys())} had names")
+
+    def _tell_holes(self, run: Run, before: Edited, after: Edited) -> None:
+        """Say what is not behind an object that is removed."""
+        from gseg_ns.cli.console import CONSOLE
+        from gseg_ns.runs.holes import find_holes
+
+        if self.do != "remove":
+            return
+        holes = find_holes(run, before, after.removed & ~before.removed)
+        if holes is not None and holes.part >= TOLD:
+            CONSOLE.print(
+                f"[yellow]It leaves holes: {holes.part:.0%} of the pixels that showed it in {holes.views} training "
+                "views show next to nothing without it, since no photograph shows what is behind."
+            )
 
     def _operation(self, edited: EditedRun, folder: Path) -> Operation:
         from gseg_ns.editing import operations as kinds

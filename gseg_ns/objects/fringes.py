@@ -38,7 +38,7 @@ FAINT = 0.01
 AT_ONCE = 32
 """Objects whose shares of a view are composited together."""
 
-STAYING = 0.25
+STAYING = 0.05
 """What is hidden stays as it is: so much a pixel asks for that, beside one that shows what should be there."""
 
 EPS = 1e-3
@@ -93,7 +93,7 @@ class Window(NamedTuple):
     shown: Tensor  # [h, w] bool
     """Pixels that are called the object."""
     asked: Tensor  # [h, w] float32
-    """How much a pixel says, in 0..1: nothing where half of the object or more is hidden behind something."""
+    """How much a pixel says, in 0..1: little where most of the object is hidden behind something."""
     before: Tensor  # [h, w] float32
     """Alpha of the object alone, as it was."""
     photograph: Tensor | None  # [h, w, 3] uint8
@@ -176,7 +176,7 @@ class Fringes:
         shown = _taken(view.labels, sight.box) == group
         alpha = _draw(alone, camera, self._near)[1]
         seen = (sight.share / 255 / alpha.clamp_min(FAINT)).clamp(0, 1)
-        asked = torch.where(shown | (alpha < FAINT), 1.0, (2 * seen - 1).clamp_min(0))
+        asked = torch.where(shown | (alpha < FAINT), 1.0, seen**2)
         photograph = None if view.photograph is None else _taken(view.photograph, sight.box)
         return Window(camera, shown, asked, alpha, photograph)
 

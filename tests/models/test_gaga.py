@@ -102,6 +102,24 @@ def test_the_sampled_loss_is_that_of_a_full_render(trained: Any) -> None:
     encodings.grad = None
 
 
+def test_each_visit_of_a_view_asks_other_pixels(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a pool that is kept: the same in the same step, so that a resumed run goes on as it would have."""
+    model = trained.pipeline.model
+    monkeypatch.setattr(model.config, "identity_pixels", 40)
+    monkeypatch.setattr(model, "_samples", model._empty_cache())
+    encodings = model.gauss_params["identity"].detach()
+    pool = model._samples.get(2, lambda: model._pool(2))
+    assert len(pool[3]) == 160
+    asked = []
+    for step in (7, 8, 7):
+        monkeypatch.setattr(model, "step", step)
+        weights, targets = model._sample(2)
+        assert len(weights) == len(targets) == 40
+        asked.append(weights.matmul(encodings))
+    assert torch.equal(asked[0], asked[2])
+    assert not torch.equal(asked[0], asked[1])
+
+
 @pytest.mark.parametrize("at", [START - 6, START + 4], ids=["geometry phase", "identity phase"])
 def test_a_resumed_run_is_where_it_was(
     make_trainer: Callable[..., Any], small_scene: Path, step: Step, at: int
