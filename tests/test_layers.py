@@ -60,6 +60,7 @@ ALLOWED = {
         "rendering",
         "masks",
         "data",
+        "page",
     },
     "serving": {
         "serving",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import tyro
 
+from gseg_ns.choices import UpAxis
+
 
 @dataclass
 class ViewRun:
@@ -25,6 +27,9 @@ class ViewRun:
     """Address that it is bound to; this machine alone unless given"""
     data: Path | None = None
     """The run's scene. Default: where its config.yml says, or of that name beside the run"""
+    up: UpAxis | None = None
+    """Which way is up in the scene. Default: what a PLY says of itself, else z, as in Nerfstudio; what
+    other trainers write has y-down"""
     open: bool = True
     """Open the page in the browser; --no-open writes its address alone"""
     nerfstudio: bool = False
@@ -38,7 +43,8 @@ class ViewRun:
         from gseg_ns.page.served import page_files
         from gseg_ns.serving import open_desk, serve
 
-        desk, meta = open_desk(self.run, self.data)
+        up = "-y" if self.up == "y-down" else self.up
+        desk, meta = open_desk(self.run, self.data, up)
         serve(desk, page_files(meta), self.port, self.host, self._ready)
 
     def _ready(self, address: str, port: int) -> None:

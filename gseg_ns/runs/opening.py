@@ -58,9 +58,21 @@ def opening_among(cameras: Iterable[Camera], splats: Splats, groups: Tensor) -> 
         rank = int(seen.sum()), -float(off[seen].mean())
         if best is None or rank > best[:2]:
             best = (*rank, camera, depth[seen].median().cpu())
-    if best is None:
-        return None
-    camera, viewmat = best[2], best[2].viewmat.cpu()
+    return None if best is None else _looking(best[2], best[3])
+
+
+def opening_at(camera: Camera, splats: Splats) -> Opening | None:
+    """A view, and the middle of what it shows; None where it shows nothing."""
+    viewmat = camera.viewmat.to(splats.means)
+    local = splats.means @ viewmat[:3, :3].T + viewmat[:3, 3]
+    half = local.new_tensor([camera.width, camera.height]) / 2 / camera.K.diagonal()[:2].to(local)
+    depth = local[:, 2]
+    seen = (depth > 0) & (local[:, :2].abs() < half * depth[:, None]).all(dim=1)
+    return _looking(camera, depth[seen].median().cpu()) if bool(seen.any()) else None
+
+
+def _looking(camera: Camera, depth: Tensor) -> Opening:
+    viewmat = camera.viewmat.cpu()
     eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
-    target = eye + viewmat[2, :3] * best[3]
+    target = eye + viewmat[2, :3] * depth
     return eye.tolist(), target.tolist(), math.degrees(2 * math.atan(camera.height / 2 / float(camera.K[1, 1])))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gseg_ns.editing.operations import Duplicate, Operation, Recolor, SetOpacity, Transform
 from gseg_ns.errors import GsegError
+from gseg_ns.page.placing import View
 from gseg_ns.rendering import Camera
 from gseg_ns.selection.outlines import Outline, Stroke
 from gseg_ns.selection.packed import PackedMask
@@ -24,6 +25,7 @@ from gseg_ns.selection.picking import warm_up
 from gseg_ns.selection.shapes import Box
 from gseg_ns.serving.messages import Asked
 from gseg_ns.serving.picture import Picture, Quaternion
+from gseg_ns.splats.placement import Axis
 from gseg_ns.viewer.acting import Acting, Controller, Shown, listed, standing
 from gseg_ns.viewer.autosave import Autosave
 from gseg_ns.viewer.commands import number, value
@@ -50,7 +52,8 @@ class Desk:
         model: SegmentationModel,
         folder: Path,
         search: Search | None = None,
-        tell: Callable[[list[bytes | str]], None] = lambda frames: None,
+        title: str = "",
+        up: Axis = "z",
     ) -> None:
         """Open the session, with what was saved of it.
 
@@ -58,7 +61,8 @@ class Desk:
             model: what is shown.
             folder: where what people save lies; made when there is something.
             search: answers texts, where the method can.
-            tell: is given what all pages are to be sent, in the order in which it happened.
+            title: what is shown is called.
+            up: which way is up in it.
 
         Raises:
             GsegError: there is nothing to show.
@@ -68,10 +72,11 @@ class Desk:
         fit = splats.exportable()
         if not bool(fit.any()):
             raise GsegError("There is no Gaussian that can be seen: there is nothing to view.")
-        self.picture = Picture(splats.subset(fit))
+        self.picture = Picture(splats.subset(fit), up)
         self.folder = folder
         self._search = search
-        self._tell = tell
+        self.title = title
+        self._tell: Callable[[list[bytes | str]], None] = lambda frames: None
         self._lock = threading.RLock()
         self._acting = Acting(self.controller, folder / "config.yml", lambda: Reach(folder), self._say)
         self._state: dict[str, Any] = {}
@@ -84,7 +89,7 @@ class Desk:
     # ------------------------------------------------------------------------------------------------ what is told
 
     def listen(self, tell: Callable[[list[bytes | str]], None]) -> None:
-        """Tell somebody else from now on; see `__init__`."""
+        """From now on, give this what all pages are to be sent, in the order in which it happens."""
         self._tell = tell
 
     def greet(self, take: Callable[[list[bytes | str]], None]) -> None:
@@ -160,7 +165,7 @@ class Desk:
 
     # ------------------------------------------------------------------------------------------------ what is asked
 
-    SLOW = frozenset({"mark", "text", "list", "isolate run", "swap", "scale"})
+    SLOW = frozenset({"mark", "text", "list", "isolate run", "swap", "scale", "export page"})
     """What may take long, beside which other things go on."""
 
     def do(self, asked: Asked) -> dict[str, Any]:
@@ -211,6 +216,7 @@ class Desk:
             "opacity": self._opacity,
             "export ply": self._export_ply,
             "isolate run": self._isolate_run,
+            "export page": self._export_page,
         }
         if name in own:
             return own[name](asked)
@@ -362,6 +368,15 @@ class Desk:
     def _export_ply(self, asked: Asked) -> str:
         path = Reach(self.folder).path(value(asked.values, 0, str), ".ply")
         return self.controller.export_ply(path, value(asked.values, 1, bool))
+
+    def _export_page(self, asked: Asked) -> str:
+        """Name, whether it is overwritten, and what the browser looks at [3]; it opens where the browser is."""
+        path = Reach(self.folder).path(value(asked.values, 0, str), ".html")
+        is_new, space = value(asked.values, 1, bool), self.picture.space
+        view = None
+        if asked.view is not None:
+            view = View(space.point(asked.view.pose[12:15]), space.point(_vector(asked.values, 2)), asked.view.fov)
+        return self.controller.export_page(path, is_new, self.title, view)
 
     def _isolate_run(self, asked: Asked) -> str:
         config, command = self._acting.isolate_run(value(asked.values, 0, str))

@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+
+from gseg_ns.data.cameras import to_camera
 from gseg_ns.page.placing import View, first_view
 from gseg_ns.runs.labelled import Labelled, cameras_of_result, open_labelled
-from gseg_ns.runs.opening import Opening, opening_among, opening_view
+from gseg_ns.runs.opening import Opening, opening_among, opening_at, opening_view
 from gseg_ns.runs.result_folder import is_result
 from gseg_ns.serving.desk import Desk, Search
+from gseg_ns.splats.placement import Axis
+from gseg_ns.splats.ply_header import read_header
 
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.runs.run import Run
 
 
-def open_desk(path: Path, data: Path | None = None) -> tuple[Desk, dict[str, Any]]:
+def open_desk(path: Path, data: Path | None = None, up: Axis | None = None) -> tuple[Desk, dict[str, Any]]:
     """Open a run, a result or a PLY.
 
     A PLY, and a result whose labels answer, are opened without Nerfstudio.
@@ -24,6 +29,7 @@ def open_desk(path: Path, data: Path | None = None) -> tuple[Desk, dict[str, Any
     Args:
         path: see `load_run`; a PLY need not have labels.
         data: see `load_run`.
+        up: which way is up; None: as a PLY says, else z, as Nerfstudio has it.
 
     Returns:
         the session, and what its page is told of the scene, see `web/src/meta.js`.
@@ -33,24 +39,41 @@ def open_desk(path: Path, data: Path | None = None) -> tuple[Desk, dict[str, Any
     """
     found = open_labelled(path, data)
     if found is not None:
-        desk = Desk(cast("SegmentationModel", found.model), found.folder)
-        return desk, _meta(desk, found.name, _opening_of_cameras(found))
+        up = _up_of(found) if up is None else up
+        desk = Desk(cast("SegmentationModel", found.model), found.folder, title=found.name, up=up)
+        return desk, _meta(desk, _opening_of_cameras(found))
     from gseg_ns.runs.run import load_run
 
     run = load_run(path, data, allow_unfinished=True)
-    desk = Desk(run.model, run.folder, _search(run))
-    opening = None
-    if not run.model.prompts_by_feature:
-        opening = opening_view(run, run.model.splats(), run.model.gaussian_groups())
-    return desk, _meta(desk, run.config.experiment_name or run.folder.stem, opening)
+    title = run.config.experiment_name or run.folder.stem
+    desk = Desk(run.model, run.folder, _search(run), title, up or "z")
+    splats = run.model.splats()
+    if run.model.prompts_by_feature:  # groups are clusters, which take long
+        groups = torch.zeros(len(splats), dtype=torch.int64)
+    else:
+        groups = run.model.gaussian_groups()
+    return desk, _meta(desk, opening_view(run, splats, groups) or _first_camera(run))
 
 
-def _meta(desk: Desk, title: str, opening: Opening | None) -> dict[str, Any]:
+def _up_of(found: Labelled) -> Axis:
+    """Which way is up, as far as the header lines of a PLY say it."""
+    placement = None if is_result(found.path) else read_header(found.path).placement
+    return "z" if placement is None else placement.up
+
+
+def _first_camera(run: Run) -> Opening | None:
+    """A training view, where there is one: no better one is known without groups."""
+    if run.datamanager.absent is not None:
+        return None
+    return opening_at(to_camera(run.datamanager.camera(0)), run.model.splats())
+
+
+def _meta(desk: Desk, opening: Opening | None) -> dict[str, Any]:
     splats, where = desk.controller.model.splats().to("cpu"), desk.picture.space.placement
     fit = splats.subset(splats.exportable())
     view = first_view(where.of(fit.with_sh_degree(0)), [], where, None if opening is None else View(*opening))
     return {
-        "title": title,
+        "title": desk.title,
         "description": "",
         "attribution": "",
         "format": "ply",
@@ -73,7 +96,9 @@ def _opening_of_cameras(found: Labelled) -> Opening | None:
         from gseg_ns.views.given import pinhole, read_cameras
 
         cameras = [pinhole(frame) for frame in read_cameras(found.cameras, lambda text: None)[0]]
-    return opening_among(cameras, found.model.splats(), found.model.gaussian_groups())
+    splats = found.model.splats()
+    best = opening_among(cameras, splats, found.model.gaussian_groups())
+    return opening_at(cameras[0], splats) if best is None and cameras else best
 
 
 def _search(run: Run) -> Search | None:

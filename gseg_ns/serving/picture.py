@@ -21,6 +21,7 @@ from gseg_ns.rendering import Camera
 from gseg_ns.runs.labelled import view_of
 from gseg_ns.serving.messages import Seen
 from gseg_ns.splats import Placement, Splats
+from gseg_ns.splats.placement import Axis
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.transform import quaternion_multiply, rotation_to_quaternion
 from gseg_ns.viewer.acting import Shown
@@ -44,9 +45,9 @@ _TALLEST = 720
 class Space:
     """The coordinates of the page, in which y is up and the scene around the origin."""
 
-    def __init__(self, splats: Splats) -> None:
+    def __init__(self, splats: Splats, up: Axis = "z") -> None:
         """Place splats, which are the session's."""
-        self.placement: Placement = page_placement(splats, Placement())
+        self.placement: Placement = page_placement(splats, Placement(up=up))
         self._turn = self.placement.rotation
         self._back = rotation_to_quaternion(self._turn.T)
 
@@ -101,9 +102,9 @@ class Space:
 class Picture:
     """What of it browsers have been told, and what is new."""
 
-    def __init__(self, splats: Splats) -> None:
+    def __init__(self, splats: Splats, up: Axis = "z") -> None:
         """Begin with nothing told."""
-        self.space = Space(splats)
+        self.space = Space(splats, up)
         self.version = 0
         self._splats: Splats | None = None
         self._broken = torch.zeros(0, dtype=torch.bool)

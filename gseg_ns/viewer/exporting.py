@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from gseg_ns.viewer.held import Held
 
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
+    from gseg_ns.page import View
 
 
 class Exporting(Held):
@@ -86,6 +88,49 @@ class Exporting(Held):
             keep = _selected(session)
             splats, source = session.scene.splats.subset(keep), session.scene.source[keep]
             return write_run(config, model, splats, source, name, output_dir)
+
+    def export_page(self, path: Path, overwrite: bool = False, title: str = "", view: View | None = None) -> str:
+        """Write all that is there, edits baked in, and its objects as a page that can be sent; see `write_page`.
+
+        Args:
+            path: the file.
+            overwrite: whether one that is there is replaced.
+            title: of the page.
+            view: where it opens.
+
+        Raises:
+            GsegError: the file is there already, or it cannot be written.
+        """
+        from gseg_ns.page import Words, write_page
+
+        started = time.perf_counter()
+        with self._held() as session, torch.no_grad():
+            scene = session.scene
+            there, metres = ~scene.removed, session.state.metres
+            splats = scene.splats.subset(there).to("cpu")
+            known = self._knows_groups
+            groups = self._row_groups(scene)[there].cpu() if known else torch.zeros(len(splats), dtype=torch.int64)
+            names = {**self.model.group_names(self._group_scale), **session.labels(self._group_scale)} if known else {}
+        with self._writing:
+            if path.exists() and not overwrite:
+                raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            placement = Placement(meters_per_unit=metres).in_meters()
+            report = write_page(
+                path,
+                splats,
+                groups,
+                names,
+                words=Words(title or Words.title),
+                placement=placement,
+                view=view,
+                units="scene" if metres is None else "m",
+                exact=find_spec("gsply") is None,
+            )
+        return (
+            f"Wrote {report.splats:,} Gaussians and {report.objects} objects to {path}, {report.size / 1e6:.1f} MB "
+            f"({time.perf_counter() - started:.1f} s). Open it in a browser, or send it."
+        )
 
     def export_objects(self, folder: Path) -> str:
         """Write a PLY an object that is selected, edits baked in, under names that nothing has yet.

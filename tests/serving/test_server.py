@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -219,14 +220,25 @@ def test_what_is_done_is_kept_and_restored(tmp_path: Path) -> None:
     with served(path) as opened:
         client = PageClient(*opened)
         assert not (tmp_path / ("scene.ply" + NOTES)).exists()
+        view = client.view()
         client.ask("pick", 12)
         client.ask("name", 12, "<b>mug")
         client.ask("keep", "mine")
         client.ask("export")
         client.ask("export ply", "a/all.ply", False)
+        written = client.ask("export page", "page.html", False, 0, 0, 0)
+        assert written["said"].startswith("Wrote 2,600 Gaussians and 6 objects")
+        assert not client.ask("export page", "page.html", False, 0, 0, 0)["well"]
+        assert not client.ask("export page", "../page.html", True, 0, 0, 0)["well"]
     folder = tmp_path / ("scene.ply" + NOTES)
     assert len(list((folder / "exports").glob("*mug*.ply"))) == 1
     assert (folder / "a/all.ply").is_file()
+    page = (folder / "page.html").read_text()
+    meta = json.loads(re.findall(r'id="meta">(.*?)</script>', page)[0])
+    assert "<b>mug" in {entry["name"] for entry in meta["objects"]}
+    assert str(tmp_path) not in page
+    # It opens where the browser looked from.
+    assert np.allclose(np.subtract(meta["view"]["eye"], meta["view"]["target"]), view[12:15], atol=1e-3)
     with served(path) as opened:
         client = PageClient(*opened)
         assert client.state["names"] == ["mine"]
@@ -260,3 +272,21 @@ def test_a_ply_of_nothing_to_see_is_refused(tmp_path: Path) -> None:
     write_ply(tmp_path / "faint.ply", replace(splats, opacities=splats.opacities - 20))
     with pytest.raises(GsegError, match="nothing to view"):
         open_desk(tmp_path / "faint.ply")
+
+
+def test_which_way_is_up(tmp_path: Path) -> None:
+    from gseg_ns.serving import open_desk
+    from gseg_ns.splats.placement import Placement
+    from gseg_ns.splats.ply import write_ply
+    from gseg_ns.splats.ply_header import PlyHeader
+
+    path = write_scene(tmp_path / "scene.ply")
+    above = {}
+    for axis in ("z", "-y", "x"):
+        space = open_desk(path, up=axis)[0].picture.space  # type: ignore[arg-type]
+        above[axis] = (np.array(space.point([0, 1, 0])) - space.point([0, 0, 0])).round(6).tolist()
+    assert above == {"z": [0, 0, 1], "-y": [0, -1, 0], "x": [1, 0, 0]}
+    splats, _ = upright_scene()
+    write_ply(tmp_path / "said.ply", splats, comments=PlyHeader(Placement(up="-y")).comments())
+    space = open_desk(tmp_path / "said.ply")[0].picture.space
+    assert np.allclose(np.array(space.point([0, 1, 0])) - space.point([0, 0, 0]), [0, -1, 0])

@@ -247,6 +247,11 @@ function main() {
       void ask(/** @type {HTMLFormElement} */ (form).dataset.ask ?? "", fields.flatMap(valueOf));
     });
   }
+  byId("page-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    const values = [byId("page-name", HTMLInputElement).value, byId("page-over", HTMLInputElement).checked];
+    void ask("export page", [...values, ...stage.orbit.target.toArray()], { view: scene.view() });
+  });
   for (const id of ["scale", "threshold"]) {
     const field = byId(id, HTMLInputElement);
     field.addEventListener("change", () => void ask(id, [Number(field.value)]));
