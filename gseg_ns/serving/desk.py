@@ -140,6 +140,7 @@ class Desk:
         return {
             "scale": controller.scale if model.has_scales else None,
             "threshold": controller.threshold if by_feature else None,
+            "adaptive": controller.adaptive,
             "text": self._search is not None,
             "local": not by_feature and model.tree() is None,
         }
@@ -225,6 +226,8 @@ class Desk:
             return self._rescale(number(values, 0, 0, 1))
         if name == "threshold":
             return controller.reprompt(threshold=number(values, 0, 0, 1))
+        if name == "adaptive":
+            return controller.reprompt(adaptive=value(values, 0, bool))
         if name == "list":
             count = len(controller.groups())
             return f"{count} objects." if count else controller.why_no_groups()

@@ -70,6 +70,10 @@ def test_features_answer_clicks_at_a_scale_and_a_threshold(opened: Any) -> None:
     page.ask("threshold", 0.999)
     assert page.state["threshold"] == 0.999
     assert 0 < page.state["gaussians"] <= count
+    page.ask("adaptive", True)
+    assert page.state["adaptive"]
+    assert desk.controller.adaptive
+    page.ask("adaptive", False)
     page.ask("threshold", -5)
     assert page.state["threshold"] == 0
     assert page.ask("list")["said"].endswith("objects.")

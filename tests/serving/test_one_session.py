@@ -164,7 +164,7 @@ def test_masks_of_a_click_mean_the_same(tab: tuple[SegmentController, Acting], p
 
     controller, acting = tab
     for one in (acting, page.desk._acting):
-        vars(one)["_sam"] = SimpleNamespace(mask=mask)
+        vars(one)["_sam"] = SimpleNamespace(mask=mask, embedding=None)
     controller.change("none")
     page.ask("change", "none")
     for group, mode in ((14, "set"), (13, "add")):

@@ -87,6 +87,7 @@ function main() {
       const field = byId(id, HTMLInputElement);
       if (state[id] != null && document.activeElement !== field) field.value = state[id];
     }
+    byId("adaptive", HTMLInputElement).checked = Boolean(state.adaptive);
     const saved = byId("saved", HTMLSelectElement);
     const names = JSON.stringify(state.names);
     if (saved.dataset.names !== names) {
@@ -247,6 +248,8 @@ function main() {
       void ask(/** @type {HTMLFormElement} */ (form).dataset.ask ?? "", fields.flatMap(valueOf));
     });
   }
+  const adaptive = byId("adaptive", HTMLInputElement);
+  adaptive.addEventListener("change", () => void ask("adaptive", [adaptive.checked]));
   byId("page-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
     const values = [byId("page-name", HTMLInputElement).value, byId("page-over", HTMLInputElement).checked];
