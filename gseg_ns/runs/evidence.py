@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,10 @@ _COLORS = ("features_dc", "features_rest")
 
 @torch.no_grad()
 def run_evidence(
-    run: Run, scale: float | None = None, track: Callable[[list[int]], Iterable[int]] = iter
+    run: Run,
+    scale: float | None = None,
+    track: Callable[[list[int]], Iterable[int]] = iter,
+    lock: AbstractContextManager[Any] | None = None,
 ) -> Evidence | None:
     """Ask the training views of a run about its Gaussians, before any edits.
 
@@ -59,6 +62,7 @@ def run_evidence(
         run: a trained run.
         scale: at which groups are meant, for methods that have scales.
         track: wraps the list of views while it is worked through, for a progress bar.
+        lock: held while the model draws a view, where others draw with it, too.
 
     Returns:
         What they say; None where the run has no group, or its scene is gone.
@@ -76,7 +80,9 @@ def run_evidence(
     def views() -> Iterator[tuple[Camera, Tensor]]:
         for place in track(list(range(len(cameras)))):
             camera = run.model.corrected(cameras[place]).to(run.model.device)
-            yield to_camera(camera), run.model.label_image(camera, scale)
+            with lock or nullcontext():
+                labels = run.model.label_image(camera, scale)
+            yield to_camera(camera), labels
 
     evidence = gather_evidence(run.model.splats(), groups, views())
     _keep(path, evidence)

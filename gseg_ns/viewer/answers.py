@@ -91,6 +91,11 @@ class Answers:
         """What the fields for paths reach."""
         return Reach(self.folder)
 
+    @property
+    def trains(self) -> bool:
+        """Whether something else needs the processor, and changes what there is."""
+        return self._front.photographs() is None
+
     def begin(self) -> None:
         """Restore what was saved, say so, and save what is done from now on."""
         self.say(self.controller.load(self.folder))

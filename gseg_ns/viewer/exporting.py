@@ -19,14 +19,14 @@ from gseg_ns.selection.store import check_name
 from gseg_ns.splats.placement import Placement
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.ply_header import PlyHeader
-from gseg_ns.viewer.held import Held
+from gseg_ns.viewer.floating import Floating
 
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.page import View
 
 
-class Exporting(Held):
+class Exporting(Floating):
     """Writing."""
 
     def __init__(self, model: SegmentationModel, lock: AbstractContextManager[Any] | None = None) -> None:
@@ -136,7 +136,7 @@ class Exporting(Held):
         """Write a PLY an object that is selected, edits baked in, under names that nothing has yet.
 
         A selection that is no objects, or whose objects are not known, becomes one file; a few Gaussians of others
-        beside objects are left out.
+        beside objects are left out, and floaters of objects where they are known.
 
         Args:
             folder: made if need be.
@@ -149,10 +149,16 @@ class Exporting(Held):
             scene = session.scene
             keep = _selected(session)
             pieces = self._pieces(session)[0] if self._knows_groups else ()
+            floating = self._floating_rows(scene) if pieces else None
+            floaters = 0
+            if floating is not None and bool((keep & ~floating).any()):  # else it is floaters that are asked for
+                floaters = int((keep & floating).sum())
+                keep = keep & ~floating
             of = self._row_groups(scene) if pieces else None
             parts = [
                 (self._name(session, piece), scene.splats.subset(keep & (of == piece)))  # type: ignore[arg-type]
                 for piece in pieces
+                if bool((keep & (of == piece)).any())
             ] or [("selection", scene.splats.subset(keep))]
             strays = int(keep.sum()) - sum(len(splats) for _, splats in parts)
             header = _header(session)
@@ -164,6 +170,7 @@ class Exporting(Held):
                 written.append(path.name)
         files = f"{len(written)} file{'' if len(written) == 1 else 's'}"
         left = f" Left out: {strays:,} selected Gaussians of others." if strays else ""
+        left += f" Left out: {floaters:,} floater{'' if floaters == 1 else 's'}." if floaters else ""
         return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s).{left}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
@@ -11,6 +11,9 @@ from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.editing.operations import Operation, Recolor, Remove, SetOpacity
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
+from gseg_ns.objects import Evidence
+from gseg_ns.runs.evidence import run_evidence
+from gseg_ns.runs.run import Run
 from gseg_ns.runs.text_search import TextSearch, can_search
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.selection import Mode
@@ -125,6 +128,10 @@ class Widgets:
 
         _buttons(gui, "Select", ("None", "All", "Invert"), change)
         _buttons(gui, "Refine", ("Grow", "Shrink", "Clean", "Largest"), change)
+        gui.add_button(
+            "Select floaters",
+            hint="What of the selected objects, or of all, the views show as no part of them; Export leaves it out",
+        ).on_click(lambda event: answers.later(lambda: controller.select_floaters(self._ask_views), event.client_id))
         self._sam = gui.add_text(
             "SAM",
             "",
@@ -149,6 +156,24 @@ class Widgets:
                 lambda: controller.recall(self._chosen_name(), self._mode_of(event.client_id)), event.client_id
             )
         )
+
+    def _ask_views(self, scale: float | None) -> Evidence:
+        """What the training views say of the objects; kept beside the run, as `gseg info` and `gseg export` do."""
+        if self._answers.trains:
+            raise GsegError("Something trains. Floaters are looked for when that is over.")
+        data = cast(MaskDatamanager, self._viewer.pipeline.datamanager)
+        run = Run(self._answers.folder / "config.yml", None, self._model, data, self._model.step)
+
+        def track(views: list[int]) -> Iterator[int]:
+            for place, view in enumerate(views):
+                if place % 10 == 0:
+                    self._answers.say(f"Looking for floaters: view {place + 1} of {len(views)} …")
+                yield view
+
+        found = run_evidence(run, scale, track, self._viewer.train_lock)
+        if found is None:
+            raise GsegError("Floaters are what the views of a scene do not show: here is no scene.")
+        return found
 
     def _chosen_name(self) -> str:
         if self._named.value == _NO_NAME:

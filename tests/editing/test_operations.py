@@ -211,6 +211,7 @@ def test_numbers_of_edits_are_checked_where_they_are_made(value: Any) -> None:
     for make in (
         lambda: SetOpacity(first(9), value),
         lambda: Recolor(first(9), (value, 0.0, 0.0)),
+        lambda: Recolor(first(9), (255, 0, 0)),
         lambda: Recolor(first(9), (0.0, 0.0, 0.0), amount=value),
         lambda: Transform(first(9), translation=(value, 0.0, 0.0)),
         lambda: Transform(first(9), rotation=(value, 0.0, 0.0, 1.0)),

@@ -253,6 +253,19 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
         assert hand.take() == presses
         shutil.rmtree(running.config.parent / "exports")
 
+    # each of the common jobs has one button, which stays where it is however long an answer is
+    def places() -> list[Any]:
+        return [button(name).bounding_box() for name in ("Undo", "Hide", "Isolate", "Show all", "Export")]
+
+    running.clear()
+    for name in ("Hide", "Isolate", "Show all"):
+        assert page.get_by_role("button", name=name, exact=True).count() == 1, name
+    before = places()
+    assert None not in before
+    running.panel.answers.say("What takes many words " * 30)
+    page.get_by_text("What takes many words").first.wait_for()
+    assert places() == before
+
     # all buttons of the tab are in sight
     for one in page.locator(".gseg > .line button, .gseg .grid button").all():
         box = one.bounding_box()

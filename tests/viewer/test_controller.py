@@ -82,6 +82,16 @@ def test_click_plus_and_minus_and_undo(controller: SegmentController) -> None:
     assert "450 Gaussians selected" in controller.summary()
 
 
+def test_what_is_recolored_is_seen_to_be_though_it_is_selected(controller: SegmentController) -> None:
+    controller.click(to_camera(view()), *pixel_of(1), positive=True)
+    shown = []
+    for color in ((0.0, 0.9, 0.0), (0.0, 0.0, 0.9)):
+        controller.edit_selection(lambda mask, color=color: Recolor(mask, color, keep_shading=False))  # type: ignore[misc]
+        outputs = controller.outputs(view(), None)
+        shown.append(outputs["rgb"][outputs["selection"][..., 0] > 0.9].mean(dim=0))
+    assert (shown[0] - shown[1]).abs().max() > 0.4
+
+
 @pytest.mark.parametrize(("x", "y"), [(48.0, 2.0), (-3.0, 10.0), (400.0, 10.0)])
 def test_clicks_on_nothing_change_nothing(controller: SegmentController, x: float, y: float) -> None:
     with pytest.raises(GsegError, match=r"nothing at|outside"):

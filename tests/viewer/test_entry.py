@@ -191,6 +191,16 @@ def test_fields_for_paths_say_nothing_of_what_lies_outside(client: ViewerClient,
     assert "reaches only files below" in said.pop()
 
 
+def test_floaters_are_looked_for_in_the_views_of_the_run(client: ViewerClient, viewer: Any) -> None:
+    client.command("change", "none")
+    panel = viewer.pipeline.model.panel
+    client.press("Select floaters")
+    ends = "Floaters:", "Nothing floats"
+    client.wait(lambda: panel.answers.said.content.startswith(ends), "floaters")
+    assert panel.controller._floats() is not None
+    assert list(panel.answers.folder.glob("evidence-*.npz")), "what the views say is not kept"
+
+
 def test_numbers_are_clamped(client: ViewerClient, viewer: Any) -> None:
     panel = viewer.pipeline.model.panel
     fields = {
