@@ -136,7 +136,7 @@ def test_a_swap_means_what_is_selected_when_the_other_run_is_loaded(
 def test_clicks_go_to_sam_where_a_checkpoint_is_named(answers: Answers, tmp_path: Path) -> None:
     asked: list[Any] = []
     acting: Any = answers.acting
-    answers.controller.mark = lambda camera, x, y, positive, answer, mode, carry: (  # type: ignore[assignment, method-assign, misc]
+    answers.controller.mark = lambda camera, x, y, positive, answer, mode, carry, embed: (  # type: ignore[assignment, method-assign, misc]
         f"{x:.0f} {y:.0f} {positive} {mode} {carry} {answer('picture', 'points')}"
     )
 
