@@ -320,6 +320,50 @@ def contributions(scene: Scene, runs: int) -> list[tuple[str, Times]]:
     return [(name, times) for (name, _), times in zip(rows, clock(runs, *(f for _, f in rows)), strict=True)]
 
 
+# What older commits lack is imported where it is used: `against` runs this file on them.
+
+
+def lifting_view(scene: Scene) -> Callable[[], object]:
+    """What `gseg lift` asks of a view: project, votes of 960 masks, the label image."""
+    from gseg_ns.rendering import dominant_labels, sparse_vote
+
+    labels = (torch.arange(scene.width) // 8)[None] + 40 * (torch.arange(scene.height)[:, None] // 8)
+    groups = torch.arange(len(scene.means)) % 30
+
+    def ask() -> None:
+        meta = project(*scene)
+        sparse_vote(meta, labels)
+        dominant_labels(meta, groups)
+
+    return ask
+
+
+def memory_speed(runs: int) -> float:
+    """Bytes read and written a millisecond of wall time, by all threads of the kernels, of arrays beyond all caches."""
+    source = np.ones(1 << 26, np.float32)
+    target = np.empty_like(source)
+
+    def copy(start: int, stop: int) -> None:
+        target[start:stop] = source[start:stop]
+
+    return 2 * source.nbytes / clock(runs, lambda: threads.share(copy, len(source)))[0].best
+
+
+def traffic(scene: Scene, channels: int) -> tuple[int, int]:
+    """Bytes that compositing forward and backward has to move at least, if caches keep nothing from tile to tile.
+
+    For each pair of tile and Gaussian its packed line, number and color; for each pixel its picture; backward the
+    picture and its gradient, and for each pair its gradients, written and read again.
+    """
+    from gseg_ns.rendering.kernels.composite import EXTRA
+    from gseg_ns.rendering.kernels.weights import PACKED
+
+    meta = project(*scene)
+    pairs, pixels = len(meta["flatten_ids"]), scene.width * scene.height
+    forward = pairs * 4 * (PACKED + 1 + channels) + pixels * 4 * (channels + 1)
+    return forward, forward + pixels * 4 * (channels + 1) + 2 * pairs * 4 * (channels + EXTRA)
+
+
 @dataclass
 class Options:
     """Time the CPU renderer."""
@@ -381,6 +425,25 @@ def main(options: Options) -> None:
         for name, value in sorted(parts.items(), key=lambda item: -item[1]):
             table.add_row(name, f"{value:.1f}", f"{100 * value / whole:.0f} %")
         console.print(table)
+
+    for size, scene in scenes.items():
+        parts, whole = parts_of(lifting_view(scene), options.runs)
+        table = Table(f"a view of a lift's pass: {size[0]}, {size[1]} x {size[2]}", "processor time", "share")
+        parts["torch, NumPy and Python"] = whole - sum(parts.values())
+        for name, value in sorted(parts.items(), key=lambda item: -item[1]):
+            table.add_row(name, f"{value:.1f}", f"{100 * value / whole:.0f} %")
+        table.add_row("seconds a view", f"{whole / 1e3:.3f}", "")
+        console.print(table)
+
+    speed = memory_speed(options.runs)
+    table = Table("bytes of compositing, 3 channels", "MB", "GB/s", f"of memory's {speed / 1e6:.1f} GB/s")
+    for size, scene in scenes.items():
+        ways = zip(("forward", "backward"), traffic(scene, 3), compositing(scene, 3, options.runs), strict=True)
+        for way, moved, took in ways:
+            name = f"{way}: {size[0]}, {size[1]} x {size[2]}"
+            rate = moved / took.best
+            table.add_row(name, f"{moved / 1e6:.1f}", f"{rate / 1e6:.2f}", f"{100 * rate / speed:.0f} %")
+    console.print(table)
 
     table = Table("training step: Gaussians, image", "time", "ratio of median wall time")
     idle = 0.0
