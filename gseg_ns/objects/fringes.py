@@ -38,7 +38,10 @@ FAINT = 0.01
 AT_ONCE = 32
 """Objects whose shares of a view are composited together."""
 
-STAYING = 0.05
+OUTSIDE = 2.0
+"""What a pixel beside the object asks for, beside one of the object, which asks for a color, too."""
+
+STAYING = 0.25
 """What is hidden stays as it is: so much a pixel asks for that, beside one that shows what should be there."""
 
 EPS = 1e-3
@@ -176,7 +179,7 @@ class Fringes:
         shown = _taken(view.labels, sight.box) == group
         alpha = _draw(alone, camera, self._near)[1]
         seen = (sight.share / 255 / alpha.clamp_min(FAINT)).clamp(0, 1)
-        asked = torch.where(shown | (alpha < FAINT), 1.0, seen**2)
+        asked = torch.where(shown | (alpha < FAINT), 1.0, seen)
         photograph = None if view.photograph is None else _taken(view.photograph, sight.box)
         return Window(camera, shown, asked, alpha, photograph)
 
@@ -233,16 +236,19 @@ def _with(alone: Splats, values: dict[str, Tensor]) -> Splats:
 
 
 def _loss(splats: Splats, window: Window, near: float, colored: bool, background: Tensor) -> Tensor:
-    """Sum over pixels of how far what is drawn is from what is shown, over a background."""
+    """Sum over pixels of how far what is drawn is from what is shown, over a background.
+
+    Colors are asked for where the object is: what sticks out has to go, and what is hidden keeps its own.
+    """
     colors, alpha = _draw(splats, window.camera, near, colored)
-    loss = (window.asked * (alpha - window.shown.float()).abs()).sum()
+    wrong = window.asked * (alpha - window.shown.float()).abs()
+    loss = torch.where(window.shown, wrong, OUTSIDE * wrong).sum()
     loss = loss + STAYING * ((1 - window.asked) * (alpha - window.before).abs()).sum()
     if not colored or window.photograph is None:
         return loss
-    background = background.to(colors)
-    wanted = torch.where(window.shown[..., None], window.photograph.to(colors.device).float() / 255, background)
-    drawn = colors + (1 - alpha[..., None]) * background
-    return loss + (window.asked[..., None] * (drawn - wanted).abs()).mean(dim=-1).sum()
+    drawn = colors + (1 - alpha[..., None]) * background.to(colors)
+    wanted = window.photograph.to(colors.device).float() / 255
+    return loss + (window.shown * (drawn - wanted).abs().mean(dim=-1)).sum()
 
 
 def _draw(splats: Splats, camera: Camera, near: float, colored: bool = False) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,7 +69,7 @@ def find_fringes(
 
 def _photograph(data: MaskDatamanager, view: int, height: int, width: int) -> Tensor | None:
     """The colors of a training view at a size, uint8; None where its photograph is gone."""
-    if not data.train_dataset.image_filenames[view].exists():
+    if not Path(data.train_dataset.image_filenames[view]).is_file():
         return None
     image = data.read_photograph(view)["image"][..., :3]
     if image.shape[:2] == (height, width) and image.dtype == torch.uint8:

@@ -24,6 +24,7 @@ from gseg_ns.cli.pack import Pack
 from gseg_ns.cli.render import Render
 from gseg_ns.cli.select import Select
 from gseg_ns.errors import GsegError
+from gseg_ns.objects import FringeOptions
 from gseg_ns.runs import result_folder
 from gseg_ns.runs.edited_run import EditedRun, take_object
 from gseg_ns.runs.overview import described
@@ -42,7 +43,7 @@ from gseg_ns.selection.store import (
     save_selections,
     save_units,
 )
-from gseg_ns.splats.ply import write_ply
+from gseg_ns.splats.ply import read_ply, write_ply
 from random_splats import make
 
 
@@ -166,6 +167,19 @@ def test_commands_take_it_without_scene_and_config(alone: Path, tmp_path: Path, 
     assert len(list((tmp_path / "runs").rglob("*.ckpt"))) == 1
     assert take_object(f"{alone}#red ball", tmp_path).is_file()
     load_run(alone)  # what was saved beside it does not count as damage
+
+
+def test_borders_are_cleaned_without_photographs(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the cameras show; colors stay."""
+    options = FringeOptions(steps=20, rounds=0)
+    monkeypatch.setattr("gseg_ns.objects.fringes.FringeOptions", lambda: options)
+    for folder, clean in (("plain", False), ("clean", True)):
+        Export(alone, tmp_path / folder, groups=[2], keep_floaters=True, clean_borders=clean).main()
+    plain, cleaned = (
+        read_ply(next((tmp_path / folder / "objects").glob("group_0002*.ply"))) for folder in ("plain", "clean")
+    )
+    assert not torch.equal(cleaned.opacities, plain.opacities)
+    assert torch.equal(cleaned.sh, plain.sh)
 
 
 def test_scores_need_no_photographs(packed: Path, ball_room: Path, run: Run, tmp_path: Path) -> None:
