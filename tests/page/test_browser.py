@@ -8,7 +8,8 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine"),
 ]
 BACKGROUND = (0xF3, 0xF4, 0xF6)
+POSE = {"turn": [0.0, 0.6, 0.0, 0.8], "shift": [0.3, 0.2, -0.4]}
 HOSTILE = "</script><img src=x onerror=alert(1)> 🫖"
 VIEWS = [(EYE, TARGET), ([-3.0, 1.5, 2.5], [0.0, 0.3, 0.0]), ([0.3, 0.9, 1.9], [0.0, 0.3, -1.0])]
 """The last with splats beside the lens."""
+FAR_VIEWS = [
+    ([0.5, 6.0, 9.0], [0.0, 0.0, 0.0]),
+    ([-7.5, 1.0, 1.0], [0.0, 0.0, 0.0]),
+    ([0.2, 0.6, 1.2], [0.0, 0.3, -1.0]),
+]
+"""Outside of a shell of huge splats, in it, and right against a ball, where every splat fills the picture."""
 
 
 @dataclass
@@ -100,6 +108,18 @@ class Opened:
     def selected(self) -> set[int]:
         return set(self.ask("[...gseg.store.state.selected].map((row) => gseg.meta.objects[row - 1].id)"))
 
+    @contextmanager
+    def another(self, file: Path, splats: Splats, groups: torch.Tensor, **options: Any) -> Iterator[Opened]:
+        """Another page in the same browser."""
+        options = {"viewport": {"width": 700, "height": 400}, "color_scheme": "light", **options}
+        context = self.page.context.browser.new_context(offline=True, **options)
+        other = Opened(context.new_page(), splats, groups, np.zeros(3), file)
+        other.page.goto(f"file://{file}")
+        other.settle()
+        other.shift = np.array(other.ask("gseg.meta.view.eye")) - EYE
+        yield other
+        context.close()
+
     def row(self, group: int) -> int:
         return self.ask(f"gseg.meta.objects.findIndex(({{ id }}) => id === {group}) + 1")
 
@@ -140,6 +160,62 @@ def test_the_picture_is_ours(opened: Opened) -> None:
     for eye, target in VIEWS:
         opened.look(eye, target)
         assert psnr(opened.picture(), opened.expected(opened.splats, eye, target)) >= 40
+
+
+def test_the_picture_from_outside_of_all_cameras_is_ours(opened: Opened, tmp_path: Path) -> None:
+    """Through huge splats beside and before the lens, which Spark would cut off; and with small ones, antialiased."""
+    g = torch.Generator().manual_seed(1)
+    around = torch.nn.functional.normalize(torch.randn(60, 3, generator=g), dim=1)
+    shell = Splats(
+        7 * around,
+        torch.randn(60, 4, generator=g),
+        torch.tensor([1.5, 1.0, 0.1]).expand(60, 3).log() + 0.2 * torch.randn(60, 3, generator=g),
+        torch.full((60,), 1.0),
+        torch.cat([torch.randn(60, 1, 3, generator=g), torch.zeros(60, 8, 3)], dim=1),
+        rasterize_mode="antialiased",
+    )
+    splats = Splats.cat([replace(opened.splats, rasterize_mode="antialiased"), shell])
+    groups = torch.cat([opened.groups, torch.zeros(60, dtype=torch.int64)])
+    file = tmp_path / "page.html"
+    write_page(file, splats, groups, placement=Placement(up="y"), view=View(EYE, TARGET, FOV))
+    with opened.another(file, splats, groups, viewport={"width": 500, "height": 200}) as far:
+        for eye, target in FAR_VIEWS:
+            far.look(eye, target)
+            assert psnr(far.picture(), far.expected(splats, eye, target)) >= 40
+        # From further away splats are pixels: how they are blurred says how bright they are.
+        eye = [8.0, 20.0, 40.0]
+        far.look(eye, TARGET)
+        ours = far.expected(splats, eye)
+        shown = np.abs(ours.astype(int) - ours[0, 0]).max(axis=2) > 2
+        good = psnr(far.picture()[shown], ours[shown])
+        far.ask("Object.assign(gseg.stage.spark, { preBlurAmount: 0.3, blurAmount: 0 }) && void gseg.stage.draw()")
+        assert good >= 40
+        assert psnr(far.picture()[shown], ours[shown]) < good - 3
+
+
+def test_splats_are_those_of_the_file_in_its_order(opened: Opened) -> None:
+    """Places with all their bits, not with sixteen; clicks look at few splats and find what a look at all finds."""
+    count = len(opened.splats)
+    assert opened.ask("gseg.picker.count") == count
+    centres = np.array(opened.ask("[...gseg.picker.centres]")).reshape(count, 3)
+    assert np.abs(centres - opened.splats.means.numpy() - opened.shift).max() < 3e-4
+    rows = np.array(opened.ask("[...gseg.picker.rows]"))
+    ids = np.array([0, *opened.ask("gseg.meta.objects.map(({ id }) => id)")])
+    assert (ids[rows] == opened.groups.numpy()).all()
+    opened.ask(f"gseg.store.change(gseg.move(gseg.store.state, new Map([[1, {json.dumps(POSE)}]])))")
+    places = [[x + 0.5, y + 0.5] for x in range(15, 400, 55) for y in range(15, 400, 35)]
+    picks = f"{places}.map(([x, y]) => gseg.pick(x, y))"
+    few = opened.ask(picks)
+    looked = (
+        "gseg.picker.blocks.met([...gseg.stage.ray(200, 200).origin, ...gseg.stage.ray(200, 200).direction]).length"
+    )
+    assert opened.ask(looked) < opened.ask("gseg.picker.blocks.blocks")
+    opened.ask("void (gseg.picker.blocks.met = () => Array.from({ length: gseg.picker.blocks.blocks }, (_, i) => i))")
+    try:
+        assert opened.ask(picks) == few
+    finally:
+        opened.ask("delete gseg.picker.blocks.met")
+    assert sum(hit is not None for hit in few) > 50
 
 
 def test_what_is_picked_is_what_our_renderer_names(opened: Opened) -> None:
@@ -206,6 +282,74 @@ def test_three_are_isolated_in_four(opened: Opened) -> None:
     three = opened.splats.subset(torch.isin(opened.groups, torch.tensor([11, 13, 15])))
     assert psnr(opened.picture(), opened.expected(three)) >= 40
     assert opened.picked(*opened.place(14)) != 14
+
+
+def test_what_it_takes(opened: Opened) -> None:
+    """Clicks and keys, counted."""
+    taken: list[str] = []
+
+    def click(group: int, *keys: str) -> None:
+        taken.append(f"click {group}")
+        opened.click(group, *keys)
+
+    def press(key: str) -> None:
+        taken.append(key)
+        opened.page.keyboard.press(key)
+
+    def took() -> int:
+        count = len(taken)
+        taken.clear()
+        return count
+
+    click(11)
+    assert (took(), opened.selected) == (1, {11})
+    click(14, "Shift")
+    assert (took(), opened.selected) == (1, {11, 14})
+    click(14, "Alt")
+    assert (took(), opened.selected) == (1, {11})
+    press("h")
+    assert (took(), opened.ask("[...gseg.store.state.hidden]")) == (1, [opened.row(11)])
+    press("Control+z")
+    assert (took(), opened.ask("gseg.store.state.hidden.size")) == (1, 0)
+    click(12)
+    click(13, "Shift")
+    click(15, "Shift")
+    press("i")
+    assert (took(), opened.ask("gseg.store.state.only.size")) == (4, 3)
+    press("Control+z")
+    took()
+    click(12)
+    took()
+    press("n")
+    opened.page.keyboard.type("kettle")
+    press("Enter")
+    assert (took(), opened.ask(f"gseg.store.state.names.get({opened.row(12)})")) == (2, "kettle")
+
+
+def test_every_key_is_listed(opened: Opened) -> None:
+    opened.page.keyboard.press("?")
+    assert opened.page.locator("#help").is_visible()
+    listed = opened.page.inner_text("#help table").lower()
+    keys = opened.ask("Object.values(gseg.commands).flatMap(({ keys }) => keys ?? [])")
+    assert len(keys) > 15
+    for key in set(keys) - {"Ctrl+Shift+z", "F2", "?", "Shift+?"}:  # second names, and that of the list itself
+        assert key.replace("Escape", "Esc").lower() in listed, key
+    opened.page.keyboard.press("Escape")
+    assert not opened.page.locator("#help").is_visible()
+
+
+def test_fingers_select(opened: Opened) -> None:
+    size = {"width": 390, "height": 700}
+    with opened.another(opened.file, opened.splats, opened.groups, viewport=size, has_touch=True) as phone:
+        phone.page.touchscreen.tap(*phone.place(11))
+        assert phone.selected == {11}
+        phone.page.touchscreen.tap(*phone.place(15))
+        assert phone.selected == {15}
+        phone.page.get_by_role("button", name="Several").tap()
+        phone.page.touchscreen.tap(*phone.place(11))
+        assert phone.selected == {11, 15}
+        phone.page.get_by_role("button", name="Hide", exact=True).tap()
+        assert phone.ask("gseg.store.state.hidden.size") == 2
 
 
 def test_a_moved_object_keeps_its_own_colors_and_is_hit_where_it_is(opened: Opened) -> None:

@@ -247,3 +247,12 @@ def test_packages_have_exact_versions() -> None:
     for name, version in (package["dependencies"] | package["devDependencies"]).items():
         assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
         assert lock[f"node_modules/{name}"]["version"] == version
+
+
+def test_the_page_in_the_documentation_is_small_and_says_nothing_of_the_machine() -> None:
+    page = ROOT / "docs" / "demo-page.html"
+    assert page.stat().st_size <= 5_000_000
+    assert len(meta(page)["objects"]) >= 12
+    everything = page.read_bytes() + part(page, "code") + part(page, "meta") + gzip.decompress(part(page, "splats"))
+    assert not re.search(rb"(/home|/root|/tmp|/work|/Users|[A-Z]:\\)[/\\]", everything)
+    assert "demo-page.html" in (ROOT / "docs" / "page.md").read_text(encoding="utf-8")

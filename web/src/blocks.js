@@ -12,6 +12,9 @@ const CELLS = 1 << BITS;
 /** Classes of size, an octave each, finest first. */
 const CLASSES = 32;
 
+/** Bits that are sorted by at once: three times as many are all of a key. */
+const DIGIT = 10;
+
 /** Splats that are asked where most of them are. */
 const SAMPLES = 4096;
 
@@ -135,13 +138,19 @@ function spread(x) {
  * @param {Uint32Array} keys
  */
 function sorted(keys) {
-  let order = Uint32Array.from(keys, (_, i) => i);
-  let other = new Uint32Array(keys.length);
-  for (let shift = 0; shift < 32; shift += 8) {
-    const starts = new Uint32Array(257);
-    for (const key of keys) starts[((key >>> shift) & 255) + 1]++;
-    for (let digit = 0; digit < 256; digit++) starts[digit + 1] += starts[digit];
-    for (const i of order) other[starts[(keys[i] >>> shift) & 255]++] = i;
+  const count = keys.length;
+  let order = new Uint32Array(count);
+  let other = new Uint32Array(count);
+  for (let i = 0; i < count; i++) order[i] = i;
+  for (let shift = 0; shift < 3 * DIGIT; shift += DIGIT) {
+    const starts = new Uint32Array((1 << DIGIT) + 1);
+    const last = (1 << DIGIT) - 1;
+    for (let i = 0; i < count; i++) starts[((keys[i] >>> shift) & last) + 1]++;
+    for (let digit = 0; digit <= last; digit++) starts[digit + 1] += starts[digit];
+    for (let k = 0; k < count; k++) {
+      const i = order[k];
+      other[starts[(keys[i] >>> shift) & last]++] = i;
+    }
     [order, other] = [other, order];
   }
   return order;

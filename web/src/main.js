@@ -26,6 +26,9 @@ const STILL = 4;
 /** Milliseconds of a pick above which objects are looked up now and then only while the pointer moves. */
 const SLOW_PICK = 30;
 
+/** Milliseconds after which what clicks need is prepared. */
+const PREPARE_MS = 200;
+
 const BACKGROUNDS = { light: 0xf3f4f6, dark: 0x1d2127 };
 
 async function main() {
@@ -378,6 +381,8 @@ async function main() {
   say(`${meta.objects.length} objects, ${meta.splats.toLocaleString("en")}${part} splats`);
   followAddress();
   addEventListener("hashchange", followAddress);
+  // The first click does not wait for it, nor does the first picture.
+  setTimeout(() => picker.blocks, PREPARE_MS);
   Object.assign(window, { gseg: { meta, store, stage, mesh, table, picker, pick, fly, commands, move, placed, Vector3 } });
 }
 

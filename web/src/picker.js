@@ -30,6 +30,9 @@ const LEAST = 0.1;
 const FAIR = 0.5;
 
 export class Picker {
+  /** @type {Blocks | null} */
+  #blocks = null;
+
   /**
    * @param {{getNumSplats(): number, forEachSplat: import("@sparkjsdev/spark").SplatMesh["forEachSplat"]}} splats
    * @param {Uint16Array} rows of each splat
@@ -54,7 +57,12 @@ export class Picker {
       this.opacities[i] = opacity;
       this.reaches[i] = (REACH * Math.max(scales.x, scales.y, scales.z)) ** 2;
     });
-    this.blocks = new Blocks(this.centres, this.reaches);
+  }
+
+  /** Which splats are near which: made when it is asked for, so that it does not hold up the first picture. */
+  get blocks() {
+    this.#blocks ??= new Blocks(this.centres, this.reaches);
+    return this.#blocks;
   }
 
   /**
