@@ -93,7 +93,10 @@ def test_a_killed_viewer_loses_the_last_action_at_most(
         port = free_port()
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "gseg"), "view", str(constructed_run), "--port", str(port)],
+                [
+                    str(Path(sys.executable).parent / "gseg"), "view", str(constructed_run), "--nerfstudio",
+                    "--port", str(port),
+                ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
             )  # fmt: skip
