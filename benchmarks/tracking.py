@@ -80,8 +80,10 @@ class Benchmark:
                     [render_labels(meta, chosen) == 1 for meta, _ in prepared.test],
                     [truth == number for truth in truths],
                 )
+                strays = float((labels[found] != number).float().mean())
                 rows.append({
-                    "object": number, "iou": iou, "ceiling": best_possible, "lost": round(best_possible - iou, 1),
+                    "object": number, "strays": round(100 * strays, 1),
+                    "iou": iou, "ceiling": best_possible, "lost": round(best_possible - iou, 1),
                     "seconds": round(seconds, 1), "cpu": round(cpu, 1), **more,
                 })  # fmt: skip
                 print(json.dumps(rows[-1]), flush=True)
@@ -90,6 +92,7 @@ class Benchmark:
             "scene": self.scene.name, "clicks": len(rows), "within_2": within,
             "iou": round(float(np.mean([row["iou"] for row in rows])), 1),
             "ceiling": round(float(np.mean([row["ceiling"] for row in rows])), 1),
+            "strays": round(float(np.mean([row["strays"] for row in rows])), 1),
             "cpu": round(float(np.mean([row["cpu"] for row in rows])), 1),
         }))  # fmt: skip
 

@@ -4,10 +4,14 @@ A mask that a tracker carried from a click through pictures is right in most of 
 object's, or a part. Each Gaussian belongs to the object by the part of its contribution that lies in the masks. What
 that makes of each view is compared with the view's mask; a view whose residual stands out of all residuals (median and
 median absolute deviation) is believed less, and the Gaussians are asked again.
+
+Views around one object see little of what is behind it. What shines through it lies in its masks in all of them, and
+that says nothing: a Gaussian that shows hardly any of itself takes the side of those around it that do.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.lifting.votes import ViewVotes, view_votes
+from gseg_ns.neighbours import PointTree
 from gseg_ns.rendering import Camera, composite, visible
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
@@ -31,6 +36,10 @@ _DEVIATION = 1.4826
 """Of a normal distribution, in median absolute deviations."""
 _TRACE = 0.05
 """Pixels that a Gaussian must give to all views together, to be of anything."""
+_HIDDEN = 0.05
+"""Part of what a Gaussian would give to the views if nothing stood before it, below which it is hidden in them."""
+_AROUND = 8
+"""Nearest Gaussians that are seen, by which one that is hidden is judged."""
 
 
 class Carried(NamedTuple):
@@ -75,7 +84,43 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
         weights = believed(residuals)
         weights[list(sure)] = 1.0
         part = _parts(votes, weights, len(splats))
-    return Carried(part, weights, residuals)
+    seen = sum((_total(said, len(splats)) for said in votes), torch.zeros(len(splats)))
+    alone = sum((_unhindered(drawn(camera)) for camera, _ in views), torch.zeros(len(splats)))
+    return Carried(_sided(splats.means.cpu(), part, seen < _HIDDEN * alone), weights, residuals)
+
+
+def _total(said: ViewVotes, count: int) -> Tensor:
+    """What each Gaussian gives to a view [N], pixels."""
+    return torch.zeros(count).index_add_(0, said.gaussians.long(), said.weights)
+
+
+def _unhindered(meta: dict[str, Any]) -> Tensor:
+    """What each Gaussian would give to a view if nothing stood before it [N], pixels: the integral of its opacity.
+
+    Those whose centre is outside of the picture say nothing: what of them is inside is not known.
+    """
+    a, b, c = meta["conics"][0].unbind(dim=-1)
+    opacities = meta["opacities"]
+    full = 2 * math.pi * (opacities[0] if opacities.dim() == 2 else opacities) / (a * c - b * b).clamp_min(1e-12).sqrt()
+    x, y = meta["means2d"][0].unbind(dim=-1)
+    inside = visible(meta)[0] & (x >= 0) & (x < meta["width"]) & (y >= 0) & (y < meta["height"])
+    return torch.where(inside, full, 0.0).cpu()
+
+
+def _sided(means: Tensor, part: Tensor, hidden: Tensor) -> Tensor:
+    """The parts [N], without hidden Gaussians most of whose nearest seen neighbours are not of the object.
+
+    Args:
+        means: [N, 3].
+        part: [N].
+        hidden: [N] bool.
+    """
+    asked, seen = (hidden & (part > PART)).nonzero().squeeze(1), (~hidden).nonzero().squeeze(1)
+    if not len(asked) or not len(seen):
+        return part
+    near = PointTree(means[seen]).nearest(means[asked], min(_AROUND, len(seen)))[1]
+    beside = (part[seen] > PART)[near].float().mean(dim=1)
+    return part.index_put((asked[beside <= 0.5],), torch.zeros(()))
 
 
 def believed(residuals: Tensor) -> Tensor:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from gseg_ns.demo.mask_errors import faulty_track
+from gseg_ns.lifting import carried
 from gseg_ns.lifting.carried import believed, lift_object
 from gseg_ns.rendering import Camera, composite, dominant_labels
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
-from splats_by_hand import make_room
+from splats_by_hand import ball, make_room, sheet
 
 SIZE = 96, 72
 
@@ -81,3 +84,40 @@ def test_views_that_show_nothing_decide_nothing(room: Splats) -> None:
     view = cameras(1)[0]
     found = lift_object(room, [(view, torch.zeros(SIZE[1], SIZE[0], dtype=torch.bool))])
     assert not bool(found.selected.any())
+
+
+def test_what_shines_through_takes_the_side_of_what_is_seen_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card before a wall, seen from the front: all that the wall gives behind it lies in the card's mask."""
+    card = Splats.cat([sheet([-0.5, -0.5, depth], [1, 0, 0], [0, 1, 0], [1, 0, 0]) for depth in (2, 2.02, 2.04)])
+    wall = sheet([-4, -4, 6], [8, 0, 0], [0, 8, 0], [0, 1, 0])
+    splats = Splats.cat([card, wall])
+    view = Camera(torch.eye(4), torch.tensor([[60.0, 0, 48], [0, 60, 36], [0, 0, 1]]), *SIZE)
+    of_card = torch.arange(len(splats)) < len(card)
+    mask = (composite(project_splats(splats, view), of_card.float()[:, None])[..., 0] > 0.5).cpu()
+    found = lift_object(splats, [(view, mask)]).selected
+    assert float(found[of_card].float().mean()) > 0.9
+    monkeypatch.setattr(carried, "_HIDDEN", 0.0)
+    before = lift_object(splats, [(view, mask)]).selected
+    assert int(found[~of_card].sum()) < 0.1 * int(before[~of_card].sum())
+
+
+def test_a_hidden_one_beside_the_object_stays() -> None:
+    means = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0.05, 0, 0], [5.0, 0, 0], [5.1, 0, 0], [5.05, 0, 0]])
+    part = torch.tensor([1.0, 1.0, 0.9, 0.0, 0.1, 0.9])
+    hidden = torch.tensor([False, False, True, False, False, True])
+    assert torch.equal(carried._sided(means[:3], part[:3], hidden[:3]), part[:3])
+    # Of eight neighbours there are four here, two of each side: a half is not most.
+    assert carried._sided(means, part, hidden)[5] == 0
+    nothing = torch.zeros(6, dtype=torch.bool)
+    assert torch.equal(carried._sided(means, part, nothing), part)
+    assert torch.equal(carried._sided(means, part, ~nothing), part)
+
+
+def test_what_a_gaussian_would_give_alone_is_what_it_gives_alone() -> None:
+    alone = ball(0.5, 900).subset(torch.arange(900) == 450)
+    alone = replace(alone, means=torch.tensor([[0.0, 0.0, 2.0]]), opacities=torch.tensor([0.0]))
+    alone = replace(alone, scales=torch.full((1, 3), 0.1).log())
+    view = Camera(torch.eye(4), torch.tensor([[60.0, 0, 48], [0, 60, 36], [0, 0, 1]]), *SIZE)
+    meta = project_splats(alone, view)
+    drawn = composite(meta, torch.ones(1, 1))[..., 0].sum()
+    assert float(carried._unhindered(meta)) == pytest.approx(float(drawn), rel=0.03)
