@@ -95,7 +95,7 @@ def test_what_shines_through_takes_the_side_of_what_is_seen_around_it(monkeypatc
     of_card = torch.arange(len(splats)) < len(card)
     mask = (composite(project_splats(splats, view), of_card.float()[:, None])[..., 0] > 0.5).cpu()
     found = lift_object(splats, [(view, mask)]).selected
-    assert float(found[of_card].float().mean()) > 0.9
+    assert bool(found[: len(card) // 3].all())
     monkeypatch.setattr(carried, "_HIDDEN", 0.0)
     before = lift_object(splats, [(view, mask)]).selected
     assert int(found[~of_card].sum()) < 0.1 * int(before[~of_card].sum())
