@@ -38,6 +38,9 @@ _TRACE = 0.05
 """Pixels that a Gaussian must give to all views together, to be of anything."""
 _HIDDEN = 0.05
 """Part of what a Gaussian would give to the views if nothing stood before it, below which it is hidden in them."""
+_SEEN = 0.25
+"""The same part, from which on it is seen well enough to judge those that are hidden: what lies at the rim of what an
+object hides is seen in part, there where the masks' borders are."""
 _AROUND = 8
 """Nearest Gaussians that are seen, by which one that is hidden is judged."""
 
@@ -86,7 +89,8 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
         part = _parts(votes, weights, len(splats))
     seen = sum((_total(said, len(splats)) for said in votes), torch.zeros(len(splats)))
     alone = sum((_unhindered(drawn(camera)) for camera, _ in views), torch.zeros(len(splats)))
-    return Carried(_sided(splats.means.cpu(), part, seen < _HIDDEN * alone), weights, residuals)
+    share = torch.where(alone > 0, seen / alone.clamp_min(1e-12), 1.0)
+    return Carried(_sided(splats.means.cpu(), part, share), weights, residuals)
 
 
 def _total(said: ViewVotes, count: int) -> Tensor:
@@ -107,15 +111,16 @@ def _unhindered(meta: dict[str, Any]) -> Tensor:
     return torch.where(inside, full, 0.0).cpu()
 
 
-def _sided(means: Tensor, part: Tensor, hidden: Tensor) -> Tensor:
+def _sided(means: Tensor, part: Tensor, share: Tensor) -> Tensor:
     """The parts [N], without hidden Gaussians most of whose nearest seen neighbours are not of the object.
 
     Args:
         means: [N, 3].
         part: [N].
-        hidden: [N] bool.
+        share: [N], what each shows of itself in all views together.
     """
-    asked, seen = (hidden & (part > PART)).nonzero().squeeze(1), (~hidden).nonzero().squeeze(1)
+    asked = ((share < _HIDDEN) & (part > PART)).nonzero().squeeze(1)
+    seen = (share >= _SEEN).nonzero().squeeze(1)
     if not len(asked) or not len(seen):
         return part
     near = PointTree(means[seen]).nearest(means[asked], min(_AROUND, len(seen)))[1]
