@@ -74,7 +74,12 @@ class Model:
         return (features[..., 2] > features[..., 1]).long() + 1
 
     def group_under(
-        self, feature: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor, scale: float | None = None
+        self,
+        feature: torch.Tensor,
+        rows: torch.Tensor,
+        weights: torch.Tensor,
+        scale: float | None = None,
+        in_view: Any = None,
     ) -> int:
         return int(self.decode(feature[None], scale))
 
