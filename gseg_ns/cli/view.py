@@ -10,6 +10,9 @@ from pathlib import Path
 import tyro
 
 from gseg_ns.choices import UpAxis
+from gseg_ns.errors import GsegError
+
+_LAST_PORT = 65_535
 
 
 @dataclass
@@ -37,7 +40,11 @@ class ViewRun:
 
     def main(self) -> None:
         """Open it; it runs until it is stopped."""
+        if not 0 <= self.port <= _LAST_PORT:
+            raise GsegError(f"--port {self.port}: ports are numbers from 0 (any that is free) to {_LAST_PORT}.")
         if self.nerfstudio:
+            if self.up is not None or not self.open:
+                raise GsegError("--up and --no-open are of the page: Nerfstudio's viewer has neither. Leave them out.")
             self._nerfstudio()
             return
         from gseg_ns.page.served import page_files

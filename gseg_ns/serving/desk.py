@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 Search = Callable[[str, str, Callable[[str], None]], Tensor]
 """A text, the name of a model of texts, and what is told of what goes on, to the Gaussians that are meant: bool [N]."""
 
+Found = str | dict[str, Any] | Callable[[], str]
+"""What is answered: in words, in numbers, or by what writes files and then says so."""
+
+_asker: ContextVar[Callable[[str], None] | None] = ContextVar("asker", default=None)
 _LIMIT = 1e6  # of lengths, in units of the scene
 _LOG = logging.getLogger(__name__)
 _MOST_SIZED = 2000
@@ -67,7 +72,8 @@ class Desk:
         Raises:
             GsegError: there is nothing to show.
         """
-        self.controller = Controller(model)
+        self._session = threading.RLock()  # within which what is told is of one moment
+        self.controller = Controller(model, self._session, up)
         splats = model.splats()
         fit = splats.exportable()
         if not bool(fit.any()):
@@ -77,20 +83,35 @@ class Desk:
         self._search = search
         self.title = title
         self._tell: Callable[[list[bytes | str]], None] = lambda frames: None
+        self._beside: Callable[[Callable[[], object]], object] = lambda act: act()
+        self._unsaved = ""
         self._lock = threading.RLock()
         self._acting = Acting(self.controller, folder / "config.yml", lambda: Reach(folder), self._say)
         self._state: dict[str, Any] = {}
         self._sized: tuple[Hashable, dict[int, list[float]]] | None = None
         self._notice = self.controller.load(folder).replace("**", "")
         self._saved = self.controller.state()
-        self._autosave = Autosave(self._save, lambda why: self._say(f"What was done last is not on disk: {why}"))
+        self._autosave = Autosave(
+            self._save, lambda why: self._set_unsaved(f"What was done last is not on disk: {why}")
+        )
         self._refresh()
 
     # ------------------------------------------------------------------------------------------------ what is told
 
-    def listen(self, tell: Callable[[list[bytes | str]], None]) -> None:
-        """From now on, give this what all pages are to be sent, in the order in which it happens."""
+    def listen(
+        self,
+        tell: Callable[[list[bytes | str]], None],
+        beside: Callable[[Callable[[], object]], object] | None = None,
+    ) -> None:
+        """From now on, tell this what happens.
+
+        Args:
+            tell: is given what all pages are to be sent, in the order in which it happens.
+            beside: does something in the thread of what takes long; None: it is done at once.
+        """
         self._tell = tell
+        if beside is not None:
+            self._beside = beside
 
     def greet(self, take: Callable[[list[bytes | str]], None]) -> None:
         """Give all there is to one that comes, before anything that happens later is told."""
@@ -107,22 +128,35 @@ class Desk:
         self._autosave.wait()
 
     def _say(self, text: str) -> None:
+        """Tell who asked what goes on for it."""
+        say = _asker.get()
+        if say is not None:
+            say(text)
+
+    def _set_unsaved(self, why: str) -> None:
+        """Tell all pages why what was done is not on disk, until it is (the empty string)."""
+        if why:
+            _LOG.warning("%s", why)
         with self._lock:
-            self._tell([json.dumps({"state": {"said": text}})])
+            if why != self._unsaved:
+                self._unsaved = self._state["unsaved"] = why
+                self._tell([json.dumps({"state": {"unsaved": why}})])
 
     def _refresh(self) -> None:
         """Tell all pages what is new."""
         with self._lock:
             controller = self.controller
-            notice = controller.take_notice()
-            shown, is_listed = controller.shown(), controller.lists
-            objects: dict[str, Any] = listed(controller) if is_listed else {"objects": [], "why": ""}
+            with self._session:
+                notice, shown = controller.take_notice(), controller.shown()
+                is_listed = shown.groups is not None
+                objects: dict[str, Any] = listed(controller) if is_listed else {"objects": [], "why": ""}
+                state = {**objects, **standing(controller), **self._method(), "listed": is_listed}
+                state |= {"names": controller.names, "metres": controller.metres, "splats": len(shown.splats)}
             sizes = self._sizes(shown) if is_listed else {}
             for entry in objects["objects"]:
                 entry["edges"] = sizes.get(entry["id"], [0.0, 0.0, 0.0])
             frames: list[bytes | str] = list(self.picture.update(shown, [entry["id"] for entry in objects["objects"]]))
-            state = {**objects, **standing(controller), **self._method(), "listed": is_listed}
-            state |= {"names": controller.names, "metres": controller.metres, "splats": len(shown.splats)}
+            state["unsaved"] = self._unsaved
             if notice:
                 state["said"] = notice
             new = {name: found for name, found in state.items() if self._state.get(name, ...) != found}
@@ -166,37 +200,73 @@ class Desk:
 
     # ------------------------------------------------------------------------------------------------ what is asked
 
-    SLOW = frozenset({"mark", "text", "list", "isolate run", "swap", "scale", "export page"})
-    """What may take long, beside which other things go on."""
+    SLOW = frozenset({"mark", "text", "list", "isolate run", "swap"})
+    """What may take long and is done in a thread of its own.
+
+    Models and texts are asked while other things go on. While clusters are found ("list", and the list at another
+    scale) and while a run is written, the session is held: other things wait.
+    """
 
     def do(self, asked: Asked) -> dict[str, Any]:
-        """Do what a page asks for, tell all pages what has changed, and answer."""
-        self._autosave.wait()
-        self._notice = ""
-        answer: dict[str, Any] = {"answers": asked.number, "said": "", "well": True}
+        """Do what a page asks for to the end; see `begin`."""
+        answer = self.begin(asked)
+        return answer() if callable(answer) else answer
+
+    def begin(
+        self, asked: Asked, say: Callable[[str], None] | None = None
+    ) -> dict[str, Any] | Callable[[], dict[str, Any]]:
+        """Do what a page asks for, tell all pages what has changed, and answer. Never raises.
+
+        Args:
+            asked: by the page.
+            say: shows that page what goes on meanwhile.
+
+        Returns:
+            the answer, or what writes the files that were asked for and then answers: any thread may call it.
+        """
+        before = _asker.set(say)
         try:
-            found = self._do(asked)
-            answer |= {"said": found} if isinstance(found, str) else found
+            found = self._outcome(asked, lambda: self._do(asked))
+        finally:
+            _asker.reset(before)
+        if not callable(found):
+            return self._answer(asked, found)
+        return lambda: self._answer(asked, cast(dict[str, Any], self._outcome(asked, found)))
+
+    def _outcome(self, asked: Asked, act: Callable[[], Found]) -> dict[str, Any] | Callable[[], str]:
+        """What came of something, in words where it is none; what goes wrong as well, for the page waits."""
+        try:
+            self._autosave.wait()
+            found = act()
         except GsegError as error:
-            answer |= {"said": str(error), "well": False}
+            return {"said": str(error), "well": False}
         except Exception:
             _LOG.exception("The page's %s could not be done", asked.name)
-            answer |= {"said": "Something went wrong; the terminal says what.", "well": False}
-        with self._lock:  # what is slow ends beside what is quick
-            state = self.controller.state()
-            if state is not self._saved:
-                self._saved = state
-                self._autosave.changed()
-            self._refresh()
-        return answer
+            return {"said": "Something went wrong; the terminal says what.", "well": False}
+        return {"said": found} if isinstance(found, str) else found
 
-    def _save(self) -> str:
+    def _answer(self, asked: Asked, found: dict[str, Any]) -> dict[str, Any]:
+        def end() -> dict[str, Any]:
+            with self._lock:  # what is slow ends beside what is quick
+                self._notice = ""
+                state = self.controller.state()
+                if state is not self._saved:
+                    self._saved = state
+                    self._autosave.changed()
+                self._refresh()
+            return {}
+
+        told = cast(dict[str, Any], self._outcome(asked, end))
+        return {"answers": asked.number, "said": "", "well": True, **found, **told}
+
+    def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.controller.save(self.folder)
+        self.controller.save(self.folder)
+        self._set_unsaved("")
 
-    def _do(self, asked: Asked) -> str | dict[str, Any]:
-        name, values, mode = asked.name, asked.values, asked.mode
-        own: dict[str, Callable[[Asked], str | dict[str, Any]]] = {
+    def _do(self, asked: Asked) -> Found:
+        name, values, mode, controller = asked.name, asked.values, asked.mode, self.controller
+        own: dict[str, Callable[[Asked], Found]] = {
             "click": self._click,
             "mark": self._mark,
             "rectangle": self._rectangle,
@@ -215,13 +285,13 @@ class Desk:
             "text": self._text,
             "recolor": self._recolor,
             "opacity": self._opacity,
+            "export": lambda asked: controller.export_objects_later(self._acting.exports()),
             "export ply": self._export_ply,
             "isolate run": self._isolate_run,
             "export page": self._export_page,
         }
         if name in own:
             return own[name](asked)
-        controller = self.controller
         if name == "scale":
             return self._rescale(number(values, 0, 0, 1))
         if name == "threshold":
@@ -323,9 +393,17 @@ class Desk:
         """Change the scale; the list of objects follows, where there was one."""
         was_listed = self.controller.lists
         said = self.controller.reprompt(scale=scale)
-        if was_listed and self.controller.scale == scale:
-            self.controller.groups()
+        if was_listed and not self.controller.lists:
+            self._beside(lambda: self._relist(scale))
         return said or f"Scale {scale:.2f}."
+
+    def _relist(self, scale: float) -> None:
+        try:
+            if self.controller.scale == scale:  # else another one has come meanwhile
+                self.controller.groups()
+                self._refresh()
+        except Exception:  # nobody asks what became of it
+            _LOG.exception("The objects at another scale could not be listed")
 
     # ------------------------------------------------------------------------------------------------ where things are
 
@@ -368,18 +446,21 @@ class Desk:
         factor = number(asked.values, 0, 0, 2)
         return self.controller.edit_selection(lambda mask: SetOpacity(mask, factor))
 
-    def _export_ply(self, asked: Asked) -> str:
+    def _export_ply(self, asked: Asked) -> Callable[[], str]:
         path = Reach(self.folder).path(value(asked.values, 0, str), ".ply")
-        return self.controller.export_ply(path, value(asked.values, 1, bool))
+        return self.controller.export_ply_later(path, value(asked.values, 1, bool))
 
-    def _export_page(self, asked: Asked) -> str:
-        """Name, whether it is overwritten, and what the browser looks at [3]; it opens where the browser is."""
+    def _export_page(self, asked: Asked) -> Callable[[], str]:
+        """Name, whether it is overwritten, and what the browser looks at [3]; it opens where the browser is.
+
+        It has the title of a page, not of this one, which may be the name of a file.
+        """
         path = Reach(self.folder).path(value(asked.values, 0, str), ".html")
-        is_new, space = value(asked.values, 1, bool), self.picture.space
+        overwrite, space = value(asked.values, 1, bool), self.picture.space
         view = None
         if asked.view is not None:
             view = View(space.point(asked.view.pose[12:15]), space.point(_vector(asked.values, 2)), asked.view.fov)
-        return self.controller.export_page(path, is_new, self.title, view)
+        return self.controller.export_page_later(path, overwrite, view=view)
 
     def _isolate_run(self, asked: Asked) -> str:
         config, command = self._acting.isolate_run(value(asked.values, 0, str))

@@ -1,6 +1,6 @@
 """What browsers draw of a session, as bytes: splats, what each is of, and which are selected or not shown.
 
-A frame is four little-endian uint32 (kind, version of the splats, how many, 0), and what `web/src/served/frames.js`
+A frame is four little-endian uint32 (kind, version of the splats, how many, 0), and what `web/src/served_scene.js`
 reads behind them.
 """
 

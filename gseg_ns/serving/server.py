@@ -28,7 +28,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.page.served import POLICY
 from gseg_ns.serving.desk import Desk
 from gseg_ns.serving.messages import LONGEST, read_message
-from gseg_ns.viewer.entrance import LOOPBACK, TOKEN, Answer, Door, is_loopback, origins_of_environment
+from gseg_ns.viewer.entrance import LOOPBACK, TOKEN, Answer, Door, in_address, is_loopback, origins_of_environment
 
 SOCKET = "/session"
 """Path of the websocket."""
@@ -82,6 +82,7 @@ class PageServer:
     _connections: set[ServerConnection] = field(default_factory=set)
     _acts: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="gseg-page"))
     _slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="gseg-slow"))
+    _writes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="gseg-writes"))
 
     async def start(self, host: str, port: int) -> tuple[Server, int]:
         """Listen.
@@ -94,7 +95,7 @@ class PageServer:
         def tell(frames: list[bytes | str]) -> None:
             loop.call_soon_threadsafe(self._broadcast, frames)
 
-        self.desk.listen(tell)
+        self.desk.listen(tell, self._slow.submit)
 
         # Neither splats nor marks become smaller enough to wait for it.
         def begin(port: int) -> Awaitable[Server]:
@@ -118,6 +119,14 @@ class PageServer:
         self.door.cookie += f"-{found}"
         loop.run_in_executor(self._slow, self.desk.prepare)
         return server, found
+
+    def close(self) -> None:
+        """Leave what has not begun, and wait for what has: what it did is still to be saved."""
+        pools = (self._slow, self._acts, self._writes)
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown()
 
     def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer what is no websocket, and refuse who may not come in."""
@@ -166,15 +175,22 @@ class PageServer:
             self._connections.discard(connection)
 
     async def _answer(self, connection: ServerConnection, raw: Any) -> None:
+        loop = asyncio.get_running_loop()
+
+        def say(text: str) -> None:
+            loop.call_soon_threadsafe(broadcast, [connection], json.dumps({"state": {"said": text}}))
+
         try:
             asked = read_message(raw)
         except ValueError:
             said = "The page asked for something that the viewer does not understand. Reload it."
-            answer: dict[str, Any] = {"answers": None, "said": said, "well": False}
+            answer: Any = {"answers": None, "said": said, "well": False}
         else:
             # One thing after the other, in the order in which browsers ask; what takes long has a thread of its own.
             thread = self._slow if asked.name in self.desk.SLOW else self._acts
-            answer = await asyncio.get_running_loop().run_in_executor(thread, self.desk.do, asked)
+            answer = await loop.run_in_executor(thread, self.desk.begin, asked, say)
+            if callable(answer):  # what there was is known; it is written beside
+                answer = await loop.run_in_executor(self._writes, answer)
         try:
             await connection.send(json.dumps(answer))
         except ConnectionClosed:
@@ -216,14 +232,18 @@ def serve(
     door = PageDoor(host, None, token, origins, framed=False, cookie="gseg-page-token", paths=frozenset(files))
 
     async def run() -> None:
-        server, found = await PageServer(desk, files, door).start(host, port)
+        pages = PageServer(desk, files, door)
+        server, found = await pages.start(host, port)
         name = host if is_loopback(host) else socket.gethostname()
-        ready(f"http://{f'[{name}]' if ':' in name else name}:{found}/?token={token}", found)
-        async with server:
-            if until is None:
-                await asyncio.get_running_loop().create_future()
-            else:
-                await asyncio.get_running_loop().run_in_executor(None, until)
+        ready(f"http://{f'[{name}]' if ':' in name else name}:{found}/?token={in_address(token)}", found)
+        try:
+            async with server:
+                if until is None:
+                    await asyncio.get_running_loop().create_future()
+                else:
+                    await asyncio.get_running_loop().run_in_executor(None, until)
+        finally:
+            pages.close()
 
     try:
         asyncio.run(run())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from torch import Tensor
 
+    from gseg_ns.models.base import SegmentationModel
     from gseg_ns.runs.prompting import MarkedView
     from gseg_ns.runs.tracking import TrackedClicks
     from gseg_ns.selection.prompts import Prompt
     from gseg_ns.selection.prompts_sam import SamPrompts
     from gseg_ns.splats import Splats
+    from gseg_ns.splats.placement import Axis
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,19 @@ class Shown:
 
 class Controller(Selecting, Shaping, Editing, Listing, Exporting):
     """Selection and edits on a model, for any front end."""
+
+    def __init__(
+        self, model: SegmentationModel, lock: AbstractContextManager[Any] | None = None, up: Axis = "z"
+    ) -> None:
+        """Start with nothing selected; see `Held`.
+
+        Args:
+            model: the model that is shown, possibly in training.
+            lock: see `Held`.
+            up: which way is up in it, as what is exported says.
+        """
+        super().__init__(model, lock)
+        self.up = up
 
     def take_notice(self) -> str:
         """What happened by itself since this was asked last, or the empty string."""
@@ -147,9 +163,17 @@ class Acting:
         if name in ("undo", "redo"):
             return controller.undo() if name == "undo" else controller.redo()
         if name == "export":
-            reach = self._reach()
-            return controller.export_objects(reach.check(reach.run / "exports"))
+            return controller.export_objects(self.exports())
         raise GsegError("The page asked for something that the viewer does not know. Reload it.")
+
+    def exports(self) -> Path:
+        """The folder that objects are exported into.
+
+        Raises:
+            GsegError: it leads out of what can be reached.
+        """
+        reach = self._reach()
+        return reach.check(reach.run / "exports")
 
     def swap(self, source: str) -> str:
         """Put another object in the place of the selection.

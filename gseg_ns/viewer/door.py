@@ -26,7 +26,7 @@ from viser.infra import _infra
 
 from gseg_ns.compat import with_globals
 from gseg_ns.terminal import CONSOLE, warn
-from gseg_ns.viewer.entrance import LOOPBACK, TOKEN, Answer, Door, is_loopback, origins_of_environment
+from gseg_ns.viewer.entrance import LOOPBACK, TOKEN, Answer, Door, in_address, is_loopback, origins_of_environment
 
 _LEGACY = "https://viewer.nerf.studio"
 """Where the page of Nerfstudio's legacy viewer comes from."""
@@ -156,7 +156,7 @@ def _guard_nerfstudio() -> None:
         port = self.viser_server.get_port()
         address = f"http://{socket.gethostname() if is_open else config.websocket_host}:{port}"
         if door.token:
-            address += f"/?token={door.token}"
+            address += f"/?token={in_address(door.token)}"
         # Another port is taken silently, and of that which was asked for it is said that the viewer is there.
         wanted = getattr(config, "websocket_port", None) or getattr(config, "websocket_port_default", port)
         if door.token or port != wanted:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 ORIGINS = "GSEG_VIEWER_ORIGINS"
 """Environment variable: further origins, with commas between them, whose pages may drive the viewer."""
 
 TOKEN = "GSEG_VIEWER_TOKEN"
-"""Environment variable: what is asked of every browser; empty: nothing is."""
+"""Environment variable: what is asked of every browser. Empty: Nerfstudio's viewers ask for nothing, and the page of
+`gseg view` for a token that it makes up."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -42,6 +43,11 @@ def origins_of_environment() -> frozenset[str]:
     """The origins that the user lists."""
     listed = os.environ.get(ORIGINS, "").split(",")
     return frozenset(origin.strip().rstrip("/").lower() for origin in listed if origin.strip())
+
+
+def in_address(token: str) -> str:
+    """A token as addresses and cookies have it, whatever is in it."""
+    return quote(token, safe="")
 
 
 @dataclass
@@ -136,7 +142,7 @@ class Door:
             return None
         file, _, query = path.partition("?")
         rest = urlencode([(name, value) for name, value in parse_qsl(query) if name != "token"])
-        cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Lax"
+        cookie = f"{self.cookie}={in_address(self.token)}; Path=/; HttpOnly; SameSite=Lax"
         said = [("Location", f"{file}?{rest}" if rest else file), ("Set-Cookie", cookie), ("Cache-Control", "no-store")]
         return http.HTTPStatus.SEE_OTHER, said, b""
 
@@ -148,7 +154,7 @@ class Door:
             cookies = SimpleCookie("; ".join(headers.get_all("Cookie")))
         except CookieError:
             return False
-        return self.cookie in cookies and self._is_token(cookies[self.cookie].value)
+        return self.cookie in cookies and self._is_token(unquote(cookies[self.cookie].value))
 
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(errors="replace"), self.token.encode())

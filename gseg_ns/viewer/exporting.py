@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
 from gseg_ns.selection.store import check_name
-from gseg_ns.splats.placement import Placement
+from gseg_ns.splats.placement import Axis, Placement
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.ply_header import PlyHeader
 from gseg_ns.viewer.floating import Floating
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
 
 
 class Exporting(Floating):
-    """Writing."""
+    """Writing.
+
+    What is written is what there is when it is asked for. Writing it may be left for later, beside what goes on: what
+    ends in `_later` gives what does it, which may be called from any thread.
+    """
+
+    up: Axis = "z"
+    """Which way is up in the scene."""
 
     def __init__(self, model: SegmentationModel, lock: AbstractContextManager[Any] | None = None) -> None:
         super().__init__(model, lock)
@@ -65,14 +73,22 @@ class Exporting(Floating):
         Raises:
             GsegError: nothing is selected, the file is there already, or it cannot be written.
         """
+        return self.export_ply_later(path, overwrite)()
+
+    def export_ply_later(self, path: Path, overwrite: bool = False) -> Callable[[], str]:
+        """See `export_ply`."""
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
-            splats, header = session.scene.splats.subset(_selected(session)).to("cpu"), _header(session)
-        with self._writing:  # two that write one file: the second finds that of the first
-            if path.exists() and not overwrite:
-                raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
-            write_ply(path, splats, comments=header.comments())
-        return f"Wrote {len(splats):,} Gaussians to {path} ({time.perf_counter() - started:.1f} s)."
+            splats, header = session.scene.splats.subset(_selected(session)).to("cpu"), self._header(session)
+
+        def write() -> str:
+            with self._writing:  # two that write one file: the second finds that of the first
+                if path.exists() and not overwrite:
+                    raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
+                write_ply(path, splats, comments=header.comments())
+            return f"Wrote {len(splats):,} Gaussians to {path} ({time.perf_counter() - started:.1f} s)."
+
+        return write
 
     def isolate_run(self, config: Path, name: str, output_dir: Path | None = None) -> Path:
         """Write the selected Gaussians, edits baked in, as a run of its own; see `write_run`.
@@ -101,6 +117,12 @@ class Exporting(Floating):
         Raises:
             GsegError: the file is there already, or it cannot be written.
         """
+        return self.export_page_later(path, overwrite, title, view)()
+
+    def export_page_later(
+        self, path: Path, overwrite: bool = False, title: str = "", view: View | None = None
+    ) -> Callable[[], str]:
+        """See `export_page`."""
         from gseg_ns.page import Words, write_page
 
         started = time.perf_counter()
@@ -111,26 +133,29 @@ class Exporting(Floating):
             known = self._knows_groups
             groups = self._row_groups(scene)[there].cpu() if known else torch.zeros(len(splats), dtype=torch.int64)
             names = {**self.model.group_names(self._group_scale), **session.labels(self._group_scale)} if known else {}
-        with self._writing:
-            if path.exists() and not overwrite:
-                raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            placement = Placement(meters_per_unit=metres).in_meters()
-            report = write_page(
-                path,
-                splats,
-                groups,
-                names,
-                words=Words(title or Words.title),
-                placement=placement,
-                view=view,
-                units="scene" if metres is None else "m",
-                exact=find_spec("gsply") is None,
+
+        def write() -> str:
+            with self._writing:
+                if path.exists() and not overwrite:
+                    raise GsegError(f"{path} is there already. Tick “Overwrite”, or choose another name.")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                report = write_page(
+                    path,
+                    splats,
+                    groups,
+                    names,
+                    words=Words(title or Words.title),
+                    placement=Placement(up=self.up, meters_per_unit=metres).in_meters(),
+                    view=view,
+                    units="scene" if metres is None else "m",
+                    exact=find_spec("gsply") is None,
+                )
+            return (
+                f"Wrote {report.splats:,} Gaussians and {report.objects} objects to {path}, {report.size / 1e6:.1f} MB "
+                f"({time.perf_counter() - started:.1f} s). Open it in a browser, or send it."
             )
-        return (
-            f"Wrote {report.splats:,} Gaussians and {report.objects} objects to {path}, {report.size / 1e6:.1f} MB "
-            f"({time.perf_counter() - started:.1f} s). Open it in a browser, or send it."
-        )
+
+        return write
 
     def export_objects(self, folder: Path) -> str:
         """Write a PLY an object that is selected, edits baked in, under names that nothing has yet.
@@ -144,6 +169,10 @@ class Exporting(Floating):
         Raises:
             GsegError: nothing is selected, or a file cannot be written.
         """
+        return self.export_objects_later(folder)()
+
+    def export_objects_later(self, folder: Path) -> Callable[[], str]:
+        """See `export_objects`."""
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
             scene = session.scene
@@ -161,17 +190,25 @@ class Exporting(Floating):
                 if bool((keep & (of == piece)).any())
             ] or [("selection", scene.splats.subset(keep))]
             strays = int(keep.sum()) - sum(len(splats) for _, splats in parts)
-            header = _header(session)
-        written = []
-        with self._writing:  # two that export at once: the second finds the names of the first
-            for name, splats in parts:
-                path = _free(folder, slug(name) or "object")
-                write_ply(path, splats.to("cpu"), comments=header.comments())
-                written.append(path.name)
-        files = f"{len(written)} file{'' if len(written) == 1 else 's'}"
-        left = f" Left out: {strays:,} selected Gaussians of others." if strays else ""
-        left += f" Left out: {floaters:,} floater{'' if floaters == 1 else 's'}." if floaters else ""
-        return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s).{left}"
+            header = self._header(session)
+
+        def write() -> str:
+            written = []
+            with self._writing:  # two that export at once: the second finds the names of the first
+                for name, splats in parts:
+                    path = _free(folder, slug(name) or "object")
+                    write_ply(path, splats.to("cpu"), comments=header.comments())
+                    written.append(path.name)
+            files = f"{len(written)} file{'' if len(written) == 1 else 's'}"
+            left = f" Left out: {strays:,} selected Gaussians of others." if strays else ""
+            left += f" Left out: {floaters:,} floater{'' if floaters == 1 else 's'}." if floaters else ""
+            return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s).{left}"
+
+        return write
+
+    def _header(self, session: Session) -> PlyHeader:
+        """What files say of Gaussians that lie where the scene has them."""
+        return PlyHeader(Placement(up=self.up, meters_per_unit=session.state.metres), session.fingerprint.digest)
 
 
 def _free(folder: Path, stem: str) -> Path:
@@ -181,11 +218,6 @@ def _free(folder: Path, stem: str) -> Path:
         number += 1
         path = folder / f"{stem}-{number}.ply"
     return path
-
-
-def _header(session: Session) -> PlyHeader:
-    """What files say of Gaussians that lie where the scene has them."""
-    return PlyHeader(Placement(meters_per_unit=session.state.metres), session.fingerprint.digest)
 
 
 def _selected(session: Session) -> Tensor:

@@ -251,6 +251,8 @@ class Selecting(Held):
         """
         started = time.perf_counter()
         with self._marking:  # the second of two quick clicks waits for the first: they belong together
+            if positive:
+                self.model.whole()  # a method that is loaded only now would be under the lock
             with self._held() as session:
                 marked, count = self._marked, len(session.splats)
                 if marked is not None and marked.view.shows(camera):

@@ -4,7 +4,7 @@ import { repackHarmonics } from "./harmonics.js";
 import { readMeta } from "./meta.js";
 import { Mover, placed } from "./mover.js";
 import { Pen, under, within } from "./outline.js";
-import { byId, Panel } from "./panel.js";
+import { byId, isTyping, Panel } from "./panel.js";
 import { Picker } from "./picker.js";
 import { drawByTable } from "./shading.js";
 import { Stage } from "./stage.js";
@@ -240,7 +240,7 @@ async function main() {
     }
   }
   addEventListener("keydown", (event) => {
-    if (event.target instanceof HTMLInputElement || help.open) return;
+    if (isTyping(event.target) || help.open) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const pressed = `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.shiftKey ? "Shift+" : ""}${key}`;
     const command = Object.values(commands).find(({ keys }) => keys?.includes(pressed));

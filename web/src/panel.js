@@ -27,9 +27,24 @@ export function byId(id, kind) {
   return node;
 }
 
+/**
+ * Whether keys mean what is typed, and not what the page does.
+ *
+ * @param {EventTarget | null} target
+ */
+export function isTyping(target) {
+  return target instanceof HTMLSelectElement || (target instanceof HTMLInputElement && ["text", "number", "search"].includes(target.type));
+}
+
 export class Panel {
   /** @type {Map<number, {item: HTMLLIElement, name: HTMLButtonElement, text: HTMLElement, eye: HTMLButtonElement}>} */
   #rows = new Map();
+  /** Whether a name is being typed: then the list stays as it is. */
+  #isEdited = false;
+  /** Whether there is another list since. */
+  #isStale = false;
+  /** @type {import("./state.js").State | null} */
+  #state = null;
 
   /**
    * @param {import("./meta.js").Meta} meta
@@ -57,6 +72,8 @@ export class Panel {
 
   /** List the objects that there are now. */
   fill() {
+    this.#isStale = this.#isEdited;
+    if (this.#isStale) return;
     const { objects } = this.meta;
     this.#rows.clear();
     this.list.replaceChildren();
@@ -117,6 +134,8 @@ export class Panel {
 
   /** @param {import("./state.js").State} state */
   show(state) {
+    this.#state = state;
+    if (this.#isStale) return;
     for (const [row, { item, name, text, eye }] of this.#rows) {
       const called = this.nameOf(state, row);
       if (text.textContent !== called) text.textContent = called;
@@ -143,18 +162,27 @@ export class Panel {
    */
   edit(row) {
     const parts = this.#rows.get(row);
-    if (!parts || row === 0) return;
+    if (!parts || row === 0 || this.#isEdited) return;
+    const { id } = this.meta.objects[row - 1];
     const field = document.createElement("input");
     field.value = parts.text.textContent ?? "";
     field.setAttribute("aria-label", "Name");
     field.maxLength = 200;
+    this.#isEdited = true;
     let open = true;
     const close = (/** @type {boolean} */ take) => {
       if (!open) return;
-      open = false;
+      open = this.#isEdited = false;
       field.replaceWith(parts.name);
-      if (take) this.actions.rename(row, field.value);
       parts.name.focus();
+      if (this.#isStale) {
+        this.fill();
+        if (this.#state) this.show(this.#state);
+      }
+      // Where the object is now.
+      const at = this.meta.objects.findIndex((object) => object.id === id);
+      if (take && at >= 0) this.actions.rename(at + 1, field.value);
+      this.#rows.get(at + 1)?.name.focus();
     };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();

@@ -1,6 +1,6 @@
 // The page before a session: what the browser draws and shows of it, and what it asks the server for.
 import { readMeta } from "./meta.js";
-import { byId, Panel } from "./panel.js";
+import { byId, isTyping, Panel } from "./panel.js";
 import { Link } from "./served_link.js";
 import { Scene } from "./served_scene.js";
 import { Tools } from "./served_tools.js";
@@ -33,6 +33,8 @@ function main() {
   /** @type {Mode} */
   let mode = "set";
   let several = false;
+  /** The slider that is being moved. @type {EventTarget | null} */
+  let dragged = null;
   let listed = "";
 
   // ------------------------------------------------------------------------------------------------ what is shown
@@ -42,6 +44,11 @@ function main() {
   /** @param {Record<string, any>} news */
   function take(news) {
     if (news.said !== undefined) said({ well: true, ...news });
+    if (news.unsaved !== undefined) {
+      const unsaved = byId("unsaved", HTMLElement);
+      unsaved.textContent = news.unsaved;
+      unsaved.hidden = !news.unsaved;
+    }
     Object.assign(state, news);
     if (news.objects) {
       scene.objects = news.objects.map((/** @type {any} */ one) => ({
@@ -85,7 +92,7 @@ function main() {
     }
     for (const id of ["scale", "threshold"]) {
       const field = byId(id, HTMLInputElement);
-      if (state[id] != null && document.activeElement !== field) field.value = state[id];
+      if (state[id] != null && dragged !== field) field.value = state[id];
     }
     byId("adaptive", HTMLInputElement).checked = Boolean(state.adaptive);
     const saved = byId("saved", HTMLSelectElement);
@@ -226,7 +233,7 @@ function main() {
   }
   addEventListener("keydown", (event) => {
     const { target } = event;
-    if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement || help.open) return;
+    if (isTyping(target) || help.open) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const pressed = `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.shiftKey ? "Shift+" : ""}${key}`;
     const command = Object.values(commands).find(({ keys }) => keys?.includes(pressed));
@@ -257,7 +264,9 @@ function main() {
   });
   for (const id of ["scale", "threshold"]) {
     const field = byId(id, HTMLInputElement);
-    field.addEventListener("change", () => void ask(id, [Number(field.value)]));
+    field.addEventListener("input", () => (dragged = field));
+    for (const name of ["change", "pointerup", "pointercancel", "blur"]) field.addEventListener(name, () => (dragged = null));
+    field.addEventListener("change", () => void ask(id, [field.valueAsNumber]));
   }
 
   // -------------------------------------------------------------------------------------------------- the pointer
@@ -361,7 +370,8 @@ function main() {
  */
 function valueOf(field) {
   if (field.type === "checkbox") return [/** @type {HTMLInputElement} */ (field).checked];
-  if (field.type === "number" || field.type === "range") return [Number(field.value)];
+  // NaN where it is empty, which the server refuses: JSON has null for it.
+  if (field.type === "number" || field.type === "range") return [/** @type {HTMLInputElement} */ (field).valueAsNumber];
   if (field.type === "color") return [1, 3, 5].map((at) => Number.parseInt(field.value.slice(at, at + 2), 16));
   return [field.value];
 }

@@ -108,8 +108,7 @@ export class Handle {
    * @param {Vector3[]} ends two a line
    */
   outline(ends) {
-    this.#outline?.removeFromParent();
-    this.#outline?.geometry.dispose();
+    drop(this.#outline);
     this.#outline = ends.length ? lines(ends) : null;
     if (this.#outline) this.#object.add(this.#outline);
     this.stage.draw();
@@ -121,12 +120,18 @@ export class Handle {
    * @param {readonly (readonly number[])[]} ends two, or none
    */
   line(ends) {
-    this.#line?.removeFromParent();
-    this.#line?.geometry.dispose();
+    drop(this.#line);
     this.#line = ends.length === 2 ? lines(ends.map(([x, y, z]) => new Vector3(x, y, z))) : null;
     if (this.#line) this.stage.scene.add(this.#line);
     this.stage.draw();
   }
+}
+
+/** @param {LineSegments | null} found */
+function drop(found) {
+  found?.removeFromParent();
+  found?.geometry.dispose();
+  /** @type {LineBasicMaterial | undefined} */ (found?.material)?.dispose();
 }
 
 /** @param {Vector3[]} ends */

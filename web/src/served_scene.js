@@ -13,6 +13,9 @@ const MARKS = 3;
 /** Rows that a table has at least, so that few lists need another. */
 const FEWEST = 256;
 
+/** And at most: twice as many and the row of what is not shown are 16-bit numbers. The server names fewer. */
+const MOST = 32_767;
+
 /** @type {[number, number, number]} */
 const SELECTED = [1, 0.72, 0.1];
 /** @type {[number, number, number]} */
@@ -88,7 +91,8 @@ export class Scene {
     if (!splats || splats.getNumSplats() !== count) throw new Error("The splats are not those that were sent.");
     await repackHarmonics(splats, this.#file, "ply");
     const rows = Math.max(this.rows.reduce((a, b) => Math.max(a, b), 0), this.objects.length) + 2;
-    this.#room = Math.max(FEWEST, 2 ** Math.ceil(Math.log2(rows)));
+    const before = { mesh: this.#mesh, texture: this.#texture, table: this.#table };
+    this.#room = Math.min(MOST, Math.max(FEWEST, 2 ** Math.ceil(Math.log2(rows))));
     this.#table = new ObjectTable(2 * this.#room + 1);
     this.#texture = rowsTexture(new Uint16Array(count));
     drawByTable(mesh, this.#texture, this.#table.texture);
@@ -96,14 +100,15 @@ export class Scene {
     const table = new ObjectTable(this.#room + 1);
     table.show(this.#room, false);
     this.picker = new Picker(splats, new Uint16Array(count), table);
-    const before = this.#mesh;
     this.#mesh = mesh;
     this.marked();
     stage.scene.add(mesh);
-    if (before) {
-      stage.scene.remove(before);
-      before.dispose();
+    if (before.mesh) {
+      stage.scene.remove(before.mesh);
+      before.mesh.dispose();
     }
+    before.texture?.dispose();
+    before.table?.texture.dispose();
     stage.draw();
   }
 

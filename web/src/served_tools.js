@@ -23,6 +23,9 @@ const HINTS = {
   move: "Move, turn and scale with the handle, or by numbers",
 };
 
+/** Fields that say how something moves. */
+const MOTION = ["shift-x", "shift-y", "shift-z", "turn-x", "turn-y", "turn-z", "factor"];
+
 /** Points of a line that are sent at most. */
 const MOST_POINTS = 1500;
 
@@ -58,13 +61,16 @@ export class Tools {
     for (const id of ["sphere-radius", "box-x", "box-y", "box-z"]) {
       this.#field(id).addEventListener("change", () => this.#sized());
     }
-    for (const id of ["shift-x", "shift-y", "shift-z", "turn-x", "turn-y", "turn-z", "factor"]) {
+    for (const id of MOTION) {
       this.#field(id).addEventListener("change", () => this.#typed());
     }
     byId("shape-select", HTMLButtonElement).addEventListener("click", () => this.#selectShape());
     byId("box-select", HTMLButtonElement).addEventListener("click", () => this.#selectShape());
-    byId("move-apply", HTMLButtonElement).addEventListener("click", () => this.move(false));
-    byId("move-copy", HTMLButtonElement).addEventListener("click", () => this.move(true));
+    for (const [id, isCopy] of /** @type {const} */ ([["move-apply", false], ["move-copy", true]])) {
+      byId(id, HTMLButtonElement).addEventListener("click", () => {
+        if (this.#areNumbers(MOTION)) void this.move(isCopy);
+      });
+    }
     byId("range-select", HTMLButtonElement).addEventListener("click", () => this.#selectRange());
     byId("range-property", HTMLSelectElement).addEventListener("change", () => this.#askRange());
     byId("length-set", HTMLButtonElement).addEventListener("click", () => this.#setLength());
@@ -75,9 +81,16 @@ export class Tools {
     return byId(id, HTMLInputElement);
   }
 
-  /** @param {string} id */
+  /** What a field says; NaN where it is empty, which the server refuses: JSON has null for it. @param {string} id */
   #number(id) {
-    return Number(this.#field(id).value);
+    return this.#field(id).valueAsNumber;
+  }
+
+  /** Whether fields have numbers, which is said where they have not. @param {readonly string[]} ids */
+  #areNumbers(ids) {
+    const are = ids.every((id) => Number.isFinite(this.#number(id)));
+    if (!are) this.page.said({ said: "That is no number. Type one.", well: false });
+    return are;
   }
 
   /** Lengths that are shown for one of the scene. */
@@ -240,6 +253,10 @@ export class Tools {
   }
 
   #outlineShape() {
+    if (!this.#edges.every(Number.isFinite)) {
+      this.handle.outline([]);
+      return;
+    }
     this.handle.outline(this.tool === "sphere" ? sphereLines(this.#edges[0] / 2) : boxLines(this.#edges));
   }
 
@@ -292,7 +309,7 @@ export class Tools {
     this.#asked += 1;
     const asked = this.#asked;
     const { extent } = await this.link.ask("extent");
-    if (asked !== this.#asked || this.tool !== "move") return;
+    if (asked !== this.#asked || this.tool !== "move" || this.handle.controls.dragging) return;
     this.#extent = extent ?? null;
     if (!extent) {
       this.handle.take();
@@ -320,6 +337,7 @@ export class Tools {
 
   /** What the numbers say, on the handle. */
   #typed() {
+    if (!this.#areNumbers(MOTION)) return;
     const shift = new Vector3(...["shift-x", "shift-y", "shift-z"].map((id) => this.#number(id) / this.#unit));
     const turn = quaternionOf(["turn-x", "turn-y", "turn-z"].map((id) => this.#number(id)));
     this.handle.set(shift, turn, Math.max(0.01, this.#number("factor") || 1));
