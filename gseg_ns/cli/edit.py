@@ -108,9 +108,10 @@ class Edit(Granular):
             for operation in added:
                 scene = operation(scene)  # an edit that cannot be applied is not saved
             operations += added
-            self._tell_holes(run, edited.scene, scene)
         if self.do is not None or self.undo:
             save_edits(path, operations, fingerprint)
+        if self.do is not None:
+            self._tell_holes(run, edited.scene, scene)  # of what is saved: views may not be there to be asked
         if self.name_by:
             self._name_groups(EditedRun(run, (), scale))
         for number, operation in enumerate(operations, start=1):
@@ -145,12 +146,18 @@ class Edit(Granular):
 
     def _tell_holes(self, run: Run, before: Edited, after: Edited) -> None:
         """Say what is not behind an object that is removed."""
+        from rich.markup import escape
+
         from gseg_ns.cli.console import CONSOLE
         from gseg_ns.runs.holes import find_holes
 
         if self.do != "remove":
             return
-        holes = find_holes(run, before, after.removed & ~before.removed)
+        try:
+            holes = find_holes(run, before, after.removed & ~before.removed)
+        except GsegError as error:
+            CONSOLE.print(f"[yellow]Whether it leaves holes is not known: {escape(str(error))}")
+            return
         if holes is not None and holes.part >= TOLD:
             CONSOLE.print(
                 f"[yellow]It leaves holes: {holes.part:.0%} of the pixels that showed it in {holes.views} training "

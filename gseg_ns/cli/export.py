@@ -108,18 +108,16 @@ class Export(Granular):
         if self.unit is not None and not 1e-6 <= self.unit <= 1e6:
             raise GsegError(f"--unit {self.unit:g}: a unit of a run is longer than a micrometre and below 1000 km")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
+        if self.clean_borders:
+            run.require_scene()
         scale = self.granularity(run)
         edited = EditedRun(run, self.edits, scale)
         everything = not self.groups and self.selection is None
         rows = ~edited.scene.removed if everything else edited.rows(self.groups, self.selection)
-        if self.clean_borders:
-            cleaned = edited.clean_borders(rows, track)
-            CONSOLE.print(f"Cleaned the borders of {cleaned} objects")
         if self.drop_unlabelled:
             rows = rows & (edited.groups > 0)
         rows = rows & edited.scene.splats.exportable()
         splats, groups = edited.scene.splats.subset(rows).to("cpu"), edited.groups[rows].cpu()
-        alone = edited.alone.subset(rows).to("cpu") if self.clean_borders else splats
         if len(splats) == 0:
             raise GsegError("Nothing to export: no visible Gaussian of the run is chosen")
         try:
@@ -132,27 +130,34 @@ class Export(Granular):
             raise GsegError("--density needs the length of a unit: give --unit METRES, or measure it in the viewer")
         evidence = run_evidence(run, scale, lambda ids: track(ids, "Asking views"))
         seen = None if evidence is None else evidence.to("cpu").rows(edited.scene.source.cpu()[rows.cpu()])
-        floating = torch.zeros(len(splats), dtype=torch.bool)
+        floating, chosen = torch.zeros(len(splats), dtype=torch.bool), None
         if not self.keep_floaters and seen is not None:  # a guess by distance alone is not made for the user
             floating = find_floaters(splats, groups, seen)
             chosen = torch.ones_like(floating) if everything and not self.drop_unlabelled else ~floating
             groups = torch.where(floating, 0, groups)
-            splats, groups, alone = splats.subset(chosen), groups[chosen], alone.subset(chosen)
+            splats, groups = splats.subset(chosen), groups[chosen]
             seen = seen.rows(torch.nonzero(chosen)[:, 0])
         if form == "html":
             self._write_page(run, splats, groups, seen, names, placement)
             if everything and not bool((edited.groups > 0).any()):
                 run.model.require_groups()
             return
+        alone = None
+        if self.clean_borders:
+            large = torch.nonzero(torch.bincount(groups) >= self.min_gaussians)[:, 0].tolist()
+            cleaned = edited.clean_borders(rows, track, large)
+            CONSOLE.print(f"Cleaned the borders of {cleaned} objects")
+            alone = edited.alone.subset(rows).to("cpu")
+            alone = alone if chosen is None else alone.subset(chosen)
         placed = placement_in(form, placement)
         units = self._units(placed)
         parent_scale, larger = parents(run.model, scale)
         if larger is not None:
             source = edited.scene.source[rows]
             larger = torch.where(source < 0, 0, larger[source.clamp_min(0)]).cpu()
-            larger = larger if seen is None or self.keep_floaters else larger[chosen]
+            larger = larger if chosen is None else larger[chosen]
         records = object_records(
-            placed.of(splats),
+            placed.of(splats if alone is None else alone),
             groups,
             seen,
             names,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
-from gseg_ns.data.photographs import Photograph, photograph_of, view_names
+from gseg_ns.data.photographs import Photograph, photograph_of, view_camera, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.data.records import Records, numbered_by_tracks, read_records
 from gseg_ns.data.snapping import snap_labels
@@ -410,13 +410,19 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         with terminal.quietly(self.log, mode="a"):
             return super()._load_images(*arguments, **options)
 
-    def camera(self, view: int) -> Cameras:
-        """The camera [1] of a training image, undistorted; it names its view, by which a model corrects its pose."""
-        distortion = self._distorted_cameras["train"].distortion_params
-        if distortion is not None and bool((distortion != 0).any()):
-            self.cached_train  # noqa: B018  reads the photographs and undistorts the cameras, on first access
-        camera = self.train_dataset.cameras[view : view + 1]
-        camera.metadata = {**(camera.metadata or {}), "cam_idx": view}
+    def camera(self, view: int, split: Split = "train") -> Cameras:
+        """The camera [1] of an image, undistorted, which needs no photograph.
+
+        That of a training image names its view, by which a model corrects its pose.
+        """
+        distorted = self._distorted_cameras[split]
+        read = ("cached_train" if split == "train" else "cached_eval") in self.__dict__  # which undistorts the cameras
+        if distorted.distortion_params is None or read or not bool((distorted.distortion_params != 0).any()):
+            camera = self._dataset(split).cameras[view : view + 1]
+        else:
+            camera = view_camera(distorted[view : view + 1])
+        if split == "train":
+            camera.metadata = {**(camera.metadata or {}), "cam_idx": view}
         return camera
 
     def release_photographs(self) -> None:

@@ -6,6 +6,7 @@ marks, overlays) lies on the photographs themselves, and is carried over here.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -250,8 +251,39 @@ def photograph_of(path: Path, camera: Cameras) -> Photograph:
     intrinsics = single.get_intrinsics_matrices().double().numpy()
     kind, values = int(single.camera_type.item()), tuple(float(value) for value in parameters)
     crop = (single.metadata or {}).get("fisheye_crop_radius")
-    lens, view_size = _lens(kind, values, tuple(intrinsics[(0, 1, 0, 1), (0, 1, 2, 2)].tolist()), size, crop)
+    lens, view_size, _ = _lens(kind, values, tuple(intrinsics[(0, 1, 0, 1), (0, 1, 2, 2)].tolist()), size, crop)
     return Photograph(path, size, view_size, lens)
+
+
+def view_camera(camera: Cameras) -> Cameras:
+    """The camera of the view that Nerfstudio's datamanager makes of a photograph, which need not be there.
+
+    Args:
+        camera: [1] as the dataparser gave it.
+
+    Returns:
+        [1]; it keeps the numbers of its lens, as Nerfstudio's do.
+
+    Raises:
+        GsegError: Nerfstudio cannot undistort photographs of this camera.
+    """
+    single = camera.reshape(())
+    parameters = single.distortion_params
+    if parameters is None or bool(torch.all(parameters == 0)):
+        return camera
+    intrinsics = single.get_intrinsics_matrices().double().numpy()
+    size = int(single.height.item()), int(single.width.item())
+    _, (height, width), (fx, fy, cx, cy) = _lens(
+        int(single.camera_type.item()),
+        tuple(float(value) for value in parameters),
+        tuple(intrinsics[(0, 1, 0, 1), (0, 1, 2, 2)].tolist()),
+        size,
+        (single.metadata or {}).get("fisheye_crop_radius"),
+    )
+    made = copy.deepcopy(camera)
+    for name, value in {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": width, "height": height}.items():
+        setattr(made, name, torch.full_like(getattr(camera, name), value))
+    return made
 
 
 def view_names(scene: Path, images: Iterable[Path]) -> dict[Path, str]:
@@ -269,8 +301,8 @@ def view_names(scene: Path, images: Iterable[Path]) -> dict[Path, str]:
 @lru_cache(maxsize=16)
 def _lens(
     kind: int, distortion: tuple[float, ...], pinhole: Pinhole, size: Size, crop_radius: float | None
-) -> tuple[Lens, Size]:
-    """The lens of a camera and the size of the view that Nerfstudio's own undistortion makes with it."""
+) -> tuple[Lens, Size, Pinhole]:
+    """The lens of a camera, and size and pinhole of the view that Nerfstudio's own undistortion makes with it."""
     height, width = size
     fx, fy, cx, cy = pinhole
     camera = Cameras(
@@ -300,16 +332,16 @@ def _lens(
     except (AssertionError, NotImplementedError) as error:
         raise GsegError(f"Nerfstudio cannot undistort photographs of this camera: {error}") from error
     view_size = made.shape[0], made.shape[1]
-    if not modelled:
-        # The third channel is below one where the border was blended in, which spoils the coordinates.
-        return SampledLens(np.where(made[..., 2:] > 0.999, made[..., :2] + 0.5, np.nan)), view_size
     view = tuple(float(value) for value in new[(0, 1, 0, 1), (0, 1, 2, 2)])
     assert len(view) == 4
+    if not modelled:
+        # The third channel is below one where the border was blended in, which spoils the coordinates.
+        return SampledLens(np.where(made[..., 2:] > 0.999, made[..., :2] + 0.5, np.nan)), view_size, view
     if kind == CameraType.FISHEYE.value:
         k1, k2, k3, k4 = distortion[:4]
-        return FisheyeLens(pinhole, view, (k1, k2, k3, k4)), view_size
+        return FisheyeLens(pinhole, view, (k1, k2, k3, k4)), view_size, view
     k1, k2, k3, _, p1, p2 = distortion[:6]
-    return BrownLens(pinhole, view, (k1, k2, k3), (p1, p2)), view_size
+    return BrownLens(pinhole, view, (k1, k2, k3), (p1, p2)), view_size, view
 
 
 @lru_cache(maxsize=4)

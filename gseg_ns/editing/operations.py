@@ -265,13 +265,15 @@ class Transform:
         if self.pivot is not None:
             _checked("pivot", self.pivot, -_FARTHEST, _FARTHEST, 3)
 
-    def __call__(self, scene: Edited) -> Edited:
-        """Change centres, covariances and view-dependent color."""
+    def __call__(self, scene: Edited, measured: Edited | None = None) -> Edited:
+        """Change centres, covariances and view-dependent color; see `evaluate` for `measured`."""
         rows = _rows(self.mask, scene)
         if not bool(rows.any()):
             return scene
         splats = scene.splats
-        pivot = centre_of(splats, rows) if self.pivot is None else splats.means.new_tensor(self.pivot)
+        pivot = (
+            centre_of((measured or scene).splats, rows) if self.pivot is None else splats.means.new_tensor(self.pivot)
+        )
         moved = _about(splats.subset(rows), pivot, self.rotation, self.translation, self.scale)
         return _with(scene, rows, means=moved.means, quats=moved.quats, scales=moved.scales, sh=moved.sh)
 
@@ -297,10 +299,10 @@ class Duplicate:
         _check_masks(self.mask)
         _check_placement(self)
 
-    def __call__(self, scene: Edited) -> Edited:
-        """Append the copy."""
+    def __call__(self, scene: Edited, measured: Edited | None = None) -> Edited:
+        """Append the copy; see `evaluate` for `measured`."""
         rows = _rows(self.mask, scene) & ~scene.removed
-        pivot = centre_of(scene.splats, rows)
+        pivot = centre_of((measured or scene).splats, rows)
         copy = _about(scene.splats.subset(rows), pivot, self.rotation, self.translation, self.scale)
         return _append(scene, copy, scene.source[rows])
 
@@ -325,21 +327,23 @@ class Swap:
         _check_masks(self.mask, *([] if isinstance(self.other, str) else [self.other]))
         _check_flag("match_size", self.match_size)
 
-    def __call__(self, scene: Edited) -> Edited:
-        """Mark the old object removed and append the new one."""
+    def __call__(self, scene: Edited, measured: Edited | None = None) -> Edited:
+        """Mark the old object removed and append the new one; see `evaluate` for `measured`."""
         rows = _rows(self.mask, scene) & ~scene.removed
-        target = centre_of(scene.splats, rows)
+        placed_by = (measured or scene).splats
+        target = centre_of(placed_by, rows)
         if isinstance(self.other, PackedMask):
             chosen = _rows(self.other, scene) & ~scene.removed
             newcomer, source = scene.splats.subset(chosen), scene.source[chosen]
+            own = placed_by.subset(chosen)
         else:
-            newcomer = _read(self.other).to(scene.splats.device).with_sh_degree(scene.splats.sh_degree)
+            newcomer = own = _read(self.other).to(scene.splats.device).with_sh_degree(scene.splats.sh_degree)
             source = scene.source.new_full((len(newcomer),), -1)
         everything = torch.ones(len(newcomer), dtype=torch.bool, device=newcomer.device)
-        pivot = centre_of(newcomer, everything)
+        pivot = centre_of(own, everything)
         scale = 1.0
         if self.match_size:
-            scale = float(_extent(scene.splats.means[rows], target) / _extent(newcomer.means, pivot).clamp_min(1e-12))
+            scale = float(_extent(placed_by.means[rows], target) / _extent(own.means, pivot).clamp_min(1e-12))
         shift = target - pivot
         if not (bool(shift.isfinite().all()) and math.isfinite(scale)):
             raise GsegError("What is to be swapped reaches beyond all numbers: choose Gaussians without the far ones.")
@@ -466,11 +470,23 @@ def begin(splats: Splats) -> Edited:
     return Edited(splats, rows, torch.zeros_like(rows), unset, unset)
 
 
-def evaluate(splats: Splats, operations: Sequence[Operation]) -> Edited:
-    """The scene after `operations`, all rows kept: for the viewer, which must know what comes from where."""
+def evaluate(splats: Splats, operations: Sequence[Operation], measured: Splats | None = None) -> Edited:
+    """The scene after `operations`, all rows kept: for the viewer, which must know what comes from where.
+
+    Args:
+        splats: the scene's N Gaussians.
+        operations: what is done to it.
+        measured: the N Gaussians that objects' centres and sizes are taken from, where these are others: what was
+            fitted then comes to lie where the rest has it.
+    """
     scene = begin(splats)
+    other = None if measured is None else begin(measured)
     for operation in operations:
-        scene = operation(scene)
+        if other is not None and isinstance(operation, Transform | Duplicate | Swap):
+            scene = operation(scene, other)
+        else:
+            scene = operation(scene)
+        other = None if other is None else operation(other)
     return scene
 
 

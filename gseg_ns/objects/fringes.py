@@ -6,13 +6,13 @@ in the training views: an object's Gaussians are fitted so that they, alone, cov
 and no others, in the photographs' colors. Pixels where something else is in front ask for nothing.
 
 The other Gaussians stay as they are, and so does the scene: what is fitted is for an object that leaves it. To give a
-Gaussian to the neighbor that views show it as changes no figure (some 50 of 60 000), and floaters are left out of
+Gaussian to the neighbor that views show it as was tried, and gains nothing: there are few, and floaters are left out of
 exports anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -86,11 +86,11 @@ class Sight(NamedTuple):
     box: tuple[int, int, int, int]
     """Left, upper, right and lower end."""
     share: Tensor  # [h, w] uint8
-    """What the object gives to each pixel, in 255ths."""
+    """What the object gives to each pixel, in 255ths; on the CPU."""
 
 
 class Window(NamedTuple):
-    """What an object is fitted to in a part of a view."""
+    """What an object is fitted to in a step: a part of a view."""
 
     camera: Camera
     shown: Tensor  # [h, w] bool
@@ -100,13 +100,6 @@ class Window(NamedTuple):
     before: Tensor  # [h, w] float32
     """Alpha of the object alone, as it was."""
     photograph: Tensor | None  # [h, w, 3] uint8
-
-    def part(self, box: tuple[int, int, int, int]) -> Window:
-        """A part of it: left, upper, right and lower end."""
-        x0, y0, x1, y1 = box
-        taken = slice(y0, y1), slice(x0, x1)
-        photograph = None if self.photograph is None else self.photograph[taken]
-        return Window(_cropped(self.camera, box), self.shown[taken], self.asked[taken], self.before[taken], photograph)
 
 
 class Fringes:
@@ -129,19 +122,24 @@ class Fringes:
         self._near = near_of(splats.means)
         self._views: list[Shown] = []
         self._sights: dict[int, list[Sight]] = {}
+        asked = None if wanted is None else set(wanted)
+        small = not len(self._groups) or int(self._groups.max()) <= torch.iinfo(torch.int16).max
         for camera, labels, photograph in views:
             camera, labels = camera.to(splats.device), labels.to(splats.device)
             meta = project_splats(splats, camera)
             names, counts = labels[labels > 0].unique(return_counts=True)
-            names = [name for name in names[counts >= FEWEST].tolist() if wanted is None or name in wanted]
+            names = [name for name in names[counts >= FEWEST].tolist() if asked is None or name in asked]
             for start in range(0, len(names), AT_ONCE):
                 few = torch.tensor(names[start : start + AT_ONCE], device=splats.device)
                 shares = composite(meta, (self._groups[:, None] == few).float())
                 for place, name in enumerate(few.tolist()):
                     share = (shares[..., place] * 255).round().clamp(0, 255).to(torch.uint8)
                     box = _box((share > 0) | (labels == name))
-                    self._sights.setdefault(name, []).append(Sight(len(self._views), box, _taken(share, box).clone()))
-            self._views.append(Shown(camera, labels, photograph))
+                    share = _taken(share, box).clone().cpu()
+                    self._sights.setdefault(name, []).append(Sight(len(self._views), box, share))
+            # A hundred large views are kept while objects are fitted.
+            labels = labels.to("cpu", torch.int16 if small else torch.int32)
+            self._views.append(Shown(camera, labels, None if photograph is None else photograph.cpu()))
 
     @property
     def names(self) -> list[int]:
@@ -166,36 +164,65 @@ class Fringes:
         """
         options = options or FringeOptions()
         alone = replace(self._splats.subset(self.rows(group)), extra={})
-        windows = [self._window(alone, group, sight) for sight in self._sights.get(group, [])]
-        if not windows or not len(alone):
+        sights = self._sights.get(group, [])
+        if not sights or not len(alone):
             return alone
-        return _fitted(alone, windows, self._near, self._pixel(alone, windows), options)
+        before = [self._alpha(alone, sight) for sight in sights]
+        colored = all(self._views[sight.view].photograph is not None for sight in sights)
+
+        def window(number: int, generator: torch.Generator) -> Window:
+            return self._window(group, sights[number], before[number], generator)
+
+        return _fitted(alone, len(sights), window, colored, self._near, self._pixel(alone, sights), options)
 
     @torch.no_grad()
-    def _window(self, alone: Splats, group: int, sight: Sight) -> Window:
-        """What a view asks of an object: pixels that show something else before it ask for nothing."""
-        view = self._views[sight.view]
-        camera = _cropped(view.camera, sight.box)
-        shown = _taken(view.labels, sight.box) == group
-        alpha = _draw(alone, camera, self._near)[1]
-        seen = (sight.share / 255 / alpha.clamp_min(FAINT)).clamp(0, 1)
-        asked = torch.where(shown | (alpha < FAINT), 1.0, seen)
-        photograph = None if view.photograph is None else _taken(view.photograph, sight.box)
-        return Window(camera, shown, asked, alpha, photograph)
+    def _alpha(self, alone: Splats, sight: Sight) -> Tensor:
+        """Of an object alone in its part of a view: float16 [h, w] on the CPU."""
+        camera = _cropped(self._views[sight.view].camera, sight.box)
+        return _draw(alone, camera, self._near)[1].to("cpu", torch.float16)
 
-    def _pixel(self, alone: Splats, windows: list[Window]) -> float:
+    def _window(self, group: int, sight: Sight, before: Tensor, generator: torch.Generator) -> Window:
+        """What a view asks of an object: pixels that show something else before it ask for nothing."""
+        view, device = self._views[sight.view], self._splats.device
+        shown = _taken(view.labels, sight.box) == group
+        part = _within(shown, generator)
+        shown, share = _taken(shown, part).to(device), _taken(sight.share, part).to(device)
+        alpha = _taken(before, part).to(device, torch.float32)
+        seen = (share / 255 / alpha.clamp_min(FAINT)).clamp(0, 1)
+        asked = torch.where(shown | (alpha < FAINT), 1.0, seen)
+        photograph = None if view.photograph is None else _taken(_taken(view.photograph, sight.box), part).to(device)
+        return Window(_cropped(_cropped(view.camera, sight.box), part), shown, asked, alpha, photograph)
+
+    def _pixel(self, alone: Splats, sights: list[Sight]) -> float:
         """Length of a pixel where an object is, in the middle one of the views."""
         place = alone.means.median(dim=0).values
+        cameras = [self._views[sight.view].camera for sight in sights]
         depths = [
-            float((window.camera.viewmat[2, :3] @ place + window.camera.viewmat[2, 3]).abs() / window.camera.K[0, 0])
-            for window in windows
+            float((camera.viewmat[2, :3] @ place + camera.viewmat[2, 3]).abs() / camera.K[0, 0]) for camera in cameras
         ]
         return sorted(depths)[len(depths) // 2]
 
 
-def _fitted(alone: Splats, windows: list[Window], near: float, pixel: float, options: FringeOptions) -> Splats:
-    """The Gaussians that, alone, show what the windows ask for."""
-    colored = all(window.photograph is not None for window in windows)
+def _fitted(
+    alone: Splats,
+    count: int,
+    windows: Callable[[int, torch.Generator], Window],
+    colored: bool,
+    near: float,
+    pixel: float,
+    options: FringeOptions,
+) -> Splats:
+    """The Gaussians that, alone, show what the windows ask for.
+
+    Args:
+        alone: as they are.
+        count: of views.
+        windows: (which of the views, what parts of large windows are drawn with) -> a window on it.
+        colored: whether colors are fitted, too.
+        near: distance of the nearest plane.
+        pixel: length of a pixel where they are.
+        options: of the fit.
+    """
     rates = {
         "means": options.mean_rate * pixel,
         "quats": options.quat_rate,
@@ -211,11 +238,11 @@ def _fitted(alone: Splats, windows: list[Window], near: float, pixel: float, opt
     optimizer.param_groups[0]["eps"] = EPS / max(pixel, 1e-12)  # gradients of centres are in units of the scene
     generator = torch.Generator().manual_seed(options.seed)
     order: list[int] = []
-    steps = max(options.steps, options.rounds * len(windows))
+    steps = max(options.steps, options.rounds * count)
     with torch.enable_grad():
         for step in range(steps):
-            order = order or torch.randperm(len(windows), generator=generator).tolist()
-            window = _within(windows[order.pop()], generator)
+            order = order or torch.randperm(count, generator=generator).tolist()
+            window = windows(order.pop(), generator)
             for parameters in optimizer.param_groups:
                 parameters["lr"] = parameters["first"] * 0.1 ** (step / steps)
             optimizer.zero_grad()
@@ -271,21 +298,21 @@ def _draw(splats: Splats, camera: Camera, near: float, colored: bool = False) ->
     return colors[0], alpha[0, ..., 0]
 
 
-def _within(window: Window, generator: torch.Generator) -> Window:
-    """A window, or a part of a large one, around a pixel of the object's border."""
-    height, width = window.shown.shape
+def _within(shown: Tensor, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """A window [h, w], or a part of a large one around a pixel of the object's border, as `_box`."""
+    height, width = shown.shape
     if max(height, width) <= LARGEST:
-        return window
-    border = torch.zeros_like(window.shown)
-    border[1:] |= window.shown[1:] != window.shown[:-1]
-    border[:, 1:] |= window.shown[:, 1:] != window.shown[:, :-1]
+        return 0, 0, width, height
+    border = torch.zeros_like(shown)
+    border[1:] |= shown[1:] != shown[:-1]
+    border[:, 1:] |= shown[:, 1:] != shown[:, :-1]
     places = border.flatten().nonzero()[:, 0]
     if not len(places):
-        places = window.shown.flatten().nonzero()[:, 0]
+        places = shown.flatten().nonzero()[:, 0]
     place = int(places[int(torch.randint(len(places), (1,), generator=generator))])
     x0, x1 = _span(place % width, width)
     y0, y1 = _span(place // width, height)
-    return window.part((x0, y0, x1, y1))
+    return x0, y0, x1, y1
 
 
 def _span(middle: int, size: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -88,7 +88,12 @@ class EditedRun:
         groups = self.run.model.gaussian_groups(self.scale).to(self.scene.source.device)
         return torch.where(self.scene.source >= 0, groups[self.scene.source.clamp_min(0)], 0)
 
-    def clean_borders(self, rows: Tensor, track: Callable[[list[int], str], Iterable[int]] = lambda ids, _: ids) -> int:
+    def clean_borders(
+        self,
+        rows: Tensor,
+        track: Callable[[list[int], str], Iterable[int]] = lambda ids, _: ids,
+        among: Collection[int] | None = None,
+    ) -> int:
         """Let objects end where the training views show that they do (see `gseg_ns.objects.fringes`).
 
         `alone` then has what objects look like on their own: the rows of `scene`, fitted before the edits were
@@ -97,28 +102,33 @@ class EditedRun:
         Args:
             rows: bool [M], what is taken out of the scene: groups that are mostly in it are fitted.
             track: wraps a list while it is worked through, for a progress bar, with what is done.
+            among: the groups that are wanted, of these; all unless given.
 
         Returns:
             How many groups.
 
         Raises:
-            GsegError: there are no views to ask.
+            GsegError: there are no views to ask, or no group is to be fitted.
         """
         from gseg_ns.runs.fringes import find_fringes
 
+        self.run.require_scene()
         there = torch.where(self.scene.removed, 0, self.groups)
         taken = torch.bincount(there[rows], minlength=int(there.max()) + 1)
-        wanted = torch.nonzero(taken > MOSTLY * torch.bincount(there))[:, 0].tolist()
-        fringes = find_fringes(
-            self.run.model, self.run.datamanager, self.scale, [name for name in wanted if name > 0],
-            lambda views: track(views, "Asking views"),
-        )  # fmt: skip
+        mostly = torch.nonzero(taken > MOSTLY * torch.bincount(there))[:, 0].tolist()
+        wanted = [name for name in mostly if name > 0 and (among is None or name in among)]
+        if not wanted:
+            raise GsegError(
+                "There are no borders to clean: what is taken is not most of any object that gets a file. Take whole "
+                "groups, or leave out --clean-borders"
+            )
+        fringes = find_fringes(self.run, self.scale, wanted, lambda views: track(views, "Asking views"))
         cleaned = self.splats.clone()
         for name in track(fringes.names, "Cleaning borders"):
             own, alone = fringes.rows(name), fringes.clean(name)
             for part in ("means", "quats", "scales", "opacities", "sh"):
                 getattr(cleaned, part)[own] = getattr(alone, part)
-        self.alone = evaluate(cleaned, self._operations).splats
+        self.alone = evaluate(cleaned, self._operations, self.splats).splats
         return len(fringes.names)
 
     @cached_property

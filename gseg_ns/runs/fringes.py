@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
-from gseg_ns.errors import GsegError
 from gseg_ns.objects.fringes import Fringes, Shown
 from gseg_ns.pictures import resized
 
 if TYPE_CHECKING:
     from gseg_ns.data.datamanager import MaskDatamanager
-    from gseg_ns.models.base import SegmentationModel
+    from gseg_ns.runs.run import Run
 
 MOST_VIEWS = 100
 """So many views are asked at most, evenly drawn."""
@@ -28,17 +27,15 @@ LONGEST = 1024
 
 @torch.no_grad()
 def find_fringes(
-    model: SegmentationModel,
-    data: MaskDatamanager,
+    run: Run,
     scale: float | None = None,
     wanted: Sequence[int] | None = None,
     track: Callable[[list[int]], Iterable[int]] = iter,
 ) -> Fringes:
-    """Ask the training views of a trained model what they show of its objects, before any edits.
+    """Ask the training views of a run what they show of its objects, before any edits.
 
     Args:
-        model: any method's.
-        data: its views.
+        run: of any method.
         scale: at which groups are meant, for methods that have scales.
         wanted: the groups that are asked about; all unless given.
         track: wraps the list of views while it is worked through, for a progress bar.
@@ -46,11 +43,8 @@ def find_fringes(
     Raises:
         GsegError: there are no views to ask.
     """
-    if data.absent is not None:
-        raise GsegError(
-            "Borders are cleaned by what the training views show, and their cameras are gone: name the scene with "
-            "--data, or leave the borders as they are."
-        )
+    run.require_scene()
+    model, data = run.model, run.datamanager
     count = len(data.names("train"))
     chosen = torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
 

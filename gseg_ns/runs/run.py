@@ -125,14 +125,11 @@ class Run:
         yield from self.cameras(split)
 
     def cameras(self, split: Split) -> Iterator[View]:
-        """The views of a split in order, whose photographs may be gone where their lens does not distort."""
+        """The views of a split in order, whose photographs may be gone."""
         self.require_scene()
         data = self.datamanager
-        dataset = data.train_dataset if split == "train" else data.eval_dataset
-        if split == "test" and not self.alone and _is_distorted(dataset.cameras):
-            _ = data.cached_eval
         for view, name in enumerate(data.names(split)):
-            camera = data.camera(view) if split == "train" else dataset.cameras[view : view + 1]
+            camera = data.camera(view, split)
             read = partial(self._picture, split, view)
             yield View(name, camera.to(self.model.device), read, data.photograph(view, split))
 
@@ -192,11 +189,6 @@ class Run:
         self.require_scene()
         maps = ground_truth(self.datamanager, folder, split, required, pixels)
         return [(view, maps[number]) for number, view in enumerate(self.views(split)) if number in maps]
-
-
-def _is_distorted(cameras: Cameras) -> bool:
-    found = cameras.distortion_params
-    return found is not None and bool((found != 0).any())
 
 
 def load_run(config_path: Path, data: Path | None = None, allow_unfinished: bool = False) -> Run:

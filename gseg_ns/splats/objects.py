@@ -141,7 +141,7 @@ def write_objects(
         tileset: for GLB, whether `tileset.json` (3D Tiles) is written around the scene.
         details: further entries of each group in `objects.json`, in file coordinates.
         alone: the N Gaussians as files of single objects have them (and a USD stage, which is made of these), where
-            they end otherwise there than in the scene.
+            they end otherwise there than in the scene. Corners and origins in `objects.json` are these files'.
 
     Returns:
         What `objects.json` says of each object: group, name where it has one, file, gaussians, color, min and max
@@ -189,7 +189,7 @@ class _Writer:
         self, objects: Sequence[SceneObject], track: Callable[[list[int]], Iterable[int]]
     ) -> list[dict[str, Any]]:
         (self.folder / "objects").mkdir()
-        parts = parts_of(self.splats, objects, self.placement)
+        parts = parts_of(self.alone, objects, self.placement)
         if not parts:
             raise GsegError(f"There is no Gaussian to write to {self.folder}.")
         own = {part.object.id: part for part in parts if part.object is not None}

@@ -51,7 +51,12 @@ def splats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
     )
     splats.opacities[6] = -9
     frame = torch.tensor([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
+
+    def require_scene() -> None:
+        raise GsegError("its scene is gone")
+
     run = SimpleNamespace(
+        require_scene=require_scene,
         config_path=folder / "config.yml",
         source=folder / "config.yml",
         folder=folder,
@@ -326,10 +331,19 @@ def test_objects_without_their_fringes(built_run: Path, tmp_path: Path, monkeypa
         assert len(own) == len(other)
         assert not torch.equal(own.opacities, other.opacities)
         assert torch.equal(own.sh[:, 1:], other.sh[:, 1:])
+    # What is said of objects is said of their files.
+    for entry in json.loads((tmp_path / "clean" / "objects.json").read_text())["objects"]:
+        means = read_ply(tmp_path / "clean" / entry["file"]).means
+        torch.testing.assert_close(means.amin(dim=0), torch.tensor(entry["min"]), check_dtype=False)
+        torch.testing.assert_close(means.amax(dim=0), torch.tensor(entry["max"]), check_dtype=False)
+    # No object gets a file.
+    with pytest.raises(GsegError, match="no borders to clean"):
+        Export(config, tmp_path / "none", groups=[1, 4], min_gaussians=10**6, clean_borders=True).main()
+    assert not (tmp_path / "none").exists()
 
 
 def test_borders_are_not_cleaned_without_views(tmp_path: Path, splats: Splats) -> None:
-    with pytest.raises(GsegError, match="their cameras are gone"):
+    with pytest.raises(GsegError, match="its scene is gone"):
         export(tmp_path / "out", clean_borders=True)
     with pytest.raises(GsegError, match="a page has none"):
         export(tmp_path / "out", clean_borders=True, format="html")

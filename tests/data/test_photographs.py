@@ -93,6 +93,20 @@ def test_labels_are_drawn_where_the_photograph_has_them(bent: Path) -> None:
     assert 2 * wrong < by_nearest
 
 
+def test_cameras_need_no_photographs(bent: Path, tmp_path: Path) -> None:
+    whole, gone = manager(bent), manager(shutil.copytree(bent, tmp_path / "gone"))
+    shutil.rmtree(tmp_path / "gone" / "images")
+    _ = whole.cached_train, whole.cached_eval  # undistorts the cameras
+    fields = ("camera_to_worlds", "fx", "fy", "cx", "cy", "width", "height", "camera_type")
+    for split in ("train", "test"):
+        for view in range(len(whole.names(split))):
+            theirs, ours = whole.camera(view, split), gone.camera(view, split)
+            for name in fields:
+                assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+            assert (ours.metadata or {}).get("cam_idx") == (view if split == "train" else None)
+    assert not {"cached_train", "cached_eval"} & gone.__dict__.keys()
+
+
 def test_the_whole_photograph_is_in_the_wide_view(bent: Path) -> None:
     data = manager(bent)
     data.cached_train  # noqa: B018  undistorts the cameras

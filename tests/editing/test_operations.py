@@ -256,3 +256,29 @@ def test_edits_that_could_not_be_read_again_are_not_written(tmp_path: Path, monk
     with pytest.raises(GsegError, match="100 edits take"):
         save_edits(tmp_path / "edits.json", [hide] * 100, fingerprint)
     assert load_edits(tmp_path / "edits.json", fingerprint) == [hide]
+
+
+def test_what_was_fitted_comes_to_lie_where_the_rest_has_it(tmp_path: Path) -> None:
+    """Centres and sizes of objects are those of other Gaussians: rows that are the same in both stay the same."""
+    plain = make_splats()
+    fitted = plain.clone()
+    changed = torch.arange(COUNT) % 3 == 0
+    fitted.means[changed] += 0.3
+    fitted.opacities[changed] -= 2
+    turn = (0.8, 0.1, 0.5, -0.2)
+    write_ply(tmp_path / "other.ply", make_splats(5, seed=3))
+    operations = [
+        Transform(first(10), rotation=turn, scale=2.0),
+        Duplicate(first(12), (1.0, 0.0, 0.0), rotation=turn, scale=0.5),
+        Swap(first(6), first(12)),
+        Swap(first(9), str(tmp_path / "other.ply")),
+    ]
+    expected, found = evaluate(plain, operations), evaluate(fitted, operations, plain)
+    assert torch.equal(found.removed, expected.removed)
+    assert torch.equal(found.source, expected.source)
+    same = (found.source < 0) | ~changed[found.source]
+    assert 0 < int(same.sum()) < len(found)
+    for name in ("means", "quats", "scales"):
+        assert torch.equal(getattr(found.splats, name)[same], getattr(expected.splats, name)[same]), name
+    assert not torch.equal(found.splats.means[~same], expected.splats.means[~same])
+    assert not torch.equal(evaluate(fitted, operations).splats.means[same], expected.splats.means[same])

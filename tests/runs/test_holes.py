@@ -9,6 +9,7 @@ import pytest
 
 from gseg_ns.cli.edit import Edit
 from gseg_ns.editing.operations import begin
+from gseg_ns.errors import GsegError
 from gseg_ns.runs.holes import find_holes
 from gseg_ns.runs.run import load_run
 
@@ -36,3 +37,16 @@ def test_holes_are_counted_and_told(constructed_run: Path, tmp_path: Path, capsy
     Edit(load_config=constructed_run, edits=edits, do="remove", groups=[1]).main()
     said = " ".join(capsys.readouterr().out.split())
     assert f"It leaves holes: 100% of the pixels that showed it in {whole.views} training views" in said
+
+
+def test_an_edit_is_saved_whose_holes_cannot_be_told(
+    constructed_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise GsegError("photo.png is gone")
+
+    monkeypatch.setattr("gseg_ns.runs.holes.find_holes", refuse)
+    edits = tmp_path / "edits.json"
+    Edit(load_config=constructed_run, edits=edits, do="remove", groups=[1]).main()
+    assert edits.is_file()
+    assert "holes is not known: photo.png is gone" in " ".join(capsys.readouterr().out.split())

@@ -15,13 +15,15 @@ from gseg_ns.cli.isolate import Isolate
 from gseg_ns.cli.render import Render
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.edit_list import load_edits
-from gseg_ns.editing.operations import Remove, centre_of
+from gseg_ns.editing.operations import Remove, Transform, centre_of
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import read_label_map
+from gseg_ns.objects import FringeOptions
 from gseg_ns.rendering import Camera, composite
-from gseg_ns.runs.edited_run import take_object
+from gseg_ns.runs.edited_run import EditedRun, take_object
 from gseg_ns.runs.isolated import export_command
 from gseg_ns.runs.run import load_run
+from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.store import SELECTIONS_FILE, Fingerprint, save_selections
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply
@@ -117,6 +119,41 @@ def test_an_object_is_isolated_without_its_fringe(
     splats = replace(alone.splats(), means=alone.means.detach() - torch.tensor([0.0, 0.5, 0.0]))
     errors = [float((drawn_alpha(part, to_camera(camera)) - mask.float()).abs().sum()) for part in (scene, splats)]
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_a_turned_object_without_its_fringe_lies_where_the_scene_has_it(
+    constructed_run: Path, groups: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gseg_ns.objects.fringes.FringeOptions", lambda: FringeOptions(steps=10, rounds=0))
+    run, own = load_run(constructed_run), groups == 4
+    turn = Transform(PackedMask.pack(own), rotation=(0.0, 1.0, 0.0, 0.0), scale=2.0)  # by a half, about x
+    plain, turned = EditedRun(run, ()), EditedRun(run, [turn])
+    for edited in (plain, turned):
+        assert edited.clean_borders(own) == 1
+    centre = centre_of(plain.splats, own)
+    expected = centre + 2 * (plain.alone.means[own] - centre) * torch.tensor([1.0, -1.0, -1.0])
+    torch.testing.assert_close(turned.alone.means[own], expected, atol=1e-5, rtol=0)
+    assert float((centre_of(plain.alone, own) - centre).norm()) > 1e-4  # which the edit does not go by
+
+
+def test_borders_of_a_part_of_an_object_are_not_cleaned(
+    constructed_run: Path, groups: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, part = load_run(constructed_run), groups == 4
+    part[part.nonzero()[::3]] = False
+    part[part.nonzero()[::2]] = False  # a third
+    monkeypatch.setattr(run.model, "label_image", lambda *_: pytest.fail("a view is asked"))
+    edited = EditedRun(run, ())
+    for rows, among in ((part, None), (groups == 0, None), (groups == 4, [1])):
+        with pytest.raises(GsegError, match="no borders to clean"):
+            edited.clean_borders(rows, among=among)
+    save_selections(constructed_run.parent / SELECTIONS_FILE, {"third": part}, Fingerprint.of(run.model.means))
+    try:
+        with pytest.raises(GsegError, match="no borders to clean"):
+            Isolate(constructed_run, selection="third", output_dir=tmp_path / "out", clean_borders=True).main()
+    finally:
+        (constructed_run.parent / SELECTIONS_FILE).unlink()
+    assert not (tmp_path / "out").exists()
 
 
 def drawn_alpha(splats: Splats, camera: Camera) -> torch.Tensor:
