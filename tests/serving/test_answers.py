@@ -174,9 +174,14 @@ def test_a_click_after_the_slider_means_the_new_scale(ply: Path, monkeypatch: py
     controller = desk.controller
     knows = iter([True, False])
     monkeypatch.setattr(type(controller), "lists", property(lambda self: next(knows)))
-    monkeypatch.setattr(controller, "reprompt", lambda scale: setattr(controller, "scale", scale) or "")
+
+    def reprompt(scale: float) -> str:
+        controller.scale = scale
+        return ""
+
     listed: list[float] = []
-    monkeypatch.setattr(controller, "groups", lambda: listed.append(controller.scale) or [])
+    monkeypatch.setattr(controller, "reprompt", reprompt)
+    monkeypatch.setattr(controller, "groups", lambda: listed.append(controller.scale))
     assert "scale" not in desk.SLOW
     assert desk._rescale(0.25) == "Scale 0.25."
     assert (controller.scale, listed, len(later)) == (0.25, [], 1)
@@ -188,9 +193,16 @@ def test_a_click_after_the_slider_means_the_new_scale(ply: Path, monkeypatch: py
 def test_an_end_waits_for_what_has_begun(ply: Path) -> None:
     desk, _ = open_desk(ply)
     pages = PageServer(desk, {}, PageDoor("127.0.0.1"))
-    begun, done = threading.Event(), []
-    pages._slow.submit(lambda: (begun.set(), threading.Event().wait(0.05), done.append("first")))
-    pages._slow.submit(lambda: done.append("second"))
+    begun = threading.Event()
+    done: list[str] = []
+
+    def work() -> None:
+        begun.set()
+        threading.Event().wait(0.05)
+        done.append("first")
+
+    pages._slow.submit(work)
+    pages._slow.submit(done.append, "second")
     assert begun.wait(20)
     pages.close()
     assert done == ["first"]
