@@ -76,8 +76,9 @@ class ProtocolCommand(Granular):
     """With --ground: SAM checkpoint that makes masks of the boxes found; without it a box is its own mask"""
     ground_threshold: float = 0.3
     """With --ground: least score of a box"""
-    clip: str = CLIP
-    """3d-ovs with --load-config: CLIP model for the names of classes, a name or a folder (needs the extra `text`)"""
+    clip: str | None = None
+    """3d-ovs with --load-config: CLIP model for the names of classes, a name or a folder (needs the extra `text`); the
+    paper's (laion/CLIP-ViT-B-16-laion2B-s34B-b88K) unless given"""
     output: Path | None = None
     """JSON file for the scores"""
     allow_unfinished: bool = False
@@ -98,6 +99,7 @@ class ProtocolCommand(Granular):
             return
         if self.ground is not None and (self.protocol != "lerf-mask" or self.load_config is None):
             raise GsegError("--ground answers the texts of lerf-mask on the renderings of a run: give --load-config")
+        self._check_used(protocol)
         options = ProtocolOptions(self.train_percent, self.seed, self.images, self.lpips)
         for name in protocol.scenes(self.data):
             loaded = protocol.load(self.data, name, options)
@@ -111,6 +113,28 @@ class ProtocolCommand(Granular):
             self._render(protocol, protocol.load(self.data, self._scene(protocol), options), self.predictions)
         if self.predictions is not None:
             self._report(protocol.evaluate(self.data, self.predictions, options))
+
+    def _check_used(self, protocol: Protocol) -> None:
+        """Refuse options that would change nothing.
+
+        Raises:
+            GsegError: so one would.
+        """
+        if self.clip is not None and (self.protocol != "3d-ovs" or self.load_config is None):
+            raise GsegError(
+                "--clip reads the names of classes of 3d-ovs for a run: give --load-config, or leave it out"
+            )
+        if self.scale is None and self.level is None:
+            return
+        given = "--scale" if self.level is None else "--level"
+        if self.load_config is None:
+            raise GsegError(f"{given} is asked of a run: give --load-config, or leave it out")
+        if self.protocol == "3d-ovs":
+            raise GsegError(f"The classes of 3d-ovs are found at whatever scale they are: leave {given} out")
+        if protocol.renders is None:
+            raise GsegError(f"The scale is chosen on the view that {protocol.name} prompts: leave {given} out")
+        if protocol.renders == "rgb":
+            raise GsegError(f"{protocol.name} asks for colors, which have no scale: leave {given} out")
 
     def _scene(self, protocol: Protocol) -> str:
         """The scene that the run is of."""
@@ -133,8 +157,6 @@ class ProtocolCommand(Granular):
         from gseg_ns.terminal import track
 
         assert self.load_config is not None
-        if self.scale is not None and protocol.renders is None:
-            raise GsegError(f"--scale is chosen on the view that {protocol.name} prompts: leave it out")
         run = load_run(self.load_config, allow_unfinished=self.allow_unfinished)
         scale = self.granularity(run)
         wanted, lost = {}, []
@@ -203,7 +225,7 @@ class ProtocolCommand(Granular):
         answers: dict[str, Callable[[Cameras], Tensor]] = {}
         if texts:
             # Each Gaussian is what fits it best of all texts: there is no background.
-            categories = TextSearch(model, run.datamanager, run.folder).categorize(texts, self.clip)
+            categories = TextSearch(model, run.datamanager, run.folder).categorize(texts, self.clip or CLIP)
             for number, text in enumerate(texts, start=1):
                 answers[text] = partial(category_in_view, model, categories=categories, number=number)
         for prompt in scene.prompts:

@@ -162,9 +162,15 @@ class Select(Granular):
             raise GsegError(
                 "--sam makes the mask of its points itself: leave out either that, or --mask and --scribble"
             )
+        if self.threshold == "adaptive" and (not marks or self.track is not None):
+            raise GsegError(
+                "--threshold adaptive is for --point, --scribble and --mask that features answer: leave it out with "
+                "--text and --track, and where no mark is given"
+            )
         # A tracker asks no groups.
         run = load_run(self.load_config, self.data, self.allow_unfinished or self.track is not None)
         self.granularity(run)  # refused before anything is asked
+        self._check_threshold(run)
         if self.output.suffix == ".gseg":
             check_takes_objects(run)
         view = None if self.view is None else self._view(run, self.view)
@@ -186,6 +192,21 @@ class Select(Granular):
             CONSOLE.print(f"[yellow]Nothing is selected{remedy}.")
         self._write(run, view, chosen)
         CONSOLE.print(f"Selected {int(chosen.sum())} of {len(chosen)} Gaussians: {self.output}")
+
+    def _check_threshold(self, run: Run) -> None:
+        """Refuse `--threshold adaptive` where groups answer, and say of a number that it changes nothing.
+
+        Raises:
+            GsegError: it is adaptive, and no features answer.
+        """
+        from gseg_ns import terminal
+
+        asked = bool(self.point or self.negative or self.scribble or self.mask) and self.track is None
+        if self.threshold == SAME_THING or (asked and run.model.prompts_by_feature):
+            return
+        if self.threshold == "adaptive":
+            raise GsegError("--threshold adaptive is a cosine of features, and groups answer here: leave it out")
+        terminal.warn("--threshold changes nothing: it is for --point, --scribble and --mask that features answer.")
 
     def _view(self, run: Run, name: str) -> tuple[Photograph, Cameras]:
         """The photograph of `--view`, and the camera [1] that is prompted: of all of it, or of the view trained on."""

@@ -6,7 +6,8 @@ that makes of each view is compared with the view's mask; a view whose residual 
 median absolute deviation) is believed less, and the Gaussians are asked again.
 
 Views around one object see little of what is behind it. What shines through it lies in its masks in all of them, and
-that says nothing: a Gaussian that shows hardly any of itself takes the side of those around it that do.
+that says nothing: a Gaussian that shows hardly any of itself is taken away where those around it that do are not the
+object's. None is added so.
 """
 
 from __future__ import annotations

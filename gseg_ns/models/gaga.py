@@ -21,7 +21,10 @@ from gseg_ns.view_cache import ViewCache
 
 POOL = 4
 """Of so many times the pixels of a step it is kept what they see; each visit draws among them. The same pixels at every
-visit are learned by heart: that costs 0.3 to 0.7 of IoU where strengths are fitted so."""
+visit are learned by heart."""
+
+LEAST_POOL = 2
+"""The same where memory is short: beyond it the rest goes to the file."""
 
 MOST_CODES = 2048
 """Groups up to which given labels are encoded, for pictures of features; beyond, codes take seconds to spread."""
@@ -41,7 +44,8 @@ class GagaModelConfig(IdentityModelConfig):
     """Pixels of a view that supervise the encodings, drawn anew at each visit; 0: all of them. The paper renders all in
     every step; with frozen geometry a sample gives the same gradients in the mean, at a fraction of the time."""
     cache_gib: float = 2.0
-    """Memory for what these pixels of all views see; beyond it, it is kept in a temporary file"""
+    """Memory for what the pixels of all views see of which these are drawn: four times as many, or down to twice as
+    many where that has no room. Beyond it, it is kept in a temporary file"""
     cache_disk_gib: float = 32.0
     """Size of that file at most; beyond it, it is computed anew at each visit"""
     identity_weight: float = 1.0
@@ -110,17 +114,18 @@ class GagaModel(TreeModel, IdentityModel):
         """
         if not self.masks().has_masks(view):
             return None
-        crow, col, val, targets = self._samples.get(view, lambda: self._pool(view))
+        crow, col, val, targets, starts = self._samples.get(view, lambda: self._pool(view))
         weights = PixelWeights(crow, col, val, self.num_points)
         count = self.config.identity_pixels or len(targets)
         if count < len(targets):
-            generator = torch.Generator().manual_seed(self.step)
-            chosen = torch.randperm(len(targets), generator=generator)[:count].sort().values.to(targets.device)
-            weights, targets = weights.rows(chosen), targets[chosen]
+            generator = torch.Generator().manual_seed(torch.initial_seed() + self.step)
+            chosen = torch.randperm(len(targets), generator=generator)[:count].sort().values
+            length, rows = int(starts.diff()[chosen].sum()), upload(chosen, self.device)
+            weights, targets = weights.rows(rows, length), targets[rows]
         return PixelWeights(weights.crow, weights.col.long(), weights.val, self.num_points), targets.long()
 
     def _pool(self, view: int) -> tuple[Tensor, ...]:
-        """Rows of the weights of pixels of a view that may supervise it, and their groups."""
+        """Rows of the weights of pixels of a view that may supervise it, their groups; on the CPU, where rows start."""
         groups = self.group_map(view)
         assert groups is not None
         targets = groups.flatten()
@@ -129,7 +134,17 @@ class GagaModel(TreeModel, IdentityModel):
         generator = torch.Generator().manual_seed(view)
         pixels = usable[torch.randperm(len(usable), generator=generator)[:count]].sort().values
         weights = pixel_weights(self.project_view(view), pixels)
-        return weights.crow, weights.col.int(), weights.val, upload(targets[pixels].int(), self.device)
+        starts = weights.crow.cpu()
+        # A weight has two numbers of 4 bytes; a row its place twice, and its group.
+        room, size = self.config.cache_gib * 2**30 / self.num_train_data, 8 * len(weights.val) + 20 * len(pixels)
+        least = LEAST_POOL * self.config.identity_pixels
+        if size > room and 0 < least < len(pixels):
+            kept = max(least, int(len(pixels) * room / size))
+            rows = torch.randperm(len(pixels), generator=generator)[:kept].sort().values
+            lengths, pixels = starts.diff()[rows], pixels[rows]
+            starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+            weights = weights.rows(upload(rows, self.device), int(starts[-1]))
+        return weights.crow, weights.col.int(), weights.val, upload(targets[pixels].int(), self.device), starts
 
     def _empty_cache(self) -> ViewCache:
         return ViewCache(self.config.cache_gib * 2**30, self.config.cache_disk_gib * 2**30)

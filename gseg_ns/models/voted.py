@@ -65,9 +65,12 @@ class VotedModel(HeaviestModel):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """The base's callbacks; with joint training, masks vote after all else that the last step does."""
+        """The base's callbacks; with joint training, masks vote after all else that the last step does.
+
+        Votes of a shorter run are forgotten whatever answers now: they are not of the Gaussians that go on.
+        """
         callbacks = super().get_training_callbacks(training_callback_attributes)
-        if not self.two_phases and self.config.labels == "vote":
+        if not self.two_phases:
             # Not AFTER_TRAIN, which comes after the last checkpoint is written.
             callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._vote_at_end))
         return callbacks
@@ -75,7 +78,9 @@ class VotedModel(HeaviestModel):
     def _vote_at_end(self, step: int) -> None:
         if len(self.voted_labels):  # of a shorter run, which goes on
             self._forget_vote()
-        if step >= self.config.num_iterations - 1 and (lifted := self.final_vote()) is not None:
+        if self.config.labels != "vote" or step < self.config.num_iterations - 1:
+            return
+        if (lifted := self.final_vote()) is not None:
             self.answer_by_vote(lifted)
 
     @torch.no_grad()

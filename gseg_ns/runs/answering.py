@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -42,6 +43,11 @@ class Answer(NamedTuple):
 def selection_in_view(model: SegmentationModel, camera: Cameras, selected: Tensor) -> Tensor:
     """Where a selection [N] is most of what a view shows: [H, W] bool."""
     model.get_outputs_for_camera(camera)
+    return _mostly(model, selected)
+
+
+def _mostly(model: SegmentationModel, selected: Tensor) -> Tensor:
+    """Where a selection [N] is most of what the view shows that was rendered last: [H, W] bool."""
     return model.composite(selected.float()[:, None])[..., 0] > 0.5
 
 
@@ -85,22 +91,29 @@ def answer_prompt(model: SegmentationModel, camera: Cameras, prompt: Prompt) -> 
         prompt: with a mask or a scribble, and no points.
 
     Raises:
-        GsegError: nothing is selected at any of them.
+        GsegError: nothing is selected at any of them, or the prompt does not fit the view.
     """
     prompter, best = Prompter(model), None
+    refused: GsegError | None = None
+    # All settings of features ask the same picture.
+    seen = prompter.see(camera) if model.prompts_by_feature else None
     drawn: dict[bytes, float] = {}
     for scale, threshold in _settings(model):
         try:
-            selected = prompter.select(camera, prompt, scale, SAME_THING if threshold is None else threshold)
-        except GsegError:  # no group there at this scale
+            selected = prompter.select(camera, prompt, scale, SAME_THING if threshold is None else threshold, seen=seen)
+        except GsegError as error:  # no group there at this scale
+            refused = error
             continue
         if not bool(selected.any()):
             continue
-        key = selected.cpu().numpy().tobytes()
+        key = hashlib.blake2b(selected.cpu().numpy(), digest_size=16).digest()
         if key not in drawn:
-            drawn[key] = agreement(prompt, selection_in_view(model, camera, selected))
+            shown = selection_in_view(model, camera, selected) if seen is None else _mostly(model, selected)
+            drawn[key] = agreement(prompt, shown)
         if best is None or drawn[key] > best.agreement + SURELY:
             best = Answer(selected, scale, threshold, drawn[key])
+    if best is None and refused is not None:
+        raise refused
     if best is None:
         raise GsegError("The prompt selects nothing at any scale and threshold")
     return best

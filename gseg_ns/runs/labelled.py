@@ -214,9 +214,10 @@ def _of_result(path: Path) -> Labelled | None:
         with reading(model, "the model of a result", "Make it again."):
             tree = _tree(tensors, count)
             tree = None if tree is None else replace(tree, nodes=tree.nodes.to(device))
-            if tree is None and (options.get("labels", "vote") != "vote" or len(tensors["voted_labels"]) != count):
+            voted = len(tensors.get("voted_labels", ())) == count  # results of earlier versions have none
+            if tree is None and (options.get("labels", "vote") != "vote" or not voted):
                 return None
-            if len(tensors["voted_labels"]) == count:
+            if voted:
                 labels = column(tensors, "voted_labels", count, torch.int32).long()
             else:
                 labels = torch.zeros(count, dtype=torch.int64)

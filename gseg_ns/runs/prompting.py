@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,14 @@ class Point:
     positive: bool = True
     path: tuple[int, ...] = ()
     """Of methods with a tree: its nodes from the part that was hit up to the group that this is in."""
+
+
+class Seen(NamedTuple):
+    """What a view shows to marks, of methods that answer by features."""
+
+    image: Tensor  # [H, W, D]
+    """The main feature, composited."""
+    alpha: Tensor  # [H, W]
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,13 @@ class Prompter:
         return tree.contains(node)
 
     @torch.no_grad()
+    def see(self, camera: Cameras) -> Seen:
+        """Render what a view [1] shows to marks; the model's last view is then this one."""
+        image = self.model.feature_image(camera)
+        alpha = self.model.composite(torch.ones(len(self.model.means), 1, device=self.model.device))[..., 0]
+        return Seen(image, alpha)
+
+    @torch.no_grad()
     def select(
         self,
         camera: Cameras,
@@ -218,6 +233,7 @@ class Prompter:
         threshold: float | None = SAME_THING,
         mask_by_sam: bool = False,
         embedding: Tensor | None = None,
+        seen: Seen | None = None,
     ) -> Tensor:
         """Select what the marks on a view mean.
 
@@ -229,6 +245,7 @@ class Prompter:
             mask_by_sam: the mask of the prompt was made by SAM from points: SAGA's way for those.
             embedding: what SAM's encoder says of the view [h, w, C]. With it and without a threshold, a model with SAM
                 guidance is asked as version 1 has it, by SAM's own features.
+            seen: what the view shows (`see`), for callers that ask it several times.
 
         Returns:
             bool [N].
@@ -248,8 +265,7 @@ class Prompter:
             groups = self.groups(scale)
             return torch.isin(groups, torch.tensor(sorted(wanted - refused), dtype=torch.long, device=groups.device))
         gate = self._gate(scale)
-        image = model.feature_image(camera)
-        alpha = model.composite(torch.ones(len(model.means), 1, device=model.device))[..., 0]
+        image, alpha = self.see(camera) if seen is None else seen
         if mask_by_sam and prompt.mask is not None:
             shown = prompt.mask.to(alpha.device) & (alpha >= OPAQUE)
             projected = None if embedding is None or threshold is not None else model.project_embedding(embedding)

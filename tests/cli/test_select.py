@@ -174,7 +174,9 @@ def test_scribbles_masks_and_sam(
     assert torch.equal(adaptive, cosines > cosines.mean())
 
 
-def test_methods_with_groups_answer_by_them(open_run: Callable[[Any], Run], tmp_path: Path) -> None:
+def test_methods_with_groups_answer_by_them(
+    open_run: Callable[[Any], Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = open_run(gaga)
     view = run.datamanager.train_dataset.image_filenames[0].stem
     Select(load_config=run.config_path, output=tmp_path / "a.npz", view=view, point=(CENTRE,)).main()
@@ -184,6 +186,14 @@ def test_methods_with_groups_answer_by_them(open_run: Callable[[Any], Run], tmp_
     assert torch.equal(mask, (run.model.gaussian_groups() == group) & (group > 0))
     with pytest.raises(GsegError, match="no scales"):
         Select(load_config=run.config_path, output=tmp_path / "b.npz", view=view, point=(CENTRE,), scale=0.2).main()
+    with pytest.raises(GsegError, match="groups answer here"):
+        Select(
+            load_config=run.config_path, output=tmp_path / "b.npz", view=view, point=(CENTRE,), threshold="adaptive"
+        ).main()
+    Select(load_config=run.config_path, output=tmp_path / "b.npz", view=view, point=(CENTRE,), threshold=0.9).main()
+    assert "--threshold changes nothing" in " ".join(capsys.readouterr().out.split())
+    same = load_selections(tmp_path / "b.npz", Fingerprint.of(run.model.means))["selection"].unpack()
+    assert torch.equal(same, mask)
 
 
 def test_shapes_colors_and_ranges(open_run: Callable[[Any], Run], tmp_path: Path) -> None:
@@ -256,6 +266,8 @@ def test_shapes_colors_and_ranges(open_run: Callable[[Any], Run], tmp_path: Path
         ({"point": (), "negative": (CENTRE,)}, "nothing positive"),
         ({"scale": 2.0}, "lies between"),
         ({"threshold": 3.0}, "no cosine"),
+        ({"threshold": "adaptive", "track": "a/model"}, "leave it out with --text and --track"),
+        ({"threshold": "adaptive", "point": (), "text": "a mug"}, "leave it out with --text and --track"),
         ({"point": (), "mask": Path("a.png"), "sam": Path("sam.pth")}, "--point"),
         ({"mask": Path("a.png"), "sam": Path("sam.pth")}, "of its points itself"),
         ({"scribble": Path("a.png"), "sam": Path("sam.pth")}, "of its points itself"),

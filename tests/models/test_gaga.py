@@ -12,6 +12,7 @@ import torch
 
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.rendering import PixelWeights, pixel_weights
 
 STEPS = 40
 START = 30
@@ -118,6 +119,32 @@ def test_each_visit_of_a_view_asks_other_pixels(trained: Any, monkeypatch: pytes
         asked.append(weights.matmul(encodings))
     assert torch.equal(asked[0], asked[2])
     assert not torch.equal(asked[0], asked[1])
+    # A run of another seed asks others.
+    before = torch.initial_seed()
+    torch.manual_seed(before + 1000)
+    other = model._sample(2)[0].matmul(encodings)
+    torch.manual_seed(before)
+    assert not torch.equal(asked[0], other)
+
+
+@pytest.mark.parametrize(("gib", "kept"), [(1.0, 160), (0.0, 80)])
+def test_a_pool_without_room_is_smaller_and_says_the_same(
+    trained: Any, monkeypatch: pytest.MonkeyPatch, gib: float, kept: int
+) -> None:
+    model = trained.pipeline.model
+    monkeypatch.setattr(model.config, "identity_pixels", 40)
+    monkeypatch.setattr(model.config, "cache_gib", gib)
+    crow, col, val, targets, starts = model._pool(2)
+    assert len(targets) == kept
+    assert torch.equal(crow, starts)
+    assert int(starts[-1]) == len(col) == len(val)
+    # Each row is that of a pixel of its group.
+    groups = model.group_map(2).flatten()
+    weights = PixelWeights(crow, col.long(), val, model.num_points)
+    own = weights.matmul(torch.ones(model.num_points, 1)).squeeze(1)
+    every = pixel_weights(model.project_view(2), torch.arange(len(groups))).matmul(torch.ones(model.num_points, 1))
+    for group in targets.unique().tolist():
+        assert torch.isin(own[targets == group], every[groups == group].squeeze(1)).all()
 
 
 @pytest.mark.parametrize("at", [START - 6, START + 4], ids=["geometry phase", "identity phase"])

@@ -361,6 +361,17 @@ def test_masks_vote_when_training_ends(make_trainer: MakeTrainer, method: str, t
     assert len(model.strengths) == len(model.voted_confidence) == 0
 
 
+def test_votes_are_forgotten_by_training_that_answers_otherwise(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("unified-lift", labels="codebook")
+    model = trainer.pipeline.model
+    model.voted_labels, model.strengths = torch.ones(model.num_points).int(), torch.ones(model.num_points)
+    model.voted_confidence = torch.ones(model.num_points)
+    step(trainer, 0)
+    assert len(model.voted_labels) == len(model.strengths) == len(model.voted_confidence) == 0
+    step(trainer, STEPS - 1)
+    assert len(model.voted_labels) == 0
+
+
 def test_a_checkpoint_without_votes_answers_by_its_features(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("unified-lift")
     model = trainer.pipeline.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from gseg_ns.cli.protocol import ProtocolCommand
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.protocols import PROTOCOLS
 from gseg_ns.masks import read_label_map
-from gseg_ns.runs.answering import agreement, answer_prompt
+from gseg_ns.runs.answering import agreement, answer_prompt, selection_in_view
+from gseg_ns.runs.prompting import Prompter
 from gseg_ns.runs.run import load_run
 from gseg_ns.runs.text_search import TextSearch
 from gseg_ns.selection.prompts import Prompt
@@ -47,6 +49,29 @@ def test_the_scale_is_the_one_at_which_the_prompted_view_agrees(constructed_saga
     assert int(one.selected.sum()) < int(together.selected.sum())
 
 
+def test_a_view_of_features_is_rendered_once_and_answers_as_a_selection_does(
+    constructed_saga_run: Path, ball_room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run(constructed_saga_run)
+    view = next(iter(run.views("train")))
+    labels = truth(ball_room, view.name)
+    prompt, render, rendered = Prompt(mask=labels == largest(labels)), run.model.render, []
+    monkeypatch.setattr(run.model, "render", lambda camera: (rendered.append(1), render(camera))[1])
+    found = answer_prompt(run.model, view.camera, prompt)
+    assert len(rendered) == 1
+    assert found.threshold is not None
+    assert torch.equal(found.selected, Prompter(run.model).select(view.camera, prompt, found.scale, found.threshold))
+    assert prompt.mask is not None
+    seen = selection_in_view(run.model, view.camera, found.selected)
+    assert agreement(prompt, seen) == pytest.approx(found.agreement)
+
+
+def test_a_prompt_that_fits_no_view_is_told(constructed_saga_run: Path) -> None:
+    run = load_run(constructed_saga_run)
+    with pytest.raises(GsegError, match=r"mask has \(2, 3\) pixels"):
+        answer_prompt(run.model, next(iter(run.views("train"))).camera, Prompt(mask=torch.ones(2, 3) > 0))
+
+
 def spin_nerf(root: Path, scene: Path, images: list[str], number: int) -> None:
     (root / "SPIn-NeRF_data/balls/images").mkdir(parents=True)
     (root / "SPIn-NeRF_masks/balls").mkdir(parents=True)
@@ -75,6 +100,9 @@ def test_spin_nerf_is_answered_and_scored(
     assert report.mean["mIoU"] > 70
     assert sorted(path.name for path in (tmp_path / "out/balls").iterdir()) == [f"{Path(n).stem}.png" for n in images]
     command.scale = 0.5
+    with pytest.raises(GsegError, match="chosen on the view"):
+        command.main()
+    command.scale, command.level = None, "part"
     with pytest.raises(GsegError, match="chosen on the view"):
         command.main()
 
@@ -134,6 +162,10 @@ def test_classes_of_3d_ovs_are_what_fits_best(
         "3d-ovs", data=scene, load_config=constructed_run, predictions=tmp_path / "out", clip="a model"
     )
     command.main()
+    with pytest.raises(GsegError, match="at whatever scale they are: leave --level out"):
+        replace(command, level="part").main()
+    with pytest.raises(GsegError, match="classes of 3d-ovs"):
+        replace(command, load_config=None).main()
     report = PROTOCOLS["3d-ovs"].evaluate(scene, tmp_path / "out")
     assert report.mean["mIoU"] > 65
     written = np.asarray(Image.open(tmp_path / "out/balls/01/a ball.png")) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,9 +28,10 @@ from gseg_ns.errors import GsegError
 from gseg_ns.objects import FringeOptions
 from gseg_ns.runs import result_folder
 from gseg_ns.runs.edited_run import EditedRun, take_object
+from gseg_ns.runs.labelled import open_labelled
 from gseg_ns.runs.overview import described
 from gseg_ns.runs.packing import NOTES, pack_run
-from gseg_ns.runs.result_folder import MANIFEST, read_result
+from gseg_ns.runs.result_folder import MANIFEST, MODEL, read_result, read_tensors, write_tensors
 from gseg_ns.runs.run import Run, load_run
 from gseg_ns.selection.store import (
     GROUP_NAMES_FILE,
@@ -414,6 +416,26 @@ def test_a_kill_leaves_the_former_result_or_none(
     pack_run(run, copy, overwrite=True)
     read_result(copy)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("lost", ["voted_labels", "strengths"])
+def test_results_of_versions_without_votes_open(lost: str, run: Run, alone: Path) -> None:
+    """What lacks votes is answered by what the method trains, which labels alone cannot do."""
+    names = ("voted_labels", "strengths") if lost == "voted_labels" else (lost,)
+    tensors = {name: value for name, value in read_tensors(alone / MODEL).items() if name not in names}
+    write_tensors(alone / MODEL, tensors)
+    manifest = json.loads((alone / MANIFEST).read_text("utf-8"))
+    content = (alone / MODEL).read_bytes()
+    manifest["files"][MODEL] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (alone / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    found, model = open_labelled(alone), load_run(alone).model
+    if lost == "voted_labels":
+        assert found is None
+        assert torch.equal(model.gaussian_groups(), model.decode(model.gauss_params["identity"]))
+    else:
+        assert found is not None
+        assert torch.equal(found.model.gaussian_groups(), run.model.gaussian_groups())
+        assert torch.equal(model.gaussian_groups(), run.model.gaussian_groups())
 
 
 def test_versions_are_told_apart(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
