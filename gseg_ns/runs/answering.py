@@ -106,7 +106,7 @@ def answer_prompt(model: SegmentationModel, camera: Cameras, prompt: Prompt) -> 
             continue
         if not bool(selected.any()):
             continue
-        key = hashlib.blake2b(selected.cpu().numpy(), digest_size=16).digest()
+        key = hashlib.blake2b(selected.cpu().numpy().tobytes(), digest_size=16).digest()
         if key not in drawn:
             shown = selection_in_view(model, camera, selected) if seen is None else _mostly(model, selected)
             drawn[key] = agreement(prompt, shown)

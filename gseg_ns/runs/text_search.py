@@ -131,24 +131,32 @@ class TextSearch:
             clip, tell: see `find`.
 
         Raises:
-            GsegError: see `find`; or the method has clusters of features in place of groups.
+            GsegError: see `find`; or the run has clusters of features in place of groups.
         """
-        if isinstance(self._model, AffinityModel):
-            raise GsegError("Groups of this method are clusters at a scale: words find objects in it, and name none")
-        with self._asked(words, clip, tell) as (graph, features, _):
+        if self._model.prompts_by_feature:
+            raise GsegError("Groups of this run are clusters at a scale: words find objects in it, and name none")
+        with self._asked(words, clip, tell, by_feature=False) as (graph, features, _):
             best = graph.best_texts(features)
-        return {group: Proposal(words[text], margin) for group, (text, margin) in best.items()}
+        tree = self._model.tree()
+        # Beyond the nodes of saga's tree are clusters, whose numbers mean others at another scale.
+        last = max(best, default=0) if tree is None else len(tree)
+        return {group: Proposal(words[text], margin) for group, (text, margin) in best.items() if group <= last}
 
     @contextmanager
     def _asked(
-        self, texts: Sequence[str], clip: str, tell: Progress | None
+        self, texts: Sequence[str], clip: str, tell: Progress | None, by_feature: bool = True
     ) -> Iterator[tuple[VoteGraph, list[Tensor], ClipEncoder]]:
-        """What masks say, and encodings of texts; nobody else asks meanwhile."""
+        """What masks say, and encodings of texts; nobody else asks meanwhile.
+
+        Args:
+            texts, clip, tell: see `find`.
+            by_feature: of features, where the method has such; else of groups.
+        """
         if not self._busy.acquire(blocking=False):
             raise GsegError("Another text is being answered. Wait until it is.")
         try:
             encoder = self._load(clip, tell)
-            graph = self._votes(clip, encoder, tell)
+            graph = self._votes(clip, encoder, tell, by_feature and isinstance(self._model, AffinityModel))
             yield graph, [text_feature(encoder, text, self._options.templates) for text in texts], encoder
         finally:
             self._busy.release()
@@ -164,7 +172,7 @@ class TextSearch:
             self._encoder = clip, ClipEncoder.load(clip, self._model.device)
         return self._encoder[1]
 
-    def _votes(self, clip: str, encoder: ClipEncoder, tell: Progress | None) -> VoteGraph:
+    def _votes(self, clip: str, encoder: ClipEncoder, tell: Progress | None, by_feature: bool) -> VoteGraph:
         model = self._model
         with self._lock:
             if isinstance(model, AffinityModel):
@@ -174,13 +182,13 @@ class TextSearch:
             if not ready:
                 raise GsegError("There are no trained features and no groups yet: ask again later in the training.")
             # While the features train they change with every step, and what they say of the masks is kept for a while.
-            key = self._key(clip) if settled else f"{clip} {model.step // STALE}"
+            key = self._key(clip, by_feature) if settled else f"{clip} {by_feature} {model.step // STALE}"
         if self._graph is not None and self._graph[0] == key:
             return self._graph[1]
         path = self._folder / f"text_{key[:16]}.npz"
-        graph = self._kept(path) if settled else None
+        graph = self._kept(path, by_feature) if settled else None
         if graph is None:
-            if isinstance(model, AffinityModel):
+            if by_feature and isinstance(model, AffinityModel):
                 graph = model.vote_graph(self._datamanager, encoder, self._options, self._lock, tell)
             else:
                 graph = group_votes(model, self._datamanager, encoder, self._lock, tell)
@@ -189,33 +197,33 @@ class TextSearch:
         self._graph = key, graph
         return graph
 
-    def _kept(self, path: Path) -> VoteGraph | None:
+    def _kept(self, path: Path, by_feature: bool) -> VoteGraph | None:
         """What was kept of earlier texts; None where nothing was, or it is damaged: it is made anew, and told."""
         if not path.exists():
             return None
         try:
             graph = VoteGraph.read(path)
             feature = self._model.gauss_params[self._model.main_feature]
-            if graph.features.shape[1] != (feature.shape[1] if isinstance(self._model, AffinityModel) else 0):
+            if graph.features.shape[1] != (feature.shape[1] if by_feature else 0):
                 raise GsegError(f"{path} is of other features than those of this run.")
         except GsegError as error:
             CONSOLE.log(f"[yellow]{escape(str(error))} The masks are encoded again.")
             return None
         return graph
 
-    def _key(self, clip: str) -> str:
+    def _key(self, clip: str, by_feature: bool) -> str:
         """Changes with the Gaussians, with their features, with the CLIP model, and with how targets are found."""
         # These are for what is asked of targets.
         found_by = replace(self._options, relevant=0.0, similarity=0.0, templates="imagenet")
-        return hashlib.blake2b(f"{clip} {found_by} {self._digest()}".encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(f"{clip} {found_by} {self._digest(by_feature)}".encode(), digest_size=16).hexdigest()
 
-    def _digest(self) -> str:
+    def _digest(self, by_feature: bool) -> str:
         """Of the Gaussians and their features or groups, read again only after training went on: they are large."""
         tensors = (self._model.means, self._model.gauss_params[self._model.main_feature])
-        state = (self._model.step, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
+        state = (by_feature, self._model.step, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
         if self._hashed is None or self._hashed[0] != state:
             digest = hashlib.blake2b(digest_size=16)
-            if not isinstance(self._model, AffinityModel):
+            if not by_feature:
                 tensors = (self._model.means, *(self._model.gaussian_groups(s) for s in text_scales(self._model)))
             for tensor in tensors:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from PIL import Image
 
 from gseg_ns.cli.protocol import ProtocolCommand
@@ -55,8 +57,14 @@ def test_a_view_of_features_is_rendered_once_and_answers_as_a_selection_does(
     run = load_run(constructed_saga_run)
     view = next(iter(run.views("train")))
     labels = truth(ball_room, view.name)
-    prompt, render, rendered = Prompt(mask=labels == largest(labels)), run.model.render, []
-    monkeypatch.setattr(run.model, "render", lambda camera: (rendered.append(1), render(camera))[1])
+    prompt, render = Prompt(mask=labels == largest(labels)), run.model.render
+    rendered: list[Cameras] = []
+
+    def counted(camera: Cameras) -> Any:
+        rendered.append(camera)
+        return render(camera)
+
+    monkeypatch.setattr(run.model, "render", counted)
     found = answer_prompt(run.model, view.camera, prompt)
     assert len(rendered) == 1
     assert found.threshold is not None

@@ -422,7 +422,8 @@ def test_a_kill_leaves_the_former_result_or_none(
 def test_results_of_versions_without_votes_open(lost: str, run: Run, alone: Path) -> None:
     """What lacks votes is answered by what the method trains, which labels alone cannot do."""
     names = ("voted_labels", "strengths") if lost == "voted_labels" else (lost,)
-    tensors = {name: value for name, value in read_tensors(alone / MODEL).items() if name not in names}
+    voted = {"voted_labels": run.model.gaussian_groups().int(), "voted_confidence": torch.ones(run.model.num_points)}
+    tensors = {name: value for name, value in (read_tensors(alone / MODEL) | voted).items() if name not in names}
     write_tensors(alone / MODEL, tensors)
     manifest = json.loads((alone / MANIFEST).read_text("utf-8"))
     content = (alone / MODEL).read_bytes()

@@ -18,6 +18,7 @@ from gseg_ns.lifting.text import ClipEncoder, VoteOptions
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.saga import saga
+from gseg_ns.runs.run import load_run
 from gseg_ns.runs.text_search import TextSearch, can_search
 
 STEPS, START = 40, 30
@@ -176,6 +177,25 @@ class BrightnessClip:
     def _on_circle(values: torch.Tensor) -> torch.Tensor:
         angle = 3 * values
         return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def test_nodes_of_a_tree_are_named_where_features_are_too(
+    constructed_saga_run: Path, ball_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClipEncoder, "load", staticmethod(lambda name, device="cpu": BrightnessClip()))
+    run = load_run(constructed_saga_run, ball_room)
+    model, search = run.model, TextSearch(run.model, run.datamanager, tmp_path)
+    with pytest.raises(GsegError, match="clusters at a scale"):
+        search.propose(["0.1", "0.9"], "clip")
+    # Two things: one half of the room, and the other.
+    model.tree_nodes = 1 + (model.means[:, 0] > model.means[:, 0].median()).int()
+    model.tree_parents = torch.zeros(3, dtype=torch.int32)
+    model.tree_evidence, model.tree_objects = torch.ones(3), torch.tensor([False, True, True])
+    model._answer_by_tree()
+    assert set(search.propose(["0.1", "0.9"], "clip")) == {1, 2}
+    # What features say is another thing, and is kept beside it.
+    assert search.find("0.9", "clip").shape == (model.num_points,)
+    assert len(list(tmp_path.glob("text_*.npz"))) == 2
 
 
 @pytest.mark.parametrize("method", [gaga, gradiseg], ids=["gaga", "gradiseg"])
