@@ -56,7 +56,7 @@ class Settings:
     objects: str = "gt/object"
     """The same, 0 where there is no object: the others are measured"""
     every: int = 1
-    """Only each so manieth object is measured, in the order of their numbers"""
+    """3: only every third object is measured, in the order of their numbers"""
     depth: str = "depth"
     """Folder of depth maps within each scene, 16-bit PNG in thousandths of its units"""
     pictures: Path | None = None
