@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import subprocess
@@ -16,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from plyfile import PlyData
 
 from browser_driver import CHROMIUM, chromium
@@ -325,3 +328,22 @@ def test_keys_work_beside_a_field_that_is_not_typed_in(opened: Opened) -> None:
     assert opened.ask("gseg.scene.painted") is not painted
     opened.press("c")
     opened.press("Escape")
+
+
+def test_what_is_not_shown_of_very_many_objects_is_not_shown(opened: Opened) -> None:
+    """Rows of splats on the graphics card are 16-bit numbers."""
+    opened.ask(
+        "(async () => { const { scene } = gseg, count = scene.rows.length, bytes = Math.ceil(count / 8);"
+        "const rows = new ArrayBuffer(16 + 2 * count), marks = new ArrayBuffer(16 + 2 * bytes);"
+        "new Uint32Array(rows, 0, 4).set([2, 0, count, 0]); new Uint32Array(marks, 0, 4).set([3, 0, count, 0]);"
+        "new Uint16Array(rows, 16).fill(30000); new Uint8Array(marks, 16 + bytes).fill(255);"
+        "await scene.take(rows); await scene.take(marks); })()"
+    )
+    opened.wait("gseg.stage.isSettled")
+    data = base64.b64decode(opened.ask("gseg.stage.picture()").split(",")[1])
+    picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert int(np.ptp(picture, axis=(0, 1)).max()) <= 2, "something is drawn"
+    opened.page.reload()
+    opened.settle()
+    splats, _ = page_scene()
+    opened.ask(f"gseg.state.centre = {(-splats.means.median(dim=0).values).tolist()}")
