@@ -15,8 +15,11 @@ import torch
 from gseg_ns.cli.main import entrypoint
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.similarity import similarity
+from gseg_ns.masks import read_label_map
 from gseg_ns.masks.sources.base import torch_device
+from gseg_ns.runs import answering
 from gseg_ns.runs.run import load_run
+from gseg_ns.selection.prompts import Prompt
 from gseg_ns.viewer import drawing
 from gseg_ns.viewer.controller import SegmentController
 
@@ -101,6 +104,7 @@ def test_joint_training(name: str, ball_room: Path, make_trainer: Any, step: Any
         "render --load-config RUN --output-dir OUT/views --outputs groups rgb overlay features",
         "export --load-config RUN --output-dir OUT/objects",
         "isolate --load-config RUN --groups 1 --output-dir OUT/one",
+        "edit --load-config RUN --groups 1 --do remove --edits OUT/edits.json --output OUT/scene.ply",
     ],
 )
 def test_commands(
@@ -113,6 +117,20 @@ def test_commands(
     monkeypatch.setattr(sys, "argv", ["gseg", *words])
     entrypoint()
     assert any(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize("method", ["gaga", "saga"])
+def test_a_mask_is_answered(
+    method: str, constructed_run: Path, constructed_saga_run: Path, ball_room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "SCALES", (0.0, 1.0))
+    run = load_run(constructed_run if method == "gaga" else constructed_saga_run, ball_room)
+    view = next(iter(run.views("train")))
+    labels = read_label_map(ball_room / "gt" / "object" / f"{Path(view.name).stem}.png").long()
+    mask = labels == int(torch.bincount(labels.flatten())[1:].argmax()) + 1
+    found = answering.answer_prompt(run.model, view.camera, Prompt(mask=mask))
+    assert found.selected.is_cuda
+    assert found.agreement > 0.75
 
 
 def test_a_picture_in_motion_has_all_gaussians(

@@ -56,6 +56,16 @@ def test_an_object_from_true_masks(room: Splats) -> None:
     assert float(found.weights.min()) > 0.9
 
 
+@pytest.mark.cuda
+def test_an_object_on_a_gpu_is_that_of_the_cpu(room: Splats) -> None:
+    views = cameras(4)
+    masks = [torch.from_numpy(labels == 2) for labels in maps(room, views)]
+    here, there = (
+        lift_object(splats, list(zip(views, masks, strict=True))).selected for splats in (room, room.to("cuda"))
+    )
+    assert float((here == there.cpu()).float().mean()) > 0.999
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_views_that_disagree_are_not_believed(room: Splats, seed: int) -> None:
     views = cameras(15)

@@ -18,6 +18,7 @@ from gseg_ns.lifting.text import ClipEncoder, VoteOptions
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.saga import saga
+from gseg_ns.models.saga import SagaModel
 from gseg_ns.runs.run import load_run
 from gseg_ns.runs.text_search import TextSearch, can_search
 
@@ -120,11 +121,11 @@ def test_texts_of_a_run(
     nowhere = TextSearch(pipeline.model, pipeline.datamanager, tmp_path / "file", options=VOTES)
     assert torch.equal(nowhere.find("a mug", "clip", told.append), first)
     # the Gaussians are read once, and again when they have changed
-    digest = again._digest()
-    assert again._digest() is digest
+    digest = again._digest(by_feature=True)
+    assert again._digest(by_feature=True) is digest
     with torch.no_grad():
         pipeline.model.gauss_params["affinity"].add_(1.0)
-    assert again._digest() != digest
+    assert again._digest(by_feature=True) != digest
 
 
 def _free(lock: Watched) -> None:
@@ -187,6 +188,7 @@ def test_nodes_of_a_tree_are_named_where_features_are_too(
     model, search = run.model, TextSearch(run.model, run.datamanager, tmp_path)
     with pytest.raises(GsegError, match="clusters at a scale"):
         search.propose(["0.1", "0.9"], "clip")
+    assert isinstance(model, SagaModel)
     # Two things: one half of the room, and the other.
     model.tree_nodes = 1 + (model.means[:, 0] > model.means[:, 0].median()).int()
     model.tree_parents = torch.zeros(3, dtype=torch.int32)
