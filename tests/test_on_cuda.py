@@ -17,6 +17,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.similarity import similarity
 from gseg_ns.masks import read_label_map
 from gseg_ns.masks.sources.base import torch_device
+from gseg_ns.objects import FringeOptions
 from gseg_ns.runs import answering
 from gseg_ns.runs.run import load_run
 from gseg_ns.selection.prompts import Prompt
@@ -104,6 +105,7 @@ def test_joint_training(name: str, ball_room: Path, make_trainer: Any, step: Any
         "render --load-config RUN --output-dir OUT/views --outputs groups rgb overlay features",
         "export --load-config RUN --output-dir OUT/objects",
         "isolate --load-config RUN --groups 1 --output-dir OUT/one",
+        "isolate --load-config RUN --groups 1 --clean-borders --output-dir OUT/one",
         "edit --load-config RUN --groups 1 --do remove --edits OUT/edits.json --output OUT/scene.ply",
     ],
 )
@@ -114,6 +116,8 @@ def test_commands(
         word.replace("RUN", str(constructed_run)).replace("SCENE", str(ball_room)).replace("OUT", str(tmp_path))
         for word in command.split()
     ]
+    few = FringeOptions(steps=5, rounds=0)
+    monkeypatch.setattr("gseg_ns.objects.fringes.FringeOptions", lambda: few)
     monkeypatch.setattr(sys, "argv", ["gseg", *words])
     entrypoint()
     assert any(tmp_path.rglob("*.*"))
