@@ -150,9 +150,14 @@ export class Panel {
     }
   }
 
-  /** @param {number} row */
+  /**
+   * Bring a row into sight; one that is pointed at stays where it is, under the second click of a double click.
+   *
+   * @param {number} row
+   */
   reveal(row) {
-    this.#rows.get(row)?.item.scrollIntoView({ block: "nearest" });
+    const item = this.#rows.get(row)?.item;
+    if (item && !item.matches(":hover")) item.scrollIntoView({ block: "nearest" });
   }
 
   /**
