@@ -73,6 +73,43 @@ class HeaviestModel(SegmentationModel):
         """
         return label_under(rows, weights, labels, loud, in_view)
 
+    # ------------------------------------------------------------------------------------------------- inference
+
+    @property
+    def by_vote(self) -> bool:
+        """Whether votes answer what each Gaussian is, and not what is composited of features."""
+        return False
+
+    def group_confidence(self, scale: float | None = None) -> Tensor | None:
+        """What votes say: the group's part of all that masks gave a Gaussian, [N]."""
+        return self.voted_confidence if self.by_vote and len(self.voted_confidence) == self.num_points else None
+
+    @torch.no_grad()
+    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
+        """Segment a view: [H, W] int64 group ids, 0 = none."""
+        if not self.by_vote:
+            return super().label_image(camera, scale)
+        return self.heaviest_image(camera, self.gaussian_groups(scale), self.loudness(scale))
+
+    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
+        """As in the base; by the vote, what weighs most."""
+        if not self.by_vote:
+            return super().shown_labels(image, rows)
+        return self.heaviest(self.gaussian_groups(), self.loudness(), rows)
+
+    def group_under(
+        self,
+        feature: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        scale: float | None = None,
+        in_view: Callable[[Tensor], Tensor] | None = None,
+    ) -> int:
+        """As in the base; by the vote, what weighs most."""
+        if not self.by_vote:
+            return super().group_under(feature, rows, weights, scale, in_view)
+        return self.heaviest_under(rows, weights, self.gaussian_groups(scale), self.loudness(scale), in_view)
+
     # ----------------------------------------------------------------------------------------------- checkpoints
 
     def resize_for(self, state: dict[str, Tensor]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -129,35 +128,10 @@ class SagaModel(TreeModel, AffinityModel):
             self._groups = {**kept, key: joined(labels, clusters, len(tree))}
         return self._groups[key]
 
-    def group_confidence(self, scale: float | None = None) -> Tensor | None:
-        """What masks say, with a tree."""
-        return self.voted_confidence if self.has_tree else super().group_confidence(scale)
-
-    @torch.no_grad()
-    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
-        """Segment a view: [H, W] int64 group ids, 0 = none."""
-        if not self.has_tree:
-            return super().label_image(camera, scale)
-        return self.heaviest_image(camera, self.gaussian_groups(scale))
-
-    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
-        """As in the base; by the tree, what weighs most."""
-        if not self.has_tree:
-            return super().shown_labels(image, rows)
-        return self.heaviest(self.gaussian_groups(), None, rows)
-
-    def group_under(
-        self,
-        feature: Tensor,
-        rows: Tensor,
-        weights: Tensor,
-        scale: float | None = None,
-        in_view: Callable[[Tensor], Tensor] | None = None,
-    ) -> int:
-        """As in the base; by the tree, what weighs most."""
-        if not self.has_tree:
-            return super().group_under(feature, rows, weights, scale, in_view)
-        return self.heaviest_under(rows, weights, self.gaussian_groups(scale))
+    @property
+    def by_vote(self) -> bool:
+        """With a tree, which is one of votes."""
+        return self.has_tree
 
     def gate(self, scale: float) -> Tensor:
         """The scale gate [D] at a scale in [0, 1]."""

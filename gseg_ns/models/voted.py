@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from torch import Tensor
 
@@ -130,36 +128,6 @@ class VotedModel(HeaviestModel):
         """What the method's trained features say of each Gaussian: [N] int64, 0 = none."""
         return self.decode(self.gauss_params[self.main_feature])
 
-    def group_confidence(self, scale: float | None = None) -> Tensor | None:
-        """What votes say: the group's part of all that masks gave a Gaussian, [N]."""
-        return self.voted_confidence if self.by_vote and len(self.voted_confidence) == self.num_points else None
-
-    @torch.no_grad()
-    def label_image(self, camera: Cameras, scale: float | None = None) -> Tensor:
-        """Segment a view: [H, W] int64 group ids, 0 = none."""
-        if not self.by_vote:
-            return super().label_image(camera, scale)
-        return self.heaviest_image(camera, self.gaussian_groups(scale), self.loudness(scale))
-
-    def shown_labels(self, image: Tensor, rows: Tensor | None) -> Tensor:
-        """As in the base; by the vote, what weighs most."""
-        if not self.by_vote:
-            return super().shown_labels(image, rows)
-        return self.heaviest(self.voted_labels, self.loudness(), rows)
-
     def loudness(self, scale: float | None = None) -> Tensor | None:
         """As they were fitted."""
         return self.strengths if len(self.strengths) else None
-
-    def group_under(
-        self,
-        feature: Tensor,
-        rows: Tensor,
-        weights: Tensor,
-        scale: float | None = None,
-        in_view: Callable[[Tensor], Tensor] | None = None,
-    ) -> int:
-        """As in the base; by the vote, what weighs most."""
-        if not self.by_vote:
-            return super().group_under(feature, rows, weights, scale, in_view)
-        return self.heaviest_under(rows, weights, self.gaussian_groups(scale), self.loudness(scale), in_view)
