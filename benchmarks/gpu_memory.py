@@ -1,15 +1,17 @@
-"""Memory on a GPU where none is at hand: every phase of all methods, estimated from the shapes of their tensors.
+"""Memory on a GPU: every phase of all methods.
 
     python benchmarks/gpu_memory.py estimate
 
-The methods run on the phantom GPU of the tests at a part of the size, and the bytes of all tensors that would be on the
-card are counted.
+Where no GPU is at hand the methods run on the phantom GPU of the tests at a part of the size, and the bytes of all
+tensors that would be on the card are counted. Where there is one, they run on it, and its allocator counts
+(`--part 1`: all Gaussians and pixels).
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -75,7 +77,8 @@ class Estimate:
             "part": self.part, "all-views": self.size.views,
         }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        environment = {"PYTHONPATH": str(SUPPORT), "CUDA_VISIBLE_DEVICES": ""}
+        paths = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
+        environment = {"PYTHONPATH": paths}
         output, _, _ = in_process([sys.executable, __file__, "phantom", *words], environment)
         found: dict[str, tuple[int, int]] = json.loads(output.splitlines()[-1])
         return found
@@ -83,7 +86,7 @@ class Estimate:
 
 @dataclass
 class Phantom:
-    """A method on the phantom GPU, in this process."""
+    """A method on the GPU, or the phantom, in this process."""
 
     method: str
     gaussians: int
@@ -95,12 +98,12 @@ class Phantom:
 
     def main(self) -> None:
         """Print the peak bytes of each phase, and what is left at its end, as JSON."""
-        import phantom_cuda  # type: ignore[import-not-found]
-
-        ledger = Ledger()
-        ledger.watch()
-        phantom_cuda.install()
-        ledger.watch_sorting()
+        ledger: Ledger
+        if torch.cuda.is_available():
+            ledger = CardLedger()
+        else:
+            ledger = PhantomLedger()
+            ledger.install()
         with tempfile.TemporaryDirectory() as folder:
             self._shrink_blocks()
             # Some are missing, so that a densification, which takes memory, comes to exactly the bound.
@@ -226,13 +229,64 @@ def one_step(trainer: Any, number: int) -> None:
 
 
 class Ledger:
-    """Bytes of tensors on the phantom GPU, and their peak in each phase."""
+    """Bytes of tensors on the GPU, and their peak in each phase."""
 
     def __init__(self) -> None:
-        self.now = self.peak = 0
         self.peaks: dict[str, tuple[int, int]] = {}
         """Of each phase, and what is left at its end."""
         self._phase = ""
+
+    def phase(self, name: str) -> None:
+        """Begin a phase."""
+        self.end()
+        self._phase = name
+        self.restart()
+
+    def end(self) -> None:
+        """End the phase."""
+        if self._phase:
+            self.peaks[self._phase] = self.count()
+        self._phase = ""
+
+    def restart(self) -> None:
+        """Let the peak be what there is now."""
+        raise NotImplementedError
+
+    def count(self) -> tuple[int, int]:
+        """Peak since then, and what there is now."""
+        raise NotImplementedError
+
+
+class CardLedger(Ledger):
+    """What torch's allocator counts on a GPU that is there."""
+
+    def restart(self) -> None:
+        torch.cuda.reset_peak_memory_stats()
+
+    def count(self) -> tuple[int, int]:
+        return torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated()
+
+
+class PhantomLedger(Ledger):
+    """What tensors on the phantom GPU would take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+
+    def install(self) -> None:
+        """Let there be a phantom GPU, and watch it."""
+        import phantom_cuda  # type: ignore[import-not-found]
+
+        self.watch()
+        phantom_cuda.install()
+        self.watch_sorting()
+
+    def restart(self) -> None:
+        self.peak = self.now
+
+    def count(self) -> tuple[int, int]:
+        return self.peak, self.now
 
     def add(self, size: int) -> None:
         """Note that memory was taken, or given back."""
@@ -277,17 +331,6 @@ class Ledger:
             return found
 
         module.isect_tiles = counted  # type: ignore[attr-defined]
-
-    def phase(self, name: str) -> None:
-        """Begin a phase."""
-        self.end()
-        self._phase, self.peak = name, self.now
-
-    def end(self) -> None:
-        """End the phase."""
-        if self._phase:
-            self.peaks[self._phase] = self.peak, self.now
-        self._phase = ""
 
 
 def write_shell(folder: Path, gaussians: int, pixels: int, views: int, objects: int) -> None:

@@ -142,9 +142,9 @@ def multiplied(run: Run, count: int) -> SegmentationModel:
     """A run's model with so many Gaussians: each in parts that lie within it, smaller by their number."""
     splats = run.model.splats()
     times = -(-count // len(splats))
-    source = torch.arange(len(splats)).repeat_interleave(times)[:count]
+    source = torch.arange(len(splats), device=splats.means.device).repeat_interleave(times)[:count]
     parts = splats.subset(source)
-    apart = 0.6 * torch.randn(parts.means.shape, generator=torch.Generator().manual_seed(0))
+    apart = 0.6 * torch.randn(parts.means.shape, generator=torch.Generator().manual_seed(0)).to(parts.means.device)
     parts = replace(parts, means=parts.means + parts.scales.exp() * apart, scales=parts.scales - math.log(times) / 3)
     return with_gaussians(run.model, parts, source)
 
@@ -164,7 +164,7 @@ def frames(model: SegmentationModel, camera: Cameras, width: int, quick: bool) -
         camera.camera_to_worlds[..., 0, 3] += 1e-4
         for row in times.values():
             started, processor = time.perf_counter(), time.process_time()
-            drawing.outputs(session, 0, None, camera, None, {"rgb"}, quick)
+            drawing.outputs(session, 0, None, camera, None, {"rgb"}, quick)["rgb"].cpu()
             row.append((1000 * (time.perf_counter() - started), 1000 * (time.process_time() - processor)))
             session.select(Selection(groups == group))
     return {name: (median(row[0] for row in rows), median(row[1] for row in rows)) for name, rows in times.items()}

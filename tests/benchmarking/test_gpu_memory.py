@@ -20,7 +20,7 @@ def gpu_memory() -> Iterator[Any]:
 
 def test_the_ledger_knows_the_peak_of_each_phase(gpu_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.UntypedStorage, "phantom", None, raising=False)  # is taken away again
-    ledger = gpu_memory.Ledger()
+    ledger = gpu_memory.PhantomLedger()
     ledger.watch()
 
     def on_card(count: int) -> torch.Tensor:
