@@ -33,7 +33,15 @@ await build({ ...common, entryPoints: [source("loader.js")], outfile: join(out, 
 await build({ ...common, entryPoints: [source("page.css")], outfile: join(out, "page.css") });
 await build({ ...common, entryPoints: [source("served.js")], plugins: [vendorElsewhere], outfile: join(out, "served.js") });
 await build({ ...common, entryPoints: [source("served.css")], outfile: join(out, "served.css") });
-for (const name of ["page.html", "served.html"]) await writeFile(join(out, name), await readFile(source(name)));
+/** A document with the parts that it has in common with others: {{> name}} is the file part_name.html. */
+async function whole(/** @type {string} */ name) {
+  let text = await readFile(source(name), "utf8");
+  for (const [mark, part] of text.matchAll(/\{\{> (\w+)\}\}\n/g)) {
+    text = text.replace(mark, await readFile(source(`part_${part}.html`), "utf8"));
+  }
+  return text;
+}
+for (const name of ["page.html", "served.html"]) await writeFile(join(out, name), await whole(name));
 
 const bundled = [
   ["three", "https://github.com/mrdoob/three.js"],

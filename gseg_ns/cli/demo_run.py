@@ -87,6 +87,6 @@ def run_demo(scene: Path, method: str, iterations: int) -> None:
         f"{scores['num_views']} views not trained on.\n"
         f"  pictures: {views}\n"
         f"  objects as PLY: {results / 'objects'}\n"
-        f"  in the browser: ns-viewer --load-config {quote(str(config))}",
+        f"  in the browser: gseg view {quote(str(config))}",
         markup=True,
     )

@@ -27,9 +27,9 @@ from gseg_ns.selection.shapes import Box
 from gseg_ns.serving.messages import Asked
 from gseg_ns.serving.picture import Picture, Quaternion
 from gseg_ns.splats.placement import Axis
-from gseg_ns.viewer.acting import Acting, Controller, Shown, listed, standing
-from gseg_ns.viewer.autosave import Autosave
+from gseg_ns.viewer.acting import Acting, Controller, Shown, told
 from gseg_ns.viewer.commands import number, value
+from gseg_ns.viewer.keeping import Keeping, Refusal
 from gseg_ns.viewer.reach import Reach
 from gseg_ns.viewer.shaping import Property, Vector
 
@@ -89,11 +89,8 @@ class Desk:
         self._acting = Acting(self.controller, folder / "config.yml", lambda: Reach(folder), self._say)
         self._state: dict[str, Any] = {}
         self._sized: tuple[Hashable, dict[int, list[float]]] | None = None
-        self._notice = self.controller.load(folder).replace("**", "")
-        self._saved = self.controller.state()
-        self._autosave = Autosave(
-            self._save, lambda why: self._set_unsaved(f"What was done last is not on disk: {why}")
-        )
+        self._keeping = Keeping(self.controller, self._save, self._set_unsaved)
+        self._notice = self._keeping.begin(folder).replace("**", "")
         self._refresh()
 
     # ------------------------------------------------------------------------------------------------ what is told
@@ -125,7 +122,7 @@ class Desk:
 
     def close(self) -> None:
         """Wait until what was done last is on disk."""
-        self._autosave.wait()
+        self._keeping.wait()
 
     def _say(self, text: str) -> None:
         """Tell who asked what goes on for it."""
@@ -148,14 +145,14 @@ class Desk:
             controller = self.controller
             with self._session:
                 notice, shown = controller.take_notice(), controller.shown()
-                is_listed = shown.groups is not None
-                objects: dict[str, Any] = listed(controller) if is_listed else {"objects": [], "why": ""}
-                state = {**objects, **standing(controller), **self._method(), "listed": is_listed}
+                state = {**self._listed(), **told(controller, anew=not self._state), **self._method()}
                 state |= {"names": controller.names, "metres": controller.metres, "splats": len(shown.splats)}
-            sizes = self._sizes(shown) if is_listed else {}
-            for entry in objects["objects"]:
-                entry["edges"] = sizes.get(entry["id"], [0.0, 0.0, 0.0])
-            frames: list[bytes | str] = list(self.picture.update(shown, [entry["id"] for entry in objects["objects"]]))
+            objects = state["objects"]
+            if state["listed"]:
+                sizes = self._sizes(shown)
+                for entry in objects:
+                    entry["edges"] = sizes.get(entry["id"], [0.0, 0.0, 0.0])
+            frames: list[bytes | str] = list(self.picture.update(shown, [entry["id"] for entry in objects]))
             state["unsaved"] = self._unsaved
             if notice:
                 state["said"] = notice
@@ -166,6 +163,10 @@ class Desk:
                 frames.append(json.dumps({"state": new}))
             if frames:
                 self._tell(frames)
+
+    def _listed(self) -> dict[str, Any]:
+        """The list as pages have it."""
+        return {name: self._state[name] for name in ("objects", "why") if name in self._state}
 
     def _method(self) -> dict[str, Any]:
         """What only some methods have, and whether the browser may say what a click on an object means."""
@@ -226,38 +227,30 @@ class Desk:
         """
         before = _asker.set(say)
         try:
-            found = self._outcome(asked, lambda: self._do(asked))
+            found = self._outcome(lambda: self._do(asked))
         finally:
             _asker.reset(before)
         if not callable(found):
             return self._answer(asked, found)
-        return lambda: self._answer(asked, cast(dict[str, Any], self._outcome(asked, found)))
+        return lambda: self._answer(asked, cast(dict[str, Any], self._outcome(found)))
 
-    def _outcome(self, asked: Asked, act: Callable[[], Found]) -> dict[str, Any] | Callable[[], str]:
-        """What came of something, in words where it is none; what goes wrong as well, for the page waits."""
-        try:
-            self._autosave.wait()
-            found = act()
-        except GsegError as error:
-            return {"said": str(error), "well": False}
-        except Exception:
-            _LOG.exception("The page's %s could not be done", asked.name)
-            return {"said": "Something went wrong; the terminal says what.", "well": False}
+    def _outcome(self, act: Callable[[], Found]) -> dict[str, Any] | Callable[[], str]:
+        """What came of something, in words where it is none."""
+        found = self._keeping.attempt(act)
+        if isinstance(found, Refusal):
+            return {"said": found.why, "well": False}
         return {"said": found} if isinstance(found, str) else found
 
     def _answer(self, asked: Asked, found: dict[str, Any]) -> dict[str, Any]:
         def end() -> dict[str, Any]:
             with self._lock:  # what is slow ends beside what is quick
                 self._notice = ""
-                state = self.controller.state()
-                if state is not self._saved:
-                    self._saved = state
-                    self._autosave.changed()
+                self._keeping.keep()
                 self._refresh()
             return {}
 
-        told = cast(dict[str, Any], self._outcome(asked, end))
-        return {"answers": asked.number, "said": "", "well": True, **found, **told}
+        ended = cast(dict[str, Any], self._outcome(end))
+        return {"answers": asked.number, "said": "", "well": True, **found, **ended}
 
     def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -293,14 +286,16 @@ class Desk:
         if name in own:
             return own[name](asked)
         if name == "scale":
-            return self._rescale(number(values, 0, 0, 1))
+            later = self._keeping.attempt  # nobody asks what becomes of it
+            return self._acting.rescale(
+                number(values, 0, 0, 1), lambda relist: self._beside(lambda: later(relist)), self._refresh
+            )
         if name == "threshold":
             return controller.reprompt(threshold=number(values, 0, 0, 1))
         if name == "adaptive":
             return controller.reprompt(adaptive=value(values, 0, bool))
         if name == "list":
-            count = len(controller.groups())
-            return f"{count} objects." if count else controller.why_no_groups()
+            return self._acting.list_objects()
         if name == "keep":
             return controller.keep(value(values, 0, str))
         if name == "recall":
@@ -328,9 +323,7 @@ class Desk:
     # ------------------------------------------------------------------------------------------------ selecting
 
     def _click(self, asked: Asked) -> str:
-        camera, x, y = self._spot(asked)
-        mode = asked.mode
-        return self.controller.click(camera, x, y, mode != "remove", mode == "set", mode == "intersect")
+        return self._acting.click(*self._spot(asked), asked.mode)
 
     def _mark(self, asked: Asked) -> str:
         from gseg_ns.data.cameras import of_nerfstudio
@@ -388,22 +381,6 @@ class Desk:
             raise GsegError("This has no masks that texts could be compared with, or the extra `text` is missing.")
         clip = Reach(self.folder).model(model)
         return self.controller.find(words, lambda text: search(text, clip, self._say), asked.mode)
-
-    def _rescale(self, scale: float) -> str:
-        """Change the scale; the list of objects follows, where there was one."""
-        was_listed = self.controller.lists
-        said = self.controller.reprompt(scale=scale)
-        if was_listed and not self.controller.lists:
-            self._beside(lambda: self._relist(scale))
-        return said or f"Scale {scale:.2f}."
-
-    def _relist(self, scale: float) -> None:
-        try:
-            if self.controller.scale == scale:  # else another one has come meanwhile
-                self.controller.groups()
-                self._refresh()
-        except Exception:  # nobody asks what became of it
-            _LOG.exception("The objects at another scale could not be listed")
 
     # ------------------------------------------------------------------------------------------------ where things are
 

@@ -166,6 +166,38 @@ class Acting:
             return controller.export_objects(self.exports())
         raise GsegError("The page asked for something that the viewer does not know. Reload it.")
 
+    def click(self, camera: Camera, x: float, y: float, mode: Mode) -> str:
+        """Answer a click on a view; see `Selecting.click`."""
+        return self._controller.click(camera, x, y, mode != "remove", mode == "set", mode == "intersect")
+
+    def list_objects(self) -> str:
+        """Find the objects; with methods of features that takes long."""
+        count = len(self._controller.groups())
+        return f"{count} objects." if count else self._controller.why_no_groups()
+
+    def rescale(
+        self, scale: float, beside: Callable[[Callable[[], None]], object], refresh: Callable[[], object]
+    ) -> str:
+        """Change the scale; the list of objects follows, where there was one.
+
+        Args:
+            scale: 0 the finest, 1 the coarsest.
+            beside: does something in the thread of what takes long.
+            refresh: shows what is new.
+        """
+        controller = self._controller
+        was_listed = controller.lists
+        said = controller.reprompt(scale=scale)
+
+        def relist() -> None:
+            if controller.scale == scale:  # else another one has come meanwhile
+                controller.groups()
+                refresh()
+
+        if was_listed and not controller.lists:
+            beside(relist)
+        return said or f"Scale {scale:.2f}."
+
     def exports(self) -> Path:
         """The folder that objects are exported into.
 
@@ -267,8 +299,22 @@ class Acting:
         return self._controller.mark(view, x, y, mode != "remove", answer, mode, carried, embed)
 
 
-def listed(controller: Controller) -> dict[str, Any]:
-    """The objects as pages are told of them; with methods of features, the first time takes long."""
+def told(controller: Controller, anew: bool) -> dict[str, Any]:
+    """All that pages are told of a session: its objects, what is selected, and what can be done.
+
+    Where objects are to be found first, as those at another scale, the list stays as it is meanwhile.
+
+    Args:
+        controller: of the session.
+        anew: whether pages have no list yet.
+    """
+    is_listed = controller.lists
+    objects = _listed(controller) if is_listed else {"objects": [], "why": ""} if anew else {}
+    return {**objects, **_standing(controller), "listed": is_listed}
+
+
+def _listed(controller: Controller) -> dict[str, Any]:
+    """The objects; with methods of features, the first time takes long."""
     groups = controller.groups()
     objects = [
         {
@@ -283,8 +329,8 @@ def listed(controller: Controller) -> dict[str, Any]:
     return {"objects": objects, "why": "" if groups else controller.why_no_groups()}
 
 
-def standing(controller: Controller) -> dict[str, Any]:
-    """What is selected, and what can be done, as pages are told of it."""
+def _standing(controller: Controller) -> dict[str, Any]:
+    """What is selected, and what can be done."""
     picked = controller.picked()
     return {
         "selected": list(picked.groups),

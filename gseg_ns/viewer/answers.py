@@ -14,16 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gseg_ns.errors import GsegError
-from gseg_ns.selection.selection import Mode
-from gseg_ns.viewer.acting import Acting, listed, standing
-from gseg_ns.viewer.autosave import Autosave
+from gseg_ns.viewer.acting import Acting, told
+from gseg_ns.viewer.keeping import Keeping, Refusal
 from gseg_ns.viewer.reach import Reach
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
 
-    from gseg_ns.rendering.camera import Camera
     from gseg_ns.viewer.controller import SegmentController
 
 _MARKS = re.compile(r"\*\*(Not done:|Left out:|Not loaded:)\*\*")
@@ -81,10 +78,9 @@ class Answers:
         self._acts = ThreadPoolExecutor(1, thread_name_prefix="gseg-tab")
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="gseg-slow")
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="gseg-pictures")
-        self._seen = controller.state()
         self._pictured: Any = None
         self._listed = False
-        self._autosave: Autosave | None = None
+        self._keeping = Keeping(controller, lambda: controller.save(self.folder), lambda why: self.say(_not_done(why)))
 
     @cached_property
     def reach(self) -> Reach:
@@ -98,20 +94,12 @@ class Answers:
 
     def begin(self) -> None:
         """Restore what was saved, say so, and save what is done from now on."""
-        self.say(self.controller.load(self.folder))
-        self._autosave = Autosave(
-            lambda: self.controller.save(self.folder),
-            lambda why: self.say(f"**Not done:** what was done last is not on disk: {why}"),
-        )
-        self._seen = self.controller.state()
+        self.say(self._keeping.begin(self.folder))
         self.refresh()
 
     def saved(self) -> bool:
         """Wait for the disk, and answer whether all that was done is on it."""
-        seen = self._seen
-        if self._autosave is not None:
-            self._autosave.wait()
-        return seen is self.controller.state()
+        return self._keeping.is_kept()
 
     # -------------------------------------------------------------------------------------------------- threads
 
@@ -136,10 +124,8 @@ class Answers:
         """Do something in a thread; what goes wrong is told, for nobody asks what became of it."""
 
         def run() -> None:
-            try:
-                act()
-            except Exception:
-                self.say(_failed())
+            if isinstance(found := self._keeping.attempt(act), Refusal):
+                self.say(_not_done(found.why))
 
         thread.submit(run)
 
@@ -151,30 +137,15 @@ class Answers:
         self._end(self._outcome(action), client)
 
     def _outcome(self, action: Callable[[], str]) -> str:
-        if self._autosave is not None:
-            self._autosave.wait()
-        try:
-            return action()
-        except GsegError as error:
-            return f"**Not done:** {error}"
-        except Exception:
-            return _failed()
+        found = self._keeping.attempt(action)
+        return _not_done(found.why) if isinstance(found, Refusal) else found
 
     def _end(self, said: str, client: int | None) -> None:
         self.say(said, client)
-        self._keep()
+        self._keeping.keep(self._front.is_final())
         self._front.draw()
         self.refresh()
         self._front.follow()
-
-    def _keep(self) -> None:
-        """Save what has changed."""
-        state = self.controller.state()
-        if self._autosave is None or state is self._seen:
-            return
-        self._seen = state
-        if self._front.is_final():
-            self._autosave.changed()
 
     # -------------------------------------------------------------------------------------------- what is said
 
@@ -193,14 +164,11 @@ class Answers:
         """Show what there is: objects, what is selected, and what can be done."""
         controller = self.controller
         self.say(controller.take_notice())
-        is_listed = controller.lists
-        if is_listed:
-            self._front.show(**listed(controller))
-            self._picture()
-        elif not self._listed:
-            self._front.show(objects=[], why="")
+        state = told(controller, anew=not self._listed)
         self._listed = True
-        self._front.show(listed=is_listed, **standing(controller))
+        self._front.show(**state)
+        if state["listed"]:
+            self._picture()
 
     def _picture(self) -> None:
         """Make pictures for the list, where there are none yet and nothing trains."""
@@ -222,33 +190,17 @@ class Answers:
 
     # ------------------------------------------------------------------------------------- what browsers ask for
 
-    def click(self, camera: Camera, x: float, y: float, mode: Mode) -> str:
-        """Answer a click on a view; see `SegmentController.click`."""
-        return self.controller.click(camera, x, y, mode != "remove", mode == "set", mode == "intersect")
-
     def list_objects(self, client: int | None = None) -> None:
         """Find the objects; with methods of features that takes long."""
-        self.later(self._list, client)
-
-    def _list(self) -> str:
-        count = len(self.controller.groups())
-        return f"{count} objects." if count else self.controller.why_no_groups()
+        self.later(self.acting.list_objects, client)
 
     def rescale(self, scale: float) -> str:
         """Change the scale; the list of objects follows, where there was one."""
-        listed = self.controller.lists
-        said = self.controller.reprompt(scale=scale)
-        if listed:
-            self._submit(self._slow, lambda: self._relist(scale))
-        return said
-
-    def _relist(self, scale: float) -> None:
-        if self.controller.scale == scale:  # else another one has come meanwhile
-            self.controller.groups()
-            self.queue(self.refresh)
+        return self.acting.rescale(
+            scale, lambda relist: self._submit(self._slow, relist), lambda: self.queue(self.refresh)
+        )
 
 
-def _failed() -> str:
-    """What to say of an exception that nobody foresaw; the terminal has it whole."""
-    _LOG.exception("What a browser asked for could not be done")
-    return "**Not done:** something went wrong; the terminal says what."
+def _not_done(why: str) -> str:
+    """As it is said in Markdown, of which the tab's script makes a mark."""
+    return f"**Not done:** {why}"

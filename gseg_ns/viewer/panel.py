@@ -193,7 +193,7 @@ class SegmentPanel(ViewerControl):
             # A model takes seconds: other clicks need not wait, and those for it keep their order.
             self.answers.later(lambda: self.answers.acting.mark(sam, track, view, x, y, mode), client)
             return
-        self.answers.do(lambda: self.answers.click(to_camera(view), x, y, mode), client)
+        self.answers.do(lambda: self.answers.acting.click(to_camera(view), x, y, mode), client)
 
     def _switch_groups(self) -> str:
         """Show groups in colors, or what was shown before."""

@@ -22,6 +22,7 @@ from browser_driver import CHROMIUM, chromium
 from gseg_ns.page import View, Words, write_page
 from gseg_ns.rendering import rasterization
 from gseg_ns.splats import Placement, Splats, transform
+from gseg_ns.splats.container import SH_C0
 from page_scene import CENTRES, EYE, FOV, TARGET, camera_at, page_scene, psnr, rendered
 
 pytestmark = [
@@ -479,3 +480,20 @@ def test_dark_and_narrow(opened: Opened) -> None:
     assert page.locator("#objects").bounding_box()["y"] > 300
     page.set_viewport_size({"width": 700, "height": 400})
     opened.wait("gseg.stage.canvas.width === 400")
+
+
+def test_the_list_has_a_small_picture_of_each_object(opened: Opened) -> None:
+    """The object alone, in its own colors, on nothing."""
+    assert opened.ask("gseg.panel.portraits.drawn.size") < 6, "what is out of sight is drawn, too"
+    opened.page.set_viewport_size({"width": 700, "height": 700})
+    opened.wait("gseg.panel.portraits.drawn.size === 6")
+    opened.page.set_viewport_size({"width": 700, "height": 400})
+    opened.wait("gseg.stage.canvas.clientHeight === 400")
+    drawn = opened.ask("[...gseg.panel.portraits.drawn].map(([id, { data }]) => [id, [...data]])")
+    for group, data in drawn:
+        picture = np.array(data, float).reshape(-1, 4)
+        color = (picture[:, :3] * picture[:, 3:]).sum(axis=0) / picture[:, 3].sum()
+        own = opened.splats.subset(opened.groups == group)
+        mean = 255 * (0.5 + SH_C0 * own.sh[:, 0].mean(dim=0)).clamp(0, 1)
+        assert np.abs(color - mean.numpy()).max() < 25, group
+        assert 0.3 < picture[:, 3].mean() / 255 < 0.97, group

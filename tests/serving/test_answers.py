@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,7 +82,7 @@ def test_there_is_always_an_answer(ply: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (answer["answers"], answer["well"]) == (7, False)
     assert "went wrong" in answer["said"]
     with monkeypatch.context() as broken:
-        broken.setattr(desk._autosave, "wait", fail)
+        broken.setattr(desk._keeping, "wait", fail)
         assert not desk.do(asked("pick", 12))["well"]
     assert desk.do(asked("pick", 12))["well"]
 
@@ -118,7 +119,7 @@ def test_what_is_not_on_disk_is_told_until_it_is(ply: Path, monkeypatch: pytest.
     with monkeypatch.context() as broken:
         broken.setattr(desk.controller, "save", full)
         desk.do(asked("pick", 12))
-        desk._autosave.wait()
+        desk._keeping.wait()
         assert "the disk is full" in state["unsaved"]
         desk.do(asked("extent"))
         assert "the disk is full" in state["unsaved"]
@@ -126,9 +127,9 @@ def test_what_is_not_on_disk_is_told_until_it_is(ply: Path, monkeypatch: pytest.
         desk.greet(told.extend)
         assert "the disk is full" in json.loads(told[-1])["state"]["unsaved"]
         desk.do(asked("pick", 13))
-        desk._autosave.wait()
+        desk._keeping.wait()
     desk.do(asked("pick", 14))
-    desk._autosave.wait()
+    desk._keeping.wait()
     assert state["unsaved"] == ""
 
 
@@ -172,7 +173,7 @@ def test_a_click_after_the_slider_means_the_new_scale(ply: Path, monkeypatch: py
     later: list[Callable[[], object]] = []
     desk.listen(lambda frames: None, later.append)
     controller = desk.controller
-    knows = iter([True, False])
+    knows = chain([True], repeat(False))
     monkeypatch.setattr(type(controller), "lists", property(lambda self: next(knows)))
 
     def reprompt(scale: float) -> str:
@@ -183,7 +184,7 @@ def test_a_click_after_the_slider_means_the_new_scale(ply: Path, monkeypatch: py
     monkeypatch.setattr(controller, "reprompt", reprompt)
     monkeypatch.setattr(controller, "groups", lambda: listed.append(controller.scale))
     assert "scale" not in desk.SLOW
-    assert desk._rescale(0.25) == "Scale 0.25."
+    assert desk.do(asked("scale", 0.25))["said"] == "Scale 0.25."
     assert (controller.scale, listed, len(later)) == (0.25, [], 1)
     controller.scale = 0.5  # another one has come meanwhile
     later[0]()

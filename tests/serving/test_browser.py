@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from plyfile import PlyData
 
 from browser_driver import CHROMIUM, chromium
 from gseg_ns.runs.labels import NOTES
-from page_client import write_scene
+from page_client import served, write_scene
 from page_scene import CENTRES, EYE, TARGET, page_scene
 
 pytestmark = [
@@ -328,6 +328,153 @@ def test_keys_work_beside_a_field_that_is_not_typed_in(opened: Opened) -> None:
     assert opened.ask("gseg.scene.painted") is not painted
     opened.press("c")
     opened.press("Escape")
+
+
+def test_a_link_leads_to_a_view_and_objects_once(opened: Opened) -> None:
+    """The view is in the address of the page; what is selected only in a link that is taken along."""
+    opened.click(13)
+    opened.until(13)
+    opened.look()
+    opened.press("l")
+    address = opened.ask("location.href")
+    assert "object=13" in address
+    assert "token" not in address
+    eye = opened.ask("gseg.stage.camera.position.toArray()")
+    opened.click(12)
+    opened.until(12)
+    opened.ask("gseg.commands.home.run()")
+    opened.wait("gseg.stage.isSettled && !location.hash.includes('object')")
+    opened.ask(f"void (location.hash = {urlsplit(address).fragment!r})")
+    opened.until(13)
+    assert np.allclose(opened.ask("gseg.stage.camera.position.toArray()"), eye, atol=1e-3)
+    # An object alone: it is gone there. What makes no sense is not followed.
+    opened.ask("void (location.hash = '#object=15')")
+    opened.until(15)
+    opened.ask("void (location.hash = '#eye=a,b,c&object=999,x&at=<script>')")
+    # A page that is loaded anew is where it was, and what is selected is the session's.
+    opened.ask("gseg.commands.home.run()")
+    opened.wait("gseg.stage.isSettled && location.hash.startsWith('#eye=')")
+    opened.click(14, "Shift")
+    opened.until(14, 15)
+    opened.page.reload()
+    opened.settle()
+    opened.until(14, 15)
+    middle = (-page_scene()[0].means.median(dim=0).values).tolist()
+    opened.ask(f"gseg.state.centre = {middle}")
+
+
+def test_the_list_has_small_pictures_that_follow_edits(opened: Opened) -> None:
+    def red(group: int) -> float:
+        """How much redder than green the picture of a group is."""
+        data = opened.ask(f"[...(gseg.panel.portraits.drawn.get({group})?.data ?? [])]")
+        picture = np.array(data, float).reshape(-1, 4)
+        return float(((picture[:, 0] - picture[:, 1]) * picture[:, 3]).sum() / picture[:, 3].sum()) if data else -1000.0
+
+    end = time.monotonic() + 60
+    while red(13) == -1000:
+        assert time.monotonic() < end
+        opened.page.wait_for_timeout(50)
+    assert red(13) < 100
+    opened.click(13)
+    opened.until(13)
+    opened.ask("gseg.ask('recolor', [255, 0, 0])")
+    while red(13) < 180:
+        assert time.monotonic() < end
+        opened.page.wait_for_timeout(50)
+
+
+@pytest.fixture(scope="module")
+def asking(opened: Opened, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Opened, Any]]:
+    """A page whose server is in this process, so that it may ask stand-ins for models."""
+    ply = write_scene(tmp_path_factory.mktemp("asking") / "scene.ply")
+    splats, groups = page_scene()
+
+    def search(text: str, model: str, say: Callable[[str], None]) -> torch.Tensor:
+        say("Reading photographs …")
+        return groups == {"ball": 11, "cube": 12}[text]
+
+    with served(ply) as (address, desk):
+        desk._search = search
+        desk._refresh()
+        browser = opened.page.context.browser
+        page = browser.new_context(viewport={"width": 1040, "height": 520}, color_scheme="light").new_page()
+        other = Opened(page, ply, address)
+        page.on("pageerror", lambda error: other.heard.append(f"error: {error}"))
+        page.goto(address)
+        other.settle()
+        other.ask(f"gseg.state.centre = {(-splats.means.median(dim=0).values).tolist()}")
+        other.look()
+        yield other, desk
+        assert other.heard == []
+        page.context.close()
+
+
+def _fill(opened: Opened, form: str, *texts: str) -> None:
+    """Type into a form, and press its button."""
+    opened.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    part = opened.page.locator(f"form[data-ask='{form}']")
+    for place, text in enumerate(texts):
+        part.locator("input:not([type=checkbox])").nth(place).fill(text)
+    part.get_by_role("button").click()
+
+
+def test_a_text_is_found(asking: tuple[Opened, Any]) -> None:
+    """By a stand-in for CLIP."""
+    opened, _ = asking
+    _fill(opened, "text", "ball", "stand/in")
+    opened.until(11)
+    opened.page.locator("[data-command=mode-add]").click()
+    _fill(opened, "text", "cube", "stand/in")
+    opened.until(11, 12)
+    opened.page.locator("[data-command=mode-set]").click()
+
+
+def test_an_object_is_swapped_for_another(asking: tuple[Opened, Any]) -> None:
+    opened, desk = asking
+    opened.click(14)
+    opened.until(14)
+    _fill(opened, "keep", "cube")
+    opened.wait("gseg.state.names.includes('cube')")
+    opened.click(13)
+    opened.until(13)
+    version = opened.ask("gseg.scene.version")
+    _fill(opened, "swap", "cube")
+    opened.wait(f"gseg.scene.version > {version}")
+    assert type(desk.controller.state().operations[-1]).__name__ == "Swap"
+    opened.settle()
+    assert opened.ask(f"Boolean(gseg.pick({', '.join(map(str, opened.place(13)))}))"), "nothing is where it was"
+    # What there is none of is told where it was asked for.
+    _fill(opened, "swap", "no such thing")
+    opened.wait("document.getElementById('status').classList.contains('refused')")
+    opened.ask("gseg.ask('undo')")
+    opened.wait(f"gseg.scene.version > {version + 1}")
+
+
+def test_a_click_is_followed_by_a_tracker(asking: tuple[Opened, Any]) -> None:
+    """By a stand-in for a video model: what the server does with its answer is tested where it is done."""
+    opened, desk = asking
+    asked: list[tuple[str, str, str]] = []
+    groups = desk.controller.model.gaussian_groups()
+
+    def mark(sam: str, track: str, view: Any, x: float, y: float, mode: str) -> str:
+        asked.append((sam, track, mode))
+        desk._say("Looking at it from all around …")
+        with desk.controller._held() as session:
+            count = desk.controller._select(session, groups == 16, mode, "select by a tracker")
+        return f"Tracked: {count:,} Gaussians selected."
+
+    desk._acting.mark = mark
+    opened.page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    opened.page.locator("#track").fill("some/tracker")
+    opened.page.keyboard.press("Enter")
+    opened.click(11)
+    opened.until(16)
+    assert asked == [("", "some/tracker", "set")]
+    opened.wait("document.getElementById('status').textContent.startsWith('Tracked')")
+    opened.page.locator("#track").fill("")
+    opened.click(11)
+    opened.until(11)
+    assert len(asked) == 1
 
 
 def test_what_is_not_shown_of_very_many_objects_is_not_shown(opened: Opened) -> None:

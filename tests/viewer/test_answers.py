@@ -50,13 +50,13 @@ def test_all_that_is_asked_for_is_shown(answers: Answers, front: FakeFront) -> N
     """A session without a viewer: the answers, and what a page shows of them."""
     answers.begin()
     camera = to_camera(view())
-    answers.ask(lambda: answers.click(camera, *pixel_of(1), "set"), 0)
+    answers.ask(lambda: answers.acting.click(camera, *pixel_of(1), "set"), 0)
     finish(answers)
     assert front.shown["selected"] == [2]
     assert front.shown["called"] == "group 2"
     assert front.told[-1][1].startswith("Selected group 2")
     for mode, ball, meant in (("add", 0, (0, 1)), ("remove", 1, (0,)), ("intersect", 0, (0,))):
-        answers.ask(lambda mode=mode, ball=ball: answers.click(camera, *pixel_of(ball), mode), 0)  # type: ignore[misc]
+        answers.ask(lambda mode=mode, ball=ball: answers.acting.click(camera, *pixel_of(ball), mode), 0)  # type: ignore[misc]
         finish(answers)
         assert torch.equal(answers.controller.selected, rows(*meant)), mode
     for name, values in (("pick", [3, ""]), ("picks", ["set", 1, 2]), ("name", [1, "mug"]), ("hide", [])):
@@ -158,13 +158,13 @@ def test_what_nobody_foresaw_is_told(answers: Answers, caplog: pytest.LogCapture
 
     answers.ask(fails)
     finish(answers)
-    assert answers.said.content.startswith("Not done: something went wrong")
+    assert answers.said.content.startswith("Not done: Something went wrong")
     assert "out of memory" in caplog.text
     for asking in (answers.later, answers.queue):
         answers.say("Looking at it from all around …")
         asking(fails)
         finish(answers)
-        assert answers.said.content.startswith("Not done: something went wrong")
+        assert answers.said.content.startswith("Not done: Something went wrong")
         assert not answers.said.well
 
 

@@ -1,16 +1,17 @@
 // The page: objects of a splat scene, in one file.
 import { addressOf, placeOf } from "./address.js";
-import { repackHarmonics } from "./harmonics.js";
+import { commandsOf, copyLink, followTheme, handle, point } from "./hands.js";
+import { harmonicsOf } from "./harmonics.js";
 import { readMeta } from "./meta.js";
 import { Mover, placed } from "./mover.js";
 import { Pen, under, within } from "./outline.js";
-import { byId, isTyping, Panel } from "./panel.js";
+import { byId, Panel } from "./panel.js";
 import { Picker } from "./picker.js";
 import { drawByTable } from "./shading.js";
 import { Stage } from "./stage.js";
 import { isolate, isShown, move, moveBack, rename, select, showAll, Store, toggleHidden } from "./state.js";
 import { ObjectTable, rowsTexture } from "./table.js";
-import { unpack } from "./unpack.js";
+import { isRead, unpack } from "./unpack.js";
 import { SplatFileType, SplatMesh, Vector3 } from "./vendor.js";
 
 /** @typedef {import("./state.js").Mode} Mode */
@@ -20,16 +21,8 @@ const SELECTED = [1, 0.72, 0.1];
 /** @type {[number, number, number]} */
 const HOVERED = [1, 1, 1];
 
-/** Pixels that a pointer may wander between down and up and still click. */
-const STILL = 4;
-
-/** Milliseconds of a pick above which objects are looked up now and then only while the pointer moves. */
-const SLOW_PICK = 30;
-
-/** Milliseconds after which what clicks need is prepared. */
+/** Milliseconds after which what clicks and the list need is prepared. */
 const PREPARE_MS = 200;
-
-const BACKGROUNDS = { light: 0xf3f4f6, dark: 0x1d2127 };
 
 async function main() {
   const meta = readMeta();
@@ -37,20 +30,24 @@ async function main() {
   const say = (/** @type {string} */ text) => {
     status.textContent = text;
   };
-  const stage = new Stage(byId("view", HTMLElement), meta);
-  stage.canvas.addEventListener("webglcontextlost", () => say("The graphics card gave up. Load the page again."));
-
-  const rows = new Uint16Array((await unpack("rows")).buffer);
-  const file = await unpack("splats");
+  // A worker starts and gets ready while the rest of the page is read, and decodes the splats while this thread waits for
+  // the graphics card.
+  const file = isRead.then(() => unpack("splats"));
+  const rowsFile = isRead.then(() => unpack("rows"));
   const mesh = new SplatMesh({
-    fileBytes: file.slice(), // which a worker takes away
+    stream: inOnePiece(file),
     fileType: meta.format === "spz" ? SplatFileType.SPZ : SplatFileType.PLY,
     extSplats: true,
   });
+  const repack = harmonicsOf(await file, meta.format);
+  await new Promise((done) => setTimeout(done));
+  const stage = new Stage(byId("view", HTMLElement), meta);
+  stage.canvas.addEventListener("webglcontextlost", () => say("The graphics card gave up. Load the page again."));
+  const rows = new Uint16Array((await rowsFile).buffer);
   await mesh.initialized;
   const splats = mesh.extSplats;
   if (!splats || splats.getNumSplats() !== rows.length) throw new Error("its splats do not match its list of objects");
-  await repackHarmonics(splats, file, meta.format);
+  (await repack)(splats);
   const table = new ObjectTable(meta.objects.length + 1);
   drawByTable(mesh, rowsTexture(rows), table.texture);
   const picker = new Picker(splats, rows, table);
@@ -58,6 +55,7 @@ async function main() {
   const store = new Store();
   let hovered = /** @type {number | null} */ (null);
   let painted = false;
+  let prepared = false;
   let several = false;
 
   // ------------------------------------------------------------------------------------------------ what is drawn
@@ -102,19 +100,18 @@ async function main() {
     stage.flyTo(middle, Math.max(...these.map((row) => centreOf(row).distanceTo(middle) + radiusOf(row))));
   }
 
-  const home = () => stage.fly(new Vector3(...meta.view.eye), new Vector3(...meta.view.target));
-
-  const panel = new Panel(meta, {
-    choose: (these, event) => choose(these, modeOf(event)),
-    toggle: (row) => store.change(toggleHidden(store.state, [row])),
-    isolate: (row) => store.change(isolate(store.state, [row])),
-    fly: (row) => fly([row]),
-    rename: (row, name) => {
+  const actions = {
+    choose: (/** @type {number[]} */ these, /** @type {MouseEvent} */ event) => choose(these, modeOf(event)),
+    toggle: (/** @type {number} */ row) => store.change(toggleHidden(store.state, [row])),
+    isolate: (/** @type {number} */ row) => store.change(isolate(store.state, [row])),
+    fly: (/** @type {number} */ row) => fly([row]),
+    rename: (/** @type {number} */ row, /** @type {string} */ name) => {
       const own = meta.objects[row - 1].name;
       store.change(rename(store.state, row, name.trim() === own ? "" : name));
     },
     hover,
-  });
+  };
+  const panel = new Panel(meta, actions, () => (prepared ? { numbers: picker, rows, eye: meta.view.eye } : null));
 
   const mover = new Mover(
     stage,
@@ -158,24 +155,9 @@ async function main() {
     if (pen.tool) say(how[pen.tool]);
   }
 
-  function copyLink() {
-    rememberPlace();
-    navigator.clipboard?.writeText(location.href).then(
-      () => say("The link is copied: it opens this view with these objects"),
-      () => say("The address above leads to this view with these objects"),
-    );
-  }
-
-  function savePicture() {
-    const link = document.createElement("a");
-    link.download = "picture.png";
-    link.href = stage.picture();
-    link.click();
-  }
-
-  const help = byId("help", HTMLDialogElement);
-  /** @type {Record<string, {run: () => void, keys?: string[], needsObject?: boolean, isOn?: () => boolean, can?: () => boolean}>} */
+  /** @type {Record<string, import("./hands.js").Command>} */
   const commands = {
+    ...commandsOf(stage, () => stage.fly(new Vector3(...meta.view.eye), new Vector3(...meta.view.target))),
     undo: { run: () => store.undo(), keys: ["Ctrl+z"], can: () => store.canUndo },
     redo: { run: () => store.redo(), keys: ["Ctrl+y", "Ctrl+Shift+z"], can: () => store.canRedo },
     "show-all": { run: () => store.change(showAll(store.state)), keys: ["Shift+h"] },
@@ -187,11 +169,13 @@ async function main() {
       keys: ["c"],
       isOn: () => painted,
     },
-    turntable: { run: () => stage.turntable(!stage.orbit.autoRotate), keys: ["t"], isOn: () => stage.orbit.autoRotate },
-    home: { run: home, keys: ["Home"] },
-    link: { run: copyLink, keys: ["l"] },
-    picture: { run: savePicture, keys: ["p"] },
-    help: { run: () => help.showModal(), keys: ["?", "Shift+?"] },
+    link: {
+      run: () => {
+        rememberPlace();
+        copyLink(location.href, say);
+      },
+      keys: ["l"],
+    },
     several: { run: () => (several = !several), isOn: () => several },
     hide: { run: () => store.change(toggleHidden(store.state, chosen())), keys: ["h"], needsObject: true },
     isolate: {
@@ -221,34 +205,7 @@ async function main() {
     },
   };
 
-  const buttons = new Map(
-    [...document.querySelectorAll("button[data-command]")].map((node) => {
-      const button = /** @type {HTMLButtonElement} */ (node);
-      return [button, commands[button.dataset.command ?? ""]];
-    }),
-  );
-  for (const [button, command] of buttons) {
-    button.addEventListener("click", () => {
-      command.run();
-      showButtons();
-    });
-  }
-  function showButtons() {
-    for (const [button, { needsObject, isOn, can }] of buttons) {
-      button.disabled = (needsObject && !store.state.selected.size) || (can !== undefined && !can());
-      if (isOn) button.setAttribute("aria-pressed", String(isOn()));
-    }
-  }
-  addEventListener("keydown", (event) => {
-    if (isTyping(event.target) || help.open) return;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const pressed = `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.shiftKey ? "Shift+" : ""}${key}`;
-    const command = Object.values(commands).find(({ keys }) => keys?.includes(pressed));
-    if (!command || (command.can && !command.can()) || (command.needsObject && !store.state.selected.size)) return;
-    event.preventDefault();
-    command.run();
-    showButtons();
-  });
+  const showButtons = handle(commands, () => store.state.selected.size > 0);
 
   store.listen((state, before) => {
     paint();
@@ -264,74 +221,26 @@ async function main() {
   });
 
   // -------------------------------------------------------------------------------------------------- the pointer
-  const label = byId("label", HTMLElement);
-  let pickMs = 0;
-  /** @param {number} x @param {number} y pixels of the canvas */
-  function pick(x, y) {
-    const start = performance.now();
-    const { origin, direction } = stage.ray(x, y);
-    const hit = picker.pick(origin, direction);
-    pickMs = performance.now() - start;
-    return hit;
-  }
   /** @param {number | null} row */
   function hover(row) {
     if (row === hovered) return;
     hovered = row;
     paint();
   }
-  const placeIn = (/** @type {MouseEvent} */ event) => {
-    const box = stage.canvas.getBoundingClientRect();
-    return /** @type {const} */ ([event.clientX - box.left, event.clientY - box.top]);
-  };
-  let down = /** @type {readonly [number, number] | null} */ (null);
-  stage.canvas.addEventListener("pointerdown", (event) => {
-    down = event.isPrimary && event.button === 0 && !mover.isHeld ? placeIn(event) : null;
-    if (stage.orbit.autoRotate) stage.turntable(false);
-    showButtons();
+  const pick = point(stage, {
+    look: (x, y) => {
+      const { origin, direction } = stage.ray(x, y);
+      return picker.pick(origin, direction);
+    },
+    click: (x, y, event) => {
+      const row = pick(x, y)?.row ?? 0;
+      choose(row > 0 ? [row] : [], row > 0 || modeOf(event) === "only" ? modeOf(event) : "add");
+    },
+    hover,
+    nameOf: (row) => panel.nameOf(store.state, row),
+    isHeld: () => mover.isHeld,
+    pressed: showButtons,
   });
-  stage.canvas.addEventListener("pointerup", (event) => {
-    const [x, y] = placeIn(event);
-    if (!down || Math.hypot(x - down[0], y - down[1]) > STILL || mover.isHeld) return;
-    down = null;
-    const row = pick(x, y)?.row ?? 0;
-    choose(row > 0 ? [row] : [], row > 0 || modeOf(event) === "only" ? modeOf(event) : "add");
-  });
-  stage.canvas.addEventListener("dblclick", (event) => {
-    const [x, y] = placeIn(event);
-    const hit = pick(x, y);
-    if (!hit) return;
-    const { origin, direction } = stage.ray(x, y);
-    const target = direction.clone().multiplyScalar(hit.depth).add(origin);
-    stage.fly(target.clone().lerp(origin, 0.6), target);
-  });
-  let pointer = /** @type {readonly [number, number] | null} */ (null);
-  let looking = false;
-  function lookUnderPointer() {
-    looking = false;
-    if (!pointer) return;
-    const [x, y] = pointer;
-    const row = mover.isHeld ? 0 : (pick(x, y)?.row ?? 0);
-    hover(row || null);
-    label.hidden = !row;
-    label.textContent = row ? panel.nameOf(store.state, row) : "";
-    label.style.transform = `translate(${x + 14}px, ${y + 14}px)`;
-    stage.canvas.style.cursor = row ? "pointer" : "";
-  }
-  stage.canvas.addEventListener("pointermove", (event) => {
-    if (event.pointerType !== "mouse" || event.buttons) return;
-    pointer = placeIn(event);
-    if (looking) return;
-    looking = true;
-    if (pickMs > SLOW_PICK) setTimeout(lookUnderPointer, 4 * pickMs);
-    else requestAnimationFrame(lookUnderPointer);
-  });
-  stage.canvas.addEventListener("pointerleave", () => {
-    pointer = null;
-    label.hidden = true;
-    hover(null);
-  });
-  byId("fold", HTMLButtonElement).addEventListener("click", () => document.body.classList.toggle("folded"));
 
   // --------------------------------------------------------------------------------------------------- the address
   const rowOf = new Map(meta.objects.map(({ id }, at) => [id, at + 1]));
@@ -369,10 +278,7 @@ async function main() {
   });
 
   // ------------------------------------------------------------------------------------------------------- start
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const followTheme = () => stage.setBackground(dark.matches ? BACKGROUNDS.dark : BACKGROUNDS.light);
-  dark.addEventListener("change", followTheme);
-  followTheme();
+  followTheme(stage);
   stage.scene.add(mesh);
   paint();
   panel.show(store.state);
@@ -382,8 +288,26 @@ async function main() {
   followAddress();
   addEventListener("hashchange", followAddress);
   // The first click does not wait for it, nor does the first picture.
-  setTimeout(() => picker.blocks, PREPARE_MS);
-  Object.assign(window, { gseg: { meta, store, stage, mesh, table, picker, pick, fly, commands, move, placed, Vector3 } });
+  setTimeout(() => {
+    picker.blocks;
+    prepared = true;
+    panel.portraits.renew();
+  }, PREPARE_MS);
+  Object.assign(window, { gseg: { meta, store, stage, panel, mesh, table, picker, pick, fly, commands, move, placed, Vector3 } });
+}
+
+/**
+ * A stream of a copy, for the worker takes away what it is given.
+ *
+ * @param {Promise<Uint8Array<ArrayBuffer>>} file
+ */
+function inOnePiece(file) {
+  return new ReadableStream({
+    async start(controller) {
+      controller.enqueue((await file).slice());
+      controller.close();
+    },
+  });
 }
 
 main().catch((error) => {

@@ -1,5 +1,6 @@
 // The list of objects and the buttons beside the picture. Names come from outside: they are only ever set as text.
 import { lengthText } from "./meta.js";
+import { Portraits } from "./portrait.js";
 import { isShown } from "./state.js";
 
 /**
@@ -49,9 +50,10 @@ export class Panel {
   /**
    * @param {import("./meta.js").Meta} meta
    * @param {Actions} actions
+   * @param {() => import("./portrait.js").Source | null} source of the objects' pictures
    * @param {boolean} [rest] whether what is of no object has a row, too
    */
-  constructor(meta, actions, rest = true) {
+  constructor(meta, actions, source, rest = true) {
     this.meta = meta;
     this.actions = actions;
     this.list = byId("objects", HTMLUListElement);
@@ -65,6 +67,7 @@ export class Panel {
       node.hidden = !text;
     }
     this.rest = rest;
+    this.portraits = new Portraits(this.list, source);
     this.search = byId("search", HTMLInputElement);
     this.search.addEventListener("input", () => this.#find());
     this.fill();
@@ -76,6 +79,7 @@ export class Panel {
     if (this.#isStale) return;
     const { objects } = this.meta;
     this.#rows.clear();
+    this.portraits.empty();
     this.list.replaceChildren();
     objects.forEach((_, at) => this.#add(at + 1));
     if (objects.length && this.rest) this.#add(0);
@@ -109,6 +113,7 @@ export class Panel {
       name.addEventListener("dblclick", () => this.edit(row));
       part("fly").addEventListener("click", () => actions.fly(row));
       part("solo").addEventListener("click", () => actions.isolate(row));
+      this.portraits.add(/** @type {HTMLCanvasElement} */ (item.querySelector(".portrait")), object.id, row);
       item.addEventListener("pointerenter", (event) => actions.hover(event.pointerType === "mouse" ? row : null));
       item.addEventListener("pointerleave", () => actions.hover(null));
     } else {

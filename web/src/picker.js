@@ -11,6 +11,8 @@ import { Quaternion, Vector3 } from "./vendor.js";
  * @property {number} depth along the ray, where that one is seen
  */
 
+/** @typedef {{getNumSplats(): number, forEachSplat: import("@sparkjsdev/spark").SplatMesh["forEachSplat"]}} Source */
+
 /** Standard deviations within which a splat is looked at; beyond, an opaque one gives less than an eighth bit. */
 const REACH = 3.33;
 
@@ -32,34 +34,54 @@ const FAIR = 0.5;
 export class Picker {
   /** @type {Blocks | null} */
   #blocks = null;
+  /** @type {ReturnType<typeof numbersOf> | null} */
+  #read = null;
 
   /**
-   * @param {{getNumSplats(): number, forEachSplat: import("@sparkjsdev/spark").SplatMesh["forEachSplat"]}} splats
+   * @param {Source} splats
    * @param {Uint16Array} rows of each splat
    * @param {import("./table.js").ObjectTable} table
    */
   constructor(splats, rows, table) {
-    const count = splats.getNumSplats();
+    this.splats = splats;
     this.rows = rows;
     this.table = table;
-    this.count = count;
-    this.centres = new Float32Array(3 * count);
-    this.scales = new Float32Array(3 * count);
-    this.turns = new Float32Array(4 * count);
-    this.opacities = new Float32Array(count);
-    this.reaches = new Float32Array(count); // squared
-    splats.forEachSplat((i, centre, scales, turn, opacity) => {
-      centre.toArray(this.centres, 3 * i);
-      this.scales[3 * i] = Math.max(scales.x, THINNEST);
-      this.scales[3 * i + 1] = Math.max(scales.y, THINNEST);
-      this.scales[3 * i + 2] = Math.max(scales.z, THINNEST);
-      turn.toArray(this.turns, 4 * i);
-      this.opacities[i] = opacity;
-      this.reaches[i] = (REACH * Math.max(scales.x, scales.y, scales.z)) ** 2;
-    });
+    this.count = splats.getNumSplats();
   }
 
-  /** Which splats are near which: made when it is asked for, so that it does not hold up the first picture. */
+  /** What is known of each splat: read when it is asked for, so that it does not hold up the first picture. */
+  get #numbers() {
+    this.#read ??= numbersOf(this.splats);
+    return this.#read;
+  }
+
+  get centres() {
+    return this.#numbers.centres;
+  }
+
+  /** 0..255, as seen from nowhere in particular */
+  get colors() {
+    return this.#numbers.colors;
+  }
+
+  get scales() {
+    return this.#numbers.scales;
+  }
+
+  get turns() {
+    return this.#numbers.turns;
+  }
+
+  get opacities() {
+    return this.#numbers.opacities;
+  }
+
+  /** Squared. */
+  get reaches() {
+    return this.#numbers.reaches;
+  }
+
+  /** Which splats are near which: made when it is asked for, too. */
   get blocks() {
     this.#blocks ??= new Blocks(this.centres, this.reaches);
     return this.#blocks;
@@ -191,4 +213,28 @@ export class Picker {
       if (alpha >= FAINTEST) hits.push({ row, splat: i, depth, alpha, at: de / dd });
     }
   }
+}
+
+/** @param {Source} splats */
+function numbersOf(splats) {
+  const count = splats.getNumSplats();
+  const centres = new Float32Array(3 * count);
+  const colors = new Uint8ClampedArray(3 * count);
+  const scales = new Float32Array(3 * count);
+  const turns = new Float32Array(4 * count);
+  const opacities = new Float32Array(count);
+  const reaches = new Float32Array(count);
+  splats.forEachSplat((i, centre, size, turn, opacity, color) => {
+    centre.toArray(centres, 3 * i);
+    scales[3 * i] = Math.max(size.x, THINNEST);
+    scales[3 * i + 1] = Math.max(size.y, THINNEST);
+    scales[3 * i + 2] = Math.max(size.z, THINNEST);
+    turn.toArray(turns, 4 * i);
+    opacities[i] = opacity;
+    reaches[i] = (REACH * Math.max(size.x, size.y, size.z)) ** 2;
+    colors[3 * i] = 255 * color.r;
+    colors[3 * i + 1] = 255 * color.g;
+    colors[3 * i + 2] = 255 * color.b;
+  });
+  return { centres, colors, scales, turns, opacities, reaches };
 }

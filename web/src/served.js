@@ -1,6 +1,8 @@
 // The page before a session: what the browser draws and shows of it, and what it asks the server for.
+import { addressOf, placeOf } from "./address.js";
+import { commandsOf, copyLink, followTheme, handle, point } from "./hands.js";
 import { readMeta } from "./meta.js";
-import { byId, isTyping, Panel } from "./panel.js";
+import { byId, Panel } from "./panel.js";
 import { Link } from "./served_link.js";
 import { Scene } from "./served_scene.js";
 import { Tools } from "./served_tools.js";
@@ -8,14 +10,6 @@ import { Stage } from "./stage.js";
 import { Vector3 } from "./vendor.js";
 
 /** @typedef {import("./served_link.js").Mode} Mode */
-
-/** Pixels that a pointer may wander between down and up and still click. */
-const STILL = 4;
-
-/** Milliseconds of a pick above which objects are looked up now and then only while the pointer moves. */
-const SLOW_PICK = 30;
-
-const BACKGROUNDS = { light: 0xf3f4f6, dark: 0x1d2127 };
 
 function main() {
   const meta = readMeta();
@@ -69,6 +63,7 @@ function main() {
       scene.paint();
     }
     show();
+    if (news.objects) void selectLinked();
     if (news.selected) {
       const [first] = state.selected;
       if (first !== undefined) panel.reveal(rowOf(first));
@@ -148,8 +143,10 @@ function main() {
       },
       hover,
     },
+    () => scene.picker && { numbers: scene.picker, rows: scene.rows, unseen: scene.unseen, eye: meta.view.eye },
     false,
   );
+  scene.renewed = () => panel.portraits.renew();
 
   const link = new Link(
     (frame) => scene.take(frame),
@@ -161,17 +158,9 @@ function main() {
   );
   const tools = new Tools(link, scene, { modeOf, said, state: () => state, changed: () => showButtons() });
 
-  function savePicture() {
-    const anchor = document.createElement("a");
-    anchor.download = "picture.png";
-    anchor.href = stage.picture();
-    anchor.click();
-  }
-
-  const help = byId("help", HTMLDialogElement);
-  const home = () => stage.fly(new Vector3(...meta.view.eye), new Vector3(...meta.view.target));
-  /** @type {Record<string, {run: () => unknown, keys?: string[], needsObject?: boolean, isOn?: () => boolean, can?: () => boolean}>} */
+  /** @type {Record<string, import("./hands.js").Command>} */
   const commands = {
+    ...commandsOf(stage, () => stage.fly(new Vector3(...meta.view.eye), new Vector3(...meta.view.target))),
     undo: { run: () => ask("undo"), keys: ["Ctrl+z"], can: () => Boolean(state.steps[0]) },
     redo: { run: () => ask("redo"), keys: ["Ctrl+y", "Ctrl+Shift+z"], can: () => Boolean(state.steps[1]) },
     "show-all": { run: () => ask("show all"), keys: ["Shift+h"], can: () => Boolean(state.hides) },
@@ -183,10 +172,7 @@ function main() {
       keys: ["c"],
       isOn: () => scene.painted,
     },
-    turntable: { run: () => stage.turntable(!stage.orbit.autoRotate), keys: ["t"], isOn: () => stage.orbit.autoRotate },
-    home: { run: home, keys: ["Home"] },
-    picture: { run: savePicture, keys: ["p"] },
-    help: { run: () => help.showModal(), keys: ["?", "Shift+?"] },
+    link: { run: takeLink, keys: ["l"] },
     several: { run: () => (several = !several), isOn: () => several },
     hide: { run: () => ask("hide"), keys: ["h"], needsObject: true },
     isolate: { run: () => ask("isolate"), keys: ["i"], needsObject: true },
@@ -210,38 +196,13 @@ function main() {
     commands[`mode-${name}`] = { run: () => (mode = name), keys: [key], isOn: () => mode === name };
   });
 
-  const buttons = new Map(
-    [...document.querySelectorAll("button[data-command]")].map((node) => {
-      const button = /** @type {HTMLButtonElement} */ (node);
-      return [button, commands[button.dataset.command ?? ""]];
-    }),
-  );
-  for (const [button, command] of buttons) {
-    button.addEventListener("click", () => {
-      command.run();
-      showButtons();
-    });
-  }
+  const showPossible = handle(commands, () => state.gaussians > 0);
   function showButtons() {
-    for (const [button, { needsObject, isOn, can }] of buttons) {
-      button.disabled = (needsObject && !state.gaussians) || (can !== undefined && !can());
-      if (isOn) button.setAttribute("aria-pressed", String(isOn()));
-    }
+    showPossible();
     const [undoes, redoes] = state.steps;
     byId("undo", HTMLButtonElement).title = undoes ? `Ctrl+Z: ${undoes}` : "Ctrl+Z";
     byId("redo", HTMLButtonElement).title = redoes ? `Ctrl+Y: ${redoes}` : "Ctrl+Y";
   }
-  addEventListener("keydown", (event) => {
-    const { target } = event;
-    if (isTyping(target) || help.open) return;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const pressed = `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.shiftKey ? "Shift+" : ""}${key}`;
-    const command = Object.values(commands).find(({ keys }) => keys?.includes(pressed));
-    if (!command || (command.can && !command.can()) || (command.needsObject && !state.gaussians)) return;
-    event.preventDefault();
-    command.run();
-    showButtons();
-  });
 
   // Forms and buttons that say in the document what they ask for.
   for (const node of document.querySelectorAll("button[data-ask]")) {
@@ -270,26 +231,12 @@ function main() {
   }
 
   // -------------------------------------------------------------------------------------------------- the pointer
-  const label = byId("label", HTMLElement);
-  let pickMs = 0;
-  /** @param {number} x @param {number} y pixels of the canvas */
-  function pick(x, y) {
-    const start = performance.now();
-    const hit = scene.pick(x, y);
-    pickMs = performance.now() - start;
-    return hit;
-  }
   /** @param {number | null} row */
   function hover(row) {
     if (row === scene.hovered) return;
     scene.hovered = row;
     scene.paint();
   }
-  const placeIn = (/** @type {MouseEvent} */ event) => {
-    const box = stage.canvas.getBoundingClientRect();
-    return /** @type {const} */ ([event.clientX - box.left, event.clientY - box.top]);
-  };
-
   /** @param {number} x @param {number} y @param {MouseEvent} event */
   function click(x, y, event) {
     const how = modeOf(event);
@@ -306,60 +253,60 @@ function main() {
     else void ask("click", [], asked);
   }
 
-  let down = /** @type {readonly [number, number] | null} */ (null);
-  stage.canvas.addEventListener("pointerdown", (event) => {
-    down = event.isPrimary && event.button === 0 && !tools.handle.isHeld ? placeIn(event) : null;
-    if (stage.orbit.autoRotate) stage.turntable(false);
-    showButtons();
+  const pick = point(stage, {
+    look: (x, y) => scene.pick(x, y),
+    click,
+    hover,
+    nameOf: (row) => scene.objects[row - 1]?.name ?? "",
+    isHeld: () => tools.handle.isHeld,
+    pressed: showButtons,
   });
-  stage.canvas.addEventListener("pointerup", (event) => {
-    const [x, y] = placeIn(event);
-    if (!down || Math.hypot(x - down[0], y - down[1]) > STILL || tools.handle.isHeld) return;
-    down = null;
-    click(x, y, event);
-  });
-  stage.canvas.addEventListener("dblclick", (event) => {
-    const [x, y] = placeIn(event);
-    const hit = pick(x, y);
-    if (!hit) return;
-    const { origin, direction } = stage.ray(x, y);
-    const target = direction.clone().multiplyScalar(hit.depth).add(origin);
-    stage.fly(target.clone().lerp(origin, 0.6), target);
-  });
-  let pointer = /** @type {readonly [number, number] | null} */ (null);
-  let looking = false;
-  function lookUnderPointer() {
-    looking = false;
-    if (!pointer) return;
-    const [x, y] = pointer;
-    const row = tools.handle.isHeld ? 0 : (pick(x, y)?.row ?? 0);
-    hover(row || null);
-    label.hidden = !row;
-    label.textContent = row ? scene.objects[row - 1]?.name ?? "" : "";
-    label.style.transform = `translate(${x + 14}px, ${y + 14}px)`;
-    stage.canvas.style.cursor = row ? "pointer" : "";
-  }
-  stage.canvas.addEventListener("pointermove", (event) => {
-    if (event.pointerType !== "mouse" || event.buttons) return;
-    pointer = placeIn(event);
-    if (looking) return;
-    looking = true;
-    if (pickMs > SLOW_PICK) setTimeout(lookUnderPointer, 4 * pickMs);
-    else requestAnimationFrame(lookUnderPointer);
-  });
-  stage.canvas.addEventListener("pointerleave", () => {
-    pointer = null;
-    label.hidden = true;
-    hover(null);
-  });
-  byId("fold", HTMLButtonElement).addEventListener("click", () => document.body.classList.toggle("folded"));
 
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const followTheme = () => stage.setBackground(dark.matches ? BACKGROUNDS.dark : BACKGROUNDS.light);
-  dark.addEventListener("change", followTheme);
-  followTheme();
+  // --------------------------------------------------------------------------------------------------- the address
+  // The address has the view, so that a page that is loaded again is where it was. What is selected is the session's: it
+  // is in a link that somebody takes along, and followed once.
+  let known = "";
+  /** Groups of a link that are not listed yet, and whether it is gone to where they are. */
+  let linked = { ids: /** @type {readonly number[]} */ ([]), flies: false };
+  /** @param {readonly number[]} selected */
+  const placeWith = (selected) =>
+    addressOf({ eye: stage.camera.position.toArray(), target: stage.orbit.target.toArray(), selected, hidden: [], only: null });
+  /** @param {readonly number[]} [selected] */
+  function rememberPlace(selected = []) {
+    known = placeWith(selected);
+    history.replaceState(null, "", known);
+  }
+  function takeLink() {
+    rememberPlace(state.selected);
+    copyLink(location.href, (text) => said({ said: text, well: true }));
+  }
+  function followAddress() {
+    if (location.hash === known) return;
+    known = location.hash;
+    const { eye, target, selected } = placeOf(location.hash);
+    if (eye && target) stage.fly(new Vector3(...eye), new Vector3(...target), 0);
+    linked = { ids: selected ?? [], flies: !eye || !target };
+    void selectLinked();
+  }
+  async function selectLinked() {
+    const { ids, flies } = linked;
+    const there = ids.filter((id) => rowOf(id) > 0);
+    if (!there.length) return;
+    linked = { ids: [], flies: false };
+    await ask("picks", ["set", ...there]);
+    if (flies) await fly(null);
+  }
+  let waiting = 0;
+  stage.orbit.addEventListener("change", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(rememberPlace, 400);
+  });
+  addEventListener("hashchange", followAddress);
+
+  followTheme(stage);
   show();
-  Object.assign(window, { gseg: { meta, state, stage, scene, link, tools, pick, ask, commands, Vector3 } });
+  followAddress();
+  Object.assign(window, { gseg: { meta, state, stage, panel, scene, link, tools, pick, ask, commands, Vector3 } });
 }
 
 /**

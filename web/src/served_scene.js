@@ -1,5 +1,5 @@
 // What is drawn of a session: its splats, which of them are selected, and which are not shown.
-import { repackHarmonics } from "./harmonics.js";
+import { harmonicsOf } from "./harmonics.js";
 import { Picker } from "./picker.js";
 import { drawByTable } from "./shading.js";
 import { ObjectTable, rowsTexture } from "./table.js";
@@ -46,6 +46,8 @@ export class Scene {
   hovered = /** @type {number | null} */ (null);
   painted = false;
   version = 0;
+  /** Is called when objects look another way than before. */
+  renewed = () => {};
 
   /** @param {import("./stage.js").Stage} stage */
   constructor(stage) {
@@ -67,18 +69,24 @@ export class Scene {
       this.unseen = new Uint8Array(count);
       await this.#load(count);
       this.version = version;
+      this.renewed();
     } else if (kind === ROWS) {
       this.rows.set(new Uint16Array(frame, 16, count));
       const most = this.rows.reduce((a, b) => Math.max(a, b), 0);
       if (most >= this.#room - 1) await this.#load(count);
       this.marked();
+      this.renewed();
     } else if (kind === MARKS) {
       const bytes = Math.ceil(count / 8);
+      let others = false;
       for (let i = 0; i < count; i++) {
         this.selected[i] = (payload[i >> 3] >> (i & 7)) & 1;
-        this.unseen[i] = (payload[bytes + (i >> 3)] >> (i & 7)) & 1;
+        const unseen = (payload[bytes + (i >> 3)] >> (i & 7)) & 1;
+        others ||= unseen !== this.unseen[i];
+        this.unseen[i] = unseen;
       }
       this.marked();
+      if (others) this.renewed();
     }
   }
 
@@ -89,7 +97,7 @@ export class Scene {
     await mesh.initialized;
     const splats = mesh.extSplats;
     if (!splats || splats.getNumSplats() !== count) throw new Error("The splats are not those that were sent.");
-    await repackHarmonics(splats, this.#file, "ply");
+    (await harmonicsOf(this.#file, "ply"))(splats);
     const rows = Math.max(this.rows.reduce((a, b) => Math.max(a, b), 0), this.objects.length) + 2;
     const before = { mesh: this.#mesh, texture: this.#texture, table: this.#table };
     this.#room = Math.min(MOST, Math.max(FEWEST, 2 ** Math.ceil(Math.log2(rows))));

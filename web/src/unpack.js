@@ -17,6 +17,12 @@ export function fromBase64(text) {
   return bytes;
 }
 
+/** When all of the page has been read: what is run is before what is large, so that both go on beside each other. */
+export const isRead = new Promise((done) => {
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", () => done(true), { once: true });
+  else done(true);
+});
+
 /**
  * The bytes of an element, which is emptied: they would be in memory twice.
  *
