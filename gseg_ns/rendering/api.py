@@ -61,7 +61,8 @@ def rasterization(
     which gsplat alone does not do. Harmonics may also come in two tensors (`Coefficients`). On the CPU:
 
     - `packed`, `sparse_grad` and `distributed` must be False (pass `packed=False`: gsplat's default is True).
-    - `channel_chunk` has no effect: any number of channels is one pass.
+    - `channel_chunk` has no effect: any number of channels is one pass. (On CUDA it is passed over with `absgrad`,
+      which gsplat gives of the last chunk alone.)
     - `meta["flatten_ids"]` lists fewer tiles a Gaussian than gsplat's, with the same image.
     - A Gaussian with a NaN or infinite position, rotation, scale or opacity is left out and gets zero gradients;
       a NaN color stays within the pixels that show it.
@@ -77,6 +78,11 @@ def rasterization(
     if isinstance(colors, Coefficients) and (means.is_cuda or sh_degree is None):
         colors = colors.joined()
     if means.is_cuda:
+        # gsplat composites chunk by chunk, and each chunk's gradient would overwrite the `absgrad` of the one before.
+        channels = (colors.shape[-1] if "RGB" in render_mode else 0) + int(render_mode != "RGB")
+        if absgrad and channels > channel_chunk:
+            _check(channels <= _ONE_PASS, f"rasterization: absgrad has {channels} channels to see; it can {_ONE_PASS}")
+            channel_chunk = channels
         # By name: gsplat 1.5 has further arguments between these.
         return gsplat.rasterization(
             means=means, quats=quats, scales=scales, opacities=_finite(opacities), colors=colors, viewmats=viewmats,
@@ -177,11 +183,6 @@ def rasterization_with_features(
     values = torch.cat([values, features.expand(cameras, -1, -1)], dim=-1)
     if backgrounds is not None:
         backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, shape[1])], dim=-1)
-    channels = values.shape[-1] + int(render_mode != "RGB")
-    if means.is_cuda and options.get("absgrad") and channels > options.get("channel_chunk", 32):
-        # gsplat composites chunk by chunk, and each chunk's gradient would overwrite the `absgrad` of the one before.
-        _check(channels <= _ONE_PASS, f"rasterization: absgrad has {channels} channels to see; it can {_ONE_PASS}")
-        options = {**options, "channel_chunk": channels}
     image, alphas, meta = rasterization(
         means=means, colors=values, viewmats=viewmats, backgrounds=backgrounds, render_mode=render_mode, **options
     )

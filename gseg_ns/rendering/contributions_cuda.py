@@ -18,16 +18,16 @@ _PIXELS = 1 << 18
 
 def vote(meta: dict[str, Any], labels: Tensor, num_labels: int, out: Tensor) -> Tensor:
     """Label sums as the gradient of a rendered image in its colors: d (image . onehot) / d color = sum of w."""
-    valid = labels[(labels >= 0) & (labels < num_labels)]
-    for chunk in torch.unique(valid).long().split(_CHANNELS):
+    for chunk in _chunks(labels[(labels >= 0) & (labels < num_labels)]):
         out.index_add_(1, chunk, _label_sums(meta, labels, chunk))
     return out
 
 
 def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gaussians and labels [nnz] int32 and sums [nnz], by Gaussian and label."""
-    gaussians, found, sums = [], [], []
-    for chunk in torch.unique(labels[labels >= 0]).long().split(_CHANNELS):
+    none = labels.new_zeros(0, dtype=torch.int32)
+    gaussians, found, sums = [none], [none], [none.float()]
+    for chunk in _chunks(labels[labels >= 0]):
         total = _label_sums(meta, labels, chunk)
         rows, columns = total.nonzero(as_tuple=True)
         gaussians.append(rows.int())
@@ -35,6 +35,12 @@ def sparse_vote(meta: dict[str, Any], labels: Tensor) -> tuple[Tensor, Tensor, T
         sums.append(total[rows, columns])
     order = torch.argsort(torch.cat(gaussians), stable=True)  # labels rise from chunk to chunk
     return torch.cat(gaussians)[order], torch.cat(found)[order], torch.cat(sums)[order]
+
+
+def _chunks(names: Tensor) -> list[Tensor]:
+    """The labels that occur, int64, ascending, as many at a time as are rasterized at once."""
+    unique = torch.unique(names).long()
+    return list(unique.split(_CHANNELS)) if len(unique) else []
 
 
 def drawn(meta: dict[str, Any], values: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,8 @@ def test_cached_contributions_give_what_a_full_render_gives(device: str) -> None
     weight = torch.randn_like(found)
     (ours,) = torch.autograd.grad((found * weight).sum(), features)
     (reference,) = torch.autograd.grad((expected * weight).sum(), features)
-    torch.testing.assert_close(ours, reference, rtol=1e-3, atol=1e-4)
+    # gsplat's own sums over pixels come in another order at each run.
+    torch.testing.assert_close(ours, reference, rtol=1e-3, atol=1e-3 if device == "cuda" else 1e-4)
 
 
 def test_pool_keeps_to_its_memory_and_knows_its_masks() -> None:

@@ -120,17 +120,34 @@ def test_contributions(scene):
     assert (ids.cpu() == expected_ids).float().mean() > 0.98
 
 
-def test_absgrad_of_more_channels_than_a_chunk(scene):
+def test_a_view_whose_labels_are_all_outside_says_nothing(scene):
+    meta = project(*to_cuda(scene))
+    outside = torch.full((53, 75), -1, device="cuda")
+    assert not vote(meta, outside, 5).any()
+    assert not vote(meta, outside + 9, 5).any()
+    rows, labels, sums = sparse_vote(meta, outside)
+    expected = sparse_vote(project(*scene), outside.cpu())
+    assert len(rows) == len(labels) == len(sums) == 0
+    assert [part.dtype for part in (rows, labels, sums)] == [part.dtype for part in expected]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_absgrad_of_more_channels_than_a_chunk(scene, together):
     features = torch.rand(300, 40)
     results = []
     for s, device in ((scene, "cpu"), (to_cuda(scene), "cuda")):
-        means = s.means.clone().requires_grad_()
-        image, _, meta = rasterization_with_features(
-            features.to(device), means=means, quats=s.quats, scales=s.scales, opacities=s.opacities,
-            colors=torch.ones(300, 3, device=device), viewmats=s.viewmats, Ks=s.Ks, width=75, height=53, packed=False,
-            absgrad=True,
-        )  # fmt: skip
-        (image.sum() + meta["features"].square().sum()).backward()
+        options = {
+            "means": s.means.clone().requires_grad_(), "quats": s.quats, "scales": s.scales, "opacities": s.opacities,
+            "viewmats": s.viewmats, "Ks": s.Ks, "width": 75, "height": 53, "packed": False, "absgrad": True,
+        }  # fmt: skip
+        values = features.to(device)
+        if together:
+            image, _, meta = rasterization_with_features(values, colors=torch.ones(300, 3, device=device), **options)
+            shown = meta["features"]
+        else:
+            image, _, meta = rasterization(colors=values, render_mode="RGB+D", **options)
+            shown = image[..., :-1]
+        (image.sum() + shown.square().sum()).backward()
         results.append(meta["means2d"].absgrad.cpu())
     assert (results[0] - results[1]).abs().max() <= 2e-3 * results[0].abs().max()
 
