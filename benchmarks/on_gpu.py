@@ -66,15 +66,18 @@ class Frame:
         if run.model.device.type != "cuda":
             raise GsegError("There is no GPU here that can be used: `gseg doctor` says why")
         name = torch.cuda.get_device_name()
-        view = next(iter(run.cameras("test")))
+        view = next(iter(run.cameras("train")))
         camera = to_camera(view.camera)
         splats = run.model.splats()
+        labels = run.datamanager.labels(0)
+        if labels is None:
+            raise GsegError("The first training view has no masks")
         print(f"{name}; {len(splats)} Gaussians, {camera.width}x{camera.height}")
         self.parity(splats, camera, run.model.gaussian_groups())
         for count in self.counts:
             model = multiplied(run, count) if count else run.model
             print(f"\n{model.num_points} Gaussians")
-            self.speed(model, camera, run.datamanager.labels(0).to(model.device))
+            self.speed(model, camera, labels.to(model.device))
             self.clicks(model, view.camera, camera)
 
     def parity(self, splats: Any, camera: Any, groups: torch.Tensor) -> None:
