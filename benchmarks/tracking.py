@@ -23,12 +23,12 @@ from torch import Tensor
 
 from gseg_ns.benchmarking.closed_form import ClosedForm, render_labels
 from gseg_ns.demo.mask_errors import faulty_track
-from gseg_ns.lifting.carried import lift_object
 from gseg_ns.rendering import Camera
 from gseg_ns.rendering.threads import configure
+from gseg_ns.runs.tracking import follow
 from gseg_ns.splats.projection import project_splats
 from gseg_ns.views.drawing import draw_view
-from gseg_ns.views.orbit import orbit, up_of
+from gseg_ns.views.orbit import up_of
 
 LEAST_PIXELS = 60
 
@@ -103,16 +103,17 @@ class Benchmark:
         splats = prepared.splats
         camera = camera.resized(self.width, round(self.width * camera.height / camera.width))
         first = render_labels(project_splats(splats, camera), labels) == number
-        around = orbit(splats, camera, first, up, self.count)
-        views: list[tuple[Camera, Tensor]] = [(camera, first)]
-        rng = np.random.default_rng([seed, number])
-        for way in around.ways:
+        rng, ways = np.random.default_rng([seed, number]), []
+
+        def carry(way: list[Camera]) -> list[Tensor]:
             maps = [render_labels(project_splats(splats, one), labels).numpy().astype(np.int32) for one in way]
             for one in way:
                 draw_view(splats, one)  # what a tracker would be given
-            views += zip(way, map(torch.from_numpy, faulty_track(maps, number, self.part, rng)), strict=True)
-        carried = lift_object(splats, views)
-        return carried.selected, {"views": [len(way) for way in around.ways]}
+            ways.append(len(way))
+            return [torch.from_numpy(mask) for mask in faulty_track(maps, number, self.part, rng)]
+
+        tracked = follow(splats, camera, first, up, self.count, carry)
+        return tracked.selected, {"views": ways}
 
 
 def _iou(found: Sequence[Tensor], truth: Sequence[Tensor]) -> float:

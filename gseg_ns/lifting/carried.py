@@ -29,12 +29,19 @@ ROUNDS = 3
 """Of weighing views; a further one changes next to nothing."""
 PART = 0.5
 """Of a Gaussian's contribution that lies in the masks, from which on it is of the object."""
+PARTS = (PART, 0.45, 0.4, 0.35, 0.3)
+"""The same, of which the first is taken that is not plainly worse than another: of a thing of few and soft Gaussians,
+there are some that are more of it than of any other one thing, and yet by less than half."""
+_PLAINLY = 0.03
+"""Of a mean residual."""
 _FAR = 4.0
 """Deviations beyond which a view is not believed at all."""
 _NARROW = 0.03
 """Residual that is no sign of anything: without it, views that agree well would doubt each other."""
 _DEVIATION = 1.4826
 """Of a normal distribution, in median absolute deviations."""
+_ALIKE = 3.0
+"""Times as large or as small as in most views, up to which what a mask shows may be the object at first sight."""
 _TRACE = 0.05
 """Pixels that a Gaussian must give to all views together, to be of anything."""
 _HIDDEN = 0.05
@@ -56,10 +63,13 @@ class Carried(NamedTuple):
     residuals: Tensor  # [V] float32 in 0..1
     """1 - IoU of each view's mask with what all of them say of it."""
 
+    least: float
+    """Part from which on a Gaussian is of the object."""
+
     @property
     def selected(self) -> Tensor:
         """Bool [N]."""
-        return self.part > PART
+        return self.part > self.least
 
 
 @torch.no_grad()
@@ -80,18 +90,23 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
         return project_splats(splats, camera.to(splats.device))
 
     votes = [view_votes(drawn(camera), mask.int() + 1) for camera, mask in views]
-    weights = torch.ones(len(views))
-    part, residuals = _parts(votes, weights, len(splats)), torch.zeros(len(views))
+    sizes = [_sizes(splats.means, camera).cpu() for camera, _ in views]
+    weights = _alike(votes, sizes)
+    weights[list(sure)] = 1.0
+    part, residuals, least = _parts(votes, sizes, weights), torch.zeros(len(views)), PART
     for _ in range(ROUNDS):
-        chosen = (part > PART).to(splats.device)
-        residuals = torch.tensor([_residual(drawn(camera), chosen, mask) for camera, mask in views])
+        chosen = torch.stack([part > one for one in PARTS], dim=1).to(splats.device)
+        each = torch.stack([_residuals(drawn(camera), chosen, mask) for camera, mask in views])
+        of_all = (each * weights[:, None]).sum(dim=0) / weights.sum().clamp_min(1e-12)
+        best = int((of_all <= of_all.min() + _PLAINLY).int().argmax())
+        least, residuals = PARTS[best], each[:, best]
         weights = believed(residuals)
         weights[list(sure)] = 1.0
-        part = _parts(votes, weights, len(splats))
+        part = _parts(votes, sizes, weights)
     seen = sum((_total(said, len(splats)) for said in votes), torch.zeros(len(splats)))
     alone = sum((_unhindered(drawn(camera)) for camera, _ in views), torch.zeros(len(splats)))
     share = torch.where(alone > 0, seen / alone.clamp_min(1e-12), 1.0)
-    return Carried(_sided(splats.means.cpu(), part, share), weights, residuals)
+    return Carried(_sided(splats.means.cpu(), part, share, least), weights, residuals, least)
 
 
 def _total(said: ViewVotes, count: int) -> Tensor:
@@ -112,20 +127,21 @@ def _unhindered(meta: dict[str, Any]) -> Tensor:
     return torch.where(inside, full, 0.0).cpu()
 
 
-def _sided(means: Tensor, part: Tensor, share: Tensor) -> Tensor:
+def _sided(means: Tensor, part: Tensor, share: Tensor, least: float = PART) -> Tensor:
     """The parts [N], without hidden Gaussians most of whose nearest seen neighbours are not of the object.
 
     Args:
         means: [N, 3].
         part: [N].
         share: [N], what each shows of itself in all views together.
+        least: part from which on a Gaussian is of the object.
     """
-    asked = ((share < _HIDDEN) & (part > PART)).nonzero().squeeze(1)
+    asked = ((share < _HIDDEN) & (part > least)).nonzero().squeeze(1)
     seen = (share >= _SEEN).nonzero().squeeze(1)
     if not len(asked) or not len(seen):
         return part
     near = PointTree(means[seen]).nearest(means[asked], min(_AROUND, len(seen)))[1]
-    beside = (part[seen] > PART)[near].float().mean(dim=1)
+    beside = (part[seen] > least)[near].float().mean(dim=1)
     return part.index_put((asked[beside <= 0.5],), torch.zeros(()))
 
 
@@ -137,20 +153,51 @@ def believed(residuals: Tensor) -> Tensor:
     return (1 - off**2) ** 2
 
 
-def _parts(votes: Sequence[ViewVotes], weights: Tensor, count: int) -> Tensor:
-    """The part [N] of each Gaussian's contribution that lies in masks."""
-    table = torch.zeros(count, 2)
-    for said, weight in zip(votes, weights.tolist(), strict=True):
+def _sizes(means: Tensor, camera: Camera) -> Tensor:
+    """Area that a pixel of a view covers where each Gaussian is [N], in squared units of the scene."""
+    view, K = camera.viewmat.to(means), camera.K.to(means)
+    depth = means.detach() @ view[2, :3] + view[2, 3]
+    return depth.square() / (K[0, 0] * K[1, 1])
+
+
+def _alike(votes: Sequence[ViewVotes], sizes: Sequence[Tensor]) -> Tensor:
+    """1 for the views [V] that are asked first: those whose masks show about as large a thing as most do, 0 for others.
+
+    Where a mask has jumped to the floor below a small thing, it shows so much that no other view sees, and says it so
+    loud, that views which are right could not be told by what all of them say together.
+    """
+    areas = torch.stack([
+        (said.weights * size[said.gaussians.long()] * (said.labels == 2)).sum()
+        for said, size in zip(votes, sizes, strict=True)
+    ])  # fmt: skip
+    there = areas > 0
+    if not bool(there.any()):
+        return torch.ones(len(areas))
+    middle = areas[there].median()
+    return ((areas < _ALIKE * middle) & (areas * _ALIKE > middle)).float()
+
+
+def _parts(votes: Sequence[ViewVotes], sizes: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The part [N] of each Gaussian's contribution that lies in masks.
+
+    In area of what is seen and not in pixels, of which a view from near has many more: it would outvote all others
+    about what it shows by the way, also where its mask is wrong.
+    """
+    table, pixels = torch.zeros(len(sizes[0]), 2), torch.zeros(len(sizes[0]))
+    for said, size, weight in zip(votes, sizes, weights.tolist(), strict=True):
+        pixels.index_add_(0, said.gaussians.long(), said.weights * weight)
         for column in (0, 1):
             here = said.labels == column + 1
-            table[:, column].index_add_(0, said.gaussians[here].long(), said.weights[here] * weight)
+            rows = said.gaussians[here].long()
+            table[:, column].index_add_(0, rows, said.weights[here] * size[rows] * weight)
     total = table.sum(dim=1)
-    return torch.where(total > _TRACE, table[:, 1] / total.clamp_min(1e-12), 0)
+    return torch.where((pixels > _TRACE) & (total > 0), table[:, 1] / total.clamp_min(1e-30), 0)
 
 
-def _residual(meta: dict[str, Any], chosen: Tensor, mask: Tensor) -> float:
+def _residuals(meta: dict[str, Any], chosen: Tensor, mask: Tensor) -> Tensor:
+    """1 - IoU of a view's mask [H, W] with each choice of Gaussians [N, K], drawn: [K] on the CPU."""
     shown = visible(meta)[0]
-    found = composite(meta, (chosen & shown).float()[:, None])[..., 0].cpu() > PART
-    mask = mask.cpu()
-    union = int((found | mask).sum())
-    return 1 - int((found & mask).sum()) / union if union else 0.0
+    found = composite(meta, (chosen & shown[:, None]).float()).cpu() > 0.5
+    mask = mask.cpu()[..., None]
+    union, both = (found | mask).sum(dim=(0, 1)), (found & mask).sum(dim=(0, 1))
+    return torch.where(union > 0, 1 - both / union.clamp_min(1), 0.0)

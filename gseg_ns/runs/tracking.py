@@ -5,6 +5,7 @@ No groups, no features and no photographs are needed: pictures are drawn of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from gseg_ns.pictures import to_bytes
 from gseg_ns.rendering import Camera
 from gseg_ns.splats import Splats
 from gseg_ns.views.drawing import draw_view
-from gseg_ns.views.orbit import orbit, up_of
+from gseg_ns.views.orbit import Thing, is_cut_off, orbit, thing_of, up_of
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -35,6 +36,8 @@ LONGEST = 512
 """Pixels of the longer side of the pictures that a tracker is given, at most."""
 PICTURES = 24
 """Around the object, both ways together."""
+ROUNDS = 3
+"""So often an object is followed around at most, from farther away each time, while pictures cut it off."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +75,65 @@ def track_object(
     """
     camera = _small(camera)
     first = resize_labels(mask.int().cpu(), camera.height, camera.width) > 0
-    around = orbit(splats, camera, first, up_of(splats, camera) if up is None else up, PICTURES)
-    if not any(around.ways):
-        raise GsegError(
-            "It cannot be seen from anywhere else: other things stand before it. Click on it in another view."
-        )
-    views = [(camera, first)]
     clicked = _picture(splats, camera)
-    for way in around.ways:
+
+    def carry(way: list[Camera]) -> list[Tensor]:
         pictures = [clicked, *(_picture(splats, one) for one in way)]
         with asking("The tracker"):
             masks = tracker.carry(pictures, first.numpy())[1:]
-        views += [(one, torch.from_numpy(found)) for one, found in zip(way, masks, strict=True)]
-    carried = lift_object(splats, views)
-    if not bool(carried.selected.any()):
+        return [torch.from_numpy(found) for found in masks]
+
+    tracked = follow(splats, camera, first, up_of(splats, camera) if up is None else up, PICTURES, carry)
+    if not bool(tracked.selected.any()):
         raise GsegError("The tracker's masks agree on nothing. Click elsewhere, or add a point.")
+    return tracked
+
+
+@torch.no_grad()
+def follow(
+    splats: Splats,
+    camera: Camera,
+    first: Tensor,
+    up: NDArray[np.float64],
+    count: int,
+    carry: Callable[[list[Camera]], list[Tensor]],
+) -> Tracked:
+    """The Gaussians of an object, by its mask in one view and what follows it from there.
+
+    An object that reaches out of most pictures around it (of a lamp that stood in the picture's edge, there is only the
+    shade) is followed anew from twice as far.
+
+    Args:
+        splats: N Gaussians.
+        camera: the view.
+        first: [H, W] bool of it.
+        up: [3]
+        count: of pictures, both ways together.
+        carry: the mask [H, W] bool of each picture on a way that begins beside the view.
+
+    Raises:
+        GsegError: the mask shows nothing of the splat, or nothing can be seen of the object from elsewhere.
+    """
+    views, thing = [(camera, first)], thing_of(splats, camera, first)
+    carried: Carried | None = None
+    for _ in range(ROUNDS):
+        around = [
+            (one, mask)
+            for way in orbit(splats, camera, first, up, count, thing=thing).ways
+            if way
+            for one, mask in zip(way, carry(way), strict=True)
+        ]
+        if not around:
+            break
+        views += around
+        carried = lift_object(splats, views)
+        if not is_cut_off([mask for _, mask in around]):
+            break
+        thing = Thing(thing.centre, 2 * thing.radius)  # around the same: what is known of it has strays
+    if carried is None:
+        raise GsegError(
+            "It cannot be seen from anywhere else: other things stand before it. Click on it in another view."
+        )
     return Tracked(carried.selected, carried, views)
 
 

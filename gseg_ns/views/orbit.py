@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,8 +33,17 @@ _BLOCKED = 0.35
 _LOW, _HIGH = 8.0, 65.0
 """Degrees above the horizon between which cameras look down on the thing."""
 _LEAST_PIXELS = 8
+_EDGE_PIXELS = 2
+"""Pixels at one edge of a picture, from which on a thing reaches out of it there."""
 _UP_VOXELS = 60
 """Voxels along a side, for which way is up: it need not be exact."""
+
+
+class Thing(NamedTuple):
+    """Where a thing is, about."""
+
+    centre: Floats  # [3]
+    radius: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,7 @@ def orbit(
     up: Floats,
     count: int = 24,
     span: float = 180.0,
+    thing: Thing | None = None,
 ) -> Orbit:
     """Cameras on a way around what a mask shows of a view, to either side of it.
 
@@ -77,11 +89,13 @@ def orbit(
         up: [3], see `up_of`.
         count: of cameras, both ways together.
         span: degrees that each way goes.
+        thing: where it is; found out by the mask unless given.
 
     Raises:
         GsegError: the mask shows nothing of the splat.
     """
-    centre, radius, eye = _thing(splats, camera, mask)
+    centre, radius = thing or thing_of(splats, camera, mask)
+    eye = torch.linalg.inv(camera.viewmat.double().cpu())[:3, 3].numpy()
     up = up / np.linalg.norm(up)
     # Right of the camera, forward and up: z of the frame in which the way is a circle.
     turn = _upright(up, centre - eye)
@@ -108,8 +122,12 @@ def orbit(
     return Orbit(ways, (float(centre[0]), float(centre[1]), float(centre[2])), radius)
 
 
-def _thing(splats: Splats, camera: Camera, mask: Tensor) -> tuple[Floats, float, Floats]:
-    """Middle [3] and radius of what a mask shows, and where the camera stands."""
+def thing_of(splats: Splats, camera: Camera, mask: Tensor) -> Thing:
+    """What a mask [H, W] of a view shows.
+
+    Raises:
+        GsegError: nothing.
+    """
     drawn = draw_view(splats, camera)
     rows, columns = torch.nonzero(mask.cpu() & (drawn.alpha > 0.5) & (drawn.depth > 0), as_tuple=True)
     if len(rows) < _LEAST_PIXELS:
@@ -124,7 +142,18 @@ def _thing(splats: Splats, camera: Camera, mask: Tensor) -> tuple[Floats, float,
     radius = float(np.percentile(np.linalg.norm(points - middle, axis=1), 85))
     eye = pose[:3, 3].numpy()
     forward = (middle - eye) / max(float(np.linalg.norm(middle - eye)), 1e-12)
-    return middle + _BEHIND * radius * forward, radius, eye
+    return Thing(middle + _BEHIND * radius * forward, radius)
+
+
+def is_cut_off(masks: Sequence[Tensor]) -> bool:
+    """Whether a thing reaches out of most of the pictures that show it, by their masks [H, W] bool."""
+    there = [mask for mask in masks if bool(mask.any())]
+    return sum(_at_edge(mask) for mask in there) > len(there) / 2
+
+
+def _at_edge(mask: Tensor) -> bool:
+    edges = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    return any(int(edge.sum()) >= _EDGE_PIXELS for edge in edges)
 
 
 def _upright(up: Floats, forward: Floats) -> Floats:

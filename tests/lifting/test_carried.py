@@ -83,6 +83,72 @@ def test_views_that_disagree_are_not_believed(room: Splats, seed: int) -> None:
     assert float(found.weights[0]) == 1
 
 
+def near_and_far(distances: list[float]) -> list[Camera]:
+    """Cameras that look along z at the origin."""
+    found = []
+    for distance in distances:
+        view = torch.eye(4)
+        view[2, 3] = distance
+        found.append(Camera(view, torch.tensor([[60.0, 0, 48], [0, 60, 36], [0, 0, 1]]), *SIZE))
+    return found
+
+
+def test_a_view_from_near_does_not_outvote_many_from_far() -> None:
+    """A mask from near takes along what lies beside the thing, of which views from far show fewer pixels."""
+    thing = sheet([-0.5, -0.5, 0], [0.5, 0, 0], [0, 1, 0], [1, 0, 0])
+    beside = sheet([0.0, -0.5, 0], [0.5, 0, 0], [0, 1, 0], [0, 1, 0])
+    splats = Splats.cat([thing, beside])
+    of_thing = torch.arange(len(splats)) < len(thing)
+    views = near_and_far([4.0, 4.0, 4.0, 1.2])
+    masks = [composite(project_splats(splats, one), of_thing.float()[:, None])[..., 0] > 0.5 for one in views]
+    masks[3] = composite(project_splats(splats, views[3]), torch.ones(len(splats), 1))[..., 0] > 0.5
+    sizes = [carried._sizes(splats.means, one) for one in views]
+    votes = [
+        carried.view_votes(project_splats(splats, one), mask.int() + 1) for one, mask in zip(views, masks, strict=True)
+    ]
+    part = carried._parts(votes, sizes, torch.ones(4))
+    assert float(part[of_thing].median()) > 0.9
+    assert float(part[~of_thing].median()) < 0.3
+    # In pixels the one from near has more than half of all.
+    pixels = carried._parts(votes, [torch.ones_like(size) for size in sizes], torch.ones(4))
+    assert float(pixels[~of_thing].median()) > 0.5
+
+
+def test_what_jumps_to_something_much_larger_is_not_asked_first() -> None:
+    thing = sheet([-0.1, -0.1, 0], [0.2, 0, 0], [0, 0.2, 0], [1, 0, 0])
+    wall = sheet([-2, -2, 0.5], [4, 0, 0], [0, 4, 0], [0, 1, 0])
+    splats = Splats.cat([thing, wall])
+    views = near_and_far([2.0, 1.0, 3.0, 2.0, 1.5])
+    of_thing = (torch.arange(len(splats)) < len(thing)).float()[:, None]
+    masks = [composite(project_splats(splats, one), of_thing)[..., 0] > 0.5 for one in views]
+    masks[2], masks[3] = ~masks[2], torch.zeros_like(masks[3])
+    votes = [
+        carried.view_votes(project_splats(splats, one), mask.int() + 1) for one, mask in zip(views, masks, strict=True)
+    ]
+    asked = carried._alike(votes, [carried._sizes(splats.means, one) for one in views])
+    assert asked.tolist() == [1, 1, 0, 0, 1]
+    nothing = [votes[3]] * 3
+    assert carried._alike(nothing, [torch.ones(len(splats))] * 3).tolist() == [1, 1, 1]
+
+
+def test_gaussians_that_are_more_of_a_thing_than_of_any_other() -> None:
+    """A soft one, two fifths of which lie in the masks that it makes: without it, they are not what is drawn."""
+    alone = ball(0.5, 900).subset(torch.arange(900) < 1)
+    soft = replace(
+        alone, means=torch.zeros(1, 3), scales=torch.full((1, 3), 0.25).log(), opacities=torch.full((1,), 6.0)
+    )
+    wall = sheet([-4, -4, 1.5], [8, 0, 0], [0, 8, 0], [0, 1, 0])
+    splats = Splats.cat([soft, wall])
+    views = near_and_far([2.0, 2.1, 2.2, 2.3])
+    of_soft = (torch.arange(len(splats)) == 0).float()[:, None]
+    masks = [composite(project_splats(splats, one), of_soft)[..., 0] > 0.6 for one in views]
+    found = lift_object(splats, list(zip(views, masks, strict=True)))
+    assert 0.3 < float(found.part[0]) < 0.5
+    assert found.least < 0.5
+    assert bool(found.selected[0])
+    assert float(found.selected[1:].float().mean()) < 0.1  # what shines through it
+
+
 def test_belief_by_median_and_deviation() -> None:
     weights = believed(torch.tensor([0.05, 0.06, 0.07, 0.06, 0.05, 0.9]))
     assert float(weights[:5].min()) > 0.9

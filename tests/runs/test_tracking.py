@@ -22,11 +22,12 @@ from gseg_ns.selection.store import Fingerprint, load_selections
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import read_ply, write_ply
 from gseg_ns.views import write_views
-from gseg_ns.views.orbit import Orbit
+from gseg_ns.views.orbit import Orbit, Thing, thing_of
 from gseg_ns.views.places import look_along
 from splats_by_hand import THINGS, make_room
 
 EYE = [2.0, 2.0, 1.5]
+_YES = np.array([True])
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +160,27 @@ def test_masks_that_agree_on_nothing(room: Splats) -> None:
 
 
 def test_a_thing_that_is_seen_from_nowhere_else(room: Splats, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "orbit", lambda *_: Orbit(([], []), (0.0, 0.0, 0.0), 1.0))
+    monkeypatch.setattr(tracking, "orbit", lambda *_, **__: Orbit(([], []), (0.0, 0.0, 0.0), 1.0))
     with pytest.raises(GsegError, match="another view"):
         track_object(paint_labels(room), looking_at(1), torch.ones(96, 128), ColorTracker(), np.array([0.0, 0, 1]))
+
+
+def test_a_thing_that_pictures_cut_off_is_followed_from_farther_away(
+    room: Splats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a lamp of which the view that was clicked on shows the shade."""
+    monkeypatch.setattr(tracking, "PICTURES", 6)
+    plain, camera, up = paint_labels(room), looking_at(2), np.array([0.0, 0, 1])
+    first = torch.from_numpy(ColorTracker().mask(tracking._picture(plain, camera), np.array([[64.0, 48.0]]), _YES))
+    near = thing_of(plain, camera, first)
+    monkeypatch.setattr(tracking, "thing_of", lambda *_: Thing(near.centre, near.radius / 3))
+    far = track_object(plain, camera, first, ColorTracker(), up)
+    assert len(far.views) > 1 + tracking.PICTURES
+    monkeypatch.setattr(tracking, "ROUNDS", 1)
+    cut = track_object(plain, camera, first, ColorTracker(), up)
+    assert len(cut.views) <= 1 + tracking.PICTURES
+    truth = room.extra["label"] == 2
+    assert float(far.selected[truth].float().mean()) >= float(cut.selected[truth].float().mean())
 
 
 def test_a_tracker_that_fails(room: Splats, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.rendering import Camera, dominant_labels
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
-from gseg_ns.views.orbit import Orbit, orbit, up_of
+from gseg_ns.views.orbit import Orbit, Thing, is_cut_off, orbit, thing_of, up_of
 from gseg_ns.views.places import look_along
 from splats_by_hand import THINGS
 
@@ -76,3 +76,25 @@ def test_a_mask_of_nothing_is_told(room: Splats) -> None:
     camera = clicked([2.0, 2.0, 1.4], 1)
     with pytest.raises(GsegError, match="shows nothing"):
         orbit(room, camera, torch.zeros(96, 128, dtype=torch.bool), np.array([0.0, 0, 1]))
+
+
+def test_a_thing_that_is_given_is_looked_at_from_as_far_as_it_asks(room: Splats) -> None:
+    camera = clicked([2.0, 2.0, 1.4], 2)
+    mask = mask_of(room, camera, 2)
+    thing = thing_of(room, camera, mask)
+    up = np.array([0.0, 0, 1])
+    own, same = (orbit(room, camera, mask, up, 6, thing=one) for one in (None, thing))
+    assert all(torch.equal(a.viewmat, b.viewmat) for a, b in zip(own.ways[0], same.ways[0], strict=True))
+    farther = orbit(room, camera, mask, up, 6, thing=Thing(thing.centre, 1.5 * thing.radius))
+    ends = [np.linalg.norm(places(found)[0][-1] - thing.centre) for found in (own, farther)]
+    assert ends[1] > 1.2 * ends[0]
+
+
+def test_what_reaches_out_of_most_pictures_is_cut_off() -> None:
+    whole, cut = torch.zeros(20, 30, dtype=torch.bool), torch.zeros(20, 30, dtype=torch.bool)
+    whole[5:10, 5:10] = True
+    cut[12:, 5:8] = True
+    nothing = torch.zeros(20, 30, dtype=torch.bool)
+    assert not is_cut_off([whole, cut, nothing])
+    assert is_cut_off([whole, cut, cut, nothing, nothing])
+    assert not is_cut_off([nothing])
