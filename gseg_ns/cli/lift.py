@@ -30,11 +30,12 @@ class Lift:
     snap_masks: bool = False
     """Move borders of masks to borders of color in the photographs, by a few pixels: better with ragged masks. Not with
     a tree"""
-    association: Literal["consensus", "memory-bank", "tree", "given", "tracks", "none"] = "consensus"
-    """How masks of different views find together: by the agreement of all views, by Gaga's memory bank, as a tree of
-    parts, objects and groups out of overlapping masks (--scale 0, 0.5 and 1 of the other commands), not at all since
-    their ids agree already (given: ground truth, DEVA, SAM 3 on video; none is the same), or by the agreement of views
-    with ids as evidence that agree mostly (tracks)"""
+    association: Literal["auto", "consensus", "memory-bank", "tree", "given", "tracks", "none"] = "auto"
+    """How masks of different views find together: by the agreement of all views (consensus), by Gaga's memory bank, as
+    a tree of parts, objects and groups out of overlapping masks (--level part, object, group of the other commands),
+    not at all since their ids agree already (given: ground truth, DEVA, SAM 3 on video; none is the same), or by the
+    agreement of views with ids as evidence that agree mostly (tracks). auto: a tree where masks lie within each other,
+    without words, tracks or --snap-masks; else the agreement of views"""
     strengths: bool = True
     """Fit how loud each Gaussian is in label images (seconds): better borders; what a Gaussian is in stays.
     Of a tree, in images of its objects"""

@@ -36,6 +36,7 @@ from gseg_ns.masks import (
     cached_label_runs,
     load_masks,
 )
+from gseg_ns.masks.nesting import masks_nest
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
 from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
@@ -380,6 +381,18 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
             return torch.tensor([0, *(one.track for one in said)])
         ids = torch.from_numpy(self._ids[view].astype(np.int64))
         return ids if file is not None and file.is_label_map else torch.zeros_like(ids)
+
+    @property
+    def masks_nest(self) -> bool:
+        """Whether masks of all sizes lie within each other, and nothing calls them objects: no word, no track.
+
+        Raises:
+            GsegError: see `require_masks`.
+        """
+        self.require_masks()
+        assert self._mask_files is not None
+        named = any(one.word or one.track for said in self._said.values() for one in said)
+        return not named and masks_nest([file for file in self._mask_files if file is not None])
 
     def mask_set(self, view: int) -> MaskSet | None:
         """All overlapping masks of a training image as it is trained on, or None. Read anew at each call."""

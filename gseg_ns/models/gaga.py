@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gseg_ns.lifting.consensus import foremost, group_lookup
+from gseg_ns.data.datamanager import MaskDatamanagerConfig
+from gseg_ns.lifting.consensus import ConsensusOptions, foremost, group_lookup
 from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.tree import level_of
-from gseg_ns.lifting.votes import Lift, VoteStore, view_votes
+from gseg_ns.lifting.votes import Lift, VoteStore
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
 from gseg_ns.models.trees import TreeModel
 from gseg_ns.rendering import PixelWeights, pixel_weights
@@ -35,11 +36,12 @@ class GagaModelConfig(IdentityModelConfig):
     """Gaga: geometry first, then masks associated by a 3D-aware memory bank, then identity encodings."""
 
     _target: type = field(default_factory=lambda: GagaModel)
-    association: Literal["consensus", "memory-bank", "tree", "given", "tracks"] = "consensus"  # type: ignore[assignment]
-    """How masks of different views find together: by the agreement of all views (ours: independent of the order of
-    views), by the paper's 3D-aware memory bank, as one tree of parts, objects and groups out of overlapping masks,
-    which answers at the scales 0, 0.5 and 1 by its votes, not at all since their ids agree already (given), or by the
-    agreement of views with ids as evidence that agree mostly (tracks)"""
+    association: Literal["auto", "consensus", "memory-bank", "tree", "given", "tracks"] = "auto"  # type: ignore[assignment]
+    """How masks of different views find together: by the agreement of all views (consensus; ours: independent of the
+    order of views), by the paper's 3D-aware memory bank, as one tree of parts, objects and groups out of overlapping
+    masks, which answers at the scales 0, 0.5 and 1 by its votes, not at all since their ids agree already (given), or
+    by the agreement of views with ids as evidence that agree mostly (tracks). auto: a tree where masks lie within each
+    other, without words or tracks, and no option says how they are painted or agree; else the agreement of views"""
     identity_pixels: int = 8192
     """Pixels of a view that supervise the encodings, drawn anew at each visit; 0: all of them. The paper renders all in
     every step; with frozen geometry a sample gives the same gradients in the mean, at a fraction of the time."""
@@ -78,9 +80,20 @@ class GagaModel(TreeModel, IdentityModel):
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
         self._samples = self._empty_cache()
         if not self.lookups:
-            grown = self.config.association == "tree" and not self.masks().config.masks_are_consistent
-            self.answer_by_vote(self._grow_tree() if grown else self.lift_masks())
+            self.answer_by_vote(self._grow_tree() if self.association() == "tree" else self.lift_masks())
             self._refresh_projection(self.step)
+
+    def association(self) -> str:
+        """As in the base; "tree" only where one is to be grown."""
+        kind, masks = self.config.association, self.masks()
+        if masks.config.masks_are_consistent:
+            return "given"
+        if kind != "auto":
+            return kind
+        default = MaskDatamanagerConfig()
+        told = any(getattr(masks.config, name) != getattr(default, name) for name in ("mask_order", "snap_masks"))
+        told |= self.config.consensus != ConsensusOptions()
+        return "tree" if not told and masks.masks_nest else "consensus"
 
     def _grow_tree(self) -> Lift:
         """Put the overlapping masks of all training views into one tree; its objects are the groups of the training.
@@ -89,13 +102,10 @@ class GagaModel(TreeModel, IdentityModel):
             The object of each Gaussian, and how sure it is.
         """
         names, views = self._names(), {view.index: view for view in self._masked_views()}
-        painted, asked = VoteStore(), []
-
-        def paint(view: int, meta: dict[str, Any]) -> None:
-            painted.append(foremost(view_votes(meta, views[view].labels.to(self.device))))
-            asked.append(views[view])
-
-        tree = self.plant(paint)
+        tree, said = self.plant(lambda view: views[view].labels)
+        painted, asked = VoteStore(), [views[view] for view in said.views]
+        for votes in said.painted:
+            painted.append(foremost(votes))
         self.num_groups = len(tree)
         self.has_scales = tree.depth > 1
         labels = tree.labels("object")

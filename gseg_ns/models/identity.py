@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -88,6 +88,10 @@ class IdentityModel(VotedModel):
 
     # ----------------------------------------------------------------------------------------------- association
 
+    def association(self) -> str:
+        """How masks of different views find together. A method: see `masks`."""
+        return self.config.association
+
     def use_masks(self, datamanager: MaskDatamanager) -> None:
         """As in the base; ids that are said to agree are numbered alike in all views."""
         if self.config.association == "given":
@@ -106,9 +110,9 @@ class IdentityModel(VotedModel):
         masks, names, views = self.masks(), self._names(), self._masked_views()
         started = time.perf_counter()
         votes = self._ask(views)
-        kind = self.config.association
+        kind = self.association()
         way = "none" if masks.config.masks_are_consistent or kind == "given" else kind
-        options = AssociationOptions(way, self.config.memory_bank, self.config.consensus)
+        options = AssociationOptions(cast(Any, way), self.config.memory_bank, self.config.consensus)
         order = sorted(range(len(views)), key=lambda place: names[views[place].index])
         tracks = [masks.ids(view.index) for view in views] if way == "tracks" else None
         if tracks is not None and not any(bool(track.any()) for track in tracks):

@@ -288,6 +288,10 @@ def _check_method(model: Any) -> None:
         )
 
 
+_ASKED_TOO = {("consensus", "tracks"), ("consensus", "auto")}
+"""Settings that also count under another association."""
+
+
 def notes(config: TrainerConfig) -> list[str]:
     """Options that are given and change nothing in this run, and why."""
     model: Any = config.pipeline.model
@@ -322,7 +326,7 @@ def notes(config: TrainerConfig) -> list[str]:
     association = getattr(model, "association", None)
     if association is not None:
         for name, way in (("consensus", "consensus"), ("memory_bank", "memory-bank")):
-            if given(name) and association != way and (name, association) != ("consensus", "tracks"):
+            if given(name) and association != way and (name, association) not in _ASKED_TOO:
                 nothing(name, f"--pipeline.model.association is {association}")
         consistent = getattr(data, "masks_are_consistent", False)
         if association == "tree" and getattr(data, "snap_masks", False) and not consistent:

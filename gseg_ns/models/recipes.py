@@ -61,7 +61,11 @@ _STRENGTHS = _model(
 
 _GAGA = (
     _model(
-        "association", "memory-bank", "memory-bank", "consensus", "Independent of the order of views, and finds more."
+        "association",
+        "memory-bank",
+        "memory-bank",
+        "auto",
+        "Of masks within each other a tree; else the agreement of views, whose order does not matter, and finds more.",
     ),
     _model("memory_bank.similarity", "paper", "official", "paper", "The code's 0.1 is 0.111 of Eq. 3."),
     _model("memory_bank.exclusive", True, False, True, "The code's founder of a group keeps what others own."),

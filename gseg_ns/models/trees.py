@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gseg_ns import terminal
 from gseg_ns.lifting.association import NO_GROUPS
-from gseg_ns.lifting.tree import WIDTH, Tree, grow_tree
+from gseg_ns.lifting.remote import ask_masks
+from gseg_ns.lifting.tree import Tree, grow_tree
+from gseg_ns.lifting.tree.asking import MaskVotes, mask_votes
 from gseg_ns.lifting.tree.tree import last_below
-from gseg_ns.lifting.votes import VoteStore, view_votes
-from gseg_ns.masks import MaskSet
+from gseg_ns.lifting.votes import ViewVotes, VoteStore
+from gseg_ns.masks import LabelRuns, MaskSet
 from gseg_ns.masks.mask_set import encode
 from gseg_ns.models.heaviest import HeaviestModel
 from gseg_ns.rendering import top_contributors
 
+if TYPE_CHECKING:
+    from gseg_ns.cluster import Cluster
+
 
 class AskedMasks(NamedTuple):
-    """What all views say of their overlapping masks, as `grow_tree` takes it."""
+    """What all views say of their overlapping masks: first what `grow_tree` takes."""
 
     votes: VoteStore
-    members: Sequence[Tensor]
-    foremost: Sequence[Tensor]
+    members: list[Tensor]
+    foremost: list[Tensor]
+    views: list[int]
+    """The views that have masks."""
+    painted: list[ViewVotes]
+    """What they say of their label maps, where they were asked."""
 
 
 class TreeModel(HeaviestModel):
@@ -35,6 +44,8 @@ class TreeModel(HeaviestModel):
     gaussian_buffers: tuple[str, ...] = (*HeaviestModel.gaussian_buffers, "tree_nodes")
     _tree_tables = ("tree_parents", "tree_evidence", "tree_objects")
 
+    cluster: Cluster | None = None
+    """Where views are asked; None: here."""
     tree_nodes: Tensor
     tree_parents: Tensor
     tree_evidence: Tensor
@@ -49,38 +60,59 @@ class TreeModel(HeaviestModel):
         self.register_buffer("tree_objects", torch.zeros(0, dtype=torch.bool))
 
     @torch.no_grad()
-    def ask_masks(self, also: Callable[[int, dict[str, Any]], None] = lambda view, meta: None) -> AskedMasks:
+    def ask_masks(self, labels: Callable[[int], Tensor | None] = lambda view: None) -> AskedMasks:
         """Ask all training views about their overlapping masks: each is projected and composited once.
 
         Args:
-            also: is told of each view and its projection.
+            labels: the label map of a view that it is asked about, too.
         """
         masks = self.masks()
         views = [view for view in range(len(masks.train_dataset)) if masks.has_masks(view)]
-        votes, members, foremost = VoteStore(), [], []
-        for view in terminal.track(views, "Asking views", len(views)):
-            found = masks.mask_set(view)
-            if found is None:
-                continue
-            region, covers = found.regions
-            meta = self.project_view(view)
-            votes.append(view_votes(meta, region.to(self.device)))
-            members.append(covers)
-            step = -(-region.shape[1] // WIDTH)
-            foremost.append(top_contributors(meta)[0][::step, ::step].int().cpu())
-            also(view, meta)
-        return AskedMasks(votes, members, foremost)
+        asked = AskedMasks(VoteStore(), [], [], [], [])
+
+        def questions() -> Iterator[tuple[int, Tensor, Tensor | None]]:
+            for view in views:
+                found = masks.mask_set(view)
+                if found is None:
+                    continue
+                region, covers = found.regions
+                asked.members.append(covers)
+                asked.views.append(view)
+                yield view, region, labels(view)
+
+        for answer in terminal.track(self._said_of_masks(questions()), "Asking views", len(views)):
+            asked.votes.append(answer.regions)
+            asked.foremost.append(answer.foremost)
+            if answer.painted is not None:
+                asked.painted.append(answer.painted)
+        return asked
+
+    def _said_of_masks(self, questions: Iterator[tuple[int, Tensor, Tensor | None]]) -> Iterator[MaskVotes]:
+        """What each view says of its regions and labels, in their order: asked here, or on a cluster."""
+        if self.cluster is None:
+            for view, region, painted in questions:
+                here = None if painted is None else painted.to(self.device)
+                yield mask_votes(self.project_view(view), region.to(self.device), here)
+            return
+        items = (
+            (self.view_camera(view).to("cpu"), LabelRuns.of(region), None if painted is None else LabelRuns.of(painted))
+            for view, region, painted in questions
+        )
+        yield from self.cluster.in_order(ask_masks, items, self.splats().to("cpu"))
 
     @torch.no_grad()
-    def plant(self, also: Callable[[int, dict[str, Any]], None] = lambda view, meta: None) -> Tree:
+    def plant(self, labels: Callable[[int], Tensor | None] = lambda view: None) -> tuple[Tree, AskedMasks]:
         """Put the overlapping masks of all training views into one tree, and answer by it.
 
         Args:
-            also: see `ask_masks`.
+            labels: see `ask_masks`.
+
+        Returns:
+            The tree, and what the views said.
         """
         started = time.perf_counter()
-        asked = self.ask_masks(also)
-        tree = grow_tree(*asked, self.num_points)
+        asked = self.ask_masks(labels)
+        tree = grow_tree(asked.votes, asked.members, asked.foremost, self.num_points)
         self.tree_nodes, self.tree_parents = tree.nodes.int().to(self.device), tree.parents.int().to(self.device)
         self.tree_evidence, self.tree_objects = tree.evidence.to(self.device), tree.objects.to(self.device)
         self.voted_confidence = tree.confidence.to(self.device)
@@ -90,7 +122,7 @@ class TreeModel(HeaviestModel):
         )
         if len(tree) == 0:
             terminal.warn(NO_GROUPS)
-        return tree
+        return tree, asked
 
     @property
     def has_tree(self) -> bool:

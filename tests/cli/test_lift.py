@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from plyfile import PlyData
 from gseg_ns.cli.lift import Lift
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
-from gseg_ns.masks import MaskSet, write_mask_set
+from gseg_ns.lifting.consensus import ConsensusOptions
+from gseg_ns.masks import MaskSet, read_mask_set, write_mask_set
+from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.neighbours import PointTree
 from gseg_ns.rendering import dominant_labels
 from gseg_ns.runs.edited_model import with_gaussians
@@ -21,6 +26,8 @@ from gseg_ns.runs.prompting import Prompter
 from gseg_ns.runs.run import Run, load_run
 from gseg_ns.splats import Splats
 from gseg_ns.splats.ply import write_ply
+
+MakeTrainer = Callable[..., Any]
 
 
 def write_points(scene: Path, path: Path) -> None:
@@ -114,8 +121,6 @@ def test_what_is_missing_is_told(small_scene: Path, tmp_path: Path) -> None:
 
 def test_no_group_at_all_is_no_success(small_scene: Path, lifted: tuple[Run, Path], tmp_path: Path) -> None:
     """A geometry in another frame: the views do not show it."""
-    from dataclasses import replace
-
     from gseg_ns.cli.evaluate import Eval
     from gseg_ns.cli.export import Export
     from gseg_ns.cli.render import Render
@@ -152,8 +157,6 @@ def test_on_a_cluster_it_is_the_same(lifted: tuple[Run, Path], small_scene: Path
 
 def test_how_a_geometry_is_drawn_is_kept(small_scene: Path, lifted: tuple[Run, Path], tmp_path: Path) -> None:
     """It is known when the geometry is read, and needed when the run is loaded without it."""
-    from dataclasses import replace
-
     splats = replace(lifted[0].model.splats().to("cpu"), rasterize_mode="antialiased")
     write_ply(tmp_path / "cloud.ply", splats)
     Lift(small_scene, tmp_path / "cloud.ply", output_dir=tmp_path / "out").main()
@@ -210,6 +213,35 @@ def test_overlapping_masks_become_a_tree(small_scene: Path, tmp_path: Path) -> N
         assert table[child]["parent"] == wide
         assert 0 <= table[child]["evidence"] <= 1
     assert {node for node, entry in table.items() if entry["object"]} == set(objects.unique().tolist()) - {0}
+
+
+def test_what_is_done_with_masks_unless_told(small_scene: Path, tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    def model_of(folder: Path) -> Any:
+        trainer = make_trainer(gaga, small_scene, geometry=tmp_path / "cloud.ply", masks_dir=folder)
+        return trainer.pipeline.model
+
+    write_points(small_scene, tmp_path / "cloud.ply")
+    model = model_of(Path("masks"))
+    assert model.association() == "tree"
+    data = model.masks().config
+    for owner, name, value, expected in (
+        (data, "mask_order", "largest", "consensus"),
+        (data, "snap_masks", True, "consensus"),
+        (model.config, "consensus", ConsensusOptions(support=0.1), "consensus"),
+        (model.config, "association", "memory-bank", "memory-bank"),
+        (data, "masks_are_consistent", True, "given"),
+    ):
+        before = getattr(owner, name)
+        setattr(owner, name, value)
+        assert model.association() == expected
+        setattr(owner, name, before)
+    assert model_of(Path("gt/instance")).association() == "consensus"
+    words = tmp_path / "words"
+    words.mkdir()
+    for path in sorted((small_scene / "masks").glob("*.json")):
+        masks = read_mask_set(path)
+        write_mask_set(words / path.name, replace(masks, extra=[{**one, "label": "thing"} for one in masks.extra]))
+    assert model_of(words).association() == "consensus"
 
 
 def lift_ids(scene: Path, folder: Path, masks: str, association: str) -> Run:

@@ -219,7 +219,7 @@ SAID: dict[str, list[tuple[dict[str, Any], str]]] = {
         (model(geometry="some.ply", camera_optimizer__mode="SO3xR3"), "nothing to train on"),
         (model(geometry="some.ply", geometry_fraction=0.5), "geometry-fraction changes nothing: the geometry is given"),
         (model(geometry_frame="original"), "geometry-frame changes nothing"),
-        (model(memory_bank__grid=16), "memory-bank changes nothing: --pipeline.model.association is consensus"),
+        (model(memory_bank__grid=16), "memory-bank changes nothing: --pipeline.model.association is auto"),
         (model(association="tree") | data(snap_masks=True), "snap-masks changes no part, object or group"),
         (model(strengths__steps=10, use_strengths=False), "strengths changes nothing"),
         (model(prompt="a chair"), "prompt changes nothing"),

@@ -152,6 +152,15 @@ def test_the_cut_lies_where_as_much_is_larger_as_smaller() -> None:
     assert np.flatnonzero(balanced_cut(parents, nodes, asked)).tolist() == [2, 5]
 
 
+def test_of_two_levels_that_views_show_alike_the_larger_is_the_object() -> None:
+    some = [[*PARTS, *OBJECTS]] * 7
+    assert sets(grow([*some, PARTS]), "object") == {frozenset(of) for of in OBJECTS}
+    # Where hardly a view has the larger ones, it is two things in one mask.
+    assert sets(grow([[*PARTS, *OBJECTS]] * 4 + [PARTS] * 12), "object") == {frozenset(of) for of in PARTS}
+    # A stack of three elsewhere says that there are groups, of which there may be one here.
+    assert sets(grow([*VIEWS, PARTS]), "object") == {frozenset(of) for of in OBJECTS}
+
+
 def test_a_tree_out_of_order_is_refused() -> None:
     with pytest.raises(ValueError, match="pre-order"):
         Tree(torch.tensor([0, 2, 0]), torch.zeros(1), torch.zeros(3), torch.zeros(1), torch.zeros(3))
