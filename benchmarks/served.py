@@ -1,8 +1,9 @@
 """How long `gseg view` takes to start, and a prompt to the server and back.
 
-  python benchmarks/served.py RUN-OR-RESULT-OR-PLY [--prompts 40]
+  python benchmarks/served.py RUN-OR-RESULT-OR-PLY [--prompts 40] [--browser]
 
-Times are of the wall and, where the machine is shared, of the processor, which the server used alone.
+Times are of the wall and, where the machine is shared, of the processor, which the server used alone. With --browser,
+also how long a page takes to load in Chromium, and clicks on it with the mouse; splats are not drawn there.
 """
 
 from __future__ import annotations
@@ -51,10 +52,52 @@ def asked(socket: ClientConnection, number: int, name: str, **more: Any) -> dict
             return dict(message)
 
 
+_NO_DRAWING = """
+    Object.defineProperty(window, "gseg", {configurable: true, set(gseg) {
+        Object.defineProperty(window, "gseg", {value: gseg});
+        gseg.stage.spark.visible = false;
+        window.clicks = [];
+        addEventListener("pointerup", (event) => clicks.push(performance.now() - event.timeStamp));
+        const look = () => {
+            if (gseg.scene.picker && gseg.state.objects.length) window.readyAt = performance.now();
+            else requestAnimationFrame(look);
+        };
+        look();
+    }});"""
+"""When the page was ready, and how long each click took until what is known of it was shown."""
+
+
+def in_browser(address: str, clicks: int = 60) -> None:
+    """Load the page and click on it."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+    from browser_driver import chromium
+
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.add_init_script(_NO_DRAWING)
+        page.goto(address)
+        end = time.monotonic() + 120
+        while not page.evaluate("window.readyAt !== undefined"):
+            if time.monotonic() > end:
+                raise TimeoutError(page.inner_text("#status"))
+            page.wait_for_timeout(50)
+        page.wait_for_timeout(1000)
+        hit = 0
+        for place in np.random.default_rng(0).uniform([40, 40], [WIDTH - 400, HEIGHT - 40], (clicks, 2)).tolist():
+            page.mouse.click(*place)
+            hit += page.evaluate(f"Boolean(gseg.pick({place[0]}, {place[1]})?.row)")
+        took = page.evaluate("clicks")
+        print(
+            f"a page in Chromium: ready after {page.evaluate('readyAt') / 1000:.2f} s; a click there: "
+            f"median {statistics.median(took):.1f} ms, slowest {max(took):.1f} ms ({hit} of {clicks} hit an object)"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path")
     parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--browser", action="store_true")
     options = parser.parse_args()
     gseg = Path(sys.executable).parent / "gseg"
     started = time.perf_counter()
@@ -90,6 +133,8 @@ def main() -> None:
                     f"a click to the answer, {name}: median {statistics.median(values):.3f} s, "
                     f"longest {max(values):.3f} s ({hits} of {len(values)} hit an object)"
                 )
+        if options.browser:
+            in_browser(address)
         running.terminate()
 
 

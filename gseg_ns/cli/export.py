@@ -44,8 +44,8 @@ class Export(Granular):
     frame: Literal["nerfstudio", "original"] = "nerfstudio"
     """Coordinates: the run's normalised ones (as ns-export), or those of the capture's own poses"""
     up: UpAxis | None = None
-    """Which way is up in the files: z unless given (as ns-export), y for glTF and SPZ whatever is given. `y-down` is
-    for PLY only: SuperSplat, Spark and other web viewers expect it so"""
+    """Which way is up in the files: z unless given (as ns-export); in glTF and SPZ always y. `y-down` is for PLY only:
+    SuperSplat, Spark and other web viewers expect it so"""
     unit: float | None = None
     """Length of a unit of the run in metres: PLY, SPZ and glTF are then in metres, and USD says it (metersPerUnit). The
     one that was measured and saved with the run unless given"""

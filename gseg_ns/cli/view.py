@@ -76,5 +76,20 @@ class ViewRun:
         from gseg_ns.cli.pack import start_viewer
         from gseg_ns.runs.run import load_run
 
-        start_viewer(load_run(self.run, self.data, allow_unfinished=True), self.port, self.host)
+        # viser would take any that is free for 0, and not say which.
+        port = self.port or _free_port(self.host)
+        start_viewer(load_run(self.run, self.data, allow_unfinished=True), port, self.host)
         Event().wait()
+
+
+def _free_port(host: str | None) -> int:
+    import socket
+
+    from gseg_ns.viewer.entrance import LOOPBACK
+
+    try:
+        with socket.create_server((host or LOOPBACK, 0)) as server:
+            port: int = server.getsockname()[1]
+            return port
+    except OSError as error:
+        raise GsegError(f"Cannot listen on {host}: {error.strerror}.") from error

@@ -176,13 +176,13 @@
     make("div", "line modes", ...Object.values(modes), make("i", ""), undo, redo, help),
     make("div", "line tools", ...Object.values(tools), make("i", ""), through, groups),
     keys,
-    strip,
     walk,
     said,
     make("div", "grid", ...Object.values(acts)),
     make("div", "line", search, order),
     refresh,
     rows,
+    strip, // below, so that what is pointed at stays where it is when a tool has numbers
   );
 
   const style = document.createElement("style");
@@ -208,7 +208,7 @@
     .gseg .search { flex: 1; }
     .gseg .keys { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; font-size: 12px; margin-bottom: 5px; }
     .gseg .keys[hidden] { display: none; }
-    .gseg .strip:not(:empty) { margin-bottom: 5px; }
+    .gseg .strip:not(:empty) { padding-top: 5px; }
     .gseg .strip .line { margin-bottom: 3px; }
     .gseg .strip label { font-size: 12px; opacity: 0.8; width: 62px; flex: none; overflow: hidden; white-space: nowrap; }
     .gseg .strip input[type="number"] { flex: 1; width: 0; padding: 0 4px; -moz-appearance: textfield; }
@@ -221,7 +221,7 @@
     .gseg .strip span { font-size: 12px; flex: 1; }
     .gseg .walk button { flex: 1; }
     .gseg [hidden] { display: none !important; }
-    .gseg .rows { height: clamp(96px, calc(100vh - 574px), 480px); overflow-y: auto; border: 1px solid #8884; border-radius: 4px;
+    .gseg .rows { height: clamp(58px, calc(100vh - 574px - var(--strip, 0px)), 480px); overflow-y: auto; border: 1px solid #8884; border-radius: 4px;
       user-select: none; }
     .gseg .why { padding: 8px; opacity: 0.8; white-space: normal; }
     .gseg .row { display: flex; align-items: center; gap: 6px; height: 30px; padding: 0 4px; cursor: pointer;
@@ -348,6 +348,7 @@
     stripShows = shows;
     const kind = Object.keys(STRIPS).find((name) => name in place);
     strip.replaceChildren(...(kind ? STRIPS[kind](place, state.unit) : []));
+    root.style.setProperty("--strip", `${strip.offsetHeight}px`);
   }
 
   // ----------------------------------------------------------------------------------------------------- the list

@@ -41,6 +41,7 @@ _HINTS = {
     "measure": "Click on two points.",
     "move": "Move and turn with the handle, or by numbers, then press Move.",
 }
+_CLICK = "Click on an object in the picture."
 _LIMIT = 1e6  # of lengths, in units of the scene
 
 
@@ -136,7 +137,7 @@ class Tools:
             return
         browser = self._browser(client)
         browser.put_away()
-        browser.tool = tool
+        before, browser.tool = browser.tool, tool
         with warnings.catch_warnings():  # viser warns when nothing was registered
             warnings.simplefilter("ignore")
             handle.scene.remove_pointer_callback()
@@ -147,8 +148,8 @@ class Tools:
                 camera = self._camera(event.client)  # as it is now, not when others have been served
                 self._queue(lambda: self._dragged(event, camera))
 
-        if tool in _HINTS:  # else what was said last stays, such as what was restored
-            self._show(client, said=_HINTS[tool], well=True)
+        if tool in _HINTS or before in _HINTS:  # else what was said last stays, such as what was restored
+            self._show(client, said=_HINTS.get(tool, _CLICK), well=True)
         if tool in ("sphere", "box"):
             self._place_shape(client, handle)
         elif tool == "move":

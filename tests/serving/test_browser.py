@@ -300,6 +300,30 @@ def test_a_name_is_typed_to_its_end_while_others_edit(opened: Opened) -> None:
     assert {"kettle", "of another"} <= set(names)
 
 
+def test_a_name_changes_nothing_of_what_is_selected(opened: Opened) -> None:
+    """The key that ends it is not pressed on the row as well."""
+    opened.click(12)
+    opened.click(14, "Shift")
+    opened.until(12, 14)
+    opened.press("n")
+    opened.page.keyboard.type("pot")
+    opened.press("Enter")
+    opened.wait("document.getElementById('status').textContent.includes('is now')")
+    opened.page.wait_for_timeout(200)
+    assert "is now" in opened.ask("document.getElementById('status').textContent")
+    opened.until(12, 14)
+
+
+def test_numbers_of_a_tool_leave_the_list_where_it_is(opened: Opened) -> None:
+    top = "document.getElementById('objects').getBoundingClientRect().top"
+    before = opened.ask(top)
+    for tool in ("flood", "move", "range"):
+        opened.ask(f"gseg.commands['{tool}'].run()")
+        opened.wait(f"!document.querySelector('[data-tool~={tool}]').hidden")
+        assert opened.ask(top) == before, tool
+        opened.press("Escape")
+
+
 def test_an_emptied_number_is_none_and_not_zero(opened: Opened) -> None:
     opened.click(12)
     opened.until(12)

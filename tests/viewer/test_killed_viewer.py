@@ -57,6 +57,8 @@ class Page:
                 for message in msgspec.msgpack.decode(raw):
                     if message.get("label") == "Segment" and "id" in message:
                         self._field = message["id"]
+                    # The script comes when what is asked is heard; a page's own commands cannot come before.
+                    if self._field and (message.get("source") or "").startswith("(0,eval)("):
                         self.told.set()
                     for number in re.findall(r"is now \\u201cname (\d+)", message.get("source") or ""):
                         self.done = max(self.done, int(number))

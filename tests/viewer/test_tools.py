@@ -100,6 +100,18 @@ def test_a_shape_begins_where_the_picture_is(tab: Tab) -> None:
     assert math.dist(tab.browser.handle.centre, CENTRES[1].tolist()) < 0.5
 
 
+def test_a_hint_goes_with_its_tool(tab: Tab) -> None:
+    """What was said of anything else stays."""
+    tab.tools.choose(0, "click")
+    assert "said" not in tab.shown
+    for tool, hint in (("measure", "two points"), ("click", "Click on an object in the picture.")):
+        tab.tools.choose(0, tool)
+        assert hint in tab.shown["said"]
+    tab.shown["said"] = "Undone."
+    tab.tools.choose(0, "click")
+    assert tab.shown["said"] == "Undone."
+
+
 def test_moving_by_numbers(tab: Tab) -> None:
     tab.tools.choose(0, "move")
     tab.ask("apply", "move")

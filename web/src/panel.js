@@ -196,8 +196,9 @@ export class Panel {
     };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
-      if (event.key === "Enter") close(true);
-      if (event.key === "Escape") close(false);
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault(); // else the button that has the focus then is pressed, too
+      close(event.key === "Enter");
     });
     field.addEventListener("blur", () => close(true));
     parts.name.replaceWith(field);

@@ -16,6 +16,9 @@ const FEWEST = 256;
 /** And at most: twice as many and the row of what is not shown are 16-bit numbers. The server names fewer. */
 const MOST = 32_767;
 
+/** Milliseconds after which what clicks need is prepared. */
+const PREPARE_MS = 200;
+
 /** @type {[number, number, number]} */
 const SELECTED = [1, 0.72, 0.1];
 /** @type {[number, number, number]} */
@@ -107,7 +110,10 @@ export class Scene {
     // What is hidden is not hit.
     const table = new ObjectTable(this.#room + 1);
     table.show(this.#room, false);
-    this.picker = new Picker(splats, new Uint16Array(count), table);
+    const picker = new Picker(splats, new Uint16Array(count), table);
+    this.picker = picker;
+    // The first click does not wait for it, nor does the first picture.
+    setTimeout(() => this.picker === picker && picker.blocks, PREPARE_MS);
     this.#mesh = mesh;
     this.marked();
     stage.scene.add(mesh);
