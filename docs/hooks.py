@@ -84,7 +84,7 @@ def command_pages() -> str:
 
 def commands() -> list[tuple[str, type]]:
     """The commands by name, in the order of `gseg --help`; those of a command follow it as `bench quality`."""
-    from gseg_ns.cli.main import Command
+    from gseg_ns.cli.commands import Command
 
     return list(_subcommands(Command, ""))
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib
+import os
 import sys
 import types
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,6 +30,9 @@ from gseg_ns.transfer import upload
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
+
+_NAMED_ONLY = ("torchvision.models", "torchvision.datasets", "matplotlib", "tensorly", "requests")
+"""Modules that Nerfstudio and torchvision import beside others and use in few functions: a fifth of a start."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 """Of errors of the system that users can mend: a full disk, no permission."""
@@ -55,8 +60,8 @@ def _import_upstream() -> None:
     """Import what all of Nerfstudio imports, without what hardly a command uses: half of the time of its start.
 
     torchvision asks torch's compiler one question, and Nerfstudio's writer names TensorBoard's class; both get a
-    stand-in that imports the real thing when it is called. This module is the first that our packages import which
-    bring Nerfstudio.
+    stand-in that imports the real thing when it is called. Modules that are only named get one that is imported when
+    something of it is asked for. This module is the first that our packages import which bring Nerfstudio.
     """
 
     def is_compile_supported(*args: Any) -> bool:
@@ -74,14 +79,30 @@ def _import_upstream() -> None:
         "torch._dynamo.utils": {"is_compile_supported": is_compile_supported},
         "torch.utils.tensorboard": {"SummaryWriter": summary_writer},
     }
-    if any(name in sys.modules for name in contents):
-        return
     stand_ins = {name: types.ModuleType(name) for name in contents}
-    for name, content in contents.items():
-        vars(stand_ins[name]).update(content)
+    if any(name in sys.modules for name in contents):
+        stand_ins.clear()
+    for name in stand_ins:
+        vars(stand_ins[name]).update(contents[name])
+    stand_ins |= {name: _Later(name) for name in _NAMED_ONLY if name not in sys.modules}
+    if "tensorly" in stand_ins:
+        # What it is told where it is imported, it reads here when it is.
+        stand_ins["tensorly"].set_backend = functools.partial(os.environ.setdefault, "TENSORLY_BACKEND")  # type: ignore[attr-defined]
     with _in_their_place(stand_ins):
-        import nerfstudio.configs.base_config  # noqa: F401
+        import nerfstudio.configs.base_config
+        import nerfstudio.model_components.lib_bilagrid
+        import nerfstudio.process_data.colmap_utils
+        import nerfstudio.utils.colormaps  # noqa: F401
         import torchvision  # noqa: F401
+
+
+class _Later(types.ModuleType):
+    """A module that is imported when something of it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or sys.modules.get(self.__name__) is self:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,22 @@ def test_checkpoints_with_numpy_scalars_load_without_unpickling_code(tmp_path: P
     path = tmp_path / "step-000000001.ckpt"
     torch.save({"schedulers": {"means": {"_last_lr": [np.float64(0.5)]}}}, path)
     assert torch.load(path, weights_only=True)["schedulers"]["means"]["_last_lr"] == [0.5]
+
+
+def test_modules_that_are_only_named_come_when_they_are_asked() -> None:
+    code = (
+        "import os, sys, gseg_ns.compat, torch, torchvision\n"
+        "later = ('torchvision.models', 'torchvision.datasets', 'matplotlib', 'tensorly', 'requests')\n"
+        "assert not any(name in sys.modules for name in later)\n"
+        "from nerfstudio.utils.colormaps import apply_colormap\n"
+        "assert apply_colormap(torch.rand(4, 4, 1)).shape == (4, 4, 3) and 'matplotlib' in sys.modules\n"
+        "import tensorly\n"
+        "assert tensorly.get_backend() == 'pytorch'\n"
+        "assert torchvision.models.alexnet.__module__ == 'torchvision.models.alexnet'\n"
+        "import torchvision.datasets\n"
+        "assert torchvision.datasets.ImageFolder"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_copied_function_sees_other_globals_and_the_original_does_not() -> None:

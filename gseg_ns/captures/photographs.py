@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
+from os import SEEK_CUR
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from gseg_ns.errors import GsegError
 from gseg_ns.reading import reading
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
@@ -16,6 +21,12 @@ _OTHER_PHOTOGRAPHS = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".cr2",
 """Suffixes of photographs in formats that are not read."""
 IMAGE_FOLDERS = ("images", "input", "rgb", "train", "image", "photos", "frames", "imgs", "color", "undistorted_images")
 """Where photographs lie in scenes whose file names them without a folder."""
+
+
+_PNG_SIGNATURE = 8
+"""Bytes before the first chunk of a PNG."""
+_PNG_TAGS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks that may say how a PNG is to be turned."""
 
 
 def posix(name: str) -> PurePosixPath:
@@ -142,6 +153,35 @@ def exif_orientation(path: Path) -> int:
     return _header(path)[2]
 
 
+def exif_of(image: Image.Image, path: Path) -> Image.Exif:
+    """The EXIF tags of a photograph that was opened and is not read yet.
+
+    A PNG may have them behind its pixels, so that Pillow decodes all of these to ask; here it does where something is
+    there.
+    """
+    from PIL import Image
+
+    if image.format == "PNG" and "exif" not in image.info and not _tells_more_behind(path):
+        return Image.Image.getexif(image)
+    return image.getexif()
+
+
+def _tells_more_behind(path: Path) -> bool:
+    """Whether a PNG has tags or texts behind its pixels, or ends too early to know."""
+    behind = False
+    with path.open("rb") as file:
+        file.seek(_PNG_SIGNATURE)
+        while len(head := file.read(8)) == 8:
+            kind = head[4:]
+            if kind == b"IEND":
+                return False
+            if behind and kind in _PNG_TAGS:
+                return True
+            behind |= kind == b"IDAT"
+            file.seek(int.from_bytes(head[:4], "big") + 4, SEEK_CUR)  # the chunk and its checksum
+    return True
+
+
 def _header(path: Path) -> tuple[int, int, int]:
     from PIL import ExifTags, Image
 
@@ -152,5 +192,5 @@ def _header(path: Path) -> tuple[int, int, int]:
         reading(path, "a photograph", remedy),
         Image.open(path, formats=FORMATS) as image,
     ):
-        tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+        tag = exif_of(image, path).get(ExifTags.Base.Orientation, 1)
         return image.height, image.width, tag if isinstance(tag, int) else 1

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gseg_ns.captures.photographs import FORMATS
+from gseg_ns.captures.photographs import FORMATS, exif_of
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.images import read_image
 from gseg_ns.masks.mask_set import nearest_index
@@ -55,7 +55,7 @@ def exif_orientation(path: Path) -> int:
 
     value: Any = AS_STORED
     with suppress(GsegError), reading(path, "a photograph"), Image.open(path, formats=FORMATS) as image:
-        value = image.getexif().get(_ORIENTATION_TAG, AS_STORED)
+        value = exif_of(image, path).get(_ORIENTATION_TAG, AS_STORED)
     return value if isinstance(value, int) and value in _MEANING else AS_STORED
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from gseg_ns.errors import GsegError
 from gseg_ns.masks.orientation import exif_orientation, fits_upright_alone, mask_index, same_proportions
@@ -29,6 +29,31 @@ def test_upright_masks_are_turned_back(tmp_path: Path, orientation: int) -> None
     assert exif_orientation(tmp_path / "a.png") == orientation
     index = mask_index("m", tuple(mask.shape), (4, 6), orientation, upright=True)
     assert torch.equal(mask if index is None else mask.flatten()[index], STORED)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_tags_of_a_png_are_found_without_its_pixels(
+    tmp_path: Path, behind: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    save(path, 6)
+    chunks, at, data = [], 8, path.read_bytes()
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        chunks.append(data[at:end])
+        at = end
+    kinds = [chunk[4:8] for chunk in chunks]
+    tags = chunks.pop(kinds.index(b"eXIf"))
+    if behind:
+        path.write_bytes(data[:8] + b"".join([*chunks[:-1], tags, chunks[-1]]))
+        assert exif_orientation(path) == 6
+    path.write_bytes(data[:8] + b"".join(chunks) if behind else data)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the pixels were decoded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", refuse)
+    assert exif_orientation(path) == (1 if behind else 6)
 
 
 def test_the_size_tells_who_turned(tmp_path: Path) -> None:
