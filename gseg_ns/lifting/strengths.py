@@ -46,12 +46,17 @@ FOLLOW = 8
 """A fit that is contradicted is followed in eighths."""
 
 LENGTHS = (8, 4, 2, 1)
-"""Fits of these parts of the steps are tried, short ones first."""
+"""Fits of these parts of the steps are tried, short ones first; the longest where it may be worth it."""
 
 WORTH = 0.005
 """A longer fit has to take at least this part more away from what held-out views contradicted at first. More steps on
 ragged masks learn the masks' own errors, which all views share in part: their gain on held-out views gets small before
 it is a loss (medium room, hard masks: 0.3 and 0.1 %, mild ones: 1.5 and 0.6 %, from a quarter to half to all steps)."""
+
+LAST = 3
+"""All steps, more than all fits before together, are tried where the fit of half of them took at least so many times
+`WORTH` more away than the one before. Where it took less (medium room, hard masks; small room, mild ones: 0.6 and
+1.3 %), all of them took 0.2 %."""
 
 HELD_PIXELS = 200_000
 """Pixels of the held-out views that are compared: the error of their mean is below a thousandth."""
@@ -154,10 +159,17 @@ def fit_strengths(
     compared = drawn(ends[len(learned) :], 0, min(HELD_PIXELS, len(rows) - int(first[-1])))
     before = disagreement(rows, compared, labels, ones, num_labels)
     steps, reached, fit = 0, before, ones
+    gained, last = 0.0, before
     for part in LENGTHS:
+        if part == LENGTHS[-1]:
+            if steps and gained < LAST * WORTH * before:
+                break
+        elif last > before:  # contradicted from the start: what is followed in parts is the longest
+            continue
         tried = max(options.steps // part, 1)
         fit = _fit(rows, first, labels, num_labels, options, tried)
         after = disagreement(rows, compared, labels, fit, num_labels)
+        gained, last = last - after, after
         if reached - after >= WORTH * before:
             steps, reached = tried, after
     if steps:
@@ -208,6 +220,7 @@ def _gather(
     generator = torch.Generator().manual_seed(options.seed)
     parts: list[Rows] = []
     share = options.max_bytes / len(views) / 8  # weights of a view
+    length = 0.0  # of a row: what a look at some of the first view says, and then all rows before
     for view in views:
         meta, targets = ask(view)
         device = meta["means2d"].device
@@ -217,9 +230,13 @@ def _gather(
         mixed = (known & (weights.flatten() < MIXED) & (winners.flatten() > 0)).nonzero().squeeze(1).cpu()
         # In random order, so that steps read what lies side by side: memory answers that several times faster.
         mixed = mixed[torch.randperm(len(mixed), generator=generator)]
-        probe = pixel_weights(meta, mixed[:256])
-        mixed = mixed[: int(share * max(len(probe), 1) / max(len(probe.col), 1))]
+        if not length:
+            probe = pixel_weights(meta, mixed[:256])
+            length = len(probe.col) / max(len(probe), 1)
+        mixed = mixed[: int(share / length)] if length else mixed
         found = pixel_weights(meta, mixed)
+        if len(found):
+            length = max(length, len(found.col) / len(found))
         chosen = mixed.to(device)
         parts.append(Rows(found.crow, found.col.int(), found.val.float(), flat[chosen].int()))
         progress()
@@ -302,7 +319,7 @@ def _fit(rows: Rows, ends: np.ndarray, labels: Tensor, num_labels: int, options:
             _add_gradient(rows, chosen, values, num_labels, options.robust, parts)
             threads.share(
                 kernels.adam_step, len(values), parts.numpy(), len(chosen), mean.numpy(), square.numpy(),
-                values.numpy(), rate, correction, FLOOR, grain=1 << 14,
+                values.numpy(), rate, correction, FLOOR, grain=1 << 16,
             )  # fmt: skip
             continue
         gradient = strength_gradient(rows, chosen, numbers, values, num_labels, options.robust)

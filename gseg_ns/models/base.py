@@ -592,7 +592,9 @@ class SegmentationModel(ResumableModel):
     @torch.no_grad()
     def project_view(self, view: int) -> dict[str, Any]:
         """Project the Gaussians into a training view (see `gseg_ns.rendering.project`)."""
-        return project_splats(self.splats(), self.view_camera(view))
+        # What is drawn is not asked for: to join the harmonics takes as long as half of a projection.
+        bare = {**self.gauss_params, "features_rest": self.gauss_params["features_rest"][:, :0]}
+        return project_splats(from_parameters(bare, self.config.rasterize_mode), self.view_camera(view))
 
     @torch.no_grad()
     def _refresh_projection(self, step: int) -> None:

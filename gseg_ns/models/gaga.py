@@ -80,7 +80,8 @@ class GagaModel(TreeModel, IdentityModel):
         """Associate the masks and lift them in closed form; after a resume the association is already there."""
         self._samples = self._empty_cache()
         if not self.lookups:
-            self.answer_by_vote(self._grow_tree() if self.association() == "tree" else self.lift_masks())
+            with self.projected_once():
+                self.answer_by_vote(self._grow_tree() if self.association() == "tree" else self.lift_masks())
             self._refresh_projection(self.step)
 
     def association(self) -> str:

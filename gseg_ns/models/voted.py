@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from gseg_ns.lifting.strengths import StrengthOptions, fit_strengths
 from gseg_ns.lifting.votes import Lift
 from gseg_ns.models.base import SegmentationModelConfig
 from gseg_ns.models.heaviest import HeaviestModel
+from gseg_ns.models.projections import Projections
 
 # A value of the class, not a factory: configurations of earlier runs, which lack the field, find it there.
 _STRENGTHS = StrengthOptions()
@@ -41,6 +45,7 @@ class VotedModel(HeaviestModel):
 
     voted_labels: Tensor
     strengths: Tensor
+    _projections: Projections | None = None
 
     def populate_modules(self) -> None:
         """Build the model, without votes."""
@@ -51,6 +56,21 @@ class VotedModel(HeaviestModel):
         self.register_buffer("strengths", torch.zeros(0))
 
     # ---------------------------------------------------------------------------------------------------- voting
+
+    @contextmanager
+    def projected_once(self) -> Iterator[None]:
+        """Within this block Gaussians stay where they are: a view that is asked again need not be projected again."""
+        self._projections = Projections(self.num_train_data)
+        try:
+            yield
+        finally:
+            self._projections = None
+
+    def project_view(self, view: int) -> dict[str, Any]:
+        """As in the base; within `projected_once` what is needed by votes, label images and weights of pixels."""
+        if self._projections is None:
+            return super().project_view(view)
+        return self._projections.get(view, partial(super().project_view, view))
 
     def group_map(self, view: int) -> Tensor | None:
         """The associated label map of a training view: [H, W] int64 on the CPU, or None for a view without masks."""
@@ -78,8 +98,9 @@ class VotedModel(HeaviestModel):
             self._forget_vote()
         if self.config.labels != "vote" or step < self.config.num_iterations - 1:
             return
-        if (lifted := self.final_vote()) is not None:
-            self.answer_by_vote(lifted)
+        with self.projected_once():
+            if (lifted := self.final_vote()) is not None:
+                self.answer_by_vote(lifted)
 
     @torch.no_grad()
     def answer_by_vote(self, lifted: Lift) -> None:
