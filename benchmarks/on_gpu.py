@@ -149,14 +149,17 @@ class Frame:
 
     def clicks(self, model: Any, view: Any, camera: Any) -> None:
         """What a user of the viewer waits for."""
+        from gseg_ns.rendering import dominant_labels
         from gseg_ns.selection.neighbourhood import Neighbourhood
         from gseg_ns.selection.postprocess import clean_up
+        from gseg_ns.splats.projection import project_splats
         from gseg_ns.viewer.controller import SegmentController
 
         for what, (wall, _) in frames(model, view, 1536, False).items():
             report(f"viewer, 1536 wide: {what}", wall)
         controller = SegmentController(model)
-        y, x = model.label_image(view).nonzero()[0].tolist()
+        labels, weights = dominant_labels(project_splats(model.splats(), camera), model.gaussian_groups())
+        y, x = divmod(int((weights * (labels > 0)).argmax()), camera.width)
         report("click to selection", timed(lambda: controller.click(camera, x + 0.5, y + 0.5, anew=True))[0])
         means = model.splats().means
         near = (means - means.median(dim=0).values).norm(dim=1)

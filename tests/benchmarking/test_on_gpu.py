@@ -1,0 +1,23 @@
+"""`benchmarks/on_gpu.py` measures on a GPU, or shows on the phantom that it would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark_script import benchmark
+
+pytestmark = pytest.mark.cuda
+
+
+def test_a_run_is_measured_at_its_own_size(
+    constructed_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with benchmark("on_gpu") as module:
+        monkeypatch.setattr(module, "timed", lambda action, repeats=1: (float(action() is None), 0.0))
+        monkeypatch.setattr(module, "frames", lambda *asked: {})  # wide pictures: seconds each on the phantom
+        module.Frame(constructed_run, counts=(0,)).main()
+    said = capsys.readouterr().out
+    assert "label image          the same in 100.000 % of the pixels" in said
+    assert "click to selection" in said
