@@ -220,7 +220,7 @@ def _gather(
     generator = torch.Generator().manual_seed(options.seed)
     parts: list[Rows] = []
     share = options.max_bytes / len(views) / 8  # weights of a view
-    length = 0.0  # of a row: what a look at some of the first view says, and then all rows before
+    length = np.inf  # of a row, in the view before
     for view in views:
         meta, targets = ask(view)
         device = meta["means2d"].device
@@ -230,13 +230,11 @@ def _gather(
         mixed = (known & (weights.flatten() < MIXED) & (winners.flatten() > 0)).nonzero().squeeze(1).cpu()
         # In random order, so that steps read what lies side by side: memory answers that several times faster.
         mixed = mixed[torch.randperm(len(mixed), generator=generator)]
-        if not length:
+        if len(mixed) * length > share / 2:  # they may not have room
             probe = pixel_weights(meta, mixed[:256])
-            length = len(probe.col) / max(len(probe), 1)
-        mixed = mixed[: int(share / length)] if length else mixed
+            mixed = mixed[: int(share * max(len(probe), 1) / max(len(probe.col), 1))]
         found = pixel_weights(meta, mixed)
-        if len(found):
-            length = max(length, len(found.col) / len(found))
+        length = len(found.col) / max(len(found), 1)
         chosen = mixed.to(device)
         parts.append(Rows(found.crow, found.col.int(), found.val.float(), flat[chosen].int()))
         progress()
