@@ -487,9 +487,13 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         With `labels` where the image has a mask and the model wants them; without `image` once photographs are
         released.
         """
-        batch: dict[str, Any] = {"image_idx": self._next_view()} if self._released else super().next_train(step)[1]
-        view = int(batch["image_idx"])
-        # Upstream's is on the GPU, where each look at its size has to be waited for.
+        view = self._next_view()
+        batch: dict[str, Any] = {"image_idx": view}
+        if not self._released:
+            batch = {**self.cached_train[view]}
+            batch["image"] = batch["image"].to(self.device)
+        # Upstream's camera is on the GPU, where each look at its size has to be waited for. It is not made at all: to
+        # make one takes as long as the harmonics of a small picture.
         camera = self.train_dataset.cameras[view : view + 1]
         camera.metadata = {**(camera.metadata or {}), "cam_idx": view}
         labels = self.labels(view) if self.labels_in_batches else None
