@@ -83,6 +83,19 @@ def test_two_phases(name: str, ball_room: Path, make_trainer: Any, step: Any) ->
     step(resumed, 40)
 
 
+def test_photographs_that_would_crowd_the_card_stay_beside_it(
+    ball_room: Path, make_trainer: Any, step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (12 << 20, 8 << 30))  # 12 photographs take 2.9 MB
+    crowded = make_trainer(method("gradiseg"), ball_room, steps=8, max_gaussians=500, labels="encodings")
+    assert not crowded.pipeline.datamanager.cached_train[0]["image"].is_cuda
+    for number in (0, 2, 3):  # with the association, whose label maps stay there, too
+        step(crowded, number)
+    kept = [flat for _, flat in crowded.pipeline.model._targets.values()]
+    assert len(kept) > 0
+    assert not any(flat.is_cuda for flat in kept)
+
+
 @pytest.mark.parametrize("name", ["unified-lift", "gradiseg"])
 def test_joint_training(name: str, ball_room: Path, make_trainer: Any, step: Any) -> None:
     trainer = make_trainer(method(name), ball_room, steps=30, max_gaussians=1500, refine_every=6, warmup_length=0)
