@@ -110,7 +110,7 @@ class EditedRun:
         Raises:
             GsegError: there are no views to ask, or no group is to be fitted.
         """
-        from gseg_ns.runs.fringes import find_fringes
+        from gseg_ns.runs.fringes import clean_groups
 
         self.run.require_scene()
         there = torch.where(self.scene.removed, 0, self.groups)
@@ -122,14 +122,9 @@ class EditedRun:
                 "There are no borders to clean: what is taken is not most of any object that gets a file. Take whole "
                 "groups, or leave out --clean-borders"
             )
-        fringes = find_fringes(self.run, self.scale, wanted, lambda views: track(views, "Asking views"))
-        cleaned = self.splats.clone()
-        for name in track(fringes.names, "Cleaning borders"):
-            own, alone = fringes.rows(name), fringes.clean(name)
-            for part in ("means", "quats", "scales", "opacities", "sh"):
-                getattr(cleaned, part)[own] = getattr(alone, part)
+        cleaned, names = clean_groups(self.run, self.scale, wanted, track)
         self.alone = evaluate(cleaned, self._operations, self.splats).splats
-        return len(fringes.names)
+        return len(names)
 
     @cached_property
     def names(self) -> dict[int, str]:

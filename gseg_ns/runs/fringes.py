@@ -17,6 +17,7 @@ from gseg_ns.pictures import resized
 if TYPE_CHECKING:
     from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.runs.run import Run
+    from gseg_ns.splats import Splats
 
 MOST_VIEWS = 100
 """So many views are asked at most, evenly drawn."""
@@ -59,6 +60,52 @@ def find_fringes(
             yield Shown(to_camera(camera), labels, _photograph(data, view, *labels.shape))
 
     return Fringes(model.splats(), model.gaussian_groups(scale), views(), wanted)
+
+
+def clean_groups(
+    run: Run,
+    scale: float | None,
+    wanted: Sequence[int],
+    track: Callable[[list[int], str], Iterable[int]] = lambda ids, _: ids,
+) -> tuple[Splats, list[int]]:
+    """A run's Gaussians, those of some groups fitted so that each group ends alone where the views show that it does.
+
+    Args:
+        run: of any method.
+        scale: at which groups are meant, for methods that have scales.
+        wanted: the groups.
+        track: wraps a list while it is worked through, for a progress bar, with what is done.
+
+    Returns:
+        all N Gaussians, and the groups that views show, which were fitted.
+
+    Raises:
+        GsegError: there are no views to ask.
+    """
+    fringes = find_fringes(run, scale, wanted, lambda views: track(views, "Asking views"))
+    cleaned = run.model.splats().clone()
+    for name in track(fringes.names, "Cleaning borders"):
+        own, alone = fringes.rows(name), fringes.clean(name)
+        for part in ("means", "quats", "scales", "opacities", "sh"):
+            getattr(cleaned, part)[own] = getattr(alone, part)
+    return cleaned, fringes.names
+
+
+def told(say: Callable[[str], None]) -> Callable[[list[int], str], Iterator[int]]:
+    """What wraps a list for `clean_groups`, where there is no progress bar: says now and then how far it is.
+
+    Args:
+        say: shows a line.
+    """
+
+    def track(ids: list[int], what: str) -> Iterator[int]:
+        every = max(len(ids) // 8, 1)
+        for place, one in enumerate(ids):
+            if place % every == 0:
+                say(f"{what}: {place + 1} of {len(ids)} …")
+            yield one
+
+    return track
 
 
 def _photograph(data: MaskDatamanager, view: int, height: int, width: int) -> Tensor | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -35,6 +35,7 @@ from gseg_ns.viewer.shaping import Property, Vector
 
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
+    from gseg_ns.splats import Splats
 
 Search = Callable[[str, str, Callable[[str], None]], Tensor]
 """A text, the name of a model of texts, and what is told of what goes on, to the Gaussians that are meant: bool [N]."""
@@ -59,6 +60,7 @@ class Desk:
         search: Search | None = None,
         title: str = "",
         up: Axis = "z",
+        clean: Callable[[Sequence[int], float | None, Callable[[str], None]], Splats] | None = None,
     ) -> None:
         """Open the session, with what was saved of it.
 
@@ -68,6 +70,7 @@ class Desk:
             search: answers texts, where the method can.
             title: what is shown is called.
             up: which way is up in it.
+            clean: cleans the borders of groups at a scale and tells of it, where there are training views.
 
         Raises:
             GsegError: there is nothing to show.
@@ -81,6 +84,7 @@ class Desk:
         self.picture = Picture(splats.subset(fit), up)
         self.folder = folder
         self._search = search
+        self._clean = clean
         self.title = title
         self._tell: Callable[[list[bytes | str]], None] = lambda frames: None
         self._beside: Callable[[Callable[[], object]], object] = lambda act: act()
@@ -278,7 +282,7 @@ class Desk:
             "text": self._text,
             "recolor": self._recolor,
             "opacity": self._opacity,
-            "export": lambda asked: controller.export_objects_later(self._acting.exports()),
+            "export": self._export_objects,
             "export ply": self._export_ply,
             "isolate run": self._isolate_run,
             "export page": self._export_page,
@@ -422,6 +426,17 @@ class Desk:
     def _opacity(self, asked: Asked) -> str:
         factor = number(asked.values, 0, 0, 2)
         return self.controller.edit_selection(lambda mask: SetOpacity(mask, factor))
+
+    def _export_objects(self, asked: Asked) -> Callable[[], str]:
+        """Whether borders are cleaned, which is left out where not."""
+        if not (asked.values and value(asked.values, 0, bool)):
+            return self.controller.export_objects_later(self._acting.exports())
+        clean, say = self._clean, _asker.get() or (lambda text: None)
+        if clean is None:
+            raise GsegError("Borders are where training views show them: here is no scene.")
+        return self.controller.export_objects_later(
+            self._acting.exports(), lambda groups, scale: clean(groups, scale, say)
+        )
 
     def _export_ply(self, asked: Asked) -> Callable[[], str]:
         path = Reach(self.folder).path(value(asked.values, 0, str), ".ply")

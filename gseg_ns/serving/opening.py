@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +20,7 @@ from gseg_ns.splats.ply_header import read_header
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.runs.run import Run
+    from gseg_ns.splats import Splats
 
 
 def open_desk(path: Path, data: Path | None = None, up: Axis | None = None) -> tuple[Desk, dict[str, Any]]:
@@ -46,7 +48,8 @@ def open_desk(path: Path, data: Path | None = None, up: Axis | None = None) -> t
 
     run = load_run(path, data, allow_unfinished=True)
     title = run.config.experiment_name or run.folder.stem
-    desk = Desk(run.model, run.folder, _search(run), title, up or "z")
+    clean = None if run.alone else _clean(run)
+    desk = Desk(run.model, run.folder, _search(run), title, up or "z", clean)
     splats = run.model.splats()
     if run.model.prompts_by_feature:  # groups are clusters, which take long
         groups = torch.zeros(len(splats), dtype=torch.int64)
@@ -99,6 +102,13 @@ def _opening_of_cameras(found: Labelled) -> Opening | None:
     splats = found.model.splats()
     best = opening_among(cameras, splats, found.model.gaussian_groups())
     return opening_at(cameras[0], splats) if best is None and cameras else best
+
+
+def _clean(run: Run) -> Callable[[Sequence[int], float | None, Callable[[str], None]], Splats]:
+    """Cleans the borders of groups."""
+    from gseg_ns.runs.fringes import clean_groups, told
+
+    return lambda groups, scale, say: clean_groups(run, scale, groups, told(say))[0]
 
 
 def _search(run: Run) -> Search | None:

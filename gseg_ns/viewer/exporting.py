@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gseg_ns.editing.operations import evaluate
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
@@ -25,6 +26,12 @@ from gseg_ns.viewer.floating import Floating
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.page import View
+    from gseg_ns.splats import Splats
+
+
+Clean = Callable[[Sequence[int], float | None], "Splats"]
+"""The model's Gaussians with the borders of some groups, at a scale, cleaned (`gseg_ns.runs.fringes`); takes long, and
+is called without the lock."""
 
 
 class Exporting(Floating):
@@ -157,7 +164,7 @@ class Exporting(Floating):
 
         return write
 
-    def export_objects(self, folder: Path) -> str:
+    def export_objects(self, folder: Path, clean: Clean | None = None) -> str:
         """Write a PLY an object that is selected, edits baked in, under names that nothing has yet.
 
         A selection that is no objects, or whose objects are not known, becomes one file; a few Gaussians of others
@@ -165,13 +172,16 @@ class Exporting(Floating):
 
         Args:
             folder: made if need be.
+            clean: lets each object end where the training views show that it does; None: they are as the scene has
+                them.
 
         Raises:
-            GsegError: nothing is selected, or a file cannot be written.
+            GsegError: nothing is selected, or is no object where borders are to be cleaned, views cannot be asked, or a
+                file cannot be written.
         """
-        return self.export_objects_later(folder)()
+        return self.export_objects_later(folder, clean)()
 
-    def export_objects_later(self, folder: Path) -> Callable[[], str]:
+    def export_objects_later(self, folder: Path, clean: Clean | None = None) -> Callable[[], str]:
         """See `export_objects`."""
         started = time.perf_counter()
         with self._held() as session, torch.no_grad():
@@ -184,18 +194,23 @@ class Exporting(Floating):
                 floaters = int((keep & floating).sum())
                 keep = keep & ~floating
             of = self._row_groups(scene) if pieces else None
-            parts = [
-                (self._name(session, piece), scene.splats.subset(keep & (of == piece)))  # type: ignore[arg-type]
-                for piece in pieces
-                if bool((keep & (of == piece)).any())
-            ] or [("selection", scene.splats.subset(keep))]
-            strays = int(keep.sum()) - sum(len(splats) for _, splats in parts)
-            header = self._header(session)
+            rows = {piece: keep & (of == piece) for piece in pieces}
+            rows = {piece: own for piece, own in rows.items() if bool(own.any())}
+            if clean is not None and not rows:
+                raise GsegError("Borders are of objects: select one, and not Gaussians of many.")
+            names = [self._name(session, piece) for piece in rows] or ["selection"]
+            parts = [scene.splats.subset(own) for own in rows.values()] or [scene.splats.subset(keep)]
+            strays = int(keep.sum()) - sum(map(len, parts))
+            header, plain, scale = self._header(session), session.splats, self._group_scale
+            operations = session.state.operations
 
         def write() -> str:
-            written = []
+            written, found = [], parts
+            if clean is not None:
+                cleaned = evaluate(clean(list(rows), scale), operations, plain).splats
+                found = [cleaned.subset(own) for own in rows.values()]
             with self._writing:  # two that export at once: the second finds the names of the first
-                for name, splats in parts:
+                for name, splats in zip(names, found, strict=True):
                     path = _free(folder, slug(name) or "object")
                     write_ply(path, splats.to("cpu"), comments=header.comments())
                     written.append(path.name)

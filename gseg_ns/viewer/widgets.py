@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
 from gseg_ns.objects import Evidence
 from gseg_ns.runs.evidence import run_evidence
+from gseg_ns.runs.fringes import clean_groups, told
 from gseg_ns.runs.run import Run
 from gseg_ns.runs.text_search import TextSearch, can_search
 from gseg_ns.selection.packed import PackedMask
@@ -23,6 +24,8 @@ from gseg_ns.viewer.selecting import Change
 if TYPE_CHECKING:
     import viser
     from nerfstudio.viewer.viewer import Viewer
+
+    from gseg_ns.splats import Splats
 
 _NO_NAME = "(none)"
 
@@ -161,8 +164,7 @@ class Widgets:
         """What the training views say of the objects; kept beside the run, as `gseg info` and `gseg export` do."""
         if self._answers.trains:
             raise GsegError("Something trains. Floaters are looked for when that is over.")
-        data = cast(MaskDatamanager, self._viewer.pipeline.datamanager)
-        run = Run(self._answers.folder / "config.yml", None, self._model, data, self._model.step)
+        run = self._run()
 
         def track(views: list[int]) -> Iterator[int]:
             for place, view in enumerate(views):
@@ -174,6 +176,16 @@ class Widgets:
         if found is None:
             raise GsegError("Floaters are what the views of a scene do not show: here is no scene.")
         return found
+
+    def _run(self) -> Run:
+        data = cast(MaskDatamanager, self._viewer.pipeline.datamanager)
+        return Run(self._answers.folder / "config.yml", None, self._model, data, self._model.step)
+
+    def _clean(self, groups: Sequence[int], scale: float | None) -> Splats:
+        """The model's Gaussians with the borders of groups cleaned."""
+        if self._answers.trains:
+            raise GsegError("Something trains. Borders are cleaned when that is over.")
+        return clean_groups(self._run(), scale, groups, told(self._answers.say))[0]
 
     def _chosen_name(self) -> str:
         if self._named.value == _NO_NAME:
@@ -210,6 +222,14 @@ class Widgets:
         gui.add_button("Export PLY", hint="All that is selected, as one file, with edits").on_click(
             lambda event: answers.later(
                 lambda: controller.export_ply(answers.reach.path(path.value, ".ply"), overwrite.value), event.client_id
+            )
+        )
+        gui.add_button(
+            "Clean objects to files",
+            hint="A PLY an object that is selected, which ends where the training views show that it does",
+        ).on_click(
+            lambda event: answers.later(
+                lambda: controller.export_objects(answers.acting.exports(), self._clean), event.client_id
             )
         )
         name = gui.add_text("Run name", "object")
