@@ -348,7 +348,6 @@
     stripShows = shows;
     const kind = Object.keys(STRIPS).find((name) => name in place);
     strip.replaceChildren(...(kind ? STRIPS[kind](place, state.unit) : []));
-    root.style.setProperty("--strip", `${strip.offsetHeight}px`);
   }
 
   // ----------------------------------------------------------------------------------------------------- the list
@@ -499,6 +498,8 @@
     for (const [name, element] of Object.entries(tools)) element.classList.toggle("on", state.tool === name);
     showStrip();
     walk.hidden = !state.walks;
+    // The list gives what these take.
+    root.style.setProperty("--strip", `${strip.offsetHeight + (walk.hidden ? 0 : walk.offsetHeight + 5)}px`);
     [narrower.disabled, wider.disabled] = state.walks ? state.walks.map((more) => !more) : [true, true];
     groups.classList.toggle("on", Boolean(state.groups));
     through.classList.toggle("on", Boolean(state.through));

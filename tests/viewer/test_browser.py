@@ -173,7 +173,7 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
         click(objects[1])
     assert hand.take() == (1, 1)
     assert iou(running.rendered(camera), np.isin(truth, objects[:2])) >= 0.8
-    page.get_by_text("Hide 2 objects").wait_for()
+    page.locator(".gseg button").get_by_text("Hide 2 objects").wait_for()
     answered(lambda: hand.click(button("Hide")), "Hide 2 objects: done")
     assert hand.take() == (1, 0)  # the third of all
     assert running.controller.hides()
@@ -190,12 +190,12 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
     click(objects[0])
     tick(objects[1])
     assert hand.take() == (2, 0)
-    page.get_by_text("Hide 2 objects").wait_for()
+    page.locator(".gseg button").get_by_text("Hide 2 objects").wait_for()
     tick(objects[1])
     assert iou(running.rendered(camera), truth == objects[0]) >= 0.8
     tick(objects[1])
     tick(objects[2])
-    page.get_by_text("Isolate 3 objects").wait_for()
+    page.locator(".gseg button").get_by_text("Isolate 3 objects").wait_for()
     assert hand.take() == (3, 0)
     answered(lambda: hand.click(button("Isolate")), "Isolate 3 objects: done")
     assert hand.take() == (1, 0)  # the fourth: one, two boxes, isolate
@@ -207,7 +207,7 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
     with hand.holding("Shift"):
         click(objects[1])
         click(objects[2])
-    page.get_by_text("Isolate 3 objects").wait_for()
+    page.locator(".gseg button").get_by_text("Isolate 3 objects").wait_for()
     answered(lambda: hand.click(button("Isolate")), "Isolate 3 objects: done")
     assert sum(hand.take()) == 5
     assert iou(running.rendered(camera, "accumulation"), np.isin(truth, objects)) >= 0.8
@@ -248,7 +248,7 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
     for act, presses in ((lambda: hand.drag(first, third), (2, 0)), (with_shift, (3, 1))):
         running.clear()
         act()
-        page.get_by_text("Export 3 objects").wait_for()
+        page.locator(".gseg button").get_by_text("Export 3 objects").wait_for()
         answered(lambda: hand.click(button("Export")), "Wrote 3 files")
         assert hand.take() == presses
         shutil.rmtree(running.config.parent / "exports")
@@ -369,7 +369,7 @@ def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room:
         both = running.controller.selected
         assert bool((both >= selected).all())
         assert iou(running.rendered(other_view), (other_truth == first) | (other_truth == second)) >= 0.8
-        running.page.get_by_text("Hide 2 objects").first.wait_for()
+        running.page.locator(".gseg button").get_by_text("Hide 2 objects").first.wait_for()
         assert np.array_equal(np.array(running.client().camera.position), pose)
         # back to the first one, which takes away what the second one chose
         running.click("Remove", camera, *interior(truth == second))

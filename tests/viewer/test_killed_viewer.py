@@ -71,10 +71,11 @@ class Page:
 
     def name(self, number: int) -> None:
         """Call group 1 by a number, and wait until the viewer says that it is."""
-        self.told.clear()
         self._asked.append((len(self._asked) + 1, "name", 1, f"name {number}"))
         self._send("GuiUpdateMessage", id=self._field, updates={"value": json.dumps(["test", self._asked[-12:]])})
-        assert self.told.wait(60), f"no answer to {number}"
+        while self.done < number:  # one answer may be told twice
+            assert self.told.wait(60), f"no answer to {number}"
+            self.told.clear()
 
 
 def free_port() -> int:
@@ -117,8 +118,9 @@ def test_a_killed_viewer_loses_the_last_action_at_most(
             process.wait()
         session = SegmentController(model)
         said = session.load(constructed_run.parent)
-        assert said.startswith("Restored"), said
+        # Where nothing but the last action was done, nothing is left of it.
+        assert said.startswith("Restored") or page.done <= 1, said
         assert "\n" not in said
-        (found,) = re.findall(r"name (\d+)", dict(session.state().labels)[1, None])
+        (found,) = re.findall(r"name (\d+)", dict(session.state().labels).get((1, None), "name 0"))
         assert page.done - 1 <= int(found) <= number, f"kill {kill}"
         assert page.done >= number - 1

@@ -156,7 +156,13 @@ function main() {
       if (!open) said({ said: "The connection is lost; it is looked for again. If the server was started anew, open the address that it writes.", well: false });
     },
   );
-  const tools = new Tools(link, scene, { modeOf, said, state: () => state, changed: () => showButtons() });
+  /** Another tool, whose numbers take their place from the list. */
+  function changed() {
+    showButtons();
+    const [first] = state.selected;
+    if (first !== undefined) panel.reveal(rowOf(first));
+  }
+  const tools = new Tools(link, scene, { modeOf, said, state: () => state, changed });
 
   /** @type {Record<string, import("./hands.js").Command>} */
   const commands = {
