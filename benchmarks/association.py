@@ -53,7 +53,7 @@ class Benchmark:
         for masks in self.masks:
             found: dict[str, list[list[float]]] = defaultdict(list)
             for geometry in self.geometries:
-                prepared = ClosedForm.prepare(self.scene, masks, self.ground_truth, geometry)
+                prepared = ClosedForm.prepare(self.scene, masks, self.ground_truth, geometry, consistent=self.given)
                 top = prepared.ceiling()
                 if top is not None:
                     found["ceiling"].append(self.scores(prepared.score(top)))

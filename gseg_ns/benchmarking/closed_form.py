@@ -76,6 +76,7 @@ class ClosedForm:
         ground_truth: str,
         geometry: Path,
         frame: Literal["nerfstudio", "original"] = "nerfstudio",
+        consistent: bool = False,
     ) -> ClosedForm:
         """Read a scene, its masks, its ground truth and a splat, and compute all contributions.
 
@@ -85,6 +86,7 @@ class ClosedForm:
             ground_truth: folder of label maps within it.
             geometry: a 3DGS PLY or a run, as for `--pipeline.model.geometry`.
             frame: coordinates of a PLY.
+            consistent: the ids of the masks agree over the views, and stay as they are.
 
         Raises:
             GsegError: something of this is missing or damaged, or no test view has ground truth.
@@ -97,8 +99,9 @@ class ClosedForm:
 
         device = gpu.best_device()
         config = MaskDatamanagerConfig(
-            dataparser=GsegDataParserConfig(data=scene), cache_images_type="uint8", masks_dir=Path(masks)
-        )
+            dataparser=GsegDataParserConfig(data=scene), cache_images_type="uint8", masks_dir=Path(masks),
+            masks_are_consistent=consistent,
+        )  # fmt: skip
         config.data = scene
         datamanager = config.setup(device=device)
         assert isinstance(datamanager, MaskDatamanager)
