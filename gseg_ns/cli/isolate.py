@@ -69,5 +69,5 @@ class Isolate(Granular):
         )
         CONSOLE.print(
             f"Wrote {int(keep.sum())} of {len(scene)} Gaussians to {config}\n"
-            f"  ns-viewer --load-config {quote(str(config))}\n  {export_command(config)}"
+            f"  gseg view {quote(str(config))}\n  {export_command(config)}"
         )

@@ -92,6 +92,6 @@ class Lift:
         CONSOLE.print(
             f"{lifted.num_groups} groups; {labelled} of {len(lifted.labels)} Gaussians have one. One pass over "
             f"{lifted.num_views} views: {lifted.seconds:.1f} s, {perf_counter() - started:.1f} s with reading and "
-            f"writing.\n  {ply}\n  ns-viewer --load-config {quote(str(lifted.config_path))}\n"
+            f"writing.\n  {ply}\n  gseg view {quote(str(lifted.config_path))}\n"
             f"  gseg export --load-config {quote(str(lifted.config_path))} --output-dir objects"
         )

@@ -360,7 +360,7 @@ class SegmentationTrainer(Trainer):
         if model.found_nothing:
             terminal.warn(NO_GROUPS)
         if terminal.is_quiet():
-            terminal.say(f"  look and click:    ns-viewer --load-config {quote(str(config))}")
+            terminal.say(f"  look and click:    gseg view {quote(str(config))}")
             terminal.say(f"  objects as files:  gseg export --load-config {quote(str(config))} --output-dir objects")
             if self.viewer_state is not None and not self.config.viewer.quit_on_train_completion:
                 terminal.say("The viewer stays open; Ctrl+C ends it.")
