@@ -134,7 +134,7 @@ def test_a_training_is_told_in_few_lines(gaga_run: Path) -> None:
     assert len(lines) <= 30, text
     for part in (
         "gaga on", "masks of 14 of 14 training views", "geometry: step", "features: step 250/250", "loss",
-        "Associated the masks", f"gseg export --load-config {gaga_run}", f"gseg view {gaga_run}",
+        "Put the masks of 14 views into a tree", f"gseg export --load-config {gaga_run}", f"gseg view {gaga_run}",
     ):  # fmt: skip
         assert part in text
     assert "alias" not in text
