@@ -2,6 +2,7 @@
 
     python benchmarks/on_gpu.py frame --load-config RUN
     python benchmarks/on_gpu.py steps --scene SCENE --masks MASKS
+    python benchmarks/on_gpu.py fuzz
 
 `frame` takes a trained run, and for the larger numbers its Gaussians in parts beside each other. The set-up of saga is
 timed by `saga.py speed`; memory is measured by `gpu_memory.py estimate --part 1`, on the card where there is one.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -234,6 +236,111 @@ class Steps:
         )
 
 
+@dataclass
+class Fuzz:
+    """Random scenes, odd ones among them, on the GPU and on the CPU: the same pictures, gradients and votes."""
+
+    first: int = 0
+    """Seed of the first scene"""
+    count: int = 100
+    """How many"""
+
+    def main(self) -> None:
+        """Print the faults, and how many there were.
+
+        Raises:
+            GsegError: there were.
+        """
+        faults = 0
+        for seed in range(self.first, self.first + self.count):
+            try:
+                told = compare(seed)
+            except (RuntimeError, ValueError, AssertionError) as error:
+                told = [f"{type(error).__name__}: {error}"]
+            for one in told:
+                print(f"seed {seed}: {one}", flush=True)
+            faults += len(told)
+        print(f"{self.count} scenes, {faults} faults")
+        if faults:
+            raise GsegError("The GPU's kernels and the CPU's do not agree")
+
+
+def compare(seed: int) -> list[str]:
+    """What differs between the devices on one random scene: a line each."""
+    from gseg_ns.rendering import (
+        composite,
+        dominant_labels,
+        pixel_weights,
+        project,
+        rasterization_with_features,
+        top_contributors,
+        vote,
+    )
+
+    rng, draw = random.Random(seed), torch.Generator().manual_seed(seed)
+    count, cameras = rng.choice([0, 1, 2, 7, 60, 300]), rng.choice([1, 1, 2, 3])
+    width, height = rng.choice([(1, 1), (16, 16), (17, 5), (40, 33), (75, 53), (5, 64)])
+    scene = {
+        "means": torch.randn((count, 3), generator=draw) * rng.choice([0.3, 1.0, 3.0]),
+        "quats": torch.randn((count, 4), generator=draw),
+        "scales": torch.rand((count, 3), generator=draw) * rng.choice([0.01, 0.1, 0.5]) + 1e-3,
+        "opacities": torch.rand(count, generator=draw),
+    }
+    viewmats = torch.eye(4).repeat(cameras, 1, 1)
+    viewmats[:, 2, 3] = rng.choice([0.0, 2.0, 4.0, -50.0])
+    viewmats[:, 0, 3] = torch.rand(cameras, generator=draw)
+    focal = float(max(width, height))
+    K = torch.tensor([[focal, 0, width / 2], [0, 1.1 * focal, height / 2], [0, 0, 1.0]]).repeat(cameras, 1, 1)
+    mode: Any = rng.choice(["RGB", "RGB+D", "RGB+ED"])
+    kind: Any = rng.choice(["classic", "antialiased"])
+    lens: Any = rng.choice(["pinhole", "pinhole", "ortho", "fisheye"])
+    values = {"colors": torch.rand((count, 16, 3), generator=draw), "features": torch.rand((count, 9), generator=draw)}
+    labels = torch.randint(-1, rng.choice([1, 5, 40]), (cameras, height, width), generator=draw)
+    names = torch.randint(0, 40, (count,), generator=draw)
+    pixels = torch.randperm(width * height, generator=draw)[: rng.choice([0, 1, 30])]
+    upstream = torch.rand((cameras, height, width, 9), generator=draw)
+    found: list[dict[str, torch.Tensor]] = []
+    for device in ("cpu", "cuda"):
+        leaves = {name: value.clone().to(device).requires_grad_() for name, value in (scene | values).items()}
+        image, alphas, meta = rasterization_with_features(
+            viewmats=viewmats.to(device), Ks=K.to(device), width=width, height=height, packed=False, sh_degree=3,
+            render_mode=mode, rasterize_mode=kind, camera_model=lens, absgrad=True, **leaves,
+        )  # fmt: skip
+        meta["means2d"].retain_grad()
+        (image.sum() + (meta["features"] * upstream.to(device)).sum() + alphas.sum()).backward()
+        bare: dict[str, Any] = {name: value.to(device) for name, value in scene.items()}
+        flat = project(
+            **bare, viewmats=viewmats.to(device), Ks=K.to(device), width=width, height=height, rasterize_mode=kind
+        )
+        label, share = dominant_labels(flat, names.to(device))
+        one = {
+            "image": image, "features": meta["features"], "alphas": alphas,
+            "votes": vote(flat, labels.to(device), 40), "share": share, "label": label,
+            "weight of the first": top_contributors(flat)[1],
+        }  # fmt: skip
+        if count:
+            one["absgrad"] = meta["means2d"].absgrad
+        one |= {f"gradient of {name}": torch.zeros_like(x) if x.grad is None else x.grad for name, x in leaves.items()}
+        if cameras == 1:
+            one["composite"] = composite(flat, values["features"].to(device))
+            one["pixels"] = pixel_weights(flat, pixels.to(device)) @ values["features"].to(device)
+        found.append({name: value.detach().cpu() for name, value in one.items()})
+    told = f"{count} Gaussians, {cameras} x {width}x{height}, {mode} {kind} {lens}"
+    return [f"{told}: {name}" for name, cpu in found[0].items() if not alike(cpu, found[1][name])]
+
+
+def alike(cpu: torch.Tensor, cuda: torch.Tensor) -> bool:
+    """Whether two answers are one, but for a fiftieth of the numbers: a weight at a threshold falls to either side."""
+    if cpu.shape != cuda.shape or bool(cuda.isnan().any()):
+        return False
+    if cpu.numel() == 0:
+        return True
+    if not cpu.is_floating_point():
+        return float((cpu == cuda).float().mean()) > 0.97
+    wrong = (cpu - cuda).abs() > 2e-3 + 2e-3 * cpu.abs().max().clamp_min(1e-3)
+    return float(wrong.float().mean()) < 0.02
+
+
 WINDOW = 25
 """Steps between two looks at the clock."""
 
@@ -241,6 +348,7 @@ WINDOW = 25
 Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Frame, tyro.conf.subcommand("frame")],
     Annotated[Steps, tyro.conf.subcommand("steps")],
+    Annotated[Fuzz, tyro.conf.subcommand("fuzz")],
 ]
 
 if __name__ == "__main__":

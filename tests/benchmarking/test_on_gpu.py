@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmark_script import benchmark
 
@@ -21,3 +22,16 @@ def test_a_run_is_measured_at_its_own_size(
     said = capsys.readouterr().out
     assert "label image          the same in 100.000 % of the pixels" in said
     assert "click to selection" in said
+
+
+def test_random_scenes_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    with benchmark("on_gpu") as module:
+        module.Fuzz(count=3).main()
+        assert capsys.readouterr().out.endswith("3 scenes, 0 faults\n")
+        zeros = torch.zeros(100)
+        off = zeros.clone()
+        off[:3] = 1.0
+        assert module.alike(zeros, zeros.clone())
+        assert not module.alike(zeros, off)
+        assert not module.alike(zeros, zeros[:50])
+        assert not module.alike(zeros, zeros * torch.nan)
