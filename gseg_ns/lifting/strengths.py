@@ -46,17 +46,12 @@ FOLLOW = 8
 """A fit that is contradicted is followed in eighths."""
 
 LENGTHS = (8, 4, 2, 1)
-"""Fits of these parts of the steps are tried, short ones first; the longest where it may be worth it."""
+"""Fits of these parts of the steps are tried, short ones first."""
 
 WORTH = 0.005
 """A longer fit has to take at least this part more away from what held-out views contradicted at first. More steps on
 ragged masks learn the masks' own errors, which all views share in part: their gain on held-out views gets small before
 it is a loss (medium room, hard masks: 0.3 and 0.1 %, mild ones: 1.5 and 0.6 %, from a quarter to half to all steps)."""
-
-LAST = 3
-"""All steps, more than all fits before together, are tried where the fit of half of them took at least so many times
-`WORTH` more away than the one before. Where it took less (medium room, hard masks; small room, mild ones: 0.6 and
-1.3 %), all of them took 0.2 %."""
 
 HELD_PIXELS = 200_000
 """Pixels of the held-out views that are compared: the error of their mean is below a thousandth."""
@@ -159,17 +154,10 @@ def fit_strengths(
     compared = drawn(ends[len(learned) :], 0, min(HELD_PIXELS, len(rows) - int(first[-1])))
     before = disagreement(rows, compared, labels, ones, num_labels)
     steps, reached, fit = 0, before, ones
-    gained, last = 0.0, before
     for part in LENGTHS:
-        if part == LENGTHS[-1]:
-            if steps and gained < LAST * WORTH * before:
-                break
-        elif last > before:  # contradicted from the start: what is followed in parts is the longest
-            continue
         tried = max(options.steps // part, 1)
         fit = _fit(rows, first, labels, num_labels, options, tried)
         after = disagreement(rows, compared, labels, fit, num_labels)
-        gained, last = last - after, after
         if reached - after >= WORTH * before:
             steps, reached = tried, after
     if steps:
