@@ -127,7 +127,7 @@ def _unhindered(meta: dict[str, Any]) -> Tensor:
     return torch.where(inside, full, 0.0).cpu()
 
 
-def _sided(means: Tensor, part: Tensor, share: Tensor, least: float = PART) -> Tensor:
+def _sided(means: Tensor, part: Tensor, share: Tensor, least: float) -> Tensor:
     """The parts [N], without hidden Gaussians most of whose nearest seen neighbours are not of the object.
 
     Args:

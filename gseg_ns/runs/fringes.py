@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.errors import GsegError
 from gseg_ns.objects.fringes import Fringes, Shown
 from gseg_ns.pictures import resized
 
@@ -91,16 +92,21 @@ def clean_groups(
     return cleaned, fringes.names
 
 
-def told(say: Callable[[str], None]) -> Callable[[list[int], str], Iterator[int]]:
+def saying(
+    say: Callable[[str], None], is_over: Callable[[], bool] = lambda: False
+) -> Callable[[list[int], str], Iterator[int]]:
     """What wraps a list for `clean_groups`, where there is no progress bar: says now and then how far it is.
 
     Args:
         say: shows a line.
+        is_over: whether nobody waits for it any more; then a `GsegError` ends it.
     """
 
     def track(ids: list[int], what: str) -> Iterator[int]:
         every = max(len(ids) // 8, 1)
         for place, one in enumerate(ids):
+            if is_over():
+                raise GsegError("The program was ended before borders were cleaned: nothing was written.")
             if place % every == 0:
                 say(f"{what}: {place + 1} of {len(ids)} …")
             yield one

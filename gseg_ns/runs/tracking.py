@@ -58,7 +58,12 @@ class Tracked:
 
 @torch.no_grad()
 def track_object(
-    splats: Splats, camera: Camera, mask: Tensor, tracker: Tracker, up: NDArray[np.float64] | None = None
+    splats: Splats,
+    camera: Camera,
+    mask: Tensor,
+    tracker: Tracker,
+    up: NDArray[np.float64] | None = None,
+    begin: Callable[[int], None] = lambda number: None,
 ) -> Tracked:
     """The Gaussians of an object, by its mask in one view.
 
@@ -68,6 +73,7 @@ def track_object(
         mask: [H, W] bool of that view.
         tracker: carries the mask to each side.
         up: [3]; found out unless given.
+        begin: is told before each round around the object which it is, from 1.
 
     Raises:
         GsegError: the mask shows nothing of the splat, nothing can be seen of the object from elsewhere, or the tracker
@@ -83,7 +89,7 @@ def track_object(
             masks = tracker.carry(pictures, first.numpy())[1:]
         return [torch.from_numpy(found) for found in masks]
 
-    tracked = follow(splats, camera, first, up_of(splats, camera) if up is None else up, PICTURES, carry)
+    tracked = follow(splats, camera, first, up_of(splats, camera) if up is None else up, PICTURES, carry, begin)
     if not bool(tracked.selected.any()):
         raise GsegError("The tracker's masks agree on nothing. Click elsewhere, or add a point.")
     return tracked
@@ -97,6 +103,7 @@ def follow(
     up: NDArray[np.float64],
     count: int,
     carry: Callable[[list[Camera]], list[Tensor]],
+    begin: Callable[[int], None] = lambda number: None,
 ) -> Tracked:
     """The Gaussians of an object, by its mask in one view and what follows it from there.
 
@@ -110,13 +117,14 @@ def follow(
         up: [3]
         count: of pictures, both ways together.
         carry: the mask [H, W] bool of each picture on a way that begins beside the view.
+        begin: is told before each round which it is, from 1.
 
     Raises:
         GsegError: the mask shows nothing of the splat, or nothing can be seen of the object from elsewhere.
     """
     views, thing = [(camera, first)], thing_of(splats, camera, first)
-    carried: Carried | None = None
-    for _ in range(ROUNDS):
+    for number in range(1, ROUNDS + 1):
+        begin(number)
         around = [
             (one, mask)
             for way in orbit(splats, camera, first, up, count, thing=thing).ways
@@ -126,14 +134,14 @@ def follow(
         if not around:
             break
         views += around
-        carried = lift_object(splats, views)
         if not is_cut_off([mask for _, mask in around]):
             break
         thing = Thing(thing.centre, 2 * thing.radius)  # around the same: what is known of it has strays
-    if carried is None:
+    if len(views) == 1:
         raise GsegError(
             "It cannot be seen from anywhere else: other things stand before it. Click on it in another view."
         )
+    carried = lift_object(splats, views)
     return Tracked(carried.selected, carried, views)
 
 
@@ -172,7 +180,14 @@ class TrackedClicks:
         with asking(f"The tracker {name!r}"):
             return torch.from_numpy(tracker.mask(picture.cpu().numpy(), points, wanted))
 
-    def carry(self, name: str, camera: Cameras, mask: Tensor, splats: Splats | None = None) -> Tracked:
+    def carry(
+        self,
+        name: str,
+        camera: Cameras,
+        mask: Tensor,
+        splats: Splats | None = None,
+        begin: Callable[[int], None] = lambda number: None,
+    ) -> Tracked:
         """What a mask of a view [1] means; see `track_object`.
 
         Args:
@@ -180,13 +195,14 @@ class TrackedClicks:
             camera: the view,
             mask: and its mask [H, W] bool.
             splats: the model's Gaussians, where training may change them meanwhile; None: as they are.
+            begin: see `track_object`.
         """
         splats = self._model.splats() if splats is None else splats
         view = to_camera(self._model.corrected(camera)).to("cpu")
         version = self._model.geometry_version()
         if self._up is None or self._up[0] != version:
             self._up = version, up_of(splats, view)
-        return track_object(splats, view, mask, self.tracker(name), self._up[1])
+        return track_object(splats, view, mask, self.tracker(name), self._up[1], begin)
 
     def tracker(self, name: str) -> Tracker:
         """The tracker of a name, loaded."""

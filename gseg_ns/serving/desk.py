@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 Search = Callable[[str, str, Callable[[str], None]], Tensor]
 """A text, the name of a model of texts, and what is told of what goes on, to the Gaussians that are meant: bool [N]."""
 
+Clean = Callable[[Sequence[int], float | None, Callable[[str], None], Callable[[], bool]], "tuple[Splats, list[int]]"]
+"""Groups, their scale, what is told of what goes on, and what says that nobody waits any more, to the Gaussians with
+cleaned borders and the groups of which they were."""
+
 Found = str | dict[str, Any] | Callable[[], str]
 """What is answered: in words, in numbers, or by what writes files and then says so."""
 
@@ -60,7 +64,7 @@ class Desk:
         search: Search | None = None,
         title: str = "",
         up: Axis = "z",
-        clean: Callable[[Sequence[int], float | None, Callable[[str], None]], Splats] | None = None,
+        clean: Clean | None = None,
     ) -> None:
         """Open the session, with what was saved of it.
 
@@ -70,7 +74,7 @@ class Desk:
             search: answers texts, where the method can.
             title: what is shown is called.
             up: which way is up in it.
-            clean: cleans the borders of groups at a scale and tells of it, where there are training views.
+            clean: cleans the borders of groups, where there are training views.
 
         Raises:
             GsegError: there is nothing to show.
@@ -89,6 +93,7 @@ class Desk:
         self._tell: Callable[[list[bytes | str]], None] = lambda frames: None
         self._beside: Callable[[Callable[[], object]], object] = lambda act: act()
         self._unsaved = ""
+        self._over = threading.Event()
         self._lock = threading.RLock()
         self._acting = Acting(self.controller, folder / "config.yml", lambda: Reach(folder), self._say)
         self._state: dict[str, Any] = {}
@@ -124,6 +129,10 @@ class Desk:
         """Compile what the first click needs, beside what goes on."""
         warm_up(self.controller.model.device)
 
+    def end(self) -> None:
+        """Leave what takes long where it can be left: nobody waits for it."""
+        self._over.set()
+
     def close(self) -> None:
         """Wait until what was done last is on disk."""
         self._keeping.wait()
@@ -149,7 +158,7 @@ class Desk:
             controller = self.controller
             with self._session:
                 notice, shown = controller.take_notice(), controller.shown()
-                state = {**self._listed(), **told(controller, anew=not self._state), **self._method()}
+                state = {**told(controller), **self._method()}
                 state |= {"names": controller.names, "metres": controller.metres, "splats": len(shown.splats)}
             objects = state["objects"]
             if state["listed"]:
@@ -163,14 +172,8 @@ class Desk:
             new = {name: found for name, found in state.items() if self._state.get(name, ...) != found}
             state.pop("said", None)
             self._state = state
-            if new:
-                frames.append(json.dumps({"state": new}))
-            if frames:
-                self._tell(frames)
-
-    def _listed(self) -> dict[str, Any]:
-        """The list as pages have it."""
-        return {name: self._state[name] for name in ("objects", "why") if name in self._state}
+            if new or frames:  # pages wait for the state before they make pictures of what is drawn
+                self._tell([*frames, json.dumps({"state": new})])
 
     def _method(self) -> dict[str, Any]:
         """What only some methods have, and whether the browser may say what a click on an object means."""
@@ -181,6 +184,7 @@ class Desk:
             "threshold": controller.threshold if by_feature else None,
             "adaptive": controller.adaptive,
             "text": self._search is not None,
+            "cleans": self._clean is not None,
             "local": not by_feature and model.tree() is None,
         }
 
@@ -256,6 +260,13 @@ class Desk:
         ended = cast(dict[str, Any], self._outcome(end))
         return {"answers": asked.number, "said": "", "well": True, **found, **ended}
 
+    def _later(self, act: Callable[[], None]) -> None:
+        """Do something that nobody waits for; where it cannot be done, all pages are told why."""
+        found = self._keeping.attempt(act)
+        if isinstance(found, Refusal):
+            with self._lock:
+                self._tell([json.dumps({"state": {"said": found.why, "well": False}})])
+
     def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.controller.save(self.folder)
@@ -290,9 +301,8 @@ class Desk:
         if name in own:
             return own[name](asked)
         if name == "scale":
-            later = self._keeping.attempt  # nobody asks what becomes of it
             return self._acting.rescale(
-                number(values, 0, 0, 1), lambda relist: self._beside(lambda: later(relist)), self._refresh
+                number(values, 0, 0, 1), lambda relist: self._beside(lambda: self._later(relist)), self._refresh
             )
         if name == "threshold":
             return controller.reprompt(threshold=number(values, 0, 0, 1))
@@ -402,6 +412,8 @@ class Desk:
 
     def _look(self, asked: Asked) -> dict[str, Any]:
         group = None if asked.values[:1] == [None] else value(asked.values, 0, int)
+        if group is not None:
+            self.controller.require_list()
         centre, radius = self.controller.sphere_of(group)
         return {"look": {"centre": self.picture.space.shown(centre), "radius": radius}}
 
@@ -433,9 +445,12 @@ class Desk:
             return self.controller.export_objects_later(self._acting.exports())
         clean, say = self._clean, _asker.get() or (lambda text: None)
         if clean is None:
-            raise GsegError("Borders are where training views show them: here is no scene.")
+            raise GsegError(
+                "Borders are where training views show them: here is no scene. Start `gseg view` "
+                "with --data SCENE, the folder of its photographs."
+            )
         return self.controller.export_objects_later(
-            self._acting.exports(), lambda groups, scale: clean(groups, scale, say)
+            self._acting.exports(), lambda groups, scale: clean(groups, scale, say, self._over.is_set)
         )
 
     def _export_ply(self, asked: Asked) -> Callable[[], str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,14 +14,13 @@ from gseg_ns.page.placing import View, first_view
 from gseg_ns.runs.labelled import Labelled, cameras_of_result, open_labelled
 from gseg_ns.runs.opening import Opening, opening_among, opening_at, opening_view
 from gseg_ns.runs.result_folder import is_result
-from gseg_ns.serving.desk import Desk, Search
+from gseg_ns.serving.desk import Clean, Desk, Search
 from gseg_ns.splats.placement import Axis
 from gseg_ns.splats.ply_header import read_header
 
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.runs.run import Run
-    from gseg_ns.splats import Splats
 
 
 def open_desk(path: Path, data: Path | None = None, up: Axis | None = None) -> tuple[Desk, dict[str, Any]]:
@@ -42,13 +42,15 @@ def open_desk(path: Path, data: Path | None = None, up: Axis | None = None) -> t
     found = open_labelled(path, data)
     if found is not None:
         up = _up_of(found) if up is None else up
-        desk = Desk(cast("SegmentationModel", found.model), found.folder, title=found.name, up=up)
+        # A scene is only needed for borders, and Nerfstudio with it.
+        has_views = data is not None or (is_result(found.path) and found.cameras is not None)
+        clean = None if not has_views else _clean(cache(lambda: _run(path, data)))
+        model = cast("SegmentationModel", found.model)
+        desk = Desk(model, found.folder, title=found.name, up=up, clean=clean)
         return desk, _meta(desk, _opening_of_cameras(found))
-    from gseg_ns.runs.run import load_run
-
-    run = load_run(path, data, allow_unfinished=True)
+    run = _run(path, data)
     title = run.config.experiment_name or run.folder.stem
-    clean = None if run.alone else _clean(run)
+    clean = None if run.alone and run.datamanager.absent is not None else _clean(lambda: run)
     desk = Desk(run.model, run.folder, _search(run), title, up or "z", clean)
     splats = run.model.splats()
     if run.model.prompts_by_feature:  # groups are clusters, which take long
@@ -56,6 +58,12 @@ def open_desk(path: Path, data: Path | None = None, up: Axis | None = None) -> t
     else:
         groups = run.model.gaussian_groups()
     return desk, _meta(desk, opening_view(run, splats, groups) or _first_camera(run))
+
+
+def _run(path: Path, data: Path | None) -> Run:
+    from gseg_ns.runs.run import load_run
+
+    return load_run(path, data, allow_unfinished=True)
 
 
 def _up_of(found: Labelled) -> Axis:
@@ -104,11 +112,11 @@ def _opening_of_cameras(found: Labelled) -> Opening | None:
     return opening_at(cameras[0], splats) if best is None and cameras else best
 
 
-def _clean(run: Run) -> Callable[[Sequence[int], float | None, Callable[[str], None]], Splats]:
-    """Cleans the borders of groups."""
-    from gseg_ns.runs.fringes import clean_groups, told
+def _clean(run: Callable[[], Run]) -> Clean:
+    """Cleans the borders of groups of a run, which is opened when it is asked for."""
+    from gseg_ns.runs.fringes import clean_groups, saying
 
-    return lambda groups, scale, say: clean_groups(run, scale, groups, told(say))[0]
+    return lambda groups, scale, say, is_over: clean_groups(run(), scale, groups, saying(say, is_over))
 
 
 def _search(run: Run) -> Search | None:

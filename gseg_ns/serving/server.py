@@ -122,6 +122,7 @@ class PageServer:
 
     def close(self) -> None:
         """Leave what has not begun, and wait for what has: what it did is still to be saved."""
+        self.desk.end()
         pools = (self._slow, self._acts, self._writes)
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -129,6 +129,7 @@ class Acting:
         self._config = config
         self._reach = reach
         self._say = say
+        self._seeks = False  # objects at another scale, for the list
 
     def act(self, name: str, values: list[Any], means: Mode) -> str:
         """Do something to the session; what it did, in words.
@@ -142,6 +143,8 @@ class Acting:
             GsegError: it cannot be done, or nothing is called so.
         """
         controller = self._controller
+        if name in ("pick", "picks", "eye", "name"):
+            controller.require_list()
         if name == "pick":
             return controller.select_group(value(values, 0, int), mode_in(values, 1, means))
         if name == "picks":
@@ -186,15 +189,17 @@ class Acting:
             refresh: shows what is new.
         """
         controller = self._controller
-        was_listed = controller.lists
+        is_wanted = controller.lists or self._seeks
         said = controller.reprompt(scale=scale)
 
         def relist() -> None:
             if controller.scale == scale:  # else another one has come meanwhile
+                self._seeks = False
                 controller.groups()
                 refresh()
 
-        if was_listed and not controller.lists:
+        self._seeks = is_wanted and not controller.lists
+        if self._seeks:
             beside(relist)
         return said or f"Scale {scale:.2f}."
 
@@ -286,11 +291,13 @@ class Acting:
             assert tracker is not None
             return self._tracked.mask(tracker, picture, prompt)
 
+        def look(number: int) -> None:
+            self._say(f"Looking at it from all around{'' if number == 1 else f', farther away: round {number}'} …")
+
         def carry(marked: MarkedView, splats: Splats) -> Tensor:
             assert tracker is not None
             assert marked.mask is not None
-            self._say("Looking at it from all around …")
-            return self._tracked.carry(tracker, marked.camera, marked.mask, splats).selected
+            return self._tracked.carry(tracker, marked.camera, marked.mask, splats, look).selected
 
         def embed() -> Tensor | None:
             return None if path is None else self._sam.embedding
@@ -299,17 +306,14 @@ class Acting:
         return self._controller.mark(view, x, y, mode != "remove", answer, mode, carried, embed)
 
 
-def told(controller: Controller, anew: bool) -> dict[str, Any]:
+def told(controller: Controller) -> dict[str, Any]:
     """All that pages are told of a session: its objects, what is selected, and what can be done.
 
-    Where objects are to be found first, as those at another scale, the list stays as it is meanwhile.
-
-    Args:
-        controller: of the session.
-        anew: whether pages have no list yet.
+    Where objects are to be found first, as those at another scale, the list is empty meanwhile: the numbers of another
+    one would mean other objects.
     """
     is_listed = controller.lists
-    objects = _listed(controller) if is_listed else {"objects": [], "why": ""} if anew else {}
+    objects = _listed(controller) if is_listed else {"objects": [], "why": ""}
     return {**objects, **_standing(controller), "listed": is_listed}
 
 

@@ -79,7 +79,7 @@ class Answers:
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="gseg-slow")
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="gseg-pictures")
         self._pictured: Any = None
-        self._listed = False
+        self._pictured_scale = controller.scale
         self._keeping = Keeping(controller, lambda: controller.save(self.folder), lambda why: self.say(_not_done(why)))
 
     @cached_property
@@ -164,8 +164,10 @@ class Answers:
         """Show what there is: objects, what is selected, and what can be done."""
         controller = self.controller
         self.say(controller.take_notice())
-        state = told(controller, anew=not self._listed)
-        self._listed = True
+        state = told(controller)
+        if not state["listed"] or self.controller.scale != self._pictured_scale:
+            self._pictured = None  # pictures are those of other objects under the same numbers
+            state["pictures"] = {}
         self._front.show(**state)
         if state["listed"]:
             self._picture()
@@ -174,17 +176,22 @@ class Answers:
         """Make pictures for the list, where there are none yet and nothing trains."""
         cameras, wanted = self._front.photographs(), self.controller.pictured()
         if cameras is not None and wanted != self._pictured:
-            self._pictured = wanted
-            self._beside.submit(self._show_pictures, cameras)
+            self._pictured, self._pictured_scale = wanted, self.controller.scale
+            self._beside.submit(self._show_pictures, cameras, wanted)
 
-    def _show_pictures(self, cameras: Cameras) -> None:
+    def _show_pictures(self, cameras: Cameras, wanted: Any) -> None:
         made: dict[int, str] = {}
         try:
+            if self._pictured != wanted:
+                return
             for group, picture in self.controller.pictures(cameras):
+                if self._pictured != wanted:
+                    return
                 made[group] = picture
                 if len(made) % 16 == 0:
                     self._front.show(pictures=dict(made))
-            self._front.show(pictures=made)
+            if self._pictured == wanted:
+                self._front.show(pictures=made)
         except Exception:
             _LOG.exception("The list of objects has no pictures")
 

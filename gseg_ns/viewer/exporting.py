@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from gseg_ns.splats import Splats
 
 
-Clean = Callable[[Sequence[int], float | None], "Splats"]
-"""The model's Gaussians with the borders of some groups, at a scale, cleaned (`gseg_ns.runs.fringes`); takes long, and
-is called without the lock."""
+Clean = Callable[[Sequence[int], float | None], "tuple[Splats, list[int]]"]
+"""The model's Gaussians with the borders of some groups, at a scale, cleaned, and those of the groups that views show,
+which were (`gseg_ns.runs.fringes.clean_groups`); takes long, and is called without the lock."""
 
 
 class Exporting(Floating):
@@ -176,8 +176,8 @@ class Exporting(Floating):
                 them.
 
         Raises:
-            GsegError: nothing is selected, or is no object where borders are to be cleaned, views cannot be asked, or a
-                file cannot be written.
+            GsegError: nothing is selected, or, where borders are to be cleaned, no whole objects are or no view shows
+                them, views cannot be asked, or a file cannot be written.
         """
         return self.export_objects_later(folder, clean)()
 
@@ -187,7 +187,7 @@ class Exporting(Floating):
         with self._held() as session, torch.no_grad():
             scene = session.scene
             keep = _selected(session)
-            pieces = self._pieces(session)[0] if self._knows_groups else ()
+            pieces, are_whole = self._pieces(session) if self._knows_groups else ((), False)
             floating = self._floating_rows(scene) if pieces else None
             floaters = 0
             if floating is not None and bool((keep & ~floating).any()):  # else it is floaters that are asked for
@@ -196,8 +196,8 @@ class Exporting(Floating):
             of = self._row_groups(scene) if pieces else None
             rows = {piece: keep & (of == piece) for piece in pieces}
             rows = {piece: own for piece, own in rows.items() if bool(own.any())}
-            if clean is not None and not rows:
-                raise GsegError("Borders are of objects: select one, and not Gaussians of many.")
+            if clean is not None and not (rows and are_whole):
+                raise GsegError("Borders are of whole objects: select one, and not a part of it or Gaussians of many.")
             names = [self._name(session, piece) for piece in rows] or ["selection"]
             parts = [scene.splats.subset(own) for own in rows.values()] or [scene.splats.subset(keep)]
             strays = int(keep.sum()) - sum(map(len, parts))
@@ -205,10 +205,16 @@ class Exporting(Floating):
             operations = session.state.operations
 
         def write() -> str:
-            written, found = [], parts
+            written, found, borders = [], parts, ""
             if clean is not None:
-                cleaned = evaluate(clean(list(rows), scale), operations, plain).splats
+                fitted, shown = clean(list(rows), scale)
+                if not shown:
+                    raise GsegError(
+                        "No training view shows what is selected, so no border was cleaned or file written."
+                    )
+                cleaned = evaluate(fitted, operations, plain).splats
                 found = [cleaned.subset(own) for own in rows.values()]
+                borders = f" Borders cleaned: {len(shown)} of {len(rows)}."
             with self._writing:  # two that export at once: the second finds the names of the first
                 for name, splats in zip(names, found, strict=True):
                     path = _free(folder, slug(name) or "object")
@@ -217,7 +223,8 @@ class Exporting(Floating):
             files = f"{len(written)} file{'' if len(written) == 1 else 's'}"
             left = f" Left out: {strays:,} selected Gaussians of others." if strays else ""
             left += f" Left out: {floaters:,} floater{'' if floaters == 1 else 's'}." if floaters else ""
-            return f"Wrote {files} to {folder}: {', '.join(written)} ({time.perf_counter() - started:.1f} s).{left}"
+            took = f"({time.perf_counter() - started:.1f} s)"
+            return f"Wrote {files} to {folder}: {', '.join(written)} {took}.{borders}{left}"
 
         return write
 

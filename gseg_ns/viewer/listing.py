@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from gseg_ns.editing.operations import Hide, Show
+from gseg_ns.errors import GsegError
 from gseg_ns.palette import colors
 from gseg_ns.selection.selection import Mode
 from gseg_ns.selection.shapes import bounding_sphere
@@ -60,6 +61,15 @@ class Listing(Held):
         """Whether `groups` answers at once."""
         with self._held():
             return self._knows_groups
+
+    def require_list(self) -> None:
+        """Refuse what is meant by the number of a group while there is no list: it would be that of another one.
+
+        Raises:
+            GsegError: the objects at this scale are not found yet.
+        """
+        if not self.lists:
+            raise GsegError("The objects at this scale are not listed yet. Wait for the list, or ask for it.")
 
     def why_no_groups(self) -> str:
         """Why there are no objects, and when there will be."""

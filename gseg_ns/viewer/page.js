@@ -530,6 +530,8 @@
     let relist = false;
     let remark = false;
     for (const patch of patches) {
+      // What is listed next are others, under the same numbers: a name that is being typed is for none of them.
+      if (patch.objects && !patch.objects.length) editing = null;
       relist = relist || "objects" in patch || "pictures" in patch || "why" in patch;
       remark = remark || "selected" in patch;
       Object.assign(state, patch);

@@ -210,6 +210,8 @@ class SegmentPanel(ViewerControl):
 
     def _look(self, client: int, group: int | None) -> str:
         """Move a browser's camera before an object, from where it looks now."""
+        if group is not None:
+            self.answers.controller.require_list()
         (x, y, z), radius = self.answers.controller.sphere_of(group)
         camera = self.viewer.viser_server.get_clients()[client].camera
         centre = np.array([x, y, z]) * RATIO

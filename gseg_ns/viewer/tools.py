@@ -130,8 +130,14 @@ class Tools:
 
     # ------------------------------------------------------------------------------------------------- choosing
 
-    def choose(self, client: int, tool: str) -> None:
-        """Take a tool. While a rectangle is drawn, the mouse does not move the camera: it is for one."""
+    def choose(self, client: int, tool: str, hints: bool = True) -> None:
+        """Take a tool. While a rectangle is drawn, the mouse does not move the camera: it is for one.
+
+        Args:
+            client: whose.
+            tool: of `TOOLS`.
+            hints: whether what it is for is said; else what was said last stays, such as an answer.
+        """
         handle = self._client(client)
         if handle is None or tool not in TOOLS:
             return
@@ -148,7 +154,7 @@ class Tools:
                 camera = self._camera(event.client)  # as it is now, not when others have been served
                 self._queue(lambda: self._dragged(event, camera))
 
-        if tool in _HINTS or before in _HINTS:  # else what was said last stays, such as what was restored
+        if hints and (tool in _HINTS or before in _HINTS):  # else what was said last stays, such as what was restored
             self._show(client, said=_HINTS.get(tool, _CLICK), well=True)
         if tool in ("sphere", "box"):
             self._place_shape(client, handle)
@@ -253,7 +259,7 @@ class Tools:
         corner, opposite = ((x * camera.width, y * camera.height) for x, y in event.screen_pos)
         mode, through = browser.means, browser.through
         self._do(lambda: self._controller.drag(camera, corner, opposite, mode, not through), client)
-        self.choose(client, "click")
+        self.choose(client, "click", hints=False)  # the answer stays
 
     def click(self, client: int, camera: Camera, x: float, y: float, mode: Mode) -> bool:
         """Answer a click with the tool of a browser.

@@ -183,11 +183,11 @@ def test_a_hidden_one_beside_the_object_stays() -> None:
     means = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0.05, 0, 0], [5.0, 0, 0], [5.1, 0, 0], [5.05, 0, 0]])
     part = torch.tensor([1.0, 1.0, 0.9, 0.0, 0.1, 0.9])
     share = torch.tensor([0.5, 0.5, 0.01, 0.5, 0.5, 0.01])
-    assert torch.equal(carried._sided(means[:3], part[:3], share[:3]), part[:3])
+    assert torch.equal(carried._sided(means[:3], part[:3], share[:3], carried.PART), part[:3])
     # Of eight neighbours there are four here, two of each side: a half is not most.
-    assert carried._sided(means, part, share)[5] == 0
+    assert carried._sided(means, part, share, carried.PART)[5] == 0
     for alike in (0.01, 0.1, 1.0):  # nothing to judge by, or to judge
-        assert torch.equal(carried._sided(means, part, torch.full((6,), alike)), part)
+        assert torch.equal(carried._sided(means, part, torch.full((6,), alike), carried.PART), part)
 
 
 def test_what_a_gaussian_would_give_alone_is_what_it_gives_alone() -> None:

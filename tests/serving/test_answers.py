@@ -17,6 +17,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.serving import open_desk
 from gseg_ns.serving.desk import Desk
 from gseg_ns.serving.messages import Asked
+from gseg_ns.serving.picture import ROWS
 from gseg_ns.serving.server import PageDoor, PageServer
 from gseg_ns.splats import read_ply
 from gseg_ns.splats.ply_header import read_header
@@ -189,6 +190,55 @@ def test_a_click_after_the_slider_means_the_new_scale(ply: Path, monkeypatch: py
     controller.scale = 0.5  # another one has come meanwhile
     later[0]()
     assert listed == []
+
+
+def test_while_objects_are_looked_for_no_number_means_another(ply: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of another scale is gone at once, and what was asked by its numbers is refused."""
+    desk, _ = open_desk(ply)
+    later: list[Callable[[], object]] = []
+    frames: list[bytes | str] = []
+    desk.listen(frames.extend, later.append)
+    controller = desk.controller
+    found = {controller._group_scale}
+    monkeypatch.setattr(type(controller), "_group_scale", property(lambda self: round(self.scale, 4)))
+    found.add(controller._group_scale)
+    monkeypatch.setattr(type(controller), "_knows_groups", property(lambda self: self._group_scale in found))
+    groups = type(controller).groups
+
+    def find() -> Any:
+        if controller.scale == 0.75:
+            raise GsegError("too few Gaussians for clusters")
+        found.add(controller._group_scale)
+        return groups(controller)
+
+    monkeypatch.setattr(controller, "groups", find)
+    ids = [one["id"] for one in desk._state["objects"]]
+    assert ids
+    for scale in (0.25, 0.3):  # the second comes before the objects of the first are found
+        assert desk.do(asked("scale", scale))["well"]
+    assert (desk._state["objects"], desk._state["listed"], len(later)) == ([], False, 2)
+    assert not any(desk.picture.frames[ROWS][16:])
+    before = controller.state()
+    for name, values in (("pick", [ids[0]]), ("picks", ["set", *ids]), ("eye", [ids[0]]), ("name", [ids[0], "mug"])):
+        answer = desk.do(asked(name, *values))
+        assert (answer["well"], "not listed yet" in answer["said"]) == (False, True), name
+    assert not desk.do(asked("look", ids[0]))["well"]
+    assert controller.state() is before
+    frames.clear()
+    for relist in later:
+        relist()
+    assert [one["id"] for one in desk._state["objects"]] == ids
+    assert desk.do(asked("pick", ids[0]))["well"]
+    # The state comes after what is drawn: pictures of objects wait for it.
+    assert isinstance(frames[0], bytes)
+    assert isinstance(frames[-1], str)
+
+    # What cannot be listed is told.
+    state = heard(desk)
+    desk._beside = later.append
+    assert desk.do(asked("scale", 0.75))["well"]
+    later[-1]()
+    assert (state["said"], state["well"]) == ("too few Gaussians for clusters", False)
 
 
 def test_an_end_waits_for_what_has_begun(ply: Path) -> None:

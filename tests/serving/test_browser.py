@@ -359,10 +359,22 @@ def test_a_link_leads_to_a_view_and_objects_once(opened: Opened) -> None:
     opened.click(13)
     opened.until(13)
     opened.look()
+    opened.ask(
+        "Object.defineProperty(navigator, 'clipboard', {configurable: true, value: "
+        "{writeText: async (text) => { window.copied = text; }}})"
+    )
     opened.press("l")
-    address = opened.ask("location.href")
+    address = opened.ask("window.copied")
     assert "object=13" in address
     assert "token" not in address
+    assert "object" not in opened.ask("location.hash"), "who loads the page again selects for everybody"
+    # Without a clipboard it is where addresses are, also just after a movement, which is remembered later.
+    opened.ask("Object.defineProperty(navigator, 'clipboard', {configurable: true, value: undefined})")
+    opened.ask("gseg.stage.orbit.dispatchEvent({type: 'change'})")
+    opened.press("l")
+    opened.page.wait_for_timeout(500)
+    assert opened.ask("location.href") == address
+    opened.ask("delete navigator.clipboard")
     eye = opened.ask("gseg.stage.camera.position.toArray()")
     opened.click(12)
     opened.until(12)
@@ -374,6 +386,16 @@ def test_a_link_leads_to_a_view_and_objects_once(opened: Opened) -> None:
     # An object alone: it is gone there. What makes no sense is not followed.
     opened.ask("void (location.hash = '#object=15')")
     opened.until(15)
+    assert "object" not in opened.ask("location.hash"), "it is followed once"
+    # What is not here is not waited for.
+    opened.ask("void (location.hash = '#object=999')")
+    opened.wait("document.getElementById('status').textContent.includes('not here')")
+    opened.until(15)
+    opened.ask("gseg.ask('change', ['none'])")
+    opened.until()
+    opened.ask("void (location.hash = '#object=999,15')")
+    opened.until(15)
+    opened.wait("document.getElementById('status').textContent.includes('not here')")
     opened.ask("void (location.hash = '#eye=a,b,c&object=999,x&at=<script>')")
     # A page that is loaded anew is where it was, and what is selected is the session's.
     opened.ask("gseg.commands.home.run()")
@@ -405,6 +427,87 @@ def test_the_list_has_small_pictures_that_follow_edits(opened: Opened) -> None:
     while red(13) < 180:
         assert time.monotonic() < end
         opened.page.wait_for_timeout(50)
+
+
+COLORS = """Object.fromEntries([...gseg.panel.portraits.drawn].map(([id, {data}]) => {
+    const sums = [0, 0, 0, 0];
+    for (let p = 0; p < data.length; p += 4) {
+        for (let c = 0; c < 3; c++) sums[c] += data[p + c] * data[p + 3];
+        sums[3] += data[p + 3];
+    }
+    return [id, sums.slice(0, 3).map((sum) => Math.round(sum / Math.max(sums[3], 1)))];
+}))"""
+"""What color the small picture of each object has."""
+
+
+def test_small_pictures_are_of_their_objects_while_a_name_is_typed(opened: Opened) -> None:
+    """The list stays as it is meanwhile, and its rows are others' then."""
+    opened.wait("gseg.panel.portraits.drawn.size > 2")
+    right = opened.ask(COLORS)
+    opened.press("Escape")
+    opened.ask("gseg.panel.edit(2)")
+    gone = opened.ask("gseg.scene.objects[0].id")
+    opened.ask(f"gseg.ask('pick', [{gone}]).then(() => gseg.ask('remove'))")
+    opened.wait("gseg.scene.objects.length === 5")
+    opened.page.wait_for_timeout(700)
+    opened.page.keyboard.press("Escape")
+    opened.wait("gseg.panel.portraits.drawn.size > 2")
+    now = opened.ask(COLORS)
+    assert len(now.keys() & right.keys()) >= 2
+    assert str(gone) not in now
+    assert {name: color for name, color in now.items() if name in right} == {
+        name: right[name] for name in now if name in right
+    }
+
+
+def test_a_list_of_another_scale_takes_its_names_along(
+    asking: tuple[Opened, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, desk = asking
+    opened.wait("gseg.panel.portraits.drawn.size > 2")
+    opened.ask("gseg.panel.edit(1)")
+    opened.page.keyboard.type("of another scale")
+    with monkeypatch.context() as unknown:
+        unknown.setattr(type(desk.controller), "_knows_groups", property(lambda self: False))
+        desk._refresh()
+        opened.wait("gseg.state.listed === false && !document.querySelector('#objects li')")
+        opened.page.wait_for_timeout(200)
+        assert opened.page.locator("#objects input").count() == 0
+        opened.ask("void (location.hash = '#object=12')")
+        opened.page.wait_for_timeout(200)
+        assert opened.ask("gseg.state.selected.length") == 0
+        assert "object=12" in opened.ask("location.hash")
+    desk._refresh()
+    opened.until(12)  # the link waited for the list
+    opened.wait("gseg.panel.portraits.drawn.size > 2")
+    assert all(max(color) > 0 for color in opened.ask(COLORS).values())
+    assert not any(one["name"] for one in desk._state["objects"])
+
+
+def test_clean_borders_is_offered_where_views_are(asking: tuple[Opened, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a button and a key do what its box says."""
+    opened, desk = asking
+    assert opened.ask("document.getElementById('clean-part').hidden")
+    asked: list[Any] = []
+
+    def export(message: Any) -> str:
+        asked.append(message.values)
+        return "Exported."
+
+    monkeypatch.setattr(desk, "_export_objects", export)
+    opened.click(12)
+    opened.until(12)
+    desk._clean = lambda *_: None
+    desk._refresh()
+    opened.wait("!document.getElementById('clean-part').hidden")
+    for ticked in (True, False):
+        opened.ask(f"document.getElementById('clean').checked = {str(ticked).lower()}")
+        opened.press("e")
+        opened.wait("document.getElementById('status').textContent === 'Exported.'")
+        opened.ask("gseg.tools.page.said({said: 'before', well: true})")
+    assert asked == [[True], [False]]
+    desk._clean = None
+    desk._refresh()
 
 
 @pytest.fixture(scope="module")

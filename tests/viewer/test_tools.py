@@ -43,6 +43,9 @@ class Scene:
     def remove_pointer_callback(self) -> None:
         pass
 
+    def on_pointer_event(self, event_type: str) -> Any:
+        return lambda heard: heard
+
 
 class Tab:
     """A tab with one browser."""
@@ -65,6 +68,7 @@ class Tab:
             self.said = action()
         except GsegError as error:
             self.said = f"Not done: {error}"
+        self.shown.update(said=self.said)
         self.tools.follow()
 
     def ask(self, name: str, *values: Any) -> None:
@@ -110,6 +114,23 @@ def test_a_hint_goes_with_its_tool(tab: Tab) -> None:
     tab.shown["said"] = "Undone."
     tab.tools.choose(0, "click")
     assert tab.shown["said"] == "Undone."
+
+
+def test_what_came_of_a_rectangle_stays(tab: Tab) -> None:
+    """It is put away after the drag, without a hint in place of the answer."""
+    tab.tools.choose(0, "rectangle")
+    event: Any = SimpleNamespace(client_id=0, screen_pos=((0.1, 0.1), (0.9, 0.9)))
+    tab.tools._dragged(event, to_camera(view()))
+    assert tab.browser.tool == tab.shown["tool"] == "click"
+    assert tab.shown["said"].startswith("Rectangle: ")
+
+    def refuse(*_: Any) -> str:
+        raise GsegError("no view")
+
+    tab.controller.drag = refuse  # type: ignore[method-assign]
+    tab.tools.choose(0, "rectangle")
+    tab.tools._dragged(event, to_camera(view()))
+    assert tab.shown["said"] == "Not done: no view"
 
 
 def test_moving_by_numbers(tab: Tab) -> None:

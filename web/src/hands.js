@@ -176,9 +176,13 @@ export function followTheme(stage) {
  *
  * @param {string} address
  * @param {(text: string) => void} say
+ * @param {() => void} show puts it where addresses are, as there is nowhere else
  */
-export function copyLink(address, say) {
-  const shown = () => say("The address above leads to this view with these objects");
+export function copyLink(address, say, show) {
+  const shown = () => {
+    show();
+    say("The address above leads to this view with these objects");
+  };
   if (!navigator.clipboard) {
     shown();
     return;

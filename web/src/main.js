@@ -172,7 +172,7 @@ async function main() {
     link: {
       run: () => {
         rememberPlace();
-        copyLink(location.href, say);
+        copyLink(location.href, say, () => {});
       },
       keys: ["l"],
     },

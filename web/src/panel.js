@@ -44,6 +44,8 @@ export class Panel {
   #isEdited = false;
   /** Whether there is another list since. */
   #isStale = false;
+  /** Ends the typing of a name, which is not taken. */
+  #leave = () => {};
   /** @type {import("./state.js").State | null} */
   #state = null;
 
@@ -75,11 +77,12 @@ export class Panel {
 
   /** List the objects that there are now. */
   fill() {
+    const { objects } = this.meta;
+    if (!objects.length) this.#leave(); // what is listed next are others, under the same numbers
+    this.portraits.empty(); // also of a list that stays for now: its rows are others' now
     this.#isStale = this.#isEdited;
     if (this.#isStale) return;
-    const { objects } = this.meta;
     this.#rows.clear();
-    this.portraits.empty();
     this.list.replaceChildren();
     objects.forEach((_, at) => this.#add(at + 1));
     if (objects.length && this.rest) this.#add(0);
@@ -183,6 +186,7 @@ export class Panel {
     const close = (/** @type {boolean} */ take) => {
       if (!open) return;
       open = this.#isEdited = false;
+      this.#leave = () => {};
       field.replaceWith(parts.name);
       parts.name.focus();
       if (this.#isStale) {
@@ -193,6 +197,10 @@ export class Panel {
       const at = this.meta.objects.findIndex((object) => object.id === id);
       if (take && at >= 0) this.actions.rename(at + 1, field.value);
       this.#rows.get(at + 1)?.name.focus();
+    };
+    this.#leave = () => {
+      this.#isStale = false; // who leaves it fills the list
+      close(false);
     };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();

@@ -62,8 +62,11 @@ function main() {
       }
       scene.paint();
     }
+    // What is drawn came before, and the list is that of it now.
+    if (scene.isOther) panel.portraits.renew();
+    scene.isOther = false;
     show();
-    if (news.objects) void selectLinked();
+    void selectLinked();
     if (news.selected) {
       const [first] = state.selected;
       if (first !== undefined) panel.reveal(rowOf(first));
@@ -80,6 +83,7 @@ function main() {
       ["scale-part", state.scale != null],
       ["threshold-part", state.threshold != null],
       ["text-part", state.text],
+      ["clean-part", state.cleans],
       ["list", state.listed === false],
       ["walks", state.walks],
     ])) {
@@ -135,7 +139,7 @@ function main() {
       choose: ([row], event) => choose(row, event),
       toggle: (row) => void ask("eye", [idOf(row)]),
       isolate: (row) => {
-        void ask("pick", [idOf(row), "set"]).then(() => ask("isolate"));
+        void ask("pick", [idOf(row), "set"]).then(({ well }) => well && ask("isolate"));
       },
       fly: (row) => void fly(row),
       rename: (row, name) => {
@@ -146,7 +150,6 @@ function main() {
     () => scene.picker && { numbers: scene.picker, rows: scene.rows, unseen: scene.unseen, eye: meta.view.eye },
     false,
   );
-  scene.renewed = () => panel.portraits.renew();
 
   const link = new Link(
     (frame) => scene.take(frame),
@@ -185,7 +188,8 @@ function main() {
     remove: { run: () => ask("remove"), keys: ["Delete"], needsObject: true },
     fly: { run: () => fly(null), keys: ["f"], needsObject: true },
     name: { run: () => panel.edit(rowOf(state.selected[0])), keys: ["n", "F2"], can: () => state.selected.length > 0 },
-    export: { run: () => ask("export"), keys: ["e"], needsObject: true },
+    // As the form with the box does, where there is something to clean by.
+    export: { run: () => ask("export", [Boolean(state.cleans) && byId("clean", HTMLInputElement).checked]), keys: ["e"], needsObject: true },
     narrower: { run: () => ask("walk", [-1]), keys: ["["], can: () => Boolean(state.walks?.[0]) },
     wider: { run: () => ask("walk", [1]), keys: ["]"], can: () => Boolean(state.walks?.[1]) },
     list: { run: () => ask("list") },
@@ -277,14 +281,17 @@ function main() {
   /** @param {readonly number[]} selected */
   const placeWith = (selected) =>
     addressOf({ eye: stage.camera.position.toArray(), target: stage.orbit.target.toArray(), selected, hidden: [], only: null });
-  /** @param {readonly number[]} [selected] */
-  function rememberPlace(selected = []) {
-    known = placeWith(selected);
+  /** @param {string} place */
+  function stand(place) {
+    clearTimeout(waiting);
+    known = place;
     history.replaceState(null, "", known);
   }
+  // What is not followed yet stays, for a page that is loaded again meanwhile.
+  const rememberPlace = () => stand(placeWith(linked.ids));
   function takeLink() {
-    rememberPlace(state.selected);
-    copyLink(location.href, (text) => said({ said: text, well: true }));
+    const link = placeWith(state.selected);
+    copyLink(`${location.href.split("#")[0]}${link}`, (text) => said({ said: text, well: true }), () => stand(link));
   }
   function followAddress() {
     if (location.hash === known) return;
@@ -296,11 +303,14 @@ function main() {
   }
   async function selectLinked() {
     const { ids, flies } = linked;
-    const there = ids.filter((id) => rowOf(id) > 0);
-    if (!there.length) return;
+    if (!ids.length || !state.listed) return;
     linked = { ids: [], flies: false };
-    await ask("picks", ["set", ...there]);
-    if (flies) await fly(null);
+    rememberPlace();
+    const there = ids.filter((id) => rowOf(id) > 0);
+    if (there.length) await ask("picks", ["set", ...there]);
+    if (there.length && flies) await fly(null);
+    const lacking = ids.length - there.length;
+    if (lacking) said({ said: `The link names ${lacking === 1 ? "an object that is" : `${lacking} objects that are`} not here.`, well: false });
   }
   let waiting = 0;
   stage.orbit.addEventListener("change", () => {

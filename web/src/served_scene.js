@@ -49,8 +49,8 @@ export class Scene {
   hovered = /** @type {number | null} */ (null);
   painted = false;
   version = 0;
-  /** Is called when objects look another way than before. */
-  renewed = () => {};
+  /** Whether objects look another way than before, or are others: pictures of them wait for the list of what is drawn. */
+  isOther = false;
 
   /** @param {import("./stage.js").Stage} stage */
   constructor(stage) {
@@ -72,13 +72,13 @@ export class Scene {
       this.unseen = new Uint8Array(count);
       await this.#load(count);
       this.version = version;
-      this.renewed();
+      this.isOther = true;
     } else if (kind === ROWS) {
       this.rows.set(new Uint16Array(frame, 16, count));
       const most = this.rows.reduce((a, b) => Math.max(a, b), 0);
       if (most >= this.#room - 1) await this.#load(count);
       this.marked();
-      this.renewed();
+      this.isOther = true;
     } else if (kind === MARKS) {
       const bytes = Math.ceil(count / 8);
       let others = false;
@@ -89,7 +89,7 @@ export class Scene {
         this.unseen[i] = unseen;
       }
       this.marked();
-      if (others) this.renewed();
+      this.isOther ||= others;
     }
   }
 
