@@ -84,13 +84,21 @@ def test_two_phases(name: str, ball_room: Path, make_trainer: Any, step: Any) ->
 
 
 def test_photographs_that_would_crowd_the_card_stay_beside_it(
-    ball_room: Path, make_trainer: Any, step: Any, monkeypatch: pytest.MonkeyPatch
+    ball_room: Path,
+    make_trainer: Any,
+    step: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (12 << 20, 8 << 30))  # 12 photographs take 2.9 MB
     crowded = make_trainer(method("gradiseg"), ball_room, steps=8, max_gaussians=500, labels="encodings")
     assert not crowded.pipeline.datamanager.cached_train[0]["image"].is_cuda
+    assert "they stay in the host's memory" in " ".join(capsys.readouterr().out.split())
     for number in (0, 2, 3):  # with the association, whose label maps stay there, too
         step(crowded, number)
+    for view in range(len(crowded.pipeline.datamanager.train_dataset)):
+        crowded.pipeline.model.targets(view, 192, 256)
+    check_waits("gradiseg", "joint", lambda number: step(crowded, number), range(4, 8))
     kept = [flat for _, flat in crowded.pipeline.model._targets.values()]
     assert len(kept) > 0
     assert not any(flat.is_cuda for flat in kept)

@@ -40,6 +40,7 @@ from gseg_ns.masks.nesting import masks_nest
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
 from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
+from gseg_ns.transfer import upload
 
 Split = Literal["train", "test"]
 
@@ -121,6 +122,7 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         """View -> what is known of its labels 1, 2, ...; of views whose masks say words, scores or tracks."""
         self._fitted: set[int] = set()
         """Views whose label map has been resized and undistorted."""
+        self._nest: bool | None = None
         self._upright = False
         """The masks lie on upright copies of the photographs."""
         self.labels_in_batches = True
@@ -134,8 +136,13 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         if config.cache_images == "gpu" and torch.device(device).type == "cuda":
             cameras = self.train_dataset.cameras
             size = BYTES[config.cache_images_type] * int((cameras.width * cameras.height).sum())
-            if size > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            free = torch.cuda.mem_get_info(device)[0]
+            if size > GPU_SHARE * free:
                 config.cache_images = "cpu"
+                terminal.say(
+                    f"Photographs and label maps would take {size / 2**30:.1f} of {free / 2**30:.1f} GiB that are free "
+                    "on the GPU: they stay in the host's memory (--pipeline.datamanager.cache-images cpu)."
+                )
         # Undistortion overwrites the datasets' cameras; what lies on the photographs needs them as they were.
         self._distorted_cameras = {
             "train": deepcopy(self.train_dataset.cameras),
@@ -404,8 +411,11 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         """
         self.require_masks()
         assert self._mask_files is not None
-        named = any(one.word or one.track for said in self._said.values() for one in said)
-        return not named and masks_nest([file for file in self._mask_files if file is not None])
+        if self._nest is None:
+            named = any(one.word or one.track for said in self._said.values() for one in said)
+            files = [file for file in self._mask_files if file is not None]
+            self._nest = not named and masks_nest(files, self.config.mask_min_score)
+        return self._nest
 
     def mask_set(self, view: int) -> MaskSet | None:
         """All overlapping masks of a training image as it is trained on, or None. Read anew at each call."""
@@ -504,7 +514,9 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         batch: dict[str, Any] = {"image_idx": view}
         if not self._released:
             batch = {**self.cached_train[view]}
-            batch["image"] = batch["image"].to(self.device)
+            for name in ("image", "mask"):  # pinned, where they are kept beside the GPU
+                if name in batch:
+                    batch[name] = upload(batch[name], self.device)
         # Upstream's camera is on the GPU, where each look at its size has to be waited for. It is not made at all: to
         # make one takes as long as the harmonics of a small picture.
         camera = self.train_dataset.cameras[view : view + 1]

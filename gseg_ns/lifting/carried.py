@@ -90,10 +90,11 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
         return project_splats(splats, camera.to(splats.device))
 
     votes = [view_votes(drawn(camera), mask.int() + 1) for camera, mask in views]
-    sizes = [_sizes(splats.means, camera).cpu() for camera, _ in views]
+    # Of what a view shows alone: of all Gaussians they would be many times as large as the splat, too.
+    sizes = [_sizes(splats.means, camera, said.gaussians) for said, (camera, _) in zip(votes, views, strict=True)]
     weights = _alike(votes, sizes)
     weights[list(sure)] = 1.0
-    part, residuals, least = _parts(votes, sizes, weights), torch.zeros(len(views)), PART
+    part, residuals, least = _parts(votes, sizes, weights, len(splats)), torch.zeros(len(views)), PART
     for _ in range(ROUNDS):
         chosen = torch.stack([part > one for one in PARTS], dim=1).to(splats.device)
         each = torch.stack([_residuals(drawn(camera), chosen, mask) for camera, mask in views])
@@ -102,7 +103,7 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
         least, residuals = PARTS[best], each[:, best]
         weights = believed(residuals)
         weights[list(sure)] = 1.0
-        part = _parts(votes, sizes, weights)
+        part = _parts(votes, sizes, weights, len(splats))
     seen = sum((_total(said, len(splats)) for said in votes), torch.zeros(len(splats)))
     alone = sum((_unhindered(drawn(camera)) for camera, _ in views), torch.zeros(len(splats)))
     share = torch.where(alone > 0, seen / alone.clamp_min(1e-12), 1.0)
@@ -153,11 +154,20 @@ def believed(residuals: Tensor) -> Tensor:
     return (1 - off**2) ** 2
 
 
-def _sizes(means: Tensor, camera: Camera) -> Tensor:
-    """Area that a pixel of a view covers where each Gaussian is [N], in squared units of the scene."""
+def _sizes(means: Tensor, camera: Camera, shown: Tensor) -> Tensor:
+    """Area that a pixel of a view covers where each of some Gaussians is, in squared units of the scene.
+
+    Args:
+        means: [N, 3].
+        camera: of the view.
+        shown: [nnz] on the CPU, which Gaussians, as votes have them.
+
+    Returns:
+        [nnz] float32, on the CPU.
+    """
     view, K = camera.viewmat.to(means), camera.K.to(means)
     depth = means.detach() @ view[2, :3] + view[2, 3]
-    return depth.square() / (K[0, 0] * K[1, 1])
+    return (depth[shown.to(depth.device).long()].square() / (K[0, 0] * K[1, 1])).cpu()
 
 
 def _alike(votes: Sequence[ViewVotes], sizes: Sequence[Tensor]) -> Tensor:
@@ -167,7 +177,7 @@ def _alike(votes: Sequence[ViewVotes], sizes: Sequence[Tensor]) -> Tensor:
     loud, that views which are right could not be told by what all of them say together.
     """
     areas = torch.stack([
-        (said.weights * size[said.gaussians.long()] * (said.labels == 2)).sum()
+        (said.weights * size * (said.labels == 2)).sum()
         for said, size in zip(votes, sizes, strict=True)
     ])  # fmt: skip
     there = areas > 0
@@ -177,19 +187,19 @@ def _alike(votes: Sequence[ViewVotes], sizes: Sequence[Tensor]) -> Tensor:
     return ((areas < _ALIKE * middle) & (areas * _ALIKE > middle)).float()
 
 
-def _parts(votes: Sequence[ViewVotes], sizes: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """The part [N] of each Gaussian's contribution that lies in masks.
+def _parts(votes: Sequence[ViewVotes], sizes: Sequence[Tensor], weights: Tensor, count: int) -> Tensor:
+    """The part [N] of each Gaussian's contribution that lies in masks; `sizes` of what each view shows, as its votes.
 
     In area of what is seen and not in pixels, of which a view from near has many more: it would outvote all others
     about what it shows by the way, also where its mask is wrong.
     """
-    table, pixels = torch.zeros(len(sizes[0]), 2), torch.zeros(len(sizes[0]))
+    table, pixels = torch.zeros(count, 2), torch.zeros(count)
     for said, size, weight in zip(votes, sizes, weights.tolist(), strict=True):
         pixels.index_add_(0, said.gaussians.long(), said.weights * weight)
         for column in (0, 1):
             here = said.labels == column + 1
             rows = said.gaussians[here].long()
-            table[:, column].index_add_(0, rows, said.weights[here] * size[rows] * weight)
+            table[:, column].index_add_(0, rows, said.weights[here] * size[here] * weight)
     total = table.sum(dim=1)
     return torch.where((pixels > _TRACE) & (total > 0), table[:, 1] / total.clamp_min(1e-30), 0)
 

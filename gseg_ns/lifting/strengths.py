@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gseg_ns.errors import OptionError
 from gseg_ns.lifting.identity import SHARPNESS, SILENT
-from gseg_ns.rendering import contested_labels, dominant_labels, pixel_weights, threads
+from gseg_ns.rendering import PixelWeights, contested_labels, dominant_labels, pixel_weights, threads
 from gseg_ns.rendering.kernels import strengths as kernels
 
 ROWS = 2048
@@ -52,6 +52,10 @@ WORTH = 0.005
 """A longer fit has to take at least this part more away from what held-out views contradicted at first. More steps on
 ragged masks learn the masks' own errors, which all views share in part: their gain on held-out views gets small before
 it is a loss (medium room, hard masks: 0.3 and 0.1 %, mild ones: 1.5 and 0.6 %, from a quarter to half to all steps)."""
+
+SLACK = 1.25
+"""Of its share, what the pixels of a view may take: their number is chosen by what a sample of them took, or the view
+before."""
 
 HELD_PIXELS = 200_000
 """Pixels of the held-out views that are compared: the error of their mean is below a thousandth."""
@@ -218,12 +222,13 @@ def _gather(
         mixed = (known & (weights.flatten() < MIXED) & (winners.flatten() > 0)).nonzero().squeeze(1).cpu()
         # In random order, so that steps read what lies side by side: memory answers that several times faster.
         mixed = mixed[torch.randperm(len(mixed), generator=generator)]
-        if len(mixed) * length > share / 2:  # they may not have room
+        if len(mixed) and len(mixed) * length > share / 2:  # they may not have room
             probe = pixel_weights(meta, mixed[:256])
             mixed = mixed[: int(share * max(len(probe), 1) / max(len(probe.col), 1))]
-        found = pixel_weights(meta, mixed)
-        length = len(found.col) / max(len(found), 1)
-        chosen = mixed.to(device)
+        found = _within(pixel_weights(meta, mixed), share)
+        if len(found):  # a view without mixed pixels says nothing of the next one's
+            length = len(found.col) / len(found)
+        chosen = mixed[: len(found)].to(device)
         parts.append(Rows(found.crow, found.col.int(), found.val.float(), flat[chosen].int()))
         progress()
     lengths = [len(part) for part in parts]
@@ -242,6 +247,17 @@ def _gather(
         target[ends[number] : ends[number + 1]] = part.targets
         parts[number] = None  # type: ignore[call-overload]  # so that memory holds every weight once, and one view twice
     return by_label(Rows(crow, col, val, target), labels, num_labels), np.array(ends)
+
+
+def _within(found: PixelWeights, share: float) -> PixelWeights:
+    """The first rows that have room in `share` weights, where all take plainly more."""
+    if len(found.col) <= SLACK * share:
+        return found
+    count = int((found.crow <= share).sum()) - 1
+    size = int(found.crow[count])
+    # Copies: what is left out goes.
+    parts = found.crow[: count + 1].clone(), found.col[:size].clone(), found.val[:size].clone()
+    return PixelWeights(*parts, found.num_gaussians)
 
 
 def drawn(ends: np.ndarray, at: int, size: int) -> Tensor:

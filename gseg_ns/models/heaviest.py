@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -14,6 +14,9 @@ from gseg_ns.lifting.strengths import label_image as loudest_labels
 from gseg_ns.lifting.strengths import label_under
 from gseg_ns.models.base import SegmentationModel
 
+if TYPE_CHECKING:
+    from gseg_ns.cluster import Cluster
+
 
 class HeaviestModel(SegmentationModel):
     """A method that may say of each Gaussian what it is, and of a pixel what most of it is."""
@@ -21,6 +24,8 @@ class HeaviestModel(SegmentationModel):
     gaussian_buffers: tuple[str, ...] = ("voted_confidence",)
 
     voted_confidence: Tensor
+    cluster: Cluster | None = None
+    """Where views are asked; None: here."""
 
     def populate_modules(self) -> None:
         """Build the model, without votes."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gseg_ns import terminal
-from gseg_ns.cluster import Cluster
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS, AssociationOptions, associate
@@ -67,8 +66,6 @@ class IdentityModel(VotedModel):
     main_feature = "identity"
     _neighbours: NeighbourhoodLoss
     """Each method's 3D loss."""
-    cluster: Cluster | None = None
-    """Where views are asked; None: here."""
 
     def populate_modules(self) -> None:
         """Build the model; the classifier gets its classes after the association."""

@@ -8,15 +8,15 @@ from typing import Any
 from torch import Tensor
 
 KEPT_BYTES = 1 << 29
-"""Memory for the projections of all views together. Where they take more, none is kept: to project once more costs less
-than what a part of many large ones would save."""
+"""Memory for the projections of all views together, of which each has an equal share. A view that takes more than that
+is not kept: to project it once more costs less than what a part of many large ones would save."""
 
 _ASKED = ("means2d", "conics", "opacities", "flatten_ids", "isect_offsets")
 """What votes, label images and weights of pixels read of a projection."""
 
 
 class Projections:
-    """The projections of some views, kept as long as this is, where all of them have room.
+    """The projections of some views, kept as long as this is, where they have room in the views' equal shares.
 
     On a GPU nothing is kept: memory is short there and projecting is not.
     """

@@ -5,25 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gseg_ns import terminal
 from gseg_ns.lifting.association import NO_GROUPS
+from gseg_ns.lifting.consensus import foremost
 from gseg_ns.lifting.remote import ask_masks
 from gseg_ns.lifting.tree import Tree, grow_tree
 from gseg_ns.lifting.tree.asking import MaskVotes, mask_votes
 from gseg_ns.lifting.tree.tree import last_below
-from gseg_ns.lifting.votes import ViewVotes, VoteStore
+from gseg_ns.lifting.votes import VoteStore
 from gseg_ns.masks import LabelRuns, MaskSet
 from gseg_ns.masks.mask_set import encode
 from gseg_ns.models.heaviest import HeaviestModel
 from gseg_ns.rendering import top_contributors
-
-if TYPE_CHECKING:
-    from gseg_ns.cluster import Cluster
 
 
 class AskedMasks(NamedTuple):
@@ -34,8 +32,8 @@ class AskedMasks(NamedTuple):
     foremost: list[Tensor]
     views: list[int]
     """The views that have masks."""
-    painted: list[ViewVotes]
-    """What they say of their label maps, where they were asked."""
+    painted: VoteStore
+    """The foremost of what they say of their label maps, where they were asked."""
 
 
 class TreeModel(HeaviestModel):
@@ -44,8 +42,6 @@ class TreeModel(HeaviestModel):
     gaussian_buffers: tuple[str, ...] = (*HeaviestModel.gaussian_buffers, "tree_nodes")
     _tree_tables = ("tree_parents", "tree_evidence", "tree_objects")
 
-    cluster: Cluster | None = None
-    """Where views are asked; None: here."""
     tree_nodes: Tensor
     tree_parents: Tensor
     tree_evidence: Tensor
@@ -59,20 +55,24 @@ class TreeModel(HeaviestModel):
         self.register_buffer("tree_evidence", torch.zeros(0))
         self.register_buffer("tree_objects", torch.zeros(0, dtype=torch.bool))
 
+    def tree_masks(self, view: int) -> MaskSet | None:
+        """The overlapping masks of a training view that the tree grows from, or None."""
+        return self.masks().mask_set(view)
+
     @torch.no_grad()
     def ask_masks(self, labels: Callable[[int], Tensor | None] = lambda view: None) -> AskedMasks:
-        """Ask all training views about their overlapping masks: each is projected and composited once.
+        """Ask all training views about their overlapping masks: each is projected once.
 
         Args:
             labels: the label map of a view that it is asked about, too.
         """
         masks = self.masks()
         views = [view for view in range(len(masks.train_dataset)) if masks.has_masks(view)]
-        asked = AskedMasks(VoteStore(), [], [], [], [])
+        asked = AskedMasks(VoteStore(), [], [], [], VoteStore())
 
         def questions() -> Iterator[tuple[int, Tensor, Tensor | None]]:
             for view in views:
-                found = masks.mask_set(view)
+                found = self.tree_masks(view)
                 if found is None:
                     continue
                 region, covers = found.regions
@@ -84,7 +84,7 @@ class TreeModel(HeaviestModel):
             asked.votes.append(answer.regions)
             asked.foremost.append(answer.foremost)
             if answer.painted is not None:
-                asked.painted.append(answer.painted)
+                asked.painted.append(foremost(answer.painted))
         return asked
 
     def _said_of_masks(self, questions: Iterator[tuple[int, Tensor, Tensor | None]]) -> Iterator[MaskVotes]:

@@ -59,8 +59,13 @@ class VotedModel(HeaviestModel):
 
     @contextmanager
     def projected_once(self) -> Iterator[None]:
-        """Within this block Gaussians stay where they are: a view that is asked again need not be projected again."""
-        self._projections = Projections(self.num_train_data)
+        """Within this block Gaussians stay where they are: a view that is asked again need not be projected again.
+
+        Votes ask each view once, and strengths once more. Where none are fitted, or votes are asked on a cluster,
+        nobody asks here again, and nothing is kept.
+        """
+        if self.config.use_strengths and self.cluster is None:
+            self._projections = Projections(self.num_train_data)
         try:
             yield
         finally:

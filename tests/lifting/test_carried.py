@@ -102,15 +102,15 @@ def test_a_view_from_near_does_not_outvote_many_from_far() -> None:
     views = near_and_far([4.0, 4.0, 4.0, 1.2])
     masks = [composite(project_splats(splats, one), of_thing.float()[:, None])[..., 0] > 0.5 for one in views]
     masks[3] = composite(project_splats(splats, views[3]), torch.ones(len(splats), 1))[..., 0] > 0.5
-    sizes = [carried._sizes(splats.means, one) for one in views]
     votes = [
         carried.view_votes(project_splats(splats, one), mask.int() + 1) for one, mask in zip(views, masks, strict=True)
     ]
-    part = carried._parts(votes, sizes, torch.ones(4))
+    sizes = [carried._sizes(splats.means, one, said.gaussians) for one, said in zip(views, votes, strict=True)]
+    part = carried._parts(votes, sizes, torch.ones(4), len(splats))
     assert float(part[of_thing].median()) > 0.9
     assert float(part[~of_thing].median()) < 0.3
     # In pixels the one from near has more than half of all.
-    pixels = carried._parts(votes, [torch.ones_like(size) for size in sizes], torch.ones(4))
+    pixels = carried._parts(votes, [torch.ones_like(size) for size in sizes], torch.ones(4), len(splats))
     assert float(pixels[~of_thing].median()) > 0.5
 
 
@@ -125,10 +125,22 @@ def test_what_jumps_to_something_much_larger_is_not_asked_first() -> None:
     votes = [
         carried.view_votes(project_splats(splats, one), mask.int() + 1) for one, mask in zip(views, masks, strict=True)
     ]
-    asked = carried._alike(votes, [carried._sizes(splats.means, one) for one in views])
+    sizes = [carried._sizes(splats.means, one, said.gaussians) for one, said in zip(views, votes, strict=True)]
+    asked = carried._alike(votes, sizes)
     assert asked.tolist() == [1, 1, 0, 0, 1]
     nothing = [votes[3]] * 3
-    assert carried._alike(nothing, [torch.ones(len(splats))] * 3).tolist() == [1, 1, 1]
+    assert carried._alike(nothing, [sizes[3]] * 3).tolist() == [1, 1, 1]
+
+
+def test_of_a_view_is_kept_what_it_shows() -> None:
+    thing = sheet([-0.1, -0.1, 0], [0.2, 0, 0], [0, 0.2, 0], [1, 0, 0])
+    behind = sheet([-0.1, -0.1, -9], [0.2, 0, 0], [0, 0.2, 0], [0, 1, 0])
+    splats, camera = Splats.cat([thing, behind]), near_and_far([2.0])[0]
+    said = carried.view_votes(project_splats(splats, camera), torch.ones(SIZE[1], SIZE[0]).int())
+    sizes = carried._sizes(splats.means, camera, said.gaussians)
+    assert sizes.shape == said.gaussians.shape
+    assert 0 < len(sizes) <= len(thing)
+    torch.testing.assert_close(sizes, torch.full_like(sizes, 4 / 3600))
 
 
 def test_gaussians_that_are_more_of_a_thing_than_of_any_other() -> None:

@@ -19,7 +19,7 @@ from gseg_ns.lifting.strengths import (
     label_image,
     strength_gradient,
 )
-from gseg_ns.rendering import contested_labels, dominant_labels, project, threads
+from gseg_ns.rendering import PixelWeights, contested_labels, dominant_labels, project, threads
 
 
 def _rows(num_gaussians: int = 30, count: int = 40, num_labels: int = 5, seed: int = 0) -> tuple[Rows, Tensor, Tensor]:
@@ -282,3 +282,24 @@ def test_options_are_checked() -> None:
         StrengthOptions(held_out=1)
     with pytest.raises(OptionError):
         StrengthOptions(rate=0)
+
+
+def test_memory_is_bounded_behind_views_without_mixed_pixels() -> None:
+    labels, metas, truths = _disk_scene()
+    truths[0] = truths[3] = torch.zeros_like(truths[0])
+    options = StrengthOptions(max_bytes=4e4)
+    rows, ends = strengths._gather(labels, 3, range(8), lambda v: (metas[v], truths[v]), options, lambda: None)
+    assert np.diff(ends)[[0, 3]].tolist() == [0, 0]
+    weights = np.diff(rows.crow.numpy()[ends])
+    assert 0 < len(rows.col) * 8 <= options.max_bytes
+    assert weights.max() * 8 <= strengths.SLACK * options.max_bytes / 8
+
+
+def test_what_takes_plainly_more_than_its_share_is_cut() -> None:
+    found = PixelWeights(torch.tensor([0, 3, 6, 9, 12]), torch.arange(12), torch.arange(12.0), 12)
+    assert strengths._within(found, 10) is found
+    cut = strengths._within(found, 8)
+    assert cut.crow.tolist() == [0, 3, 6]
+    assert cut.col.tolist() == list(range(6))
+    assert cut.val.untyped_storage().nbytes() == 6 * 4
+    assert len(strengths._within(found, 1)) == 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from gseg_ns.masks import MaskFile, MaskSet, write_label_map, write_mask_set
+from gseg_ns.masks import MaskFile, MaskSet, load_masks, nesting, write_label_map, write_mask_set
 from gseg_ns.masks.nesting import masks_nest, nested
 
 
@@ -37,3 +38,37 @@ def test_most_photographs_decide(tmp_path: Path) -> None:
     assert not masks_nest([])
     write_label_map(tmp_path / "map.png", torch.tensor([[1, 1, 2], [1, 2, 2]]).int())
     assert not masks_nest([MaskFile.of(tmp_path / "map.png")])
+
+
+def test_many_masks_at_once_and_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ends = torch.randint(0, 12, (40, 4), generator=generator)
+    corners = [(min(a, b), max(a, b) + 1, min(c, d), max(c, d) + 1) for a, b, c, d in ends.tolist()]
+    masks = boxes(*corners)
+    dense = masks.decode().flatten(1).double()
+    common, own = dense @ dense.T, dense.sum(dim=1)
+    expected = ((common > 0.5 * own[:, None]) & (own[:, None] < 0.9 * own)).any(dim=1)
+    assert 0 < int(expected.sum()) < 40
+    assert torch.equal(nested(masks), expected)
+    monkeypatch.setattr(nesting, "_BLOCK", 120)
+    assert torch.equal(nested(masks), expected)
+
+
+def test_masks_of_a_low_score_are_not_looked_at(tmp_path: Path) -> None:
+    masks = boxes((0, 10, 0, 10), (2, 5, 2, 5))
+    unsure = MaskSet(masks.height, masks.width, masks.rles, torch.tensor([0.9, 0.4]))
+    write_mask_set(tmp_path / "0.json", unsure)
+    files = [MaskFile.of(tmp_path / "0.json")]
+    assert masks_nest(files)
+    assert not masks_nest(files, 0.5)
+
+
+@pytest.mark.parametrize(("nest", "looked_at"), [(True, 7), (False, 6)])
+def test_nobody_looks_on_when_most_have_decided(
+    nest: bool, looked_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mask_set(tmp_path / "0.json", boxes((0, 10, 0, 10), (2, 5, 2, 5)) if nest else boxes((0, 5, 0, 5)))
+    seen = []
+    monkeypatch.setattr(nesting, "load_masks", lambda file: seen.append(file) or load_masks(file))  # type: ignore[func-returns-value]
+    assert masks_nest([MaskFile.of(tmp_path / "0.json")] * 12) == nest
+    assert len(seen) == looked_at

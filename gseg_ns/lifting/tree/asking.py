@@ -23,7 +23,7 @@ class MaskVotes(NamedTuple):
 
 
 def mask_votes(meta: dict[str, Any], regions: Tensor, labels: Tensor | None = None) -> MaskVotes:
-    """Ask a view: it is composited once.
+    """Ask a view, which is composited for each of the questions.
 
     Args:
         meta: its projection.

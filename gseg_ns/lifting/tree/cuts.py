@@ -68,7 +68,7 @@ def balanced_cut(parents: np.ndarray, nodes: np.ndarray, masks: MaskSets) -> np.
     cost = np.zeros(count + 1)
     apart = np.zeros(count + 1)  # what a node's own Gaussians cost if they are cut off from all that is below it
     for node, path in paths.items():
-        below_, above_ = (
+        above_, below_ = (
             np.array([share(node, those) for those in sides])
             for sides in zip(*((path[place + 1 :], path[:place]) for place in range(len(path))), strict=True)
         )
