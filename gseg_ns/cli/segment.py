@@ -71,7 +71,7 @@ class Segment(WithSources):
     made"""
     association: Literal["auto", "consensus", "memory-bank", "tree", "given", "tracks"] = "auto"
     """How masks of different views find together, see `gseg lift`; auto: tracks of masks that `gseg masks` or this made
-    with a video source, else consensus"""
+    with a video source, else consensus, and no tree, which `gseg lift` may grow: tree asks for one"""
     views: int = 32
     """Pictures to take of a bare splat"""
     width: int = 512

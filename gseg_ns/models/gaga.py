@@ -9,16 +9,20 @@ import torch
 from torch import Tensor
 
 from gseg_ns.data.datamanager import MaskDatamanagerConfig
-from gseg_ns.lifting.consensus import ConsensusOptions, foremost, group_lookup
+from gseg_ns.lifting.consensus import ConsensusOptions, group_lookup
 from gseg_ns.lifting.identity import identity_loss
 from gseg_ns.lifting.neighbourhood import NeighbourhoodLoss
 from gseg_ns.lifting.tree import level_of
-from gseg_ns.lifting.votes import Lift, VoteStore
+from gseg_ns.lifting.votes import Lift
+from gseg_ns.masks import MaskSet
 from gseg_ns.models.identity import IdentityModel, IdentityModelConfig
 from gseg_ns.models.trees import TreeModel
 from gseg_ns.rendering import PixelWeights, pixel_weights
 from gseg_ns.transfer import upload
 from gseg_ns.view_cache import ViewCache
+
+_OF_LABEL_MAPS = ("mask_order", "mask_min_score", "mask_min_visible", "snap_masks")
+"""Options of the label maps that masks are painted into: who gives one wants groups of those."""
 
 POOL = 4
 """Of so many times the pixels of a step it is kept what they see; each visit draws among them. The same pixels at every
@@ -41,7 +45,8 @@ class GagaModelConfig(IdentityModelConfig):
     order of views), by the paper's 3D-aware memory bank, as one tree of parts, objects and groups out of overlapping
     masks, which answers at the scales 0, 0.5 and 1 by its votes, not at all since their ids agree already (given), or
     by the agreement of views with ids as evidence that agree mostly (tracks). auto: a tree where masks lie within each
-    other, without words or tracks, and no option says how they are painted or agree; else the agreement of views"""
+    other, without words or tracks, and no option says how they are painted, agree or answer (labels
+    encodings); else the agreement of views"""
     identity_pixels: int = 8192
     """Pixels of a view that supervise the encodings, drawn anew at each visit; 0: all of them. The paper renders all in
     every step; with frozen geometry a sample gives the same gradients in the mean, at a fraction of the time."""
@@ -92,9 +97,15 @@ class GagaModel(TreeModel, IdentityModel):
         if kind != "auto":
             return kind
         default = MaskDatamanagerConfig()
-        told = any(getattr(masks.config, name) != getattr(default, name) for name in ("mask_order", "snap_masks"))
+        told = any(getattr(masks.config, name) != getattr(default, name) for name in _OF_LABEL_MAPS)
         told |= self.config.consensus != ConsensusOptions()
+        told |= self.config.labels != "vote"  # a tree is one of votes: encodings would train and never answer
         return "tree" if not told and masks.masks_nest else "consensus"
+
+    def tree_masks(self, view: int) -> MaskSet | None:
+        """As in the base, without what is left out of label maps as unsure, too: strengths are fitted to these."""
+        found = super().tree_masks(view)
+        return None if found is None else found.select(found.scores >= self.masks().config.mask_min_score)
 
     def _grow_tree(self) -> Lift:
         """Put the overlapping masks of all training views into one tree; its objects are the groups of the training.
@@ -104,9 +115,7 @@ class GagaModel(TreeModel, IdentityModel):
         """
         names, views = self._names(), {view.index: view for view in self._masked_views()}
         tree, said = self.plant(lambda view: views[view].labels)
-        painted, asked = VoteStore(), [views[view] for view in said.views]
-        for votes in said.painted:
-            painted.append(foremost(votes))
+        painted, asked = said.painted, [views[view] for view in said.views]
         self.num_groups = len(tree)
         self.has_scales = tree.depth > 1
         labels = tree.labels("object")

@@ -5,13 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from gseg_ns.data import datamanager
+from gseg_ns.data.datamanager import MaskDatamanagerConfig
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.consensus import ConsensusOptions
+from gseg_ns.lifting.votes import VoteStore
+from gseg_ns.masks import MaskSet
 from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 from gseg_ns.rendering import PixelWeights, pixel_weights
 
 STEPS = 40
@@ -268,3 +275,59 @@ def test_outputs_of_a_view(trained: Any) -> None:
     labels = model.label_image(data.camera(1))
     assert labels.shape == (72, 96)
     assert set(labels.unique().tolist()) <= set(range(model.num_groups + 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "masks", "kind"),
+    [
+        ({}, {}, "tree"),
+        ({"labels": "encodings"}, {}, "consensus"),
+        ({"labels": "encodings", "association": "tree"}, {}, "tree"),
+        ({"consensus": ConsensusOptions(mask_share=0.6)}, {}, "consensus"),
+        ({}, {"mask_order": "largest"}, "consensus"),
+        ({}, {"mask_min_score": 0.7}, "consensus"),
+        ({}, {"mask_min_visible": 0.2}, "consensus"),
+        ({}, {"snap_masks": True}, "consensus"),
+        ({}, {"masks_are_consistent": True}, "given"),
+    ],
+)
+def test_who_says_how_masks_are_painted_or_answer_gets_no_tree(
+    model: dict[str, Any], masks: dict[str, Any], kind: str
+) -> None:
+    manager = SimpleNamespace(config=MaskDatamanagerConfig(**masks), masks_nest=True)
+    asked: Any = SimpleNamespace(config=GagaModelConfig(**model), masks=lambda: manager)
+    assert GagaModel.association(asked) == kind
+
+
+def test_a_tree_grows_of_masks_of_label_maps() -> None:
+    said = MaskSet.from_arrays(torch.ones(3, 4, 5), [0.6, 0.4, 0.5])
+    model = GagaModel.__new__(GagaModel)
+    model.masks = lambda: SimpleNamespace(  # type: ignore[method-assign,assignment,return-value]
+        config=MaskDatamanagerConfig(), mask_set=lambda view: said if view else None
+    )
+    kept = model.tree_masks(1)
+    assert kept is not None
+    assert kept.scores.tolist() == pytest.approx([0.6, 0.5])
+    assert model.tree_masks(0) is None
+
+
+def test_what_views_say_is_kept_in_bounded_memory(
+    make_trainer: Callable[..., Any], small_scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_trainer(gaga, small_scene).pipeline.model
+    manager = model.masks()
+    asked = model.ask_masks(manager.labels)
+    assert isinstance(asked.painted, VoteStore)
+    assert len(asked.painted) == len(asked.views) > 0
+    assert all(len(said.gaussians.unique()) == len(said.gaussians) for said in asked.painted)  # the foremost alone
+    # Projections are kept where a view is asked again.
+    for fitted, cluster, kept in ((True, None, True), (False, None, False), (True, SimpleNamespace(), False)):
+        model.config.use_strengths, model.cluster = fitted, cluster
+        with model.projected_once():
+            assert (model._projections is not None) == kept
+    # And masks are looked at once.
+    looked: list[int] = []
+    monkeypatch.setattr(datamanager, "masks_nest", lambda *_: bool(looked.append(0)))  # type: ignore[func-returns-value]
+    assert not manager.masks_nest
+    assert not manager.masks_nest
+    assert len(looked) == 1
