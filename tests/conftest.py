@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import random
 import subprocess
@@ -28,6 +29,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GSEG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """What `gseg` froze, for a process that ends with the command, is collected after a test that called it here."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

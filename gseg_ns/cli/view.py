@@ -87,9 +87,14 @@ def _free_port(host: str | None) -> int:
 
     from gseg_ns.viewer.entrance import LOOPBACK
 
+    asked = host or LOOPBACK
     try:
-        with socket.create_server((host or LOOPBACK, 0)) as server:
+        family = socket.getaddrinfo(asked, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        with socket.create_server((asked, 0), family=family) as server:
             port: int = server.getsockname()[1]
             return port
     except OSError as error:
-        raise GsegError(f"Cannot listen on {host}: {error.strerror}.") from error
+        raise GsegError(
+            f"Cannot listen on {asked}: {error.strerror}. Give an address of this machine with --host, or leave --host "
+            "out for this machine alone."
+        ) from error
