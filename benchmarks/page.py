@@ -28,7 +28,7 @@ from gseg_ns.page import View, write_page
 from gseg_ns.splats import Placement, Splats, read_ply
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-from browser_driver import chromium
+from browser_driver import chromium, timing
 from page_scene import camera_at, psnr, rendered
 
 BACKGROUND = (0xF3, 0xF4, 0xF6)
@@ -49,16 +49,6 @@ _PUT_BACK = """(() => {
     Object.assign(s, options);
     if (s.material.vertexShader !== shader) [s.material.vertexShader, s.material.needsUpdate] = [shader, true];
 })()"""
-
-_NO_DRAWING = """
-    Object.defineProperty(window, "gseg", {configurable: true, set(gseg) {
-        Object.defineProperty(window, "gseg", {value: gseg});
-        gseg.mesh.visible = false;
-        window.readyAt = performance.now();
-        window.clicks = [];
-        addEventListener("pointerup", (event) => clicks.push(performance.now() - event.timeStamp));
-    }});"""
-"""Splats are not drawn; when the page was ready, and how long each click took until all was done for it."""
 
 
 def pictures(scene: Path, undo: bool = False) -> None:
@@ -126,7 +116,7 @@ def speed(scene: Path, sizes: tuple[int, ...] = (300_000, 1_000_000), clicks: in
             report = write_page(path, many, groups[chosen])
             page = browser.new_context(viewport=WINDOW, offline=True).new_page()
             page.set_default_timeout(120_000)
-            page.add_init_script(_NO_DRAWING)
+            page.add_init_script(timing("mesh"))
             page.goto(f"file://{path}")
             _wait(page, "window.readyAt !== undefined")
             page.wait_for_timeout(500)

@@ -52,29 +52,14 @@ def asked(socket: ClientConnection, number: int, name: str, **more: Any) -> dict
             return dict(message)
 
 
-_NO_DRAWING = """
-    Object.defineProperty(window, "gseg", {configurable: true, set(gseg) {
-        Object.defineProperty(window, "gseg", {value: gseg});
-        gseg.stage.spark.visible = false;
-        window.clicks = [];
-        addEventListener("pointerup", (event) => clicks.push(performance.now() - event.timeStamp));
-        const look = () => {
-            if (gseg.scene.picker && gseg.state.objects.length) window.readyAt = performance.now();
-            else requestAnimationFrame(look);
-        };
-        look();
-    }});"""
-"""When the page was ready, and how long each click took until what is known of it was shown."""
-
-
 def in_browser(address: str, clicks: int = 60) -> None:
     """Load the page and click on it."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-    from browser_driver import chromium
+    from browser_driver import chromium, timing
 
     with chromium() as browser:
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        page.add_init_script(_NO_DRAWING)
+        page.add_init_script(timing("stage.spark", "gseg.scene.picker && gseg.state.objects.length"))
         page.goto(address)
         end = time.monotonic() + 120
         while not page.evaluate("window.readyAt !== undefined"):

@@ -275,6 +275,28 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+def timing(drawn: str, is_ready: str = "true") -> str:
+    """A script for a page of ours before it is loaded: its splats are not drawn, and it takes times.
+
+    Milliseconds: in `readyAt` when it was ready; in `clicks` how long each click took until all was done for it.
+
+    Args:
+        drawn: what draws the splats, in `gseg`.
+        is_ready: whether what people need is there, once `gseg` is.
+    """
+    return f"""Object.defineProperty(window, "gseg", {{configurable: true, set(gseg) {{
+        Object.defineProperty(window, "gseg", {{value: gseg}});
+        gseg.{drawn}.visible = false;
+        window.clicks = [];
+        addEventListener("pointerup", (event) => clicks.push(performance.now() - event.timeStamp));
+        const look = () => {{
+            if ({is_ready}) window.readyAt = performance.now();
+            else requestAnimationFrame(look);
+        }};
+        look();
+    }}}});"""
+
+
 @contextmanager
 def viewing(config_path: Path) -> Iterator[Any]:
     """Open a run in Nerfstudio's viewer."""

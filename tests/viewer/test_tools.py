@@ -127,7 +127,7 @@ def test_what_came_of_a_rectangle_stays(tab: Tab) -> None:
     def refuse(*_: Any) -> str:
         raise GsegError("no view")
 
-    tab.controller.drag = refuse  # type: ignore[method-assign]
+    tab.controller.drag = refuse  # type: ignore[assignment, method-assign]
     tab.tools.choose(0, "rectangle")
     tab.tools._dragged(event, to_camera(view()))
     assert tab.shown["said"] == "Not done: no view"
