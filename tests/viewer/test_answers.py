@@ -46,6 +46,36 @@ def test_names_stand_as_they_are(answers: Answers, front: FakeFront) -> None:
     assert front.told == [(3, "Done.", True)]
 
 
+def test_pictures_and_rows_go_with_their_scale(
+    answers: Answers, front: FakeFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At another scale the same numbers are other objects."""
+    controller, front.cameras = answers.controller, ["a view"]
+    monkeypatch.setattr(controller, "pictured", lambda: ("geometry", controller.scale))
+    monkeypatch.setattr(controller, "pictures", lambda cameras: iter([(1, f"at {controller.scale}")]))
+    controller.scale = 0.5
+    answers.refresh()
+    finish(answers)
+    assert front.shown["pictures"] == {1: "at 0.5"}
+    assert len(front.shown["objects"]) == 3
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(front, "show", lambda **state: shown.append(state))
+    controller.scale = 0.25
+    answers.refresh()
+    finish(answers)
+    assert shown[0]["pictures"] == {}
+    assert shown[-1] == {"pictures": {1: "at 0.25"}}
+    shown.clear()
+    with monkeypatch.context() as unknown:
+        unknown.setattr(type(controller), "lists", property(lambda self: False))
+        answers.refresh()
+        finish(answers)
+        assert (shown[0]["objects"], shown[0]["pictures"], shown[0]["listed"]) == ([], {}, False)
+        with pytest.raises(GsegError, match="not listed yet"):
+            answers.acting.act("eye", [1], "set")
+    assert len(shown) == 1
+
+
 def test_all_that_is_asked_for_is_shown(answers: Answers, front: FakeFront) -> None:
     """A session without a viewer: the answers, and what a page shows of them."""
     answers.begin()
