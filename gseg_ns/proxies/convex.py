@@ -18,6 +18,12 @@ _PIECES = 16
 """Most of them."""
 _CONCAVITY = 0.05
 """Where CoACD stops: how deep, for the size of the mesh, a piece may still be dented."""
+_REBUILT = 40
+"""Voxels along the mesh where CoACD builds it anew: it does so where triangles cross, and brings the process down if it
+may not. With 30, two bars became an eighth larger than they are; its own 50 leaves more to cut."""
+_SEARCH = {"resolution": 600, "mcts_nodes": 10, "mcts_iterations": 30, "mcts_max_depth": 2}
+"""How hard CoACD looks for the next cut. With its own settings (2000, 20, 150, 3) a table of 242 vertices took 7.7 s of
+a processor and its pieces had 1.20 times its volume, with these 2.3 s and 1.18 times."""
 
 
 def convex_hull(points: NDArray[np.float64], vertices: int = 64) -> TriangleMesh:
@@ -92,7 +98,7 @@ def convex_pieces(mesh: TriangleMesh, vertices: int = 64) -> list[TriangleMesh]:
     """Convex bodies that together are nearly a mesh (CoACD, Wei et al. 2022).
 
     Args:
-        mesh: closed.
+        mesh: closed, of some hundred vertices: the time grows with them.
         vertices: most that a piece has.
 
     Raises:
@@ -105,7 +111,12 @@ def convex_pieces(mesh: TriangleMesh, vertices: int = 64) -> list[TriangleMesh]:
 
     coacd.set_log_level("off")
     pieces = coacd.run_coacd(
-        coacd.Mesh(mesh.vertices, mesh.faces), threshold=_CONCAVITY, max_convex_hull=_PIECES, seed=0
+        coacd.Mesh(mesh.vertices, mesh.faces),
+        threshold=_CONCAVITY,
+        max_convex_hull=_PIECES,
+        preprocess_resolution=_REBUILT,
+        seed=0,
+        **_SEARCH,
     )
     return [convex_hull(np.asarray(points), vertices) for points, _ in pieces]
 

@@ -17,6 +17,10 @@ from gseg_ns.splats.transform import rotation_matrices
 
 VERTICES: dict[ProxyKind, int] = {"box": 8, "hull": 64, "pieces": 64, "mesh": 2000}
 """Most vertices of a mesh, unless told otherwise."""
+_CUT = 300
+"""Vertices of the mesh that is cut into convex pieces, however many those may have."""
+_CUT_RESOLUTION, _CUT_GAPS = 48, 0.08
+"""Of its surface, see `closed_surface`: pieces may be dented by as much, and every fold of a mesh costs seconds."""
 
 
 def make_proxy(
@@ -46,8 +50,12 @@ def make_proxy(
         GsegError: a package is not installed.
     """
     most = max(vertices or VERTICES["mesh" if surrounds else kind], 4)
+    cut = kind == "pieces" and not surrounds
     try:
-        surface = closed_surface(splats, up, surrounds, pixel=pixel)
+        if cut:
+            surface = closed_surface(splats, up, resolution=_CUT_RESOLUTION, pixel=pixel, gaps=_CUT_GAPS)
+        else:
+            surface = closed_surface(splats, up, surrounds, pixel=pixel)
     except GsegError:
         surface = convex_hull(_ellipsoids(splats), 255)
         surrounds = False
@@ -56,7 +64,7 @@ def make_proxy(
     if kind == "box":
         return Proxy("box", (upright_box(surface.vertices, up.double().cpu().numpy()),))
     if kind == "pieces":
-        return Proxy("pieces", tuple(convex_pieces(decimated(surface, 10 * most), most)))
+        return Proxy("pieces", tuple(convex_pieces(decimated(surface, _CUT), most)))
     return Proxy("hull", (convex_hull(surface.vertices, most),))
 
 

@@ -49,7 +49,7 @@ class _Grid:
 
 
 def closed_surface(
-    splats: Splats, up: Tensor, inside: bool = False, resolution: int = 96, pixel: float = 0.0
+    splats: Splats, up: Tensor, inside: bool = False, resolution: int = 96, pixel: float = 0.0, gaps: float = 0.0
 ) -> TriangleMesh:
     """The solid that no view looks through, as a closed mesh.
 
@@ -64,6 +64,7 @@ def closed_surface(
             at its box.
         resolution: voxels along the longest side.
         pixel: see `opaque_depth`.
+        gaps: those narrower than this, in parts of the longest side, are solid, and so is all air that is closed in.
 
     Raises:
         GsegError: the object is too faint to have a surface.
@@ -76,6 +77,9 @@ def closed_surface(
     solid = _without_crumbs(field < 0, splats, grid)
     if not solid.any():
         raise GsegError("An object is too faint to have a surface.")
+    if gaps > 0:
+        solid = _without_gaps(solid, gaps * (resolution - 2 * _MARGIN) / 2)
+        field = np.where(solid & (field >= 0), np.float32(-0.5), field)
     field = np.where(solid, field, np.abs(field).clip(min=1e-3))
     return _mesh(field, grid)
 
@@ -220,6 +224,17 @@ def _without_crumbs(solid: NDArray[np.bool_], splats: Splats, grid: _Grid) -> ND
     weights = np.bincount(reached[x, y, z], splats.opacities.detach().cpu().sigmoid().numpy(), minlength=count + 1)
     weights[0] = 0
     return (weights >= _CRUMB * weights.max())[pieces] & solid
+
+
+def _without_gaps(solid: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """The solid with the air in it that no ball of a radius in voxels gets to from outside."""
+    from scipy import ndimage
+
+    margin = math.ceil(radius) + 1  # the grid's end is no wall
+    padded = np.pad(solid, margin)
+    grown = ndimage.binary_fill_holes(ndimage.distance_transform_edt(~padded) <= radius)
+    closed = ndimage.distance_transform_edt(grown) > radius
+    return solid | closed[margin:-margin, margin:-margin, margin:-margin]
 
 
 def _mesh(field: NDArray[np.float32], grid: _Grid) -> TriangleMesh:

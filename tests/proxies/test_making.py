@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from gseg_ns.proxies import closed_surface, convex_hull, convex_pieces, make_proxy, upright_box
+from gseg_ns.proxies.surface import _without_gaps
 from gseg_ns.splats import Placement, Splats, write_objects
 from gseg_ns.splats.mesh import TriangleMesh
 from gseg_ns.splats.objects import Proxies
@@ -105,6 +106,38 @@ def test_pieces_of_a_bent_body_leave_its_corner_empty() -> None:
     volume = sum(piece.volume for piece in pieces)
     assert 4.8 < volume < 5.6
     assert convex_hull(bent.vertices).volume > 6.5
+
+
+@pytest.mark.parametrize("vertices", [None, 255])
+def test_what_is_cut_into_pieces_has_few_vertices(monkeypatch: pytest.MonkeyPatch, vertices: int | None) -> None:
+    """However many the pieces may have: CoACD's time grows with what it is handed."""
+    handed: list[tuple[TriangleMesh, int]] = []
+
+    def pieces(mesh: TriangleMesh, most: int) -> list[TriangleMesh]:
+        handed.append((mesh, most))
+        return [mesh]
+
+    monkeypatch.setattr("gseg_ns.proxies.making.convex_pieces", pieces)
+    make_proxy(ball(), UP, False, "pieces", vertices)
+    [(mesh, most)] = handed
+    assert mesh.is_closed()
+    assert 100 < len(mesh.vertices) < 350
+    assert most == (vertices or 64)
+
+
+def test_narrow_gaps_and_air_behind_them_are_filled() -> None:
+    solid = np.zeros((40, 40, 40), bool)
+    solid[4:36, 4:36, 0:36] = True  # up to the grid's end
+    solid[15:25, 15:25, 15:25] = False  # a hollow
+    solid[19:21, 19:21, 25:36] = False  # that two voxels lead to
+    solid[6:16, 4:36, 26:36] = False  # and a wide notch
+    filled = _without_gaps(solid, 3.0)
+    assert (filled >= solid).all()
+    assert filled[15:25, 15:25, 15:25].all()
+    assert filled[19:21, 19:21, 25:32].all()
+    # A ball gets into the notch, though not into its edges.
+    assert not filled[9:13, 8:32, 31:].any()
+    assert not filled[:, :, 36:].any()
 
 
 def test_exports_with_something_to_touch(tmp_path: Path) -> None:
