@@ -402,9 +402,11 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         ids = torch.from_numpy(self._ids[view].astype(np.int64))
         return ids if file is not None and file.is_label_map else torch.zeros_like(ids)
 
-    @property
     def masks_nest(self) -> bool:
         """Whether masks of all sizes lie within each other, and nothing calls them objects: no word, no track.
+
+        A method and not a property: Nerfstudio's viewer evaluates every property of a datamanager, also of a run whose
+        masks are gone.
 
         Raises:
             GsegError: see `require_masks`.

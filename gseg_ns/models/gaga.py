@@ -100,7 +100,7 @@ class GagaModel(TreeModel, IdentityModel):
         told = any(getattr(masks.config, name) != getattr(default, name) for name in _OF_LABEL_MAPS)
         told |= self.config.consensus != ConsensusOptions()
         told |= self.config.labels != "vote"  # a tree is one of votes: encodings would train and never answer
-        return "tree" if not told and masks.masks_nest else "consensus"
+        return "tree" if not told and masks.masks_nest() else "consensus"
 
     def tree_masks(self, view: int) -> MaskSet | None:
         """As in the base, without what is left out of label maps as unsure, too: strengths are fitted to these."""

@@ -294,7 +294,7 @@ def test_outputs_of_a_view(trained: Any) -> None:
 def test_who_says_how_masks_are_painted_or_answer_gets_no_tree(
     model: dict[str, Any], masks: dict[str, Any], kind: str
 ) -> None:
-    manager = SimpleNamespace(config=MaskDatamanagerConfig(**masks), masks_nest=True)
+    manager = SimpleNamespace(config=MaskDatamanagerConfig(**masks), masks_nest=lambda: True)
     asked: Any = SimpleNamespace(config=GagaModelConfig(**model), masks=lambda: manager)
     assert GagaModel.association(asked) == kind
 
@@ -328,6 +328,6 @@ def test_what_views_say_is_kept_in_bounded_memory(
     # And masks are looked at once.
     looked: list[int] = []
     monkeypatch.setattr(datamanager, "masks_nest", lambda *_: bool(looked.append(0)))  # type: ignore[func-returns-value]
-    assert not manager.masks_nest
-    assert not manager.masks_nest
+    assert not manager.masks_nest()
+    assert not manager.masks_nest()
     assert len(looked) == 1
