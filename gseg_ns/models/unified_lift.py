@@ -167,7 +167,7 @@ class UnifiedLiftModel(VotedModel):
     def step_post_backward(self, step: int) -> None:
         """As in the base; HDBSCAN in the last step where it is asked for, before masks vote."""
         if self.config.grouping == "hdbscan" and step >= self.config.num_iterations - 1:
-            self.cluster()
+            self.cluster_codes()
         super().step_post_backward(step)
 
     def _check_masks(self) -> None:
@@ -337,7 +337,7 @@ class UnifiedLiftModel(VotedModel):
         return None if labels is None else relabel(labels, self._answers_of_masks[view])
 
     @torch.no_grad()
-    def cluster(self) -> None:
+    def cluster_codes(self) -> None:
         """Overwrite the codebook with the clusters that HDBSCAN finds among the features."""
         from sklearn.cluster import HDBSCAN
 
