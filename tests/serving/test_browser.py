@@ -482,6 +482,7 @@ def test_a_list_of_another_scale_takes_its_names_along(
     opened.wait("gseg.panel.portraits.drawn.size > 2")
     assert all(max(color) > 0 for color in opened.ask(COLORS).values())
     assert not any(one["name"] for one in desk._state["objects"])
+    opened.look()  # the link led elsewhere
 
 
 def test_clean_borders_is_offered_where_views_are(asking: tuple[Opened, Any], monkeypatch: pytest.MonkeyPatch) -> None:
