@@ -79,13 +79,13 @@ class Estimate:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         paths = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
         environment = {"PYTHONPATH": paths}
-        output, _, _ = in_process([sys.executable, __file__, "phantom", *words], environment)
+        output, _, _ = in_process([sys.executable, __file__, "one", *words], environment)
         found: dict[str, tuple[int, int]] = json.loads(output.splitlines()[-1])
         return found
 
 
 @dataclass
-class Phantom:
+class One:
     """A method on the GPU, or the phantom, in this process."""
 
     method: str
@@ -376,7 +376,7 @@ def write_shell(folder: Path, gaussians: int, pixels: int, views: int, objects: 
 
 Command = Union[  # noqa: UP007  tyro reads the members' annotations
     Annotated[Estimate, tyro.conf.subcommand("estimate")],
-    Annotated[Phantom, tyro.conf.subcommand("phantom")],
+    Annotated[One, tyro.conf.subcommand("one")],
 ]
 
 if __name__ == "__main__":

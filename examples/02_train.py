@@ -49,7 +49,7 @@ def main(
     trainer.setup()
     trainer.train()
     path = config.get_base_dir() / "config.yml"
-    print(f"ns-viewer --load-config {path}")
+    print(f"gseg view {path}")
     return path
 
 

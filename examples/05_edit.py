@@ -16,7 +16,7 @@ from gseg_ns.selection import PackedMask
 
 
 def main(config: Path, output: Path, recolor: int = 2, copy: int = 3, remove: int = 4) -> Path:
-    """Recolor a group, copy one and remove one; write `edited.png` and a run that ns-viewer opens.
+    """Recolor a group, copy one and remove one; write `edited.png` and a run that gseg view opens.
 
     Args:
         config: `config.yml` of a run.
@@ -43,7 +43,7 @@ def main(config: Path, output: Path, recolor: int = 2, copy: int = 3, remove: in
     kept = ~edited.scene.removed
     splats, source = edited.scene.splats.subset(kept), edited.scene.source[kept]
     path = write_run(config, run.model, splats, source, name="edited", output_dir=output / "runs")
-    print(f"ns-viewer --load-config {path}")
+    print(f"gseg view {path}")
     return path
 
 
