@@ -22,9 +22,9 @@ from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, view_camera, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
-from gseg_ns.data.records import Records, numbered_by_tracks, read_records
+from gseg_ns.data.records import Records, numbered_by_tracks, read_records, refuse_numbering
 from gseg_ns.data.snapping import snap_labels
-from gseg_ns.data.training_regions import is_picture, same_labels, same_region, told_apart
+from gseg_ns.data.training_regions import refuse_pictures, refuse_regions
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import (
     LabelRuns,
@@ -46,8 +46,6 @@ Split = Literal["train", "test"]
 
 _LARGEST_KEPT = 1024
 """Ids that agree between views stay what they are up to this one; tables have a row an id."""
-_FEWEST_TO_JUDGE = 3
-"""Views, of fewer nothing is said about what their masks have in common."""
 _READ_BY_US = "Leave the dataparser out of the command: gseg-data reads Nerfstudio's and COLMAP's folders as they are."
 
 
@@ -203,12 +201,13 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         records = read_records(files, config.mask_order, config.mask_min_score, config.mask_min_visible)
         if self.config.masks_are_consistent:
             self._labels, records = numbered_by_tracks(self._labels, records)
-            self._refuse_numbering(files, records)
-        self._refuse_pictures()
+            refuse_numbering(self._labels, files, records)
+        refuse_pictures(self._labels, self._mask_name)
         self._place_masks()
         if not any(labels.labels.any() for labels in self._labels.values()):
             raise GsegError(f"All masks in {self.masks_path} are empty: make them again or lower --mask-min-score")
-        self._refuse_regions()
+        own = self.train_dataset._dataparser_outputs.mask_filenames or []
+        refuse_regions(self.masks_path, self._labels, own, self.config.masks_are_consistent)
         self._compress_labels(records)
         read = sum(int((labels.ids > 0).sum()) for labels in self._labels.values())
         terminal.say(f"Read {read} masks of {len(self._labels)} of {len(images)} training views: {self.masks_path}")
@@ -227,78 +226,6 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         )
         terminal.LINE.clear()
         return dict(zip(files, found, strict=True))
-
-    def _refuse_numbering(self, files: Sequence[MaskFile | None], records: Records) -> None:
-        """Refuse ids that cannot agree between views, since they are made when overlapping masks are painted.
-
-        Raises:
-            GsegError: the masks are no label maps, and a view has several of them.
-        """
-        for view, labels in self._labels.items():
-            file = files[view]
-            tracked = any(one.track for one in records.get(view, {}).values())
-            if file is not None and not file.is_label_map and not tracked and (labels.ids > 0).sum() > 1:
-                raise GsegError(
-                    f"{file} ({file.dialect}) has masks without ids, which therefore cannot agree between the views: "
-                    "give label maps (PNG) or masks with a `track`, or let them be associated by consensus"
-                )
-
-    def _refuse_pictures(self) -> None:
-        """Refuse photographs, or masks drawn over them, in place of label maps.
-
-        Raises:
-            GsegError: most views have one.
-        """
-        pictures = [view for view, labels in self._labels.items() if is_picture(labels)]
-        if 2 * len(pictures) > len(self._labels):
-            raise GsegError(
-                f"{self._mask_name(pictures[0])} is a picture and no label map: its colors differ from pixel to pixel, "
-                f"and would be {len(self._labels[pictures[0]].ids)} labels. Name the folder of the label maps with "
-                "--pipeline.datamanager.masks-dir"
-            )
-
-    def _refuse_regions(self) -> None:
-        """Refuse masks that say which pixels to train on, or nothing at all, and not what the objects are.
-
-        Raises:
-            GsegError: no view has more than one label, and the masks are those of the capture itself (`mask_path`), or
-                every view has the same region, one label over everything, or one over most and all around.
-        """
-        single = all((labels.ids > 0).sum() <= 1 for labels in self._labels.values())
-        if not single:
-            self._refuse_copies()
-        if not single or self.config.masks_are_consistent:
-            return
-        maps = {view: labels.image().numpy() > 0 for view, labels in self._labels.items()}
-        what = None
-        own = self.train_dataset._dataparser_outputs.mask_filenames or []
-        photometric = [own[view] for view in maps] if own else []
-        if any(photometric) and all(
-            path is None or same_region(path, mask) for path, mask in zip(photometric, maps.values(), strict=True)
-        ):
-            what = "the capture's own masks (mask_path)"
-        elif len(maps) >= _FEWEST_TO_JUDGE:
-            what = told_apart(list(maps.values()))
-        if what is not None:
-            raise GsegError(
-                f"{self.masks_path} has {what}: such masks say which pixels to train on (`mask_path`), or nothing, and "
-                "not what the objects are. Make masks with `gseg masks --output-dir objects`, or name another folder "
-                "with --pipeline.datamanager.masks-dir; if this is one object, seen in all views, add "
-                "--pipeline.datamanager.masks-are-consistent True"
-            )
-
-    def _refuse_copies(self) -> None:
-        """Refuse the masks of one photograph in place of those of all.
-
-        Raises:
-            GsegError: all views have the same labels at the same pixels.
-        """
-        first, *others = self._labels.values()
-        if len(others) + 1 >= _FEWEST_TO_JUDGE and all(same_labels(first, other) for other in others):
-            raise GsegError(
-                f"{self.masks_path} has the same masks for all {len(self._labels)} views, which do not show the same: "
-                "they are of one photograph. Make those of the others, too, such as with `gseg masks`."
-            )
 
     def _place_masks(self) -> None:
         """See that every mask can be of its photograph, and on which pixels of it."""

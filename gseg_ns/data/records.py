@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gseg_ns.errors import GsegError
 from gseg_ns.masks import LabelRuns, MaskFile, PaintOrder, Said, load_masks, said_of_labels
 from gseg_ns.masks.words import SAYING
 
@@ -60,3 +61,24 @@ def numbered_by_tracks(labels: Mapping[int, LabelRuns], records: Records) -> tup
         table = np.array([0, *(one.track for one in said.values())], dtype=np.uint32)
         numbered[view] = labels[view].renumbered(table)
     return numbered, {view: {one.track: one for one in said.values() if one.track} for view, said in records.items()}
+
+
+def refuse_numbering(labels: Mapping[int, LabelRuns], files: Sequence[MaskFile | None], records: Records) -> None:
+    """Refuse ids that cannot agree between views, since they are made when overlapping masks are painted.
+
+    Args:
+        labels: label maps of views.
+        files: of each view.
+        records: of the masks.
+
+    Raises:
+        GsegError: the masks are no label maps, and a view has several of them.
+    """
+    for view, runs in labels.items():
+        file = files[view]
+        tracked = any(one.track for one in records.get(view, {}).values())
+        if file is not None and not file.is_label_map and not tracked and (runs.ids > 0).sum() > 1:
+            raise GsegError(
+                f"{file} ({file.dialect}) has masks without ids, which therefore cannot agree between the views: "
+                "give label maps (PNG) or masks with a `track`, or let them be associated by consensus"
+            )

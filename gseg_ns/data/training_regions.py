@@ -1,8 +1,8 @@
-"""Masks that say which pixels to train on, as captures come with them, in place of masks of objects."""
+"""What is given in place of masks of objects: pictures, one mask for all views, masks of which pixels to train on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,70 @@ _MANY_LABELS, _FEW_PIXELS = 256, 8
 _MOST = 0.5
 _AROUND = 0.75
 """Parts of a view and of its border that are covered by what is to be trained on: all but somebody who walks by."""
+
+_FEWEST_TO_JUDGE = 3
+"""Views, of fewer nothing is said about what their masks have in common."""
+
+
+def refuse_pictures(labels: Mapping[int, LabelRuns], name: Callable[[int], str]) -> None:
+    """Refuse photographs, or masks drawn over them, in place of label maps.
+
+    Args:
+        labels: label maps of views.
+        name: what a view's mask file is called.
+
+    Raises:
+        GsegError: most views have one.
+    """
+    pictures = [view for view, runs in labels.items() if is_picture(runs)]
+    if 2 * len(pictures) > len(labels):
+        raise GsegError(
+            f"{name(pictures[0])} is a picture and no label map: its colors differ from pixel to pixel, and would be "
+            f"{len(labels[pictures[0]].ids)} labels. Name the folder of the label maps with "
+            "--pipeline.datamanager.masks-dir"
+        )
+
+
+def refuse_regions(
+    folder: Path, labels: Mapping[int, LabelRuns], photometric: Sequence[Path | None], consistent: bool
+) -> None:
+    """Refuse masks that say which pixels to train on, or nothing at all, and not what the objects are.
+
+    Args:
+        folder: of the masks.
+        labels: label maps of views.
+        photometric: the capture's own mask (`mask_path`) of each view, or none at all.
+        consistent: the user says that labels agree between the views, so that a single one is an object.
+
+    Raises:
+        GsegError: all views have the same labels at the same pixels; or no view has more than one label, and the masks
+            are those of the capture itself, or every view has the same region, one label over everything, or one over
+            most and all around.
+    """
+    if any((runs.ids > 0).sum() > 1 for runs in labels.values()):
+        first, *others = labels.values()
+        if len(labels) >= _FEWEST_TO_JUDGE and all(same_labels(first, other) for other in others):
+            raise GsegError(
+                f"{folder} has the same masks for all {len(labels)} views, which do not show the same: they are of one "
+                "photograph. Make those of the others, too, such as with `gseg masks`."
+            )
+        return
+    if consistent:
+        return
+    maps = {view: runs.image().numpy() > 0 for view, runs in labels.items()}
+    what = None
+    own = [photometric[view] for view in maps] if photometric else []
+    if any(own) and all(path is None or same_region(path, mask) for path, mask in zip(own, maps.values(), strict=True)):
+        what = "the capture's own masks (mask_path)"
+    elif len(maps) >= _FEWEST_TO_JUDGE:
+        what = told_apart(list(maps.values()))
+    if what is not None:
+        raise GsegError(
+            f"{folder} has {what}: such masks say which pixels to train on (`mask_path`), or nothing, and not what the "
+            "objects are. Make masks with `gseg masks --output-dir objects`, or name another folder with "
+            "--pipeline.datamanager.masks-dir; if this is one object, seen in all views, add "
+            "--pipeline.datamanager.masks-are-consistent True"
+        )
 
 
 def is_picture(labels: LabelRuns) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
@@ -16,11 +14,10 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
-from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
-from gseg_ns import compat, gpu, terminal
+from gseg_ns import gpu, terminal
 from gseg_ns.data.cameras import to_camera
 from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
@@ -28,21 +25,17 @@ from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.lifting.feature_colors import color_basis
 from gseg_ns.lifting.tree import Tree
 from gseg_ns.models.budget import device_budget, draw_within
-from gseg_ns.models.checkpoints import ResumableModel
+from gseg_ns.models.drawing import DrawnModel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
 from gseg_ns.models.schedule import AUTO, resolve
-from gseg_ns.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, splatfacto
+from gseg_ns.models.splatfacto import RGB2SH, SplatfactoModelConfig
 from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
 from gseg_ns.models.trained_geometry import camera_corrections, load_geometry, take_over
 from gseg_ns.palette import colors
-from gseg_ns.rendering import Coefficients, composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.camera import Camera
-from gseg_ns.rendering.memory import keep_freed_memory
-from gseg_ns.rendering.ssim import Ssim
 from gseg_ns.splats import Splats
-from gseg_ns.splats.projection import near_of, project_splats
-from gseg_ns.transfer import upload
+from gseg_ns.splats.projection import project_splats
 
 
 @dataclass
@@ -97,7 +90,7 @@ class Panel(Protocol):
         ...
 
 
-class SegmentationModel(ResumableModel):
+class SegmentationModel(DrawnModel):
     """Base of all methods.
 
     A trained model of any method answers the same questions: `gaussian_groups`, `label_image`, `feature_image`,
@@ -192,7 +185,7 @@ class SegmentationModel(ResumableModel):
         elif seed is not None and not self.config.random_init:
             wanted = min(self.config.num_random, self._budget) if self._budget else self.config.num_random
             # What is loaded next has Gaussians of its own: then there is nothing to tell.
-            tell = _ignore if self.config.geometry_in_checkpoint else terminal.warn
+            tell = (lambda text: None) if self.config.geometry_in_checkpoint else terminal.warn
             seed = starting_points(*seed, wanted, self.config.random_scale, tell)
             chosen = draw_within(self._budget, seed[0].shape[0], tell)
             color = seed[1][chosen] if seed[1].shape[0] else None
@@ -201,8 +194,7 @@ class SegmentationModel(ResumableModel):
         elif self._budget:
             self.config.num_random = min(self.config.num_random, self._budget)
         self._is_given = trained is not None
-        with compat.metrics_when_asked():
-            super().populate_modules()
+        super().populate_modules()
         self.seed_points = seed
         if poses is not None:
             self.camera_optimizer.pose_adjustment.data.copy_(poses[1])
@@ -226,19 +218,6 @@ class SegmentationModel(ResumableModel):
         make = type(self).make_panel
         self.panel: Panel | None = None if make is None else make(self)
         """Nerfstudio's viewer finds it here."""
-        if self._on_cpu:
-            threads.configure()
-            keep_freed_memory()
-            self.ssim = Ssim(self.ssim)
-        self._get_outputs = compat.with_globals(
-            SplatfactoModel.get_outputs,
-            rasterization=self._rasterize,
-            get_viewmat=self._viewmat,
-            torch=compat.Torch(cat=self._join),
-        )
-        self._get_loss_dict = compat.with_globals(
-            SplatfactoModel.get_loss_dict, torch=compat.Torch(tensor=self._scalar)
-        )
 
     def k_nearest_sklearn(self, x: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances to neighbours and these, [N, k] each: sizes to start from, which given Gaussians have."""
@@ -252,11 +231,6 @@ class SegmentationModel(ResumableModel):
         if self.config.max_gaussians != AUTO:
             return self.config.max_gaussians
         return device_budget(self.kwargs.get("device", "cpu"), sum(self.feature_dims.values()))
-
-    @property
-    def _on_cpu(self) -> bool:
-        """Whether the model is going to be on the CPU: there it is built, and a GPU may be there unused."""
-        return torch.device(self.kwargs.get("device", "cpu")).type == "cpu"
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Start value of a per-Gaussian feature: [count, dim]."""
@@ -342,49 +316,6 @@ class SegmentationModel(ResumableModel):
             outputs.update(self.view_outputs(camera, outputs))
         return outputs
 
-    def render(self, camera: Cameras) -> dict[str, Tensor | list[Any]]:
-        """Splatfacto's own outputs, on any device; leaves the projection in `self.info`."""
-        if not self.training:  # in training Splatfacto does it
-            camera = self.corrected(camera)
-        # On the CPU, where its size can be read without waiting for a GPU.
-        return self._get_outputs(self, compat.intrinsics_on(camera.to("cpu"), self.device))
-
-    def rendered_features(self) -> Tensor | None:
-        """Values [N, D] to render in one pass with the colors, into `self.info["features"]` [1, H, W, D], or None."""
-        return None
-
-    def _join(self, tensors: tuple[Tensor, Tensor], dim: int) -> Tensor | Coefficients:
-        """What Splatfacto calls to put its harmonics into one tensor, which costs a CPU more than to evaluate them."""
-        return Coefficients(*tensors) if self.config.sh_degree > 0 else torch.cat(tensors, dim=dim)
-
-    def _scalar(self, value: float) -> Tensor:
-        """What Splatfacto's losses call to make a number; upstream sends it from the CPU, a wait in every step."""
-        return torch.full((), value, device=self.device)
-
-    def _viewmat(self, pose: Tensor) -> Tensor:
-        """What Splatfacto calls for the world-to-camera matrix [1, 4, 4] of a pose [1, 3, 4] on the CPU."""
-        return upload(compat.eager(splatfacto.get_viewmat)(pose), self.device)
-
-    def _rasterize(self, **arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """What Splatfacto calls to render."""
-        if not self.training:
-            arguments["near_plane"] = near_of(arguments["means"])
-        values = self.rendered_features()
-        return rasterization(**arguments) if values is None else rasterization_with_features(values, **arguments)
-
-    def composite(self, values: Tensor) -> Tensor:
-        """Composite per-Gaussian values over the projection, tiles and sort of the last `render`.
-
-        Gradients reach the values, and not the geometry: for that see `rendered_features`.
-
-        Args:
-            values: [N, D], N the Gaussians of that render.
-
-        Returns:
-            [H, W, D], not divided by alpha.
-        """
-        return composite(self.info, values)
-
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """Splatfacto's metrics; in the feature phase there is no picture to measure. None where nobody reads them."""
         if self.training and not self.metrics_are_read:
@@ -402,13 +333,6 @@ class SegmentationModel(ResumableModel):
         # The window of SSIM is no buffer, and would be sent to a GPU in every step.
         self.ssim.win = self.ssim.win.to(self.device)
         return self._get_loss_dict(self, outputs, batch, metrics_dict)
-
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Any], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Splatfacto's metrics and pictures; LPIPS is left out where its weights could not be had."""
-        metrics, images = super().get_image_metrics_and_images(outputs, batch)
-        return {name: value for name, value in metrics.items() if not math.isnan(value)}, images
 
     # ------------------------------------------------------------------------------------- what a trained model says
 
@@ -497,12 +421,6 @@ class SegmentationModel(ResumableModel):
         raise NotImplementedError(type(self).__name__)
 
     @torch.no_grad()
-    def picture(self, camera: Cameras) -> Tensor:
-        """The colors of a view as evaluation shows them: [H, W, 3] in [0, 1]."""
-        with self._evaluating():
-            return cast(Tensor, self.render(camera.to(self.device))["rgb"])
-
-    @torch.no_grad()
     def feature_image(self, camera: Cameras) -> Tensor:
         """Composite the main feature: [H, W, D]."""
         with self._evaluating():
@@ -552,38 +470,11 @@ class SegmentationModel(ResumableModel):
         """
         return self.decode(image)
 
-    def _cropped_rows(self) -> Tensor | None:
-        """Which Gaussians the viewer's crop box leaves, [N] bool, or None without a crop."""
-        return None if self.crop_box is None or self.training else self.crop_box.within(self.means).squeeze(-1)
-
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Render a view for the viewer, `ns-render` and `ns-eval`."""
         if self.panel is not None and self.panel.is_drawing():
             return self.panel.outputs(camera, obb_box)
         return super().get_outputs_for_camera(camera, obb_box)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Render as in evaluation (full resolution, no crop), whatever the mode."""
-        training, crop = self.training, self.crop_box
-        self.eval()
-        self.crop_box = None
-        try:
-            yield
-        finally:
-            self.train(training)
-            self.crop_box = crop
-
-    def corrected(self, camera: Cameras) -> Cameras:
-        """A camera [1] as the camera optimizer has moved it, if it is a training view's (`cam_idx`); else itself."""
-        view = (camera.metadata or {}).get("cam_idx")
-        if view is None or self.config.camera_optimizer.mode == "off":
-            return camera
-        moved = camera.to(camera.device)
-        with torch.no_grad():
-            moved.camera_to_worlds = self.camera_optimizer.apply_to_camera(moved)
-        moved.metadata = None  # what is moved is not moved again
-        return moved
 
     def view_camera(self, view: int) -> Camera:
         """The camera of a training image as it is trained on, its lens undistorted and its pose corrected."""
@@ -605,24 +496,3 @@ class SegmentationModel(ResumableModel):
         if found is not None:
             self.feature_mean.copy_(found[0])
             self.feature_basis.copy_(found[1])
-
-
-def _ignore(text: str) -> None:
-    """Tell nobody."""
-
-
-def keep_drawing(config: ModelConfig, model: SegmentationModel) -> bool:
-    """Note in a run's config how its Gaussians are drawn, and whether its cameras are corrected, which a given geometry
-    may have decided.
-
-    What is loaded later has the Gaussians from the checkpoint, and not the geometry that says it.
-
-    Returns:
-        whether the config changed.
-    """
-    changed = False
-    for name in ("rasterize_mode", "background_color", "camera_optimizer"):
-        if getattr(config, name) != getattr(model.config, name):
-            setattr(config, name, getattr(model.config, name))
-            changed = True
-    return changed

@@ -30,8 +30,9 @@ from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
 from gseg_ns.lifting.association import NO_GROUPS
-from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig, keep_drawing
+from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newest
+from gseg_ns.models.drawing import keep_drawing
 from gseg_ns.models.options import check_options, notes
 from gseg_ns.models.recipes import settle
 from gseg_ns.models.schedule import PAPER_GEOMETRY_STEPS

@@ -54,7 +54,7 @@ def lift_run(config: SegmentationTrainerConfig, cluster: Cluster | None = None) 
             full.
     """
     from gseg_ns.data.datamanager import MaskDatamanager
-    from gseg_ns.models.base import keep_drawing
+    from gseg_ns.models.drawing import keep_drawing
     from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 
     model_config = config.pipeline.model
