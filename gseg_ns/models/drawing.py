@@ -16,6 +16,7 @@ from gseg_ns import compat
 from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.splatfacto import SplatfactoModel, splatfacto
 from gseg_ns.rendering import Coefficients, composite, rasterization, rasterization_with_features, threads
+from gseg_ns.rendering.clamp import clamp
 from gseg_ns.rendering.memory import keep_freed_memory
 from gseg_ns.rendering.ssim import Ssim
 from gseg_ns.splats.projection import near_of
@@ -37,7 +38,7 @@ class DrawnModel(ResumableModel):
             SplatfactoModel.get_outputs,
             rasterization=self._rasterize,
             get_viewmat=self._viewmat,
-            torch=compat.Torch(cat=self._join),
+            torch=compat.Torch(cat=self._join, clamp=clamp),
         )
         self._get_loss_dict = compat.with_globals(
             SplatfactoModel.get_loss_dict, torch=compat.Torch(tensor=self._scalar)

@@ -130,9 +130,14 @@ def rasterization(
         values = torch.cat([values, depths], dim=-1)
         if backgrounds is not None:
             backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, 1)], dim=-1)
-    image, alphas = rasterize_to_pixels(
+    expected = (cameras, values.shape[-1])
+    _check(
+        backgrounds is None or tuple(backgrounds.shape) == expected,
+        f"rasterization: backgrounds has shape {() if backgrounds is None else tuple(backgrounds.shape)}, not {expected}",
+    )
+    image, alphas = cpu.rasterize_to_pixels(
         meta["means2d"], meta["conics"], values, meta["opacities"], width, height, tile_size, meta["isect_offsets"],
-        meta["flatten_ids"], backgrounds=backgrounds, absgrad=absgrad,
+        meta["flatten_ids"], backgrounds=backgrounds, absgrad=absgrad, packed=cpu.packed_of(meta),
     )  # fmt: skip
     if render_mode in ("ED", "RGB+ED"):
         image = torch.cat([image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)], dim=-1)
@@ -421,10 +426,11 @@ def _project_cpu(
     opacities = opacities.repeat(cameras, 1)
     if compensations is not None:
         opacities = opacities * compensations
-    lists = tile_lists(means2d, conics, opacities, radii, depths, width, height, tile_size)
+    projected = {"means2d": means2d, "conics": conics, "opacities": opacities}
+    lists = tile_lists(cpu.packed_of(projected), radii, depths, width, height, tile_size)
     if not _ONE_RADIUS:
         radii = radii[..., None].expand(-1, -1, 2)
-    return _meta(radii, means2d, depths, conics, opacities, *lists, width, height, tile_size)
+    return _meta(radii, means2d, depths, conics, opacities, *lists, width, height, tile_size) | projected
 
 
 def _meta(

@@ -29,9 +29,7 @@ class TileLists(NamedTuple):
 
 @torch.no_grad()
 def tile_lists(
-    means2d: Tensor,  # [C, N, 2]
-    conics: Tensor,  # [C, N, 3]
-    opacities: Tensor,  # [C, N]
+    packed: np.ndarray,  # [C * N, PACKED]
     radii: Tensor,  # [C, N] int32
     depths: Tensor,  # [C, N]
     width: int,
@@ -41,14 +39,19 @@ def tile_lists(
     """List the Gaussians of every tile in depth order; equal depths keep their index order, as in gsplat.
 
     The lists hold for these opacities: compositing them with larger ones later would miss pixels at the rim.
+
+    Args:
+        packed: the projected Gaussians, see `gseg_ns.rendering.cpu.pack`.
+        radii: of them.
+        depths: of them.
+        width: of the image.
+        height: of it.
+        tile_size: pixels along a side of a tile.
     """
     cameras, count = radii.shape
     tile_width, tile_height = -(-width // tile_size), -(-height // tile_size)
     per_camera = tile_width * tile_height
     total = cameras * count
-    points = means2d.detach().reshape(total, 2).contiguous().numpy()
-    shapes = conics.detach().reshape(total, 3).contiguous().numpy()
-    alphas = opacities.detach().reshape(total).contiguous().numpy()
     sizes = radii.reshape(total).contiguous().numpy()
     z = depths.detach().reshape(total).contiguous().float().numpy()
     # Everything after the sort reads and writes in depth order, which is faster than to come back to each Gaussian.
@@ -57,17 +60,14 @@ def tile_lists(
     order = np.empty(len(shown), np.int32)
     tiles.by_depth(z, shown, order)
     counts = np.zeros(total, np.int32)
-    rows, limits = np.empty((len(shown), 3), np.int32), np.empty(len(shown), np.float64)
-    threads.share(
-        tiles.tile_rows, len(shown), order, points, shapes, alphas, sizes, tile_size, tile_height, limits, rows,
-        grain=_GRAIN,
-    )  # fmt: skip
+    rows = np.empty((len(shown), 3), np.int32)
+    threads.share(tiles.tile_rows, len(shown), order, packed, sizes, tile_size, tile_height, rows, grain=_GRAIN)
     np.cumsum(rows[:, 1], out=rows[:, 2])
     spans = np.empty((int(rows[-1, 2]) if len(shown) else 0, 2), np.int32)
     rows[:, 2] -= rows[:, 1]
     threads.share(
-        tiles.tile_spans, len(shown), order, points, shapes, sizes, limits, max(count, 1), tile_size, tile_width,
-        tile_height, height, rows, counts, spans, grain=_GRAIN,
+        tiles.tile_spans, len(shown), order, packed, sizes, max(count, 1), tile_size, tile_width, tile_height, height,
+        rows, counts, spans, grain=_GRAIN,
     )  # fmt: skip
 
     cursors = np.empty((_PARTS, cameras * per_camera), np.int64)

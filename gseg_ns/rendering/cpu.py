@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,15 +37,20 @@ def pack(means2d: Tensor, conics: Tensor, opacities: Tensor) -> np.ndarray:
     return packed
 
 
-def scene_of(meta: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The arrays that kernels start with, of a `meta` of `project`: projected Gaussians, tile offsets and lists."""
+def packed_of(meta: dict[str, Any]) -> np.ndarray:
+    """The projected Gaussians of a `meta` of `project` as the kernels read them: [C * N, PACKED]."""
     projected = meta["means2d"], meta["conics"], meta["opacities"]
     kept = meta.get(_PACKED)
     # Several questions about one view are the rule.
     if kept is None or any(one is not other for one, other in zip(kept[0], projected, strict=True)):
         kept = meta[_PACKED] = projected, pack(*projected)
+    return cast(np.ndarray, kept[1])
+
+
+def scene_of(meta: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arrays that kernels start with, of a `meta` of `project`: projected Gaussians, tile offsets and lists."""
     return (
-        kept[1],
+        packed_of(meta),
         offsets_with_end(meta["isect_offsets"], meta["flatten_ids"]),
         meta["flatten_ids"].numpy(),
     )
@@ -93,11 +98,12 @@ class _Composite(torch.autograd.Function):
         height: int,
         tile_size: int,
         absgrad: bool,
+        packed: np.ndarray | None,  # [C * N, PACKED], where it was made before
     ) -> tuple[Tensor, Tensor]:
         cameras, tile_height, tile_width = isect_offsets.shape
         total, channels = cameras * means2d.shape[1], colors.shape[-1]
         inputs = (
-            pack(means2d, conics, opacities),
+            pack(means2d, conics, opacities) if packed is None else packed,
             colors.detach().reshape(total, channels).contiguous().numpy(),
             offsets_with_end(isect_offsets, flatten_ids),
             flatten_ids.contiguous().numpy(),
@@ -140,7 +146,7 @@ class _Composite(torch.autograd.Function):
         )  # fmt: skip
         if ctx.absgrad:
             means2d.absgrad = absolute
-        return v_means2d, v_conics, v_colors, v_opacities, *(None,) * 7
+        return v_means2d, v_conics, v_colors, v_opacities, *(None,) * 8
 
 
 def rasterize_to_pixels(
@@ -156,11 +162,15 @@ def rasterize_to_pixels(
     backgrounds: Tensor | None = None,
     masks: Tensor | None = None,
     absgrad: bool = False,
+    packed: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """CPU side of `gseg_ns.rendering.rasterize_to_pixels`; shapes as there, already checked."""
+    """CPU side of `gseg_ns.rendering.rasterize_to_pixels`; shapes as there, already checked.
+
+    `packed` is what `pack` said of the same Gaussians before.
+    """
     image, alphas = _Composite.apply(
         means2d, conics, colors, opacities, isect_offsets, flatten_ids, masks, image_width, image_height, tile_size,
-        absgrad,
+        absgrad, packed,
     )  # fmt: skip
     if backgrounds is not None:
         image = image + (1.0 - alphas) * backgrounds[:, None, None, :]

@@ -13,56 +13,56 @@ import math
 import numpy as np
 
 from gseg_ns.rendering.kernels.jit import kernel
-from gseg_ns.rendering.kernels.weights import cutoff
+from gseg_ns.rendering.kernels.weights import DET, HALF_HEIGHT, HALF_WIDTH, INVERSE_C, ROOT, SHEAR, A, B, X, Y
 
 # Values of a digit of `by_depth`: three of them are a float32.
 DIGITS = 1 << 11
 
 
 @kernel
-def row_band(mean_x, mean_y, a, b, c, limit, y_first, y_last):  # type: ignore[no-untyped-def]
-    """Leftmost and rightmost x of the ellipse a dx^2 + 2 b dx dy + c dy^2 <= 2 limit over y_first <= y <= y_last.
+def row_band(splat, y_first, y_last):  # type: ignore[no-untyped-def]
+    """Leftmost and rightmost x of a Gaussian's ellipse over y_first <= y <= y_last; empty, (1, 0), where it has none.
 
-    Returns an empty interval (1, 0) where the band misses the ellipse. Float64 throughout.
+    With a of its conic: x(y) = -b / a y +- sqrt(2 limit a - det y^2) / a, from the mean.
+
+    Args:
+        splat: a packed Gaussian with an ellipse, see `pack`.
     """
-    det = a * c - b * b
-    top = math.sqrt(2.0 * limit * a / det)
-    low = max(y_first - mean_y, -top)
-    high = min(y_last - mean_y, top)
+    y, half_height = float(splat[Y]), float(splat[HALF_HEIGHT])
+    low, high = max(y_first - y, -half_height), min(y_last - y, half_height)
     if not low <= high:
         return 1.0, 0.0
-    # x is largest where the gradient is horizontal: dy = -(b / c) dx with dx = sqrt(2 limit c / det).
-    extreme = -b / c * math.sqrt(2.0 * limit * c / det)
+    a, b, det = float(splat[A]), float(splat[B]), float(splat[DET])
+    inverse, root = 1.0 / a, splat[ROOT] * splat[INVERSE_C] * a
+    # x is largest where the gradient is horizontal: dy = -(b / c) dx at half of the width.
+    extreme = -splat[SHEAR] * float(splat[HALF_WIDTH])
     dy = min(max(extreme, low), high)
-    right = (-b * dy + math.sqrt(max(b * b * dy * dy - a * (c * dy * dy - 2.0 * limit), 0.0))) / a
+    right = (math.sqrt(max(root - det * dy * dy, 0.0)) - b * dy) * inverse
     dy = min(max(-extreme, low), high)
-    left = (-b * dy - math.sqrt(max(b * b * dy * dy - a * (c * dy * dy - 2.0 * limit), 0.0))) / a
-    return mean_x + left, mean_x + right
+    left = (-math.sqrt(max(root - det * dy * dy, 0.0)) - b * dy) * inverse
+    return splat[X] + left, splat[X] + right
 
 
 @kernel
-def tile_rows(start, stop, order, means2d, conics, opacities, radii, tile_size, tile_height, limits, rows):  # type: ignore[no-untyped-def]
+def tile_rows(start, stop, order, packed, radii, tile_size, tile_height, rows):  # type: ignore[no-untyped-def]
     """For Gaussians order[start..stop]: the tile rows that each may touch.
 
     Args:
-        limits: [S] float64, in that order, written: see `cutoff`.
+        packed: [M, PACKED] from `weights.pack`.
         rows: [S, 3] int32, of which the first row and the number of rows are written.
     """
     for i in range(start, stop):
         g = order[i]
         rows[i, 0] = 0
         rows[i, 1] = 0
-        radius = float(radii[g])
-        limit = cutoff(float(opacities[g]))
-        limits[i] = limit
-        if limit < 0:
+        half_width = packed[g, HALF_WIDTH]
+        if half_width < 0:
             continue
-        y = float(means2d[g, 1])
-        a, b, c = float(conics[g, 0]), float(conics[g, 1]), float(conics[g, 2])
+        radius, y = float(radii[g]), float(packed[g, Y])
         first_row = max(0, math.floor((y - radius) / tile_size))
         last_row = min(tile_height, math.ceil((y + radius) / tile_size))
-        if a > 0 and c > 0 and a * c > b * b:
-            reach = math.sqrt(2.0 * limit * a / (a * c - b * b))
+        if half_width < np.inf:
+            reach = float(packed[g, HALF_HEIGHT])
             # Pixel centres lie half a pixel in: row r has centres r * tile + 0.5 .. r * tile + tile - 0.5.
             first_row = max(first_row, math.floor((y - reach - 0.5) / tile_size))
             last_row = min(last_row, math.floor((y + reach - 0.5) / tile_size) + 1)
@@ -73,13 +73,12 @@ def tile_rows(start, stop, order, means2d, conics, opacities, radii, tile_size, 
 
 @kernel
 def tile_spans(  # type: ignore[no-untyped-def]
-    start, stop, order, means2d, conics, radii, limits, num_gaussians, tile_size, tile_width, tile_height, height, rows,
-    counts, spans,
+    start, stop, order, packed, radii, num_gaussians, tile_size, tile_width, tile_height, height, rows, counts, spans,
 ):  # fmt: skip
     """For Gaussians order[start..stop]: in each tile row that it may touch, the first and last+1 tile column.
 
     Args:
-        limits: from `tile_rows`.
+        packed: as in `tile_rows`.
         rows: from there, and in `rows[:, 2]` each Gaussian's first row in `spans`. The first row becomes the first tile
             of that row, counted through all cameras.
         counts: [M] int32, written where `order` says: how many tiles each touches.
@@ -87,19 +86,17 @@ def tile_spans(  # type: ignore[no-untyped-def]
     """
     for i in range(start, stop):
         g = order[i]
-        radius, limit = float(radii[g]), limits[i]
-        x, y = float(means2d[g, 0]), float(means2d[g, 1])
-        a, b, c = float(conics[g, 0]), float(conics[g, 1]), float(conics[g, 2])
+        splat, radius, x = packed[g], float(radii[g]), float(packed[g, X])
         first_column = max(0, math.floor((x - radius) / tile_size))
         last_column = min(tile_width, math.ceil((x + radius) / tile_size))
-        regular = a > 0 and c > 0 and a * c > b * b
+        regular = splat[HALF_WIDTH] < np.inf
         total = 0
         for number in range(rows[i, 1]):
             row = rows[i, 0] + number
             begin, end = first_column, last_column
             if regular:
                 last_centre = min((row + 1) * tile_size, height) - 0.5
-                left, right = row_band(x, y, a, b, c, limit, row * tile_size + 0.5, last_centre)
+                left, right = row_band(splat, row * tile_size + 0.5, last_centre)
                 if left > right:
                     begin, end = 0, 0
                 else:
