@@ -137,7 +137,7 @@ def rasterization(
     )
     image, alphas = cpu.rasterize_to_pixels(
         meta["means2d"], meta["conics"], values, meta["opacities"], width, height, tile_size, meta["isect_offsets"],
-        meta["flatten_ids"], backgrounds=backgrounds, absgrad=absgrad, packed=cpu.packed_of(meta),
+        meta["flatten_ids"], backgrounds=backgrounds, absgrad=absgrad, packed=cpu.taken_packed(meta),
     )  # fmt: skip
     if render_mode in ("ED", "RGB+ED"):
         image = torch.cat([image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)], dim=-1)

@@ -47,6 +47,13 @@ def packed_of(meta: dict[str, Any]) -> np.ndarray:
     return cast(np.ndarray, kept[1])
 
 
+def taken_packed(meta: dict[str, Any]) -> np.ndarray:
+    """As `packed_of`, and the `meta` has only what gsplat's has."""
+    packed = packed_of(meta)
+    del meta[_PACKED]
+    return packed
+
+
 def scene_of(meta: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The arrays that kernels start with, of a `meta` of `project`: projected Gaussians, tile offsets and lists."""
     return (

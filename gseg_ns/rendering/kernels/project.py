@@ -112,8 +112,8 @@ def forward(  # type: ignore[no-untyped-def]
             chosen[found] = i
             found += block[i] > 0.0
         for k in range(found):
-            i = np.uintp(chosen[np.uintp(k)])
-            g = np.uintp(first + i)
+            i = chosen[k]
+            g = first + i
             # In place: k is not beyond i.
             block[PX + k], block[PY + k], block[PZ + k] = block[PX + i], block[PY + i], block[PZ + i]
             block[SX + k], block[SY + k], block[SZ + k] = scales[g, 0], scales[g, 1], scales[g, 2]
