@@ -137,7 +137,10 @@ class Step:
                 optimizer.step = parts.timed("Adam", optimizer.step)  # type: ignore[method-assign]
             stop = model.config.stop_split_at
             # Away from the steps that make and remove Gaussians.
-            late, early = (trainer._start_step, "after densification"), (stop - model.config.refine_every, "while it lasts")
+            late, early = (
+                (trainer._start_step, "after densification"),
+                (stop - model.config.refine_every, "while it lasts"),
+            )
             for first, when in (late, early):
                 self._time(trainer, parts, first + 1, when)
             if self.profile:

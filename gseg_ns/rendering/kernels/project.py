@@ -366,8 +366,20 @@ def backward(  # type: ignore[no-untyped-def]
                 chosen[found] = i
                 found += radii[first + i] > 0
             gather_slopes(
-                block, chosen, found, begin, first, means, quats, scales, conics, compensations, v_means2d, v_depths,
-                v_conics, v_compensations,
+                block,
+                chosen,
+                found,
+                begin,
+                first,
+                means,
+                quats,
+                scales,
+                conics,
+                compensations,
+                v_means2d,
+                v_depths,
+                v_conics,
+                v_compensations,
             )
             slopes_of_view(block, found, viewmats[camera], Ks[camera], width, height, eps2d)
             for k in range(found):
