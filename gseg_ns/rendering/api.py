@@ -130,11 +130,9 @@ def rasterization(
         values = torch.cat([values, depths], dim=-1)
         if backgrounds is not None:
             backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, 1)], dim=-1)
-    expected = (cameras, values.shape[-1])
-    _check(
-        backgrounds is None or tuple(backgrounds.shape) == expected,
-        f"rasterization: backgrounds has shape {() if backgrounds is None else tuple(backgrounds.shape)}, not {expected}",
-    )
+    if backgrounds is not None:
+        shape, expected = tuple(backgrounds.shape), (cameras, values.shape[-1])
+        _check(shape == expected, f"rasterization: backgrounds has shape {shape}; it must be {expected}")
     image, alphas = cpu.rasterize_to_pixels(
         meta["means2d"], meta["conics"], values, meta["opacities"], width, height, tile_size, meta["isect_offsets"],
         meta["flatten_ids"], backgrounds=backgrounds, absgrad=absgrad, packed=cpu.taken_packed(meta),
