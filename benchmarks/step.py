@@ -4,8 +4,8 @@
 
 The run's Gaussians go on training their geometry in a run of twice its length, which is thrown away: a step of the
 second half of the geometry phase, in full resolution and with all harmonics, and one of the first half, which gathers
-what the densification asks for. Wall time and processor time of all threads, medians over steps; parts are timed where they are
-called, by the trainer's thread.
+what the densification asks for. Wall time and processor time of all threads, medians over steps; parts are timed where
+they are called, by the trainer's thread.
 """
 
 from __future__ import annotations
