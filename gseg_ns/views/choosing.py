@@ -25,8 +25,9 @@ from gseg_ns.views.upright import Frame, find_frame, find_standing_frame, frame_
 Tell = Callable[[str, int, int], None]
 """Is told what is done, how much of it, and of how much."""
 
-_STRUCTURE = 0.01
-"""Weight of floor, walls and ceiling: they are seen behind everything else."""
+_STRUCTURE = 0.25
+"""What floor, walls and ceiling weigh together, in parts of what all things do: they are seen behind everything else,
+but where no picture shows them nothing tells what they are."""
 _ROUGH = 1
 """Voxels beside a floor or wall that count as it."""
 _LEAST_PLACES = 3
@@ -217,12 +218,18 @@ class _Planner:
         self._at = at
 
     def _weigh(self, index: NDArray[np.int64]) -> Floats:
-        weights = np.where(self._is_thing, 1.0, _STRUCTURE)
-        if self._places.kind == "ground" and self._is_thing.any():
+        # What Gaussians wider than a voxel make has no detail to look at: the ragged ends of walls, and what trainings
+        # leave where no photograph looked.
+        coarse = self._solids.grain[tuple(index.T)] / self._solids.voxel
+        weights = np.minimum(1, 1 / np.maximum(coarse.astype(np.float64), 1e-9)) ** 2
+        things = self._is_thing
+        if self._places.kind == "ground" and things.any():
             points = self._solids.points(index)
-            middle = np.median(points[self._is_thing], axis=0)
+            middle = np.median(points[things], axis=0)
             away = np.linalg.norm(points - middle, axis=1) / self._places.reach
             weights *= np.exp(-(np.maximum(away - 1, 0) ** 2))
+        if things.any():
+            weights[~things] *= _STRUCTURE * weights[things].sum() / max(float(weights[~things].sum()), 1e-9)
         return weights
 
     def choose(self, tell: Tell) -> list[tuple[int, Floats]]:

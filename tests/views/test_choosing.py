@@ -122,6 +122,20 @@ def test_a_far_background_does_not_change_where_cameras_are(room: Splats) -> Non
     assert (places < [3.9, 3.9, 2.4]).all()
 
 
+def test_pictures_look_at_things_and_not_at_the_blur_above_them(room: Splats) -> None:
+    """Trainings leave coarse Gaussians below a ceiling that no photograph shows."""
+    angle = torch.arange(16) / 16 * 2 * torch.pi
+    blur = sheet([0, 0, 0], [0.4, 0, 0], [0, 0.4, 0], [0.5, 0.5, 0.5])
+    assert len(blur) == len(angle)
+    blur.means[:] = torch.stack([2 + 1.7 * angle.cos(), 2 + 1.7 * angle.sin(), 2 + 0.3 * (3 * angle).sin()], dim=1)
+    blur.scales[:] = np.log(0.2)
+    blur.extra["label"] = torch.zeros(len(blur), dtype=torch.long)
+    plan = choose_views(Splats.cat([room, blur]), replace(SMALL, count=8))
+    assert plan.kind == "room"
+    rises = [float(camera.viewmat[2, 2]) for camera in plan.cameras]
+    assert np.degrees(np.arcsin(rises)).mean() < -25
+
+
 def test_both_rooms_of_a_flat_are_looked_into() -> None:
     """A door leads from one to the other."""
     other = transform(make_room(), torch.eye(3), torch.tensor([4.0, 0.0, 0.0]))
