@@ -39,6 +39,14 @@ class Size:
     pixels: int = 2_000_000
     """Of a photograph"""
     objects: int = 500
+    free: float = 10e9
+    """Bytes of the card that are free: photographs that would take too much of them stay beside it"""
+
+    def photographs_beside(self) -> bool:
+        """Whether the datamanager keeps the photographs and label maps of all views in the host's memory."""
+        from gseg_ns.data.datamanager import BYTES, GPU_SHARE
+
+        return BYTES["uint8"] * self.pixels * self.views > GPU_SHARE * self.free
 
 
 @dataclass
@@ -77,6 +85,7 @@ class Estimate:
             "part": self.part, "all-views": self.size.views,
         }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        words.append("--beside" if self.size.photographs_beside() else "--no-beside")
         paths = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
         environment = {"PYTHONPATH": paths}
         output, _, _ = in_process([sys.executable, __file__, "one", *words], environment)
@@ -95,6 +104,8 @@ class One:
     views: int
     part: float
     all_views: int
+    beside: bool
+    """Photographs and label maps stay in the host's memory."""
 
     def main(self) -> None:
         """Print the peak bytes of each phase, and what is left at its end, as JSON."""
@@ -151,6 +162,8 @@ class One:
         config = self._config()
         config.data = config.pipeline.datamanager.data = folder / "scene"
         config.output_dir, config.timestamp, config.vis = folder / "out", "run", "tensorboard"
+        if self.beside:
+            config.pipeline.datamanager.cache_images = "cpu"
         config.max_num_iterations = STEPS
         config.logging.local_writer.enable = False
         config.viewer.quit_on_train_completion = True

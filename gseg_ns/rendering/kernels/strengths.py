@@ -8,6 +8,9 @@ import numpy as np
 
 from gseg_ns.rendering.kernels.jit import kernel, part
 
+BLOCK = 1024
+"""Strengths that `adam_step` takes at a time."""
+
 
 @kernel
 def by_label(start, stop, crow, col, val, labels, num_labels, longest, runs):  # type: ignore[no-untyped-def]
@@ -185,17 +188,22 @@ def adam_step(start, stop, parts, rows, mean, square, values, rate, correction, 
     real = values.dtype.type
     share, length = real(1 / rows), real(rate)
     up, least = real(1 / correction), real(floor)
-    for g in range(start, stop):
-        at = np.uintp(g)
-        gradient = real(0)
+    sums = np.empty(BLOCK, values.dtype)
+    for begin in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - begin)
+        sums[:] = 0
         for piece in range(parts.shape[0]):
-            gradient += parts[np.uintp(piece), at]
-            parts[np.uintp(piece), at] = real(0)
-        gradient *= share
-        first = mean[at] + real(0.1) * (gradient - mean[at])
-        second = square[at] + real(0.001) * (gradient * gradient - square[at])
-        mean[at], square[at] = first, second
-        values[at] = max(values[at] - length * first / (math.sqrt(second * up) + real(1e-15)), least)
+            row = parts[piece]
+            for i in range(count):
+                sums[np.uintp(i)] += row[np.uintp(begin + i)]
+                row[np.uintp(begin + i)] = real(0)
+        for i in range(count):
+            at = np.uintp(begin + i)
+            gradient = share * sums[np.uintp(i)]
+            first = mean[at] + real(0.1) * (gradient - mean[at])
+            second = square[at] + real(0.001) * (gradient * gradient - square[at])
+            mean[at], square[at] = first, second
+            values[at] = max(values[at] - length * first / (math.sqrt(second * up) + real(1e-15)), least)
 
 
 @kernel
