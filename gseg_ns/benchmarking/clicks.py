@@ -27,7 +27,7 @@ from gseg_ns.evaluation.overlap import resize_nearest
 from gseg_ns.lifting.thresholds import SAME_THING
 from gseg_ns.lifting.votes import lift_truth
 from gseg_ns.reading import integer, read_json, reading
-from gseg_ns.rendering import Camera, composite
+from gseg_ns.rendering import Camera
 from gseg_ns.runs.prompting import Prompter
 from gseg_ns.selection.postprocess import clean_up
 from gseg_ns.splats.projection import project_splats
@@ -67,7 +67,8 @@ class ClickedObject:
     name: int
     iou: float
     ceiling: float
-    """IoU of the Gaussians that the ground truth of the training views gives the object (`lift_truth`)."""
+    """IoU of the Gaussians that the ground truth of the training views gives the object (`lift_truth`), drawn as the
+    model draws selections."""
     near: float
     """Part of the selected Gaussians that are not far from the object: within its box, enlarged by the box's own size
     on every side. 100 for an empty selection."""
@@ -218,7 +219,7 @@ class _Clicks:
             candidates, scales, unchosen = (
                 self._at_scales(camera, x, y) if tree is None else self._on_path(camera, x, y)
             )
-            best = int(_iou(composite(meta, candidates.float()) > 0.5, here).argmax())
+            best = int(_iou(self.model.silhouettes(meta, candidates), here).argmax())
             chosen.append(candidates[:, best])
             best_scales.append(scales[best])
             levels.append(unchosen)
@@ -258,16 +259,16 @@ class _Clicks:
         union = torch.zeros_like(common)
         for view, labels in self.test:
             for columns in torch.arange(len(names)).split(CHANNELS):
-                seen = view.photograph.draw(view.camera, partial(self._seen, selections[:, columns].float()))["seen"]
+                seen = view.photograph.draw(view.camera, partial(self._seen, selections[:, columns]))["seen"]
                 there = labels[..., None] == names[columns]
                 common[columns] += (seen & there).sum(dim=(0, 1))
                 union[columns] += (seen | there).sum(dim=(0, 1))
         return 100 * common / union.clamp_min(1)
 
     def _seen(self, selections: Tensor, camera: Cameras) -> dict[str, Tensor]:
-        """Where selections [N, K] are seen by a camera [1]: bool [H, W, K]."""
+        """Where selections bool [N, K] are seen by a camera [1]: bool [H, W, K]."""
         meta = project_splats(self.splats, to_camera(self.model.corrected(camera)))
-        return {"seen": (composite(meta, selections) > 0.5).cpu()}
+        return {"seen": self.model.silhouettes(meta, selections).cpu()}
 
     def _near(self, selections: Tensor, own: Tensor) -> Tensor:
         """Percent of each selection [N, K * C] that is near its object's own Gaussians [N, K]: [K * C]."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gseg_ns.errors import OptionError
 from gseg_ns.lifting.identity import SHARPNESS, SILENT
-from gseg_ns.rendering import PixelWeights, contested_labels, dominant_labels, pixel_weights, threads
+from gseg_ns.rendering import PixelWeights, composite, contested_labels, dominant_labels, pixel_weights, threads
 from gseg_ns.rendering.kernels import strengths as kernels
 
 ROWS = 2048
@@ -198,6 +198,30 @@ def label_image(meta: dict[str, Any], labels: Tensor, strengths: Tensor | None =
         return answers, weights
     voted = dominant_labels(meta, labels)[1]  # seldom, and then once
     return torch.where(new, plain, answers), torch.where(new, voted, weights)
+
+
+@torch.no_grad()
+def silhouettes(meta: dict[str, Any], selections: Tensor, strengths: Tensor | None = None) -> Tensor:
+    """Where each of some selections is most of what a view shows, with the borders that label images have.
+
+    A selection weighs against all else, each Gaussian as loud as it is, and empty space: as in `label_image`, strengths
+    move its borders, and show none that the view does not show by weights alone.
+
+    Args:
+        meta: projection of the view, of N Gaussians and one camera.
+        selections: bool [N, K].
+        strengths: [N] how loud each Gaussian is; None: all alike.
+
+    Returns:
+        bool [H, W, K].
+    """
+    chosen = selections.float()
+    shown = composite(meta, chosen) > 0.5
+    if strengths is None:
+        return shown
+    loud = composite(meta, chosen * strengths[:, None])
+    every, alpha = composite(meta, torch.stack([strengths, torch.ones_like(strengths)], dim=1)).split(1, dim=-1)
+    return (loud > every - loud + 1 - alpha) & shown.any(dim=0).any(dim=0)
 
 
 def _gather(

@@ -13,6 +13,7 @@ from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor
 
 from gseg_ns import compat
+from gseg_ns.lifting.strengths import silhouettes
 from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.splatfacto import SplatfactoModel, splatfacto
 from gseg_ns.rendering import Coefficients, composite, rasterization, rasterization_with_features, threads
@@ -91,6 +92,15 @@ class DrawnModel(ResumableModel):
             [H, W, D], not divided by alpha.
         """
         return composite(self.info, values)
+
+    def silhouettes(self, meta: dict[str, Any], selections: Tensor) -> Tensor:
+        """Where each of some selections of Gaussians is most of what a view shows: bool [H, W, K].
+
+        Args:
+            meta: projection of the view: `info` of the last `render`, or `project_splats`.
+            selections: bool [N, K].
+        """
+        return silhouettes(meta, selections)
 
     @torch.no_grad()
     def picture(self, camera: Cameras) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.strengths import label_image as loudest_labels
-from gseg_ns.lifting.strengths import label_under
+from gseg_ns.lifting.strengths import label_under, silhouettes
 from gseg_ns.models.base import SegmentationModel
 
 if TYPE_CHECKING:
@@ -84,6 +84,13 @@ class HeaviestModel(SegmentationModel):
     def by_vote(self) -> bool:
         """Whether votes answer what each Gaussian is, and not what is composited of features."""
         return False
+
+    def silhouettes(self, meta: dict[str, Any], selections: Tensor) -> Tensor:
+        """As in the base; by the vote, with the borders that label images have.
+
+        Strengths fitted to one cut of a tree are good for selections of any: the border of a group is one of objects.
+        """
+        return silhouettes(meta, selections, self.loudness() if self.by_vote else None)
 
     def group_confidence(self, scale: float | None = None) -> Tensor | None:
         """What votes say: the group's part of all that masks gave a Gaussian, [N]."""

@@ -48,7 +48,7 @@ def selection_in_view(model: SegmentationModel, camera: Cameras, selected: Tenso
 
 def _mostly(model: SegmentationModel, selected: Tensor) -> Tensor:
     """Where a selection [N] is most of what the view shows that was rendered last: [H, W] bool."""
-    return model.composite(selected.float()[:, None])[..., 0] > 0.5
+    return model.silhouettes(model.info, selected[:, None])[..., 0]
 
 
 @torch.no_grad()

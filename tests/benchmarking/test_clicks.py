@@ -20,6 +20,7 @@ from gseg_ns.benchmarking.tables import clicks_table, metric_name
 from gseg_ns.data.photographs import Photograph
 from gseg_ns.errors import GsegError
 from gseg_ns.evaluation.folders import id_files, read_ids
+from gseg_ns.lifting.strengths import silhouettes
 from gseg_ns.lifting.tree import Tree
 from gseg_ns.lifting.votes import lift_truth
 from gseg_ns.masks import MaskFolder
@@ -35,6 +36,7 @@ class Model:
     has_scales = True
     prompts_by_feature = True
     step = 0
+    strengths: Tensor | None = None
 
     def __init__(self) -> None:
         y, x = torch.meshgrid(torch.arange(-1.1, 1.1, 0.07), torch.arange(-1.6, 1.6, 0.07), indexing="ij")
@@ -56,6 +58,9 @@ class Model:
             opacities=torch.full((count,), 4.0),
             sh=torch.zeros(count, 1, 3),
         )
+
+    def silhouettes(self, meta: dict[str, Any], selections: Tensor) -> Tensor:
+        return silhouettes(meta, selections, self.strengths)
 
     def tree(self) -> Tree | None:
         return None
@@ -158,6 +163,16 @@ def test_without_a_scale_that_fits_the_score_is_poor(run: Any, tmp_path: Path) -
 def test_groups_answer_clicks_too(run: Any, tmp_path: Path) -> None:
     run.model.prompts_by_feature = run.model.has_scales = False
     assert all(entry.iou > 90 for entry in score_clicks(run, write(tmp_path / "object", halves())))
+
+
+def test_selections_are_scored_as_the_model_draws_them(run: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "object", halves())
+    plain = score_clicks(run, folder)
+    run.model.strengths = torch.where(run.model.right, 9.0, 1.0)  # the left half is too large, the right one too small
+    loud = {entry.name: entry for entry in score_clicks(run, folder)}
+    for entry in plain:
+        assert loud[entry.name].iou < entry.iou
+        assert loud[entry.name].ceiling < entry.ceiling
 
 
 def test_outliers_are_counted_and_cleaned(run: Any, tmp_path: Path) -> None:

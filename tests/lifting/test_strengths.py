@@ -17,9 +17,10 @@ from gseg_ns.lifting.strengths import (
     drawn,
     fit_strengths,
     label_image,
+    silhouettes,
     strength_gradient,
 )
-from gseg_ns.rendering import PixelWeights, contested_labels, dominant_labels, project, threads
+from gseg_ns.rendering import PixelWeights, composite, contested_labels, dominant_labels, project, threads
 
 
 def _rows(num_gaussians: int = 30, count: int = 40, num_labels: int = 5, seed: int = 0) -> tuple[Rows, Tensor, Tensor]:
@@ -256,6 +257,33 @@ def test_what_the_vote_shows_may_grow() -> None:
     loud = torch.where(labels == 3, 3.0, 1.0)
     shown = (label_image(metas[0], labels)[0] == 3).sum()
     assert 0 < shown < (label_image(metas[0], labels, loud)[0] == 3).sum()
+
+
+def test_selections_have_the_borders_of_label_images() -> None:
+    labels, metas, _ = _disk_scene(1)
+    loud = torch.where(labels == 2, 0.5, 1.5)
+    disk, wall = (labels == 2), (labels == 1)
+    selections = torch.stack([disk, wall, disk | wall, torch.zeros_like(disk)], dim=1)
+    plain, seen = silhouettes(metas[0], selections), silhouettes(metas[0], selections, loud)
+    full = composite(metas[0], torch.ones(len(labels), 1))[..., 0] > 0.99
+    image = label_image(metas[0], labels, loud)[0]
+    assert full.float().mean() > 0.5
+    assert torch.equal(seen[..., 0][full], image[full] == 2)
+    assert torch.equal(seen[..., 1][full], image[full] == 1)
+    assert int(seen[..., 0].sum()) < int(plain[..., 0].sum())
+    assert not seen[..., 3].any()
+    # Against empty space a selection weighs as label images have it only by the vote: half.
+    torch.testing.assert_close(plain, composite(metas[0], selections.float()) > 0.5)
+    torch.testing.assert_close(silhouettes(metas[0], selections, torch.ones(len(labels))), plain)
+
+
+def test_a_selection_that_a_view_does_not_show_is_not_made_up() -> None:
+    labels, metas, _ = _disk_scene(1)
+    one = torch.arange(len(labels)) == 125  # of the wall, between others of it
+    loud = torch.where(one, 20.0, 0.5)
+    assert not silhouettes(metas[0], one[:, None]).any()
+    assert not silhouettes(metas[0], one[:, None], loud).any()
+    assert (composite(metas[0], (one * loud)[:, None]) > composite(metas[0], (~one * loud)[:, None])).any()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 import scipy.sparse as sparse
 
-from gseg_ns.lifting.tree.masks import FITS, NOISE, Fits, MaskSets, audience
+from gseg_ns.lifting.tree.masks import FITS, NOISE, Fits, MaskSets, audience, owners, sees
 
 SUPPORT = 0.2
 """Share of the views that see a set that must have a mask for it: as `ConsensusOptions.support`."""
@@ -15,6 +15,9 @@ SUPPORT = 0.2
 APART = 0.3
 """Sets that share less than this part of the smaller one are apart, and nested if they share all but less; those in
 between contradict each other."""
+
+MOST = 0.5
+"""Share of the views that show a set, in whose masks of another one it must lie to belong to that."""
 
 
 def choose(sets: sparse.csr_matrix, fitting: Fits, masks: MaskSets) -> np.ndarray:
@@ -65,6 +68,59 @@ def choose(sets: sparse.csr_matrix, fitting: Fits, masks: MaskSets) -> np.ndarra
         explained[columns] = np.maximum(explained[columns], fits.data[entries])
         left[contradicts.indices[contradicts.indptr[index] : contradicts.indptr[index + 1]]] = False
     return np.array(chosen, dtype=np.int64)
+
+
+def take_in(sets: sparse.csr_matrix, fitting: Fits, masks: MaskSets) -> tuple[sparse.csr_matrix, Fits]:
+    """Give a chosen set the small ones beside it that its own masks cover in most views: a mug its handle.
+
+    With and without them it is nearly one set, so that of a mug and its body one candidate is left, and masks fit both
+    alike but for noise. Which of the two was chosen is chance; that most views have a mask of both together is not.
+    What the small ones leave is a leaf of its own.
+
+    Args:
+        sets: [n, G] of 0 and 1, nested or apart.
+        fitting: `MaskSets.fits` of them.
+        masks: of all views.
+
+    Returns:
+        the sets in their order, and how well masks fit them.
+    """
+    count = sets.shape[0]
+    owner = owners(fitting.table.multiply(fitting.table > FITS).tocsr())
+    covering = masks.covering(sets)
+    row, mask = covering.nonzero()
+    told = owner[mask] >= 0
+    small, large, view = row[told], owner[mask[told]], masks.view_of[mask[told]]
+    # A view says it once, whatever number of masks it says it with.
+    small, large, view = np.unique(np.stack([small, large, view]), axis=1)
+    shows = fitting.sizes >= masks.least
+    weight = sees(fitting.sizes) * shows
+    share = sparse.csr_matrix((weight[small, view], (small, large)), shape=(count, count)).toarray()
+    belongs = share >= MOST * (weight.sum(axis=1, keepdims=True) + 1)
+    common, own = overlaps(sets, masks.weight)
+    nested = common.tocoo()
+    within = nested.data > 0.5 * np.minimum(own[nested.row], own[nested.col])
+    belongs[nested.row[within], nested.col[within]] = False
+    belongs &= own[:, None] < own
+    grown = np.flatnonzero(belongs.any(axis=0))
+    if len(grown) == 0:
+        return sets, fitting
+    joined = (sets + sparse.csr_matrix(belongs.T.astype(np.float32)) @ sets).tocsr()
+    joined.data[:] = 1
+    joined.sort_indices()
+    new = masks.fits(joined[grown])
+    # A mask without the handle, in a view that shows it, is the body's.
+    bodies = np.stack(
+        [
+            (shows[parts][:, masks.view_of] & (covering[parts].toarray() == 0)).any(axis=0)
+            for parts in (belongs[:, thing] for thing in grown)
+        ]
+    )
+    sizes, table = fitting.sizes.copy(), fitting.table.tolil()
+    sizes[grown], table[grown] = new.sizes, new.table.multiply(~bodies).tolil()
+    table = table.tocsr()
+    table.eliminate_zeros()
+    return joined, Fits(sizes, table)
 
 
 def overlaps(sets: sparse.csr_matrix, weight: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:

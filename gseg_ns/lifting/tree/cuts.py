@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.sparse as sparse
 
-from gseg_ns.lifting.tree.masks import FITS, MaskSets, sees
+from gseg_ns.lifting.tree.masks import FITS, MaskSets, owners, sees
 from gseg_ns.lifting.tree.nesting import node_sets
 
 ALL = 0.9
@@ -47,10 +48,7 @@ def balanced_cut(parents: np.ndarray, nodes: np.ndarray, masks: MaskSets) -> np.
     telling[below] = sizes[below] <= ALL * sizes[parents[1:][below] - 1]
     told = telling[fits.row, masks.view_of[fits.col]] & (fits.data > FITS)
     row, column, value = fits.row[told], fits.col[told], fits.data[told]
-    # A mask is one node's: that which it fits best.
-    rising = np.lexsort((-row, value))
-    owner = np.full(len(masks.view_of), -1)
-    owner[column[rising]] = row[rising]
+    owner = owners(sparse.csr_matrix((value, (row, column)), shape=fits.shape))
     shown = np.zeros(sizes.shape, bool)
     owned = owner >= 0
     shown[owner[owned], masks.view_of[owned]] = True

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gseg_ns.lifting.tree.borders import followed_borders
 from gseg_ns.lifting.tree.candidates import find_candidates
-from gseg_ns.lifting.tree.choice import SUPPORT, choose
+from gseg_ns.lifting.tree.choice import SUPPORT, choose, take_in
 from gseg_ns.lifting.tree.cuts import ALL, balanced_cut
-from gseg_ns.lifting.tree.masks import VIEWS, AskedViews, BestMasks, Fits, MaskSets, evidence, visible
+from gseg_ns.lifting.tree.masks import VIEWS, AskedViews, BestMasks, Fits, MaskSets, evidence, owners, visible
 from gseg_ns.lifting.tree.nesting import descend, nest, node_sets, pre_order
 from gseg_ns.lifting.tree.tree import Tree, last_below
 from gseg_ns.lifting.votes import VoteStore
@@ -56,7 +56,7 @@ def grow_tree(
     sets, fits = find_candidates(masks)
     progress("Choosing parts, objects and groups")
     chosen = choose(sets, fits, masks)
-    sets, fits = sets[chosen], fits.of(chosen)
+    sets, fits = take_in(sets[chosen], fits.of(chosen), masks)
     pictures = [_among(foremost[view].numpy(), speakers, num_gaussians) for view in views.order]
     parents, best = _bordered(sets, fits, masks, pictures)
     rests = _rests(parents, best, masks)
@@ -132,12 +132,9 @@ def _bordered(
 
 
 def _exclusive(fits: sparse.csr_matrix) -> sparse.csr_matrix:
-    """A mask is one node's: that which it fits best."""
+    """Each mask for its owner alone."""
     table = fits.tocoo()
-    rising = np.lexsort((-table.row, table.data))
-    owner = np.full(fits.shape[1], -1)
-    owner[table.col[rising]] = table.row[rising]
-    kept = owner[table.col] == table.row
+    kept = owners(fits)[table.col] == table.row
     return sparse.csr_matrix((table.data[kept], (table.row[kept], table.col[kept])), shape=fits.shape)
 
 

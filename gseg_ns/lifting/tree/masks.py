@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -128,24 +128,37 @@ class MaskSets:
 
     def fits(self, sets: sparse.csr_matrix) -> Fits:
         """How well masks fit sets [C, G] of 0 and 1, as far as it may matter."""
-        sizes = np.zeros((sets.shape[0], self.num_views), np.float32)
-        entries = self.by_gaussian
-        found = []
-        for start in range(0, sets.shape[0], BLOCK):
-            some = sets[start : start + BLOCK]
-            shown = sizes[start : start + BLOCK]
-            common = np.zeros((some.shape[0], len(self.view_of)), np.float32)
-            cell_sums(
-                some.indptr, some.indices, entries.indptr, entries.indices, entries.data, self.covers.indptr,
-                self.covers.indices, self.view_of_cell, common, shown,
-            )  # fmt: skip
+        sizes, found = [np.zeros((0, self.num_views), np.float32)], []
+        for shown, common in self._shared(sets):
             row, mask = np.nonzero(common > (FITS - NOISE) * self.area)  # as much of the mask, at least
             shared = common[row, mask]
             iou = shared / np.maximum(shown[row, self.view_of[mask]] + self.area[mask] - shared, 1e-6)
             kept = iou > FITS - NOISE
             found.append(sparse.csr_matrix((iou[kept], (row[kept], mask[kept])), shape=common.shape, dtype=np.float32))
+            sizes.append(shown)
         empty = sparse.csr_matrix((0, len(self.view_of)), dtype=np.float32)
-        return Fits(sizes, sparse.vstack(found, "csr") if found else empty)
+        return Fits(np.concatenate(sizes), sparse.vstack(found, "csr") if found else empty)
+
+    def covering(self, sets: sparse.csr_matrix) -> sparse.csr_matrix:
+        """The masks that most of what a view shows of a set [C, G] lies in, where it shows enough: [C, M] of 1."""
+        empty, found = sparse.csr_matrix((0, len(self.view_of)), dtype=np.float32), []
+        for shown, common in self._shared(sets):
+            there = shown[:, self.view_of]
+            found.append(sparse.csr_matrix((common > 0.5 * there) & (there >= self.least), dtype=np.float32))
+        return sparse.vstack(found, "csr") if found else empty
+
+    def _shared(self, sets: sparse.csr_matrix) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pixels that some sets at a time have in each view [B, V], and share with each mask [B, M]."""
+        entries = self.by_gaussian
+        for start in range(0, sets.shape[0], BLOCK):
+            some = sets[start : start + BLOCK]
+            shown = np.zeros((some.shape[0], self.num_views), np.float32)
+            common = np.zeros((some.shape[0], len(self.view_of)), np.float32)
+            cell_sums(
+                some.indptr, some.indices, entries.indptr, entries.indices, entries.data, self.covers.indptr,
+                self.covers.indices, self.view_of_cell, common, shown,
+            )  # fmt: skip
+            yield shown, common
 
     def best(self, fits: sparse.csr_matrix) -> BestMasks:
         """The mask of each view that fits a set best.
@@ -279,6 +292,19 @@ def _distinct_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     whole = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, first, which = np.unique(whole, return_index=True, return_inverse=True)
     return table[first], which
+
+
+def owners(fits: sparse.csr_matrix) -> np.ndarray:
+    """A mask is one set's: that which it fits best, of equals the first: [M] int64, -1 for masks without an entry.
+
+    Args:
+        fits: [C, M], as `Fits` has them.
+    """
+    table = fits.tocoo()
+    rising = np.lexsort((-table.row, table.data))  # later writes win
+    owner = np.full(fits.shape[1], -1)
+    owner[table.col[rising]] = table.row[rising]
+    return owner
 
 
 def sees(sizes: np.ndarray) -> np.ndarray:
