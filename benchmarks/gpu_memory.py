@@ -85,7 +85,7 @@ class Estimate:
             "part": self.part, "all-views": self.size.views,
         }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        words.append("--beside" if self.size.photographs_beside() else "--no-beside")
+        words += ["--beside", str(self.size.photographs_beside())]
         paths = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
         environment = {"PYTHONPATH": paths}
         output, _, _ = in_process([sys.executable, __file__, "one", *words], environment)

@@ -149,7 +149,9 @@ class _Composite(torch.autograd.Function):
         threads.share(
             composite.reduce_pairs, total, flatten_ids, v_pairs, np.empty((total, channels + EXTRA), v_pairs.dtype),
             v_colors.view(total, channels).numpy(), v_means2d.view(total, 2).numpy(), absolute.view(-1, 2).numpy(),
-            v_conics.view(total, 3).numpy(), v_opacities.view(total).numpy(), grain=1 << 16,
+            v_conics.view(total, 3).numpy(), v_opacities.view(total).numpy(),
+            # Each part walks all pairs once more: not more of them than threads.
+            grain=max(-(-total // threads.num_threads()), 1 << 12),
         )  # fmt: skip
         if ctx.absgrad:
             means2d.absgrad = absolute
