@@ -19,7 +19,6 @@ from gseg_ns.method_configs.unified_lift import unified_lift
 from gseg_ns.models import gradiseg as gradiseg_model
 from gseg_ns.models.gradiseg import POSITION
 from gseg_ns.rendering import vote
-from gseg_ns.runs.answering import selection_in_view
 
 METHODS = {"unified-lift": unified_lift, "gradiseg": gradiseg}
 STEPS = 40
@@ -344,9 +343,9 @@ def test_masks_vote_when_training_ends(make_trainer: MakeTrainer, method: str, t
     assert torch.equal(shown, model.heaviest_image(camera, model.voted_labels.long(), model.strengths))
     # A selection is seen where label images show its group.
     largest = model.voted_labels == model.voted_labels[model.voted_labels > 0].mode().values
-    weigh = silhouettes(model.info, largest[:, None], model.strengths)
-    assert torch.equal(selection_in_view(model, camera, largest), weigh[..., 0])
-    assert weigh.any()
+    weighed = silhouettes(model.info, largest[:, None], model.strengths)
+    assert torch.equal(model.silhouettes(model.info, largest[:, None]), weighed)
+    assert weighed.any()
     # A Gaussian's vote is the group that it gives most to, as asked anew.
     sums = torch.zeros(model.num_points, int(model.voted_labels.max()) + 1)
     for view in range(model.num_train_data):
@@ -359,7 +358,7 @@ def test_masks_vote_when_training_ends(make_trainer: MakeTrainer, method: str, t
     assert torch.equal(other.label_image(camera), shown)
     other.config.labels = "trained"
     assert not other.by_vote
-    assert torch.equal(selection_in_view(other, camera, largest), silhouettes(other.info, largest[:, None])[..., 0])
+    assert torch.equal(other.silhouettes(model.info, largest[:, None]), silhouettes(model.info, largest[:, None]))
     assert torch.equal(other.gaussian_groups(), other.decode(other.gauss_params[other.main_feature]))
     # Training that goes on changes what it was about.
     step(trainer, STEPS)
