@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +36,54 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Within this block who reads the output may stop, as `head` does: the command ends then, without a word.
+
+    Ends with exit status 1 then, as Python does.
+    """
+    broken = False
+    try:
+        yield
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        broken = True
+    finally:
+        broken = broken or _stdout_is_closed()
+        if broken:
+            # Python flushes once more at its end, and would say what came of it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if broken:
+        sys.exit(1)
+
+
+def _stdout_is_closed() -> bool:
+    """Whether nobody reads the output any longer."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    except OSError:  # a full disk, which is somebody else's to tell
+        return False
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    # Of an output without a buffer there is nothing left to flush.
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except OSError:  # no file, as in a test
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def entrypoint() -> None:
     """Run `gseg`; bad input is one message on stderr and exit status 1."""
+    with reader_may_leave():
+        _run()
+
+
+def _run() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ[VERBOSE] = "1"  # of the commands that are started from here, too
@@ -60,6 +107,8 @@ def entrypoint() -> None:
         ERRORS.print(f"[bold red]Error:[/] {escape(str(error))}")
         sys.exit(1)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            raise
         # Of a path that the user gave: no permission, too long a name, a folder where a file should be. Or of a file
         # that is being written, which has no name then: the disk is full.
         if error.errno is None:
