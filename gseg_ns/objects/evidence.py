@@ -43,6 +43,9 @@ class Evidence:
     patches: Tensor | None = None  # [N, 9] float32
     """Where in each Gaussian the pixels of `ends` end: mean x, y, z and covariance xx, xy, xz, yy, yz, zz of these
     points along its own axes, in standard deviations, so that they move along with it. None where not asked."""
+    sure: Tensor | None = None  # [N] float32
+    """Its group's part of all that the masks said of each Gaussian, 0..1. Pixels are called what Gaussians in front are
+    said to be, and cannot gainsay them; masks can. None where no masks voted."""
 
     def rows(self, source: Tensor) -> Evidence:
         """That of other rows.
@@ -61,13 +64,15 @@ class Evidence:
         if patches is not None:
             patches = patches[known] if len(patches) else patches.new_zeros(len(known), 9)
             patches = torch.where(strange[:, None], 0, patches)
-        return Evidence(*parts, self.pixels, self.views, self.num_views, patches)
+        sure = None if self.sure is None else taken(self.sure)
+        return Evidence(*parts, self.pixels, self.views, self.num_views, patches, sure)
 
     def to(self, device: torch.device | str) -> Evidence:
         """The same on `device`."""
         names = ("total", "own", "front", "ends", "pixels", "views")
         patches = None if self.patches is None else self.patches.to(device)
-        return replace(self, **{name: getattr(self, name).to(device) for name in names}, patches=patches)
+        sure = None if self.sure is None else self.sure.to(device)
+        return replace(self, **{name: getattr(self, name).to(device) for name in names}, patches=patches, sure=sure)
 
 
 @torch.no_grad()

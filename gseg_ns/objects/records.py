@@ -36,6 +36,11 @@ OWN = 0.8
 """Part of what a Gaussian gives to pictures that falls on its object's pixels where it says how far the object goes.
 Less is at a border, where pixels also show what lies beside the object or in the gap below it."""
 
+SURE = 0.75
+"""Of the part that masks usually give to an object of what they say of its Gaussians, what one has at least that says
+how far the object goes. In the dark gap under a thing that leans on something are opaque Gaussians that cover the
+ground behind them: pixels are called the thing's there, and masks say so from below, and not from above."""
+
 SHADES = 12
 """Steps of a color channel within which colors count as the same."""
 
@@ -198,7 +203,8 @@ def _surface(known: Evidence, shown: Tensor) -> Tensor:
     Of a surface, a good part is in the nearer half of what pixels show; how large a part depends on how sharp the scene
     is. Of a reflection in it, or of what lies under the floor, there is much less. A faint film before it is all in
     that half and never makes half of a pixel: none counts for more than the pixels whose surface it is. What is seen as
-    something else, too, does not count; but where that is most of the surface, of a wire, for one, all of it counts.
+    something else, too, or is something else to many masks, does not count; but where that is most of the surface, of a
+    wire, for one, all of it counts.
 
     Args:
         known: of the object's n Gaussians.
@@ -209,14 +215,20 @@ def _surface(known: Evidence, shown: Tensor) -> Tensor:
     """
     own = torch.where(shown, known.own, 0)
     share = (known.front / known.own.clamp_min(1e-6)).clamp(0, 1)
-    order = share.argsort()
-    passed = own[order].cumsum(0)
-    usual = share[order][int((passed < passed[-1] / 2).sum())]
-    weights = torch.where(share >= SURFACE * usual, own * share, 0).minimum(known.ends)
+    weights = torch.where(share >= SURFACE * _usual(share, own), own * share, 0).minimum(known.ends)
     clear = torch.where(known.own >= OWN * known.total, weights, 0)
+    if known.sure is not None and bool(weights.any()):
+        clear = torch.where(known.sure >= SURE * _usual(known.sure, weights), clear, 0)
     if float(clear.sum()) >= 0.5 * float(weights.sum()):
         weights = clear
     return weights if bool(weights.any()) else own
+
+
+def _usual(values: Tensor, weights: Tensor) -> Tensor:
+    """The median of values [n] by weight [n], of which some is above 0."""
+    order = values.argsort()
+    passed = weights[order].cumsum(0)
+    return values[order][int((passed < passed[-1] / 2).sum())]
 
 
 def _seen(evidence: Evidence, group: int, known: Evidence) -> tuple[int, float]:

@@ -9,6 +9,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def run_evidence(
     cameras = [_small(run, view) for view in chosen]
     path = run.folder / _NAME.format(_key(run.model, cameras, groups, scale))
     if (kept := _read(path, len(groups), int(groups.max()) + 1)) is not None:
-        return kept
+        return replace(kept, sure=_sure(run.model, scale))
 
     def views() -> Iterator[tuple[Camera, Tensor]]:
         for place in track(list(range(len(cameras)))):
@@ -86,7 +87,12 @@ def run_evidence(
 
     evidence = gather_evidence(run.model.splats(), groups, views())
     _keep(path, evidence)
-    return evidence
+    return replace(evidence, sure=_sure(run.model, scale))
+
+
+def _sure(model: SegmentationModel, scale: float | None) -> Tensor | None:
+    """What masks said of each Gaussian's group [N]; None where none voted, or they voted for parts of the groups."""
+    return None if model.tree() is not None else model.group_confidence(scale)
 
 
 def _small(run: Run, view: int) -> Cameras:

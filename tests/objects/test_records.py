@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -246,3 +247,32 @@ def test_what_is_seen_as_its_neighbor_too_does_not_stretch_a_box(scene: tuple[Sp
     wire = replace(told, total=own / 0.7)
     (all_of_it,) = object_records(splats, groups, wire, floating=still, only=[1])
     assert all_of_it.box == whole.box
+
+
+def test_what_masks_call_its_neighbor_does_not_stretch_a_box(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    """A lump in a dark gap that covers what is behind it: pixels call it the object, and half of the masks do not."""
+    splats, groups, evidence = scene
+    low = torch.nonzero((groups == 1) & (splats.means[:, 1] < -0.05))[:, 0]
+    still = torch.zeros(len(splats), dtype=torch.bool)
+
+    def box(sure: torch.Tensor | None) -> Any:
+        told = replace(evidence, total=evidence.own, sure=sure)
+        return object_records(splats, groups, told, floating=still, only=[1])[0]
+
+    certain = torch.full((len(splats),), 0.95)
+    doubted = certain.index_fill(0, low, 0.55)
+    whole, shorter = box(certain), box(doubted)
+    assert whole.box == box(None).box
+    assert whole.low[1] < -0.17
+    assert shorter.low[1] > -0.14
+    assert shorter.high[1] == pytest.approx(whole.high[1], abs=0.02)
+    # Masks that are wrong half the time, of all of it or of most, say nothing of one end alone.
+    assert box(torch.full_like(certain, 0.5)).box == whole.box
+    most = torch.nonzero((groups == 1) & (splats.means[:, 1] < 0.08))[:, 0]
+    assert box(certain.index_fill(0, most, 0.5)).box == whole.box
+    rows = torch.tensor([int(low[0]), -1])
+    assert evidence.sure is None
+    assert evidence.rows(rows).sure is None
+    told = replace(evidence, sure=doubted).rows(rows).to("cpu")
+    assert told.sure is not None
+    assert told.sure.tolist() == pytest.approx([0.55, 0])

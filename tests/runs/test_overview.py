@@ -92,7 +92,7 @@ def loaded(constructed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> R
     return run
 
 
-def test_evidence_is_kept_beside_the_run_by_what_it_depends_on(loaded: Run) -> None:
+def test_evidence_is_kept_beside_the_run_by_what_it_depends_on(loaded: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def track(ids: list[int]) -> Any:
@@ -115,8 +115,19 @@ def test_evidence_is_kept_beside_the_run_by_what_it_depends_on(loaded: Run) -> N
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert first.num_views == again.num_views
 
+    # What masks said is the model's to tell, and not kept.
+    assert loaded.model.group_confidence() is None
+    assert first.sure is None
+    confidence = torch.linspace(0, 1, loaded.model.num_points)
+    monkeypatch.setattr(loaded.model, "group_confidence", lambda scale=None: confidence)
+    told = ask()
+    assert not asked
+    assert torch.equal(told.sure, confidence)
+
     kept()[0].write_bytes(kept()[0].read_bytes()[:500])
-    assert torch.equal(ask().own, first.own)
+    afresh = ask()
+    assert torch.equal(afresh.own, first.own)
+    assert torch.equal(afresh.sure, confidence)
     assert asked, "a damaged file is as if it were not there"
 
     means = loaded.model.gauss_params["means"].data
