@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from gseg_ns import terminal
 from gseg_ns.data.said_scene import said_scene
@@ -73,7 +75,7 @@ def check_progress(progress: TrainingProgress, config_path: Path, config: Any, a
     go_on = (
         "It is being trained at this moment"
         if progress.is_running
-        else f"To go on: ns-train {config.method_name} --data {quote(str(data))} "
+        else f"To go on: {' '.join(['ns-train', config.method_name, '--data', quote(str(data)), *_given(config)])} "
         f"--max-num-iterations {progress.planned} --load-dir {quote(str(checkpoints))}"
     )
     at = f"{config_path} is at step {progress.steps} of {progress.planned}"
@@ -86,3 +88,34 @@ def check_progress(progress: TrainingProgress, config_path: Path, config: Any, a
             f"{at}, and has no groups before step {progress.groups_after}. {go_on}. Or add --allow-unfinished to use "
             "it as it is."
         )
+
+
+def _given(config: Any) -> Iterator[str]:
+    """The options of ns-train that a run was given for masks, model and learning, as a shell takes them.
+
+    Those of a dataparser are not among them: they come after its name.
+    """
+    from gseg_ns.models.registry import segmentation_methods
+
+    usual = segmentation_methods().get(config.method_name)
+    if usual is not None:
+        yield from _differing(config.pipeline, usual.pipeline, "--pipeline")
+        yield from _differing(config.optimizers, usual.optimizers, "--optimizers")
+
+
+def _differing(given: Any, usual: Any, name: str) -> Iterator[str]:
+    """What options below a name have other values than usual."""
+    if isinstance(given, dict) and isinstance(usual, dict):
+        parts = [(key, given[key], usual[key]) for key in given if key in usual]
+    elif is_dataclass(given) and type(given) is type(usual):
+        kinds = get_type_hints(type(given), include_extras=True)
+        # What is suppressed is no option; the scene and its dataparser are named otherwise.
+        names = [field.name for field in fields(given) if "Suppress" not in str(kinds.get(field.name))]
+        parts = [(key, getattr(given, key), getattr(usual, key)) for key in names if key not in ("data", "dataparser")]
+    else:
+        values = given if isinstance(given, tuple | list) else (given,)
+        if given != usual and all(isinstance(value, str | int | float | Path | NoneType) for value in values):
+            yield " ".join([name.replace("_", "-"), *(quote(str(value)) for value in values)])
+        return
+    for key, value, other in parts:
+        yield from _differing(value, other, f"{name}.{key}")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
+from gseg_ns.data.said_scene import said_scene
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import is_held, sole_use
 from gseg_ns.method_configs.gaga import gaga
@@ -16,7 +21,7 @@ from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.method_configs.unified_lift import unified_lift
 from gseg_ns.models.trainer import _let_go
-from gseg_ns.runs.progress import TrainingProgress
+from gseg_ns.runs.progress import TrainingProgress, check_progress
 from gseg_ns.runs.run import load_run
 
 
@@ -66,6 +71,34 @@ def test_a_run_that_ended_early_is_told(
     trainer.save_checkpoint(7)
     assert load_run(trainer.base_dir / "config.yml").progress.is_finished
     assert "at step" not in capsys.readouterr().out
+
+
+def test_how_to_go_on_names_what_the_training_was_given(tmp_path: Path) -> None:
+    """As they are typed: ns-train understands the command and makes the same configuration of it."""
+    config = copy.deepcopy(gaga.config)
+    config.pipeline.datamanager.data = tmp_path / "a scene"
+    config.pipeline.datamanager.masks_dir = Path("sam masks/object")
+    config.pipeline.model.num_iterations = 60
+    config.pipeline.model.geometry_in_checkpoint = True
+    config.pipeline.model.random_init = True
+    config.pipeline.model.background_color = "white"
+    config.optimizers["means"]["optimizer"].lr = 2e-4
+    with pytest.raises(GsegError) as refused:
+        check_progress(TrainingProgress(3, 60, 46, is_running=False), tmp_path / "config.yml", config, False)
+    found = re.search(r"To go on: ns-train (.*)\. Or add", str(refused.value))
+    assert found is not None
+    command = shlex.split(found.group(1))
+    assert command[0] == config.method_name
+    usual = copy.deepcopy(gaga.config)
+    again = tyro.cli(type(usual), default=usual, args=command[1:], config=(tyro.conf.FlagConversionOff,))
+    assert again.load_dir == tmp_path / config.relative_model_dir
+    assert again.max_num_iterations == 60
+    assert said_scene(again) == said_scene(config)
+    assert again.pipeline.datamanager.masks_dir == config.pipeline.datamanager.masks_dir
+    assert again.pipeline.model.background_color == "white"
+    assert again.pipeline.model.random_init is True
+    assert again.optimizers["means"]["optimizer"].lr == 2e-4
+    assert len(command) == 1 + 2 * 7, "nothing that was not given"
 
 
 def test_a_run_in_training_is_known(tmp_path: Path) -> None:
