@@ -174,6 +174,18 @@ def test_a_splat_of_nothing_is_one_message() -> None:
         choose_views(faint)
 
 
+def test_a_fog_is_refused_and_not_photographed() -> None:
+    """As trainings leave it on all sides but those that photographs were taken from."""
+    rng = np.random.default_rng(0)
+    fog = ball(count=6000)
+    ways = rng.normal(size=(len(fog), 3))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    fog.means[:] = torch.tensor(ways * rng.uniform(0.8, 4, (len(fog), 1)), dtype=torch.float32)
+    fog.scales[:], fog.opacities[:] = np.log(0.15), -1.5
+    with pytest.raises(GsegError, match=r"a fog from .*--cameras"):
+        choose_views(fog, replace(SMALL, count=4, kind="room"))
+
+
 def test_antialiased_splats_are_drawn_so() -> None:
     splats = ball()
     camera = choose_views(splats, replace(SMALL, count=1)).cameras[0]
