@@ -58,6 +58,7 @@ _ENCODINGS = _model(
 _STRENGTHS = _model(
     "use_strengths", False, False, True, "Borders: Gaussians speak as loud in label images as the masks say."
 )
+_RATES = _model("scale_rates", False, False, True, "A short run gets farther: 1 dB more at 1500 steps.")
 
 _GAGA = (
     _model(
@@ -74,6 +75,7 @@ _GAGA = (
     _model("start_encodings", "zero", "zero", "lift", _START),
     _model("identity_pixels", 0, 0, 8192, "Gradients are the same in the mean, at a fraction of the time."),
     _model("train_unlabelled", True, True, False, _ALL_PIXELS),
+    _RATES,
 )
 
 _SAGA = (
@@ -94,6 +96,7 @@ _SAGA = (
         2.5e-2,
         "Parts come out of objects thousands of steps sooner.",
     ),
+    _RATES,
 )
 
 _SAGA_V1 = (
@@ -103,6 +106,7 @@ _SAGA_V1 = (
     _model("feature_init", 1.0, 1.0, 0.01, "A shorter run forgets less of a large start."),
     _model("num_pixels", 4096, 4096, 1000, "As many as 64 x 64 pixels; fewer take less time."),
     _model("clusters.at_least", 0, 0, 4000, "A share of a small scene is few Gaussians."),
+    _RATES,
 )
 
 _UNIFIED_LIFT = (

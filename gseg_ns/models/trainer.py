@@ -35,7 +35,7 @@ from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newe
 from gseg_ns.models.drawing import keep_drawing
 from gseg_ns.models.options import check_options, notes
 from gseg_ns.models.recipes import settle
-from gseg_ns.models.schedule import PAPER_GEOMETRY_STEPS
+from gseg_ns.models.schedule import PAPER_GEOMETRY_STEPS, rate_factors
 
 
 @dataclass
@@ -263,15 +263,20 @@ class SegmentationTrainer(Trainer):
             model.go_on()
 
     def setup_optimizers(self) -> Optimizers:
-        """Build the optimizers; learning-rate decay is stretched over the geometry phase of this run.
+        """Build the optimizers; learning-rate decay is stretched over the geometry phase of this run, and the rates of the
+        geometry rise where it is short (`rate_factors`).
 
         The schedulers' `max_steps` are meant for the paper's 30 000 steps.
         """
         model = self.pipeline.model
         assert isinstance(model, SegmentationModel)
         configs = copy.deepcopy(self.config.optimizers)
-        for group in configs.values():
-            scheduler = group.get("scheduler")
+        factors = rate_factors(model.config, model.geometry_steps)
+        for name, group in configs.items():
+            factor, scheduler = factors.get(name, 1.0), group.get("scheduler")
+            group["optimizer"].lr *= factor
+            if getattr(scheduler, "lr_final", None) is not None:
+                scheduler.lr_final *= factor
             if scheduler is not None and hasattr(scheduler, "max_steps"):
                 steps = scheduler.max_steps * model.geometry_steps / PAPER_GEOMETRY_STEPS
                 scheduler.max_steps = max(round(steps), 1)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from gseg_ns.models.base import SegmentationModelConfig
-from gseg_ns.models.schedule import AUTO, resolve
+from gseg_ns.models.schedule import AUTO, rate_factors, resolve
 
 
 def test_the_papers_length_gives_the_papers_schedule() -> None:
@@ -21,3 +23,11 @@ def test_what_the_user_sets_is_kept_and_the_input_is_untouched() -> None:
     config = SegmentationModelConfig(stop_split_at=77)
     assert resolve(config, 3000, 10).stop_split_at == 77
     assert config.warmup_length == AUTO
+
+
+def test_rates_make_up_for_a_part_of_the_steps_that_a_short_run_lacks() -> None:
+    factors = rate_factors(SegmentationModelConfig(), 1875)  # a sixteenth of 30 000
+    assert factors == pytest.approx({"means": 2, "scales": 2, "quats": 2, "features_dc": 2, "features_rest": 4})
+    assert rate_factors(SegmentationModelConfig(), 30_000) == rate_factors(SegmentationModelConfig(), 50_000) == {}
+    assert rate_factors(SegmentationModelConfig(), 0) == {}, "the geometry is given"
+    assert rate_factors(SegmentationModelConfig(scale_rates=False), 1875) == {}

@@ -22,6 +22,20 @@ def adam_of(values: Tensor) -> Any:
     return torch.optim.Adam([torch.nn.Parameter(values.clone())], lr=0.01, eps=1e-15)
 
 
+def test_a_short_run_begins_and_ends_with_higher_rates(make_trainer: Callable[..., Any], small_scene: Path) -> None:
+    raised, plain = (make_trainer(saga, small_scene, scale_rates=scaled) for scaled in (True, False))
+    shorter = 30_000 / plain.pipeline.model.geometry_steps
+    wanted = {"means": shorter**0.25, "scales": shorter**0.25, "features_rest": shorter**0.5, "opacities": 1.0}
+    for name, factor in wanted.items():
+        of = [float(trainer.optimizers.optimizers[name].param_groups[0]["lr"]) for trainer in (raised, plain)]
+        assert of[0] == pytest.approx(factor * of[1]), name
+    ends = []
+    for trainer in (raised, plain):
+        scheduler = trainer.optimizers.schedulers["means"]
+        ends.append(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](10**6))
+    assert ends == pytest.approx([1.6e-6 * wanted["means"], 1.6e-6])
+
+
 def test_one_pass_is_the_same_update() -> None:
     values = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
     plain, fused, other = adam_of(values), adam_of(values), torch.optim.SGD([torch.nn.Parameter(values.clone())])
