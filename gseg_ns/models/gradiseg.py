@@ -48,8 +48,6 @@ class GradiSegModelConfig(IdentityModelConfig):
     """
 
     _target: type = field(default_factory=lambda: GradiSegModel)
-    scale_rates: bool = False
-    """As with the other methods; here it was not measured"""
     num_iterations: tyro.conf.Suppress[int] = 30_000
     """Length of the run in steps: --max-num-iterations, which is the option; milestones are parts of it."""
     densify_stop: float = 0.4

@@ -317,11 +317,11 @@ def notes(config: TrainerConfig) -> list[str]:
         said.append("--pipeline.model.camera-optimizer has nothing to train on: the geometry is given, and frozen.")
     if given("geometry_frame") and model.geometry is None:
         nothing("geometry_frame", "it is about --pipeline.model.geometry, which is not given")
-    if given("geometry_fraction"):
-        if not two_phases:
-            nothing("geometry_fraction", f"{config.method_name} trains colors and groups together")
-        elif model.geometry is not None:
-            nothing("geometry_fraction", "the geometry is given")
+    for name in ("geometry_fraction", "scale_rates"):
+        if given(name) and not two_phases:
+            nothing(name, f"{config.method_name} trains colors and groups together")
+        elif given(name) and model.geometry is not None:
+            nothing(name, "the geometry is given")
     said += _notes_of_masks(config, data, data_default)
     association = getattr(model, "association", None)
     if association is not None:

@@ -263,8 +263,8 @@ class SegmentationTrainer(Trainer):
             model.go_on()
 
     def setup_optimizers(self) -> Optimizers:
-        """Build the optimizers; learning-rate decay is stretched over the geometry phase of this run, and the rates of the
-        geometry rise where it is short (`rate_factors`).
+        """Build the optimizers; learning-rate decay is stretched over the geometry phase of this run, and the rates of
+        the geometry rise where it is short (`rate_factors`).
 
         The schedulers' `max_steps` are meant for the paper's 30 000 steps.
         """

@@ -54,8 +54,6 @@ class UnifiedLiftModelConfig(VotedModelConfig):
     """
 
     _target: type = field(default_factory=lambda: UnifiedLiftModel)
-    scale_rates: bool = False
-    """As with the other methods; here it was not measured"""
     num_iterations: tyro.conf.Suppress[int] = 30_000
     """Length of the run in steps: --max-num-iterations, which is the option; milestones are parts of it."""
     labels: Literal["codebook", "vote"] = "vote"  # type: ignore[assignment]

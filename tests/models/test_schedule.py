@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gseg_ns.models.base import SegmentationModelConfig
+from gseg_ns.models.gradiseg import GradiSegModelConfig
 from gseg_ns.models.schedule import AUTO, rate_factors, resolve
 
 
@@ -31,3 +32,4 @@ def test_rates_make_up_for_a_part_of_the_steps_that_a_short_run_lacks() -> None:
     assert rate_factors(SegmentationModelConfig(), 30_000) == rate_factors(SegmentationModelConfig(), 50_000) == {}
     assert rate_factors(SegmentationModelConfig(), 0) == {}, "the geometry is given"
     assert rate_factors(SegmentationModelConfig(scale_rates=False), 1875) == {}
+    assert rate_factors(GradiSegModelConfig(), 1875) == {}, "colors and groups train together"
