@@ -136,7 +136,7 @@ def choose_views(
     if not chosen:
         raise GsegError(
             "The splat is a fog from wherever cameras could stand, as a short or one-sided capture leaves it where no "
-            "photograph was taken: give the cameras of its photographs with --cameras"
+            "photograph was taken: give the cameras of its photographs (gseg views SPLAT --cameras FILE)"
         )
     return ViewPlan(
         [planner.camera(*pair) for pair in chosen],
