@@ -343,6 +343,8 @@ class _Planner:
         before = np.array(float(close.mean()))
         merit = float(self._merit(empty, 2 * before))
         merit *= min(1.0, _BLURRED / max(float(blur[seen].mean()), 1e-9))
+        if self._places.kind != "room":
+            return merit, False
         # A surface is at one distance; what lies at many along one pixel is what no photograph held together.
         mean, square = mean[seen] / alpha[seen], square[seen] / alpha[seen]
         spread = float((square - mean.square()).clamp_min(0).sqrt().median())
