@@ -13,7 +13,18 @@ from gseg_ns.lifting.tree.borders import followed_borders
 from gseg_ns.lifting.tree.candidates import find_candidates
 from gseg_ns.lifting.tree.choice import SUPPORT, choose, take_in
 from gseg_ns.lifting.tree.cuts import ALL, balanced_cut
-from gseg_ns.lifting.tree.masks import VIEWS, AskedViews, BestMasks, Fits, MaskSets, evidence, owners, visible
+from gseg_ns.lifting.tree.masks import (
+    FITS,
+    VIEWS,
+    AskedViews,
+    BestMasks,
+    Fits,
+    MaskSets,
+    evidence,
+    owners,
+    sees,
+    visible,
+)
 from gseg_ns.lifting.tree.nesting import descend, nest, node_sets, pre_order
 from gseg_ns.lifting.tree.tree import Tree, last_below
 from gseg_ns.lifting.votes import VoteStore
@@ -105,7 +116,7 @@ def _in_parts(views: AskedViews, num_gaussians: int) -> Iterator[tuple[int, int,
 def _bordered(
     sets: sparse.csr_matrix, fits: Fits, masks: MaskSets, pictures: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, BestMasks]:
-    """Nest the sets; take out those whose border no mask follows, and those that hardly show.
+    """Nest the sets; take out those whose border no mask follows, those that hardly show, and pieces of other trees.
 
     Returns:
         parents [n + 1], and the masks of each.
@@ -123,12 +134,41 @@ def _bordered(
         left = node_sets(parents, nodes)
         amount = np.concatenate([[0], left @ masks.weight])
         kept = (parents == 0) | ((followed >= FOLLOWED) & (amount <= ALL * amount[parents]))
-        kept[1:] &= visible(np.asarray((left @ masks.views_of).todense()), masks.least)
+        sizes = np.asarray((left @ masks.views_of).todense())
+        kept[1:] &= visible(sizes, masks.least)
+        kept &= _stands_alone(parents, left, Fits(sizes, fits.table), masks)
         if kept.all():
             break
         those = np.flatnonzero(kept[1:])
         sets, fits = sets[those], fits.of(those)
     return parents, best
+
+
+def _stands_alone(parents: np.ndarray, left: sparse.csr_matrix, fits: Fits, masks: MaskSets) -> np.ndarray:
+    """Which nodes are no piece of another tree: bool [n + 1].
+
+    A root that more views show within a mask of another tree than have a mask of it is a piece of that, cut off by
+    errors: what lies within something else belongs below it, and there it is not. Views without a word, or that show
+    less than the smallest masks have, say neither.
+
+    Args:
+        parents: [n + 1] of the nodes 1..n in pre-order, 0 = none.
+        left: [n, G] the Gaussians of each node, those below it among them.
+        fits: the sizes of these, and how well masks fit the nodes.
+        masks: of all views.
+    """
+    root = np.arange(len(parents))
+    for node in range(1, len(parents)):
+        root[node] = root[parents[node]] if parents[node] else node
+    owner = owners(_exclusive(fits.table)) + 1
+    held = masks.covering(left).tocoo()
+    elsewhere = (owner[held.col] > 0) & (root[owner[held.col]] != root[held.row + 1])
+    within = np.zeros(fits.sizes.shape, bool)
+    within[held.row[elsewhere], masks.view_of[held.col[elsewhere]]] = True
+    weight = sees(fits.sizes) * (fits.sizes >= masks.least)
+    own = masks.best(fits.table).fit > FITS
+    alone = (weight * own).sum(axis=1) >= (weight * within).sum(axis=1)
+    return (parents > 0) | np.concatenate([[True], alone])
 
 
 def _exclusive(fits: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -220,3 +220,13 @@ def test_what_is_smaller_than_any_mask_is_no_node() -> None:
     tree = grow([[range(20), range(9), range(12, 20), range(20, 40)]] * 6)
     assert all(len(part) > 3 for part in sets(tree, "part"))
     assert frozenset(range(20)) in sets(tree, "group")
+
+
+def test_a_root_that_more_views_show_within_another_is_no_thing() -> None:
+    # What shows through a handle: masks of the mug hold it, those of the table do, and some are its own.
+    mug, table, hole = range(16), range(20, 40), range(16, 20)
+    views = [[range(20), table]] * 3 + [[mug, range(16, 40)]] * 4 + [[range(20), hole, table]] * 4 + [[mug, table]] * 6
+    assert sets(grow(views), "object") == {frozenset(mug), frozenset(table)}
+    # With masks of its own in most views it is a small thing, though some views merge it.
+    views = [[range(20), table]] * 3 + [[mug, hole, table]] * 10
+    assert sets(grow(views), "object") == {frozenset(mug), frozenset(hole), frozenset(table)}
