@@ -29,8 +29,9 @@ GAUSSIANS = 48
 def say(masks: Sequence[Collection[int]]) -> tuple[ViewVotes, Tensor]:
     """What a view says that shows ten pixels of each Gaussian, and the members of its regions."""
     covers = np.array([[g in mask for mask in masks] for g in range(GAUSSIANS)])
-    members, region = np.unique(np.concatenate([np.zeros((1, len(masks)), bool), covers]), axis=0, return_inverse=True)
-    region = torch.from_numpy(region.reshape(-1)[1:]).int()
+    flags = np.concatenate([np.zeros((1, len(masks)), bool), covers])
+    members, row = np.unique(flags, axis=0, return_inverse=True)
+    region = torch.from_numpy(row.reshape(-1)[1:]).int()
     votes = ViewVotes(torch.arange(GAUSSIANS).int(), region, torch.full((GAUSSIANS,), 10.0))
     return votes, torch.from_numpy(members)
 
