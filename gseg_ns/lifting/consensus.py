@@ -352,31 +352,24 @@ class _Affinity:
         return same, both
 
     def of_clusters(self, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums over the regions of clusters [R]: `same`, of which little is believed where few views compare, `both`.
+        """Sums over the regions of clusters [R]: `same`, and `both`, to which every pair of regions adds its doubt.
+
+        Opposite walls that no view shows together but for a few stray regions would be one by what is said of those.
 
         Returns:
             [G, G] float32 each.
         """
         count = int(cluster.max()) + 1
         members = csr_array((np.ones(len(cluster), np.float32), cluster, np.arange(len(cluster) + 1)))
-        same, compared = np.zeros((count, count), np.float32), np.zeros((count, count), np.float32)
+        same, alike = np.zeros((count, count), np.float32), np.zeros((count, count), np.float32)
         for start in range(0, len(cluster), ROWS):
             rows = slice(start, start + ROWS)
-            found = self._shares[rows] @ self._shares.T
-            seen_by_both = self._weights[rows] @ self._weights.T
-            if self._tracks is not None:
-                alike = (self._tracks[rows] @ self._tracks.T).tocoo()
-                seen_by_both[alike.row, alike.col] += alike.data
-                found = found + alike
-                summed = (members[rows].T @ (alike.tocsr() @ members)).tocoo()
-                compared[summed.row, summed.col] += summed.data
-            found = found.tocoo()
-            both = seen_by_both[found.row, found.col]
-            doubted = csr_array((found.data * (both / (both + DOUBT)), (found.row, found.col)), shape=found.shape)
-            summed = (members[rows].T @ (doubted @ members)).tocoo()
-            same[summed.row, summed.col] += summed.data
-        seen = members.T @ self._weights
-        return same, compared + seen @ seen.T
+            for table, total in ((self._shares, same), (self._tracks, alike)):
+                if table is not None:
+                    summed = (members[rows].T @ (table[rows] @ table.T @ members)).tocoo()
+                    total[summed.row, summed.col] += summed.data
+        seen, size = members.T @ self._weights, members.sum(axis=0)
+        return same + alike, seen @ seen.T + alike + DOUBT * np.outer(size, size).astype(np.float32)
 
 
 def _borders(points: Tensor, region: Tensor) -> tuple[np.ndarray, np.ndarray]:

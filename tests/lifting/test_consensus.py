@@ -134,6 +134,21 @@ def test_without_evidence_neighbours_belong_together_and_others_do_not() -> None
     assert same_partition(groups[groups > 0], truth[groups > 0])
 
 
+def test_opposite_walls_stay_two_whatever_floats_before_them() -> None:
+    """No view shows both; one that looks at the second sees a few Gaussians of the first, too, in one mask with it."""
+    generator = torch.Generator().manual_seed(0)
+    means = torch.rand((2 * PER_OBJECT, 3), generator=generator)
+    wall = torch.arange(2).repeat_interleave(PER_OBJECT) + 1
+    means[:, 0] += 10.0 * wall
+    means[:20] = torch.tensor([15.0, 0.5, 0.5]) + 0.1 * means[:20].frac()  # floats between them
+    ones = torch.ones(len(means))
+    asked = [said((wall == which).int(), ones) for which in (1, 2) for _ in range(10)]
+    stray = (torch.arange(len(means)) < 20) | (wall == 2)
+    groups = find_groups(means, [*asked, said(stray.int(), ones)], ConsensusOptions())
+    assert groups.max() == 2
+    assert same_partition(groups[groups > 0], wall[groups > 0])
+
+
 def test_masks_find_their_group_and_merged_ones_none() -> None:
     groups = torch.tensor([1, 1, 1, 2, 2, 2, 0])
     labels = torch.tensor([1, 1, 2, 3, 3, 2, 1], dtype=torch.int32)
@@ -150,10 +165,9 @@ def test_affinities_are_those_of_whole_tables(monkeypatch: pytest.MonkeyPatch) -
     tables = [consensus._shares(view, region, 22)[:, 1:] for view in asked]
     totals = torch.stack([table.sum(dim=1) for table in tables])
     weights = totals / (totals + consensus.FAINT * totals.max(dim=0).values + consensus.PIXEL)
-    same = sum(
-        (table @ table.T) * torch.outer(weight / total, weight / total)
-        for table, total, weight in zip(tables, totals, weights, strict=True)
-    )
+    same = torch.zeros(23, 23)
+    for table, total, weight in zip(tables, totals, weights, strict=True):
+        same += (table @ table.T) * torch.outer(weight / total, weight / total)
     both = weights.T @ weights
     cluster = np.arange(23) % 7
     members = torch.nn.functional.one_hot(torch.from_numpy(cluster)).float()
@@ -163,7 +177,7 @@ def test_affinities_are_those_of_whole_tables(monkeypatch: pytest.MonkeyPatch) -
     first, second = (part.numpy() for part in torch.triu_indices(23, 23, 1))
     for found, table in zip(affinity.of(first, second), (same, both), strict=True):
         np.testing.assert_allclose(found, table[first, second], rtol=1e-4)
-    expected = members.T @ (same * both / (both + consensus.DOUBT)) @ members, members.T @ both @ members
+    expected = members.T @ same @ members, members.T @ (both + consensus.DOUBT) @ members
     for found, table in zip(affinity.of_clusters(cluster), expected, strict=True):
         np.testing.assert_allclose(found, table, rtol=1e-4)
 
