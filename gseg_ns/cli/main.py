@@ -40,7 +40,7 @@ def uncollected() -> Iterator[None]:
 def reader_may_leave() -> Iterator[None]:
     """Within this block who reads the output may stop, as `head` does: the command ends then, without a word.
 
-    Ends with exit status 1 then, as Python does.
+    Ends with exit status 1 then, as Python does, unless the command had ended before with one of its own.
     """
     broken = False
     try:

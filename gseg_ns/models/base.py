@@ -53,9 +53,8 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     geometry_fraction: float = 0.75
     """Part of the run that trains the geometry before it is frozen (Gaga: 30k of 40k)."""
     scale_rates: bool = True
-    """Raise the learning rates of the geometry in a run that trains it for fewer than the 30 000 steps they are made
-    for: those of centres, scales, rotations and colors by the fourth root of how much shorter it is, of harmonics by
-    the square root. False: as given with --optimizers, and so where colors and groups train together"""
+    """Raise the geometry's learning rates (harmonics: more) in a geometry phase shorter than the 30 000 steps that they
+    are made for; nothing changes where colors and groups train together. False: they stay as --optimizers says."""
     geometry: Path | None = None
     """Start from a trained splat and skip the geometry phase: a 3DGS PLY in this scene's frame, or a Nerfstudio run of
     this scene (its folder or config.yml)."""

@@ -58,7 +58,7 @@ _ENCODINGS = _model(
 _STRENGTHS = _model(
     "use_strengths", False, False, True, "Borders: Gaussians speak as loud in label images as the masks say."
 )
-_RATES = _model("scale_rates", False, False, True, "A short run gets farther: 1 dB more at 1500 steps.")
+_RATES = _model("scale_rates", False, False, True, "A short run gets farther: gaga's pictures by 1 dB at 1500 steps.")
 
 _GAGA = (
     _model(

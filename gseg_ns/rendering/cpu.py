@@ -151,7 +151,7 @@ class _Composite(torch.autograd.Function):
             v_colors.view(total, channels).numpy(), v_means2d.view(total, 2).numpy(), absolute.view(-1, 2).numpy(),
             v_conics.view(total, 3).numpy(), v_opacities.view(total).numpy(),
             # Each part walks all pairs once more: not more of them than threads.
-            grain=max(-(-total // threads.num_threads()), 1 << 12),
+            grain=max(total // threads.num_threads(), 1 << 12),
         )  # fmt: skip
         if ctx.absgrad:
             means2d.absgrad = absolute

@@ -76,7 +76,7 @@ def run_evidence(
     cameras = [_small(run, view) for view in chosen]
     path = run.folder / _NAME.format(_key(run.model, cameras, groups, scale))
     if (kept := _read(path, len(groups), int(groups.max()) + 1)) is not None:
-        return replace(kept, sure=_sure(run.model, scale))
+        return _with_sure(kept, run.model, scale)
 
     def views() -> Iterator[tuple[Camera, Tensor]]:
         for place in track(list(range(len(cameras)))):
@@ -87,12 +87,14 @@ def run_evidence(
 
     evidence = gather_evidence(run.model.splats(), groups, views())
     _keep(path, evidence)
-    return replace(evidence, sure=_sure(run.model, scale))
+    return _with_sure(evidence, run.model, scale)
 
 
-def _sure(model: SegmentationModel, scale: float | None) -> Tensor | None:
-    """What masks said of each Gaussian's group [N]; None where none voted, or they voted for parts of the groups."""
-    return None if model.tree() is not None else model.group_confidence(scale)
+def _with_sure(evidence: Evidence, model: SegmentationModel, scale: float | None) -> Evidence:
+    """With what masks said of each Gaussian's group [N]; without where none voted, or for parts of the groups."""
+    sure = None if model.tree() is not None else model.group_confidence(scale)
+    # What is read from a file is on the CPU.
+    return replace(evidence, sure=None if sure is None else sure.to(evidence.total.device))
 
 
 def _small(run: Run, view: int) -> Cameras:

@@ -111,7 +111,12 @@ def _differing(given: Any, usual: Any, name: str) -> Iterator[str]:
         kinds = get_type_hints(type(given), include_extras=True)
         # What is suppressed is no option; the scene and its dataparser are named otherwise.
         names = [field.name for field in fields(given) if "Suppress" not in str(kinds.get(field.name))]
-        parts = [(key, getattr(given, key), getattr(usual, key)) for key in names if key not in ("data", "dataparser")]
+        # A config of an older version lacks what came since.
+        parts = [
+            (key, getattr(given, key, getattr(usual, key)), getattr(usual, key))
+            for key in names
+            if key not in ("data", "dataparser")
+        ]
     else:
         values = given if isinstance(given, tuple | list) else (given,)
         if given != usual and all(isinstance(value, str | int | float | Path | NoneType) for value in values):

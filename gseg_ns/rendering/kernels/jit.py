@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,40 @@ def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Cal
     Numba's cache looks only at the file of a function, yet kernels inline others across files: an edited helper would
     leave stale callers behind. So the cache's stamp is replaced by one of the whole folder, and of the function's own
     file where that is elsewhere. Where the folder cannot be written, Numba itself falls back to the user's cache
-    folder, or to NUMBA_CACHE_DIR.
+    folder, or to NUMBA_CACHE_DIR. Where sources have changed since this process loaded the first of them, what it
+    compiles is of none of the two states, and is not kept.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        decorated = njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy", forceinline=inlined)
+        stamp = _sources_stamp(Path(function.__code__.co_filename))
+        decorated = njit(
+            cache=stamp is not None, nogil=True, fastmath=fastmath, error_model="numpy", forceinline=inlined
+        )
         compiled = decorated(function)
         index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
         if index is not None and hasattr(index, "_source_stamp"):
-            index._source_stamp = _sources_stamp(Path(function.__code__.co_filename))
+            index._source_stamp = stamp
         return compiled
 
     return decorate
 
 
-@functools.cache
-def _sources_stamp(own: Path) -> str:
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted({*Path(__file__).parent.glob("*.py"), own}):
+    for path in sorted(paths):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+_FOLDER = Path(__file__).parent
+_LOADED = _digest(_FOLDER.glob("*.py"))
+
+
+@functools.cache
+def _sources_stamp(own: Path) -> str | None:
+    """What the cache of a file's kernels is valid for; None where the sources are no longer what was loaded."""
+    folder = set(_FOLDER.glob("*.py"))
+    return _LOADED + _digest({own} - folder) if _digest(folder) == _LOADED else None
 
 
 kernel = _compiler(FASTMATH)

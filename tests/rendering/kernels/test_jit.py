@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +76,29 @@ def test_reach_never_loses_a_pixel_that_is_drawn():
         drawn += len(rows)
         assert all(first <= row < last for row in rows)
     assert drawn > 50
+
+
+def test_what_was_loaded_before_an_edit_is_not_kept_as_what_came_after(tmp_path: Path) -> None:
+    """A checkout is updated while a command runs: its kernels mix both, and would stay for the new ones."""
+    package = tmp_path / "kernels"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "jit.py").write_text(Path(jit.__file__).read_text())
+    (package / "a.py").write_text("from kernels.jit import kernel\n\n@kernel\ndef step(x):\n    return x + 1\n")
+    (package / "b.py").write_text(
+        "from kernels.a import step\nfrom kernels.jit import kernel\n\n@kernel\ndef twice(x):\n"
+        "    return step(step(x))\n"
+    )
+    edit = "import pathlib; p = pathlib.Path('kernels/a.py'); p.write_text(p.read_text().replace('+ 1', '+ 10'))"
+    ask = "from kernels.b import twice; print(twice(0))"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def said(code: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert said(f"import kernels.a; {edit}; {ask}") == "2"
+    assert said(ask) == "20"
