@@ -19,6 +19,9 @@ from gseg_ns.masks import MaskFolder, MaskSet, load_masks, write_mask_set
 SPLAT = "splat.ply"
 """In the folder of a large scene."""
 
+GROUPS = "groups.npz"
+"""Beside it: the groups of its Gaussians, of the stage `lift`; until that ran, the pieces of a splat in pieces."""
+
 
 @dataclass
 class Scene:
@@ -95,18 +98,20 @@ class Scene:
         meta |= {"frames": made, "train_filenames": images, "test_filenames": images[:1]}
         (self.output / "transforms.json").write_text(json.dumps(meta), encoding="utf-8")
         splats = self._small_splat(scene) if self.gaussians or self.pieces else None
-        if self.pieces:
-            self._write_pieces(splats)
+        pieces = self._write_pieces(splats) if self.pieces else None
         if self.gaussians:
-            self._write_splat(splats)
+            self._write_splat(splats, pieces)
 
     def _small_splat(self, scene: Path) -> Any:
         from gseg_ns.splats.ply import read_ply
 
         return point_splats(scene) if self.geometry is None else read_ply(self.geometry, drop_invalid=True)
 
-    def _write_pieces(self, splats: Any) -> None:
-        """Masks of the parts of space that are nearest to each of some Gaussians, as far as a view shows them."""
+    def _write_pieces(self, splats: Any) -> torch.Tensor:
+        """Masks of the parts of space that are nearest to each of some Gaussians, as far as a view shows them.
+
+        Returns the part of every Gaussian, [N] int64 from 1.
+        """
         from gseg_ns.data.cameras import to_camera
         from gseg_ns.data.datamanager import MaskDatamanagerConfig
         from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
@@ -115,16 +120,19 @@ class Scene:
         from gseg_ns.rendering import dominant_labels
         from gseg_ns.splats.projection import project_splats
 
-        splats = splats.subset(splats.opacities.sigmoid() > 0.5)
-        seeds = splats.means[spread_rows(splats.means, self.pieces)]
+        solid = splats.opacities.sigmoid() > 0.5
+        seeds = splats.means[solid]
+        seeds = seeds[spread_rows(seeds, self.pieces)]
         pieces = PointTree(seeds).nearest(splats.means, 1)[1][:, 0] + 1
+        splats = splats.subset(solid)
         parser = GsegDataParserConfig(data=self.output)
         data = MaskDatamanagerConfig(data=self.output, dataparser=parser).setup(device="cpu")
         for view in range(self.views):
-            labels = dominant_labels(project_splats(splats, to_camera(data.camera(view))), pieces)[0]
+            labels = dominant_labels(project_splats(splats, to_camera(data.camera(view))), pieces[solid])[0]
             write_label_map(self.output / f"masks/{view:05d}.png", labels.int())
+        return pieces
 
-    def _write_splat(self, splats: Any) -> None:
+    def _write_splat(self, splats: Any, pieces: torch.Tensor | None) -> None:
         from gseg_ns.splats.ply import write_ply
 
         times = -(-self.gaussians // len(splats))
@@ -137,6 +145,8 @@ class Scene:
         means = many.means + 0.6 * many.scales.exp() * noise
         smaller = many.scales - math.log(times) / 3
         write_ply(self.output / SPLAT, replace(many, means=means, scales=smaller))
+        if pieces is not None:
+            write_groups(self.output, pieces[rows], torch.ones(len(rows)))
 
     def _parts(self, masks: MaskSet) -> MaskSet:
         """As many masks as are wanted: the largest are halved until there are."""
@@ -160,6 +170,11 @@ class Scene:
                 areas.append(int(half.sum()))
                 scores.append(scores[index] - 0.01)
         return MaskSet.from_arrays(np.stack(arrays[: self.count]), scores[: self.count])
+
+
+def write_groups(scene: Path, groups: torch.Tensor, confidence: torch.Tensor) -> None:
+    """Keep the groups [N] of a large scene's Gaussians, and how sure they are."""
+    np.savez(scene / GROUPS, labels=groups.int().numpy(), confidence=confidence.numpy())
 
 
 def spread_rows(points: torch.Tensor, count: int) -> torch.Tensor:

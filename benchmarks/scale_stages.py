@@ -12,13 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from clock import Clock, Row, in_process  # type: ignore[import-not-found]
-from large_scenes import SPLAT  # type: ignore[import-not-found]
+from large_scenes import GROUPS, SPLAT, write_groups  # type: ignore[import-not-found]
 
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskSet
-
-GROUPS = "groups.npz"
-"""What the stage `lift` leaves in the folder of the scene for those after it."""
 
 Stage = Literal["masks", "lift", "command", "export", "decode", "viewer", "edits", "saga"]
 STAGES: tuple[Stage, ...] = ("masks", "lift", "command", "export", "decode", "viewer", "edits", "saga")
@@ -109,14 +106,14 @@ def lift_stage(scene: Path, clock: Clock) -> None:
     seconds = sum(row.seconds for row in all_of_it)
     passes = seconds / (one.seconds / one.parts * count)
     clock.note(f"  = {passes:.2f} passes, {found.num_groups} groups", seconds, count)
-    np.savez(scene / GROUPS, labels=lifted.labels.int().numpy(), confidence=lifted.confidence.numpy())
+    write_groups(scene, lifted.labels, lifted.confidence)
 
 
 def lifted_groups(scene: Path) -> torch.Tensor:
-    """The groups that the stage `lift` found: [N] int64.
+    """The groups that the stage `lift` found, or the pieces that a scene was made of: [N] int64.
 
     Raises:
-        GsegError: it has not run.
+        GsegError: there are none.
     """
     if not (scene / GROUPS).is_file():
         raise GsegError(f"{scene / GROUPS} is missing: run the stage lift first")
