@@ -48,7 +48,8 @@ def open_run(
 
     def train(method: Any) -> Run:
         features = {"affinity": AffinityOptions(num_pixels=400, num_scales=3), "tree": False}
-        options = features if method is saga else {}
+        # One level, so that there are no scales.
+        options = features if method is saga else {"association": "consensus"} if method is gaga else {}
         trainer = make_trainer(method, small_scene, **options)
         for number in range(STEPS):
             step(trainer, number)
