@@ -146,7 +146,8 @@ class Acting:
         if name in ("pick", "picks", "eye", "name"):
             controller.require_list()
         if name == "pick":
-            return controller.select_group(value(values, 0, int), mode_in(values, 1, means))
+            how = "toggle" if values[1:] == ["toggle"] else mode_in(values, 1, means)
+            return controller.select_group(value(values, 0, int), how)
         if name == "picks":
             groups = [value(values, index, int) for index in range(1, len(values))]
             return controller.select_groups(groups, mode_in(values, 0, means))

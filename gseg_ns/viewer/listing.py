@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -92,9 +93,12 @@ class Listing(Held):
             groups = self._pieces(session)[0] if known else ()
             return Picked(count, groups, self._called(session) if count else "nothing")
 
-    def select_group(self, group: int, mode: Mode = "set") -> str:
-        """Select the Gaussians of a group."""
+    def select_group(self, group: int, mode: Mode | Literal["toggle"] = "set") -> str:
+        """Select the Gaussians of a group; `toggle`: add a group, or take away one that is selected now."""
         with self._held() as session, torch.no_grad():
+            if mode == "toggle":
+                # Where the front end said which, it would go by what it was told last: two presses, and one is lost.
+                mode = "remove" if self._knows_groups and group in self._pieces(session)[0] else "add"
             mask = self._row_groups(session.scene) == group
             called = self._name(session, group)
             count = self._select(session, mask & ~session.scene.removed, mode, f"{_VERBS[mode]} {called}")

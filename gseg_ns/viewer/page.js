@@ -18,6 +18,7 @@
   let drawn = null; // where the mouse went down, to be drawn over a range
   let down = null; // where it went down on the picture
   let stripShows = "";
+  const kept = new Map(); // rows of the list and their parts, by object
 
   // ------------------------------------------------------------------------------------------------ to the viewer
 
@@ -81,11 +82,15 @@
     return element;
   }
 
-  function button(content, hint, act, className = "") {
+  function hint(element, text) {
+    element.title = text;
+    element.setAttribute("aria-label", text.split(":")[0]);
+  }
+
+  function button(content, says, act, className = "") {
     const element = make("button", className, content);
     element.type = "button";
-    element.title = hint;
-    element.setAttribute("aria-label", hint.split(":")[0]);
+    hint(element, says);
     element.addEventListener("click", (event) => {
       event.stopPropagation();
       act(event);
@@ -368,65 +373,86 @@
     const shown = state.objects.filter((o) => !words || `${title(o)} ${o.id}`.toLowerCase().includes(words));
     if (order.value === "name") shown.sort((a, b) => title(a).localeCompare(title(b), undefined, { numeric: true }));
     if (order.value === "id") shown.sort((a, b) => a.id - b.id);
+    if (!state.objects.length) kept.clear(); // what is listed next are others, under the same numbers
     const top = rows.scrollTop;
-    rows.replaceChildren(...shown.map(row));
-    if (!state.objects.length) rows.append(make("div", "why", state.why || ""));
-    else if (!shown.length) rows.append(make("div", "why", "No object has such a name."));
+    const wanted = shown.map(row);
+    if (!state.objects.length) wanted.push(make("div", "why", state.why || ""));
+    else if (!shown.length) wanted.push(make("div", "why", "No object has such a name."));
+    // Rows stay where they are: one that is replaced, or moved, while the mouse is down on it gets no click.
+    const stay = new Set(wanted);
+    for (const element of [...rows.children]) if (!stay.has(element)) element.remove();
+    let at = rows.firstChild;
+    for (const element of wanted) {
+      if (element === at) at = at.nextSibling;
+      else rows.insertBefore(element, at);
+    }
     rows.scrollTop = top;
     mark(false);
   }
 
   function row(object) {
-    const swatch = make("div", "swatch");
-    swatch.style.background = object.color;
-    const picture = make("img", "picture");
-    picture.alt = "";
-    if (state.pictures[object.id]) picture.src = state.pictures[object.id];
-    else picture.style.visibility = "hidden";
-    const name = make("span", "name", title(object));
-    const chosen = () => state.selected.includes(object.id);
-    const tick = button("", `Tick of ${title(object)}: add it to what is selected, or take it away`, () => {
-      anchor = object.id;
-      send("pick", object.id, chosen() ? "remove" : "add");
-    }, "tick");
-    const element = make(
-      "div",
-      object.hidden ? "row hidden" : "row",
-      swatch,
-      picture,
-      name,
-      make("span", "count", object.count.toLocaleString("en")),
-      button(icon("pencil"), `Rename ${title(object)}`, () => rename(object.id)),
-      button(icon(object.hidden ? "closed" : "eye"), `Eye of ${title(object)}`, () => send("eye", object.id)),
-    );
-    element.prepend(tick);
-    element.dataset.id = object.id;
-    element.title = `${title(object)}: click selects, double click looks at it; draw over several`;
+    if (!kept.has(object.id)) kept.set(object.id, newRow(object.id));
+    const { element, parts } = kept.get(object.id);
+    const called = title(object);
+    parts.swatch.style.background = object.color;
+    const picture = state.pictures[object.id] || "";
+    if (parts.picture.getAttribute("src") !== picture) parts.picture.setAttribute("src", picture);
+    parts.picture.style.visibility = picture ? "" : "hidden";
+    if (parts.name.textContent !== called) parts.name.textContent = called;
+    parts.count.textContent = object.count.toLocaleString("en");
+    element.classList.toggle("hidden", object.hidden);
+    element.title = `${called}: click selects, double click looks at it; draw over several`;
+    hint(parts.tick, `Tick of ${called}: add it to what is selected, or take it away`);
+    hint(parts.pencil, `Rename ${called}`);
+    hint(parts.eye, `Eye of ${called}`);
+    const eye = object.hidden ? "closed" : "eye";
+    if (parts.eye.dataset.shows !== eye) parts.eye.replaceChildren(icon(eye));
+    parts.eye.dataset.shows = eye;
+    return element;
+  }
+
+  function newRow(id) {
+    const parts = {
+      // The viewer knows what is selected when this is its turn; here the answer to the press before may not have come.
+      tick: button("", "", () => {
+        anchor = id;
+        send("pick", id, "toggle");
+      }, "tick"),
+      swatch: make("div", "swatch"),
+      picture: make("img", "picture"),
+      name: make("span", "name"),
+      count: make("span", "count"),
+      pencil: button(icon("pencil"), "", () => rename(id)),
+      eye: button("", "", () => send("eye", id)),
+    };
+    parts.picture.alt = "";
+    const element = make("div", "row", ...Object.values(parts));
+    element.dataset.id = id;
     element.setAttribute("role", "option");
     element.addEventListener("click", (event) => {
       if (event.detail > 1) return;
-      const ids = event.shiftKey ? between(anchor, object.id) : null;
-      anchor = object.id;
+      const ids = event.shiftKey ? between(anchor, id) : null;
+      anchor = id;
       const mode = event.altKey ? "remove" : event.ctrlKey || event.metaKey || event.shiftKey ? "add" : state.mode;
       if (ids && ids.length > 1) send("picks", mode, ...ids);
-      else send("pick", object.id, mode);
+      else send("pick", id, mode);
     });
     element.addEventListener("dblclick", (event) => {
       // Buttons that are pressed twice act twice, and that is all.
-      if (!event.target.closest("button, input")) send("look", object.id);
+      if (!event.target.closest("button, input")) send("look", id);
     });
     element.addEventListener("pointerdown", (event) => {
-      if (event.button === 0 && !event.target.closest("button, input")) drawn = object.id;
+      if (event.button === 0 && !event.target.closest("button, input")) drawn = id;
     });
     element.addEventListener("pointerenter", () => {
-      const ids = drawn === null ? null : between(drawn, object.id);
+      const ids = drawn === null ? null : between(drawn, id);
       if (ids && ids.length > 1) light(new Set(ids.map(String)));
     });
     element.addEventListener("pointerup", (event) => {
-      const ids = drawn === null || drawn === object.id ? null : between(drawn, object.id);
+      const ids = drawn === null || drawn === id ? null : between(drawn, id);
       if (ids) send("picks", event.altKey ? "remove" : event.ctrlKey || event.metaKey || event.shiftKey ? "add" : state.mode, ...ids);
     });
-    return element;
+    return { element, parts };
   }
 
   function between(one, other) {
@@ -453,7 +479,8 @@
     text.placeholder = title(object);
     text.setAttribute("aria-label", "Name of the object");
     editing = text;
-    element.querySelector(".name").replaceWith(text);
+    const name = element.querySelector(".name");
+    name.replaceWith(text);
     follow(element);
     text.focus({ preventScroll: true });
     text.select();
@@ -461,6 +488,7 @@
     const done = (keep) => {
       if (editing !== text) return;
       editing = null;
+      text.replaceWith(name);
       if (keep && text.value.trim() !== object.name) send("name", id, text.value);
       list();
     };

@@ -89,7 +89,19 @@ def test_all_that_is_asked_for_is_shown(answers: Answers, front: FakeFront) -> N
         answers.ask(lambda mode=mode, ball=ball: answers.acting.click(camera, *pixel_of(ball), mode), 0)  # type: ignore[misc]
         finish(answers)
         assert torch.equal(answers.controller.selected, rows(*meant)), mode
-    for name, values in (("pick", [3, ""]), ("picks", ["set", 1, 2]), ("name", [1, "mug"]), ("hide", [])):
+    # asked for before the first answer: each press counts
+    answers.ask(lambda: answers.acting.act("pick", [1, "set"], "set"), 0)
+    for ball in (1, 1, 2, 3, 2):
+        answers.ask(lambda ball=ball: answers.acting.act("pick", [ball, "toggle"], "set"), 0)  # type: ignore[misc]
+    finish(answers)
+    assert front.shown["selected"] == [1, 3]
+    for name, values in (
+        ("pick", [1, "set"]),
+        ("pick", [3, ""]),
+        ("picks", ["set", 1, 2]),
+        ("name", [1, "mug"]),
+        ("hide", []),
+    ):
         answers.ask(lambda name=name, values=values: answers.acting.act(name, values, "add"), 0)  # type: ignore[misc]
     finish(answers)
     assert front.shown["steps"][0] == "hide 2 objects"

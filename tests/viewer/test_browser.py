@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,47 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
     for one in page.locator(".gseg > .line button, .gseg .grid button").all():
         box = one.bounding_box()
         assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 720)
+
+
+def test_no_press_in_the_list_is_lost(small: Running, ball_room: Path) -> None:
+    """Boxes of rows pressed before there are answers, and while the list is told what is new."""
+    running, page = small, small.page
+    _, truth = find_view(running, ball_room)
+    first, second, third = np.argsort(-np.bincount(truth[truth > 0]))[:3].tolist()
+
+    def box(name: int) -> Any:
+        return page.locator(f'.row[data-id="{name}"] button.tick')
+
+    def shown(*names: int) -> bool:
+        on = page.locator(".row.on").evaluate_all("rows => rows.map(row => Number(row.dataset.id))")
+        return sorted(on) == sorted(names)
+
+    # the answers come after all of them
+    go = threading.Event()
+    running.panel.answers.queue(lambda: go.wait(60))
+    for name in (first, second, second, third):
+        box(name).click()
+    page.wait_for_timeout(300)
+    assert shown()
+    go.set()
+    running.wait(lambda: shown(first, third), "the boxes")
+    assert set(running.controller.picked().groups) == {first, third}
+
+    # new names and pictures while the mouse is down
+    for name, told in ((second, "a ball"), (third, "another")):
+        place = box(name).bounding_box()
+        page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.mouse.down()
+        running.controller.label(name, told)
+        running.panel.answers.queue(running.panel.answers.refresh)
+        page.locator(f'.row[data-id="{name}"] .name').get_by_text(told, exact=True).wait_for()
+        running.panel.show(pictures={name: f"data:image/gif;base64,{told.encode().hex()}"})
+        page.wait_for_timeout(300)
+        page.mouse.up()
+    running.wait(lambda: shown(first, second), "the boxes")
+    for _ in range(2):
+        running.controller.undo()
+    running.panel.answers.queue(running.panel.answers.refresh)
 
 
 def test_tools(small: Running, ball_room: Path) -> None:

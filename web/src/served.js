@@ -122,9 +122,10 @@ function main() {
   function choose(row, event) {
     const id = idOf(row);
     const either = several || event.ctrlKey || event.metaKey;
+    // The server knows what is selected when this is its turn; what is shown until it answers is a guess.
     const how = either ? (state.selected.includes(id) ? "remove" : "add") : modeOf(event);
     if (link.isOpen) scene.choose(row, how);
-    void ask("pick", [id, how]);
+    void ask("pick", [id, either ? "toggle" : how]);
   }
 
   /** @param {number | null} row null: what is selected */
