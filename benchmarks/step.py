@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import tyro
-from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
+from gpu_memory import one_step  # type: ignore[import-not-found]
 
 from gseg_ns.models.base import SegmentationModel
 from gseg_ns.models.trainer import SegmentationTrainer
@@ -95,17 +95,6 @@ def trainer_of(load_config: Path, folder: Path) -> SegmentationTrainer:
     return trainer
 
 
-def step_of(trainer: SegmentationTrainer, number: int) -> None:
-    """A step as `Trainer.train` takes it."""
-    trainer.step = number
-    trainer.pipeline.train()
-    for callback in trainer.callbacks:
-        callback.run_callback_at_location(number, location=Location.BEFORE_TRAIN_ITERATION)
-    trainer.train_iteration(number)
-    for callback in trainer.callbacks:
-        callback.run_callback_at_location(number, location=Location.AFTER_TRAIN_ITERATION)
-
-
 @dataclass
 class Step:
     """Print what a step costs."""
@@ -151,12 +140,12 @@ class Step:
         every = model.config.refine_every
         numbers = [n for n in range(first, first + 2 * self.steps) if n % every]
         for number in numbers[:5]:
-            step_of(trainer, number)
+            one_step(trainer, number)
         parts.now.clear()
         parts.steps.clear()
         for number in numbers[5 : 5 + self.steps]:
             wall, processor = time.perf_counter(), time.process_time()
-            step_of(trainer, number)
+            one_step(trainer, number)
             parts.end_step(time.perf_counter() - wall, time.process_time() - processor)
         found = parts.medians()
         height, width = model.last_size
@@ -174,11 +163,11 @@ class Step:
 
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
             for number in range(first, first + 20):
-                step_of(trainer, number)
+                one_step(trainer, number)
         print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=45, max_name_column_width=60))
         with cProfile.Profile() as profiler:
             for number in range(first, first + 20):
-                step_of(trainer, number)
+                one_step(trainer, number)
         pstats.Stats(profiler, stream=sys.stdout).sort_stats("tottime").print_stats(50)
 
 

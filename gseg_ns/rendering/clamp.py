@@ -17,17 +17,25 @@ _GRAIN = 1 << 15
 class _Clamp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
+        # Saved by torch, which finds out when they are changed in place before the gradients are asked for.
+        ctx.save_for_backward(values)
+        ctx.bounds = low, high
         given = values.detach().contiguous()
         out = torch.empty_like(given)
-        ctx.inputs = given.view(-1).numpy(), low, high
-        threads.share(kernels.forward, out.numel(), *ctx.inputs, out.view(-1).numpy(), grain=_GRAIN)
+        threads.share(
+            kernels.forward, out.numel(), given.view(-1).numpy(), low, high, out.view(-1).numpy(), grain=_GRAIN
+        )
         return out
 
     @staticmethod
     def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         v_values = torch.empty(v_out.shape, dtype=v_out.dtype)
         upstream = v_out.contiguous().view(-1).numpy()
-        threads.share(kernels.backward, len(upstream), *ctx.inputs, upstream, v_values.view(-1).numpy(), grain=_GRAIN)
+        (values,) = ctx.saved_tensors
+        given = values.detach().contiguous().view(-1).numpy()
+        threads.share(
+            kernels.backward, len(upstream), given, *ctx.bounds, upstream, v_values.view(-1).numpy(), grain=_GRAIN
+        )
         return v_values, None, None
 
 

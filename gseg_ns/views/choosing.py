@@ -110,7 +110,7 @@ def choose_views(
     The free space of its voxels is searched: in a room from all places within the walls that are away from things and
     not below them, around an object from all sides. Each picture in turn is the one that adds most: surfaces seen
     large, from new directions, that few pictures show yet. Before it is taken it is drawn small, and loses what it has
-    of holes, of things right before the lens, and of blur. Equal splats give equal cameras.
+    of holes, of things right before the lens, of blur and, in a room, of fog. Equal splats give equal cameras.
 
     Args:
         splats: on any device, classic or antialiased.
@@ -118,7 +118,8 @@ def choose_views(
         tell: is told how far it is.
 
     Raises:
-        GsegError: there is too little to look at, or an option that cannot be.
+        GsegError: there is too little to look at, a room is a fog from wherever cameras could stand, or an option
+            cannot be.
     """
     options = options or ViewOptions()
     _check(options)
@@ -133,6 +134,11 @@ def choose_views(
         raise GsegError("There is no free place to look at the splat from: give cameras with --cameras")
     planner = _Planner(splats, frame, solids, places, options)
     chosen = planner.choose(tell)
+    if not chosen and not planner.met_fog:
+        raise GsegError(
+            "From every free place a picture of the splat would be holes, what is right before the lens, or blur: give "
+            "cameras with --cameras"
+        )
     if not chosen:
         raise GsegError(
             "The splat is a fog from wherever cameras could stand, as a short or one-sided capture leaves it where no "
@@ -226,6 +232,8 @@ class _Planner:
         self._counts = np.zeros(len(index), np.int64)
         self._directions = np.zeros((len(index), _REMEMBERED, 3), np.float32)
         self._at = at
+        self.met_fog = False
+        """Whether a picture was left out since it showed no surface."""
 
     def _weigh(self, index: NDArray[np.int64]) -> Floats:
         # What Gaussians wider than a voxel make has no detail to look at: the ragged ends of walls, and what trainings
@@ -275,6 +283,7 @@ class _Planner:
             self._take(pair)
             chosen.append(pair)
             tell("Choosing cameras", len(chosen), self._options.count)
+        self.met_fog = bool(foggy.any())
         return chosen
 
     def camera(self, place: int, turn: Floats, width: int | None = None) -> Camera:

@@ -22,3 +22,18 @@ def test_values_and_gradients_are_those_of_torch(dtype: torch.dtype) -> None:
     clamp(found.T, 0.0, 1.0).backward(upstream)
     torch.clamp(expected.T, 0.0, 1.0).backward(upstream)
     assert torch.equal(found.grad, expected.grad)
+
+
+def test_values_that_changed_since_are_noticed() -> None:
+    given = torch.tensor([0.2, 2.0], requires_grad=True)
+    values = given * 1
+    out = clamp(values, 0.0, 1.0).sum()
+    values.mul_(10)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
+
+
+@pytest.mark.cuda
+def test_other_devices_clamp_as_torch_does() -> None:
+    values = torch.tensor([-1.0, 0.5, 2.0], device="cuda")
+    assert torch.equal(clamp(values, 0, 1).cpu(), torch.tensor([0.0, 0.5, 1.0]))
