@@ -35,6 +35,7 @@ from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newe
 from gseg_ns.models.drawing import keep_drawing
 from gseg_ns.models.options import check_options, notes
 from gseg_ns.models.recipes import settle
+from gseg_ns.models.registry import segmentation_methods
 from gseg_ns.models.schedule import PAPER_GEOMETRY_STEPS, rate_factors
 
 
@@ -264,17 +265,20 @@ class SegmentationTrainer(Trainer):
 
     def setup_optimizers(self) -> Optimizers:
         """Build the optimizers; learning-rate decay is stretched over the geometry phase of this run, and the rates of
-        the geometry rise where it is short (`rate_factors`).
+        the geometry rise where it is short (`rate_factors`), but for optimizers that were given.
 
         The schedulers' `max_steps` are meant for the paper's 30 000 steps.
         """
         model = self.pipeline.model
         assert isinstance(model, SegmentationModel)
         configs = copy.deepcopy(self.config.optimizers)
+        usual = segmentation_methods().get(self.config.method_name)
         factors = rate_factors(model.config, model.geometry_steps)
         for name, group in configs.items():
-            factor, scheduler = factors.get(name, 1.0), group.get("scheduler")
-            group["optimizer"].lr *= factor
+            optimizer, scheduler = group["optimizer"], group.get("scheduler")
+            # What was given stays as it is: a method's own rates are what is made for longer runs.
+            factor = factors.get(name, 1.0) if usual is None or group == usual.optimizers.get(name) else 1.0
+            optimizer.lr *= factor
             if getattr(scheduler, "lr_final", None) is not None:
                 scheduler.lr_final *= factor
             if scheduler is not None and hasattr(scheduler, "max_steps"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,18 @@ def test_a_short_run_begins_and_ends_with_higher_rates(make_trainer: Callable[..
         scheduler = trainer.optimizers.schedulers["means"]
         ends.append(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](10**6))
     assert ends == pytest.approx([1.6e-6 * wanted["means"], 1.6e-6])
+
+
+def test_a_rate_that_is_given_stays(make_trainer: Callable[..., Any], small_scene: Path) -> None:
+    given = SimpleNamespace(config=copy.deepcopy(saga.config))
+    given.config.optimizers["scales"]["optimizer"].lr = 0.007
+    given.config.optimizers["means"]["scheduler"].lr_final = 1e-7
+    optimizers = make_trainer(given, small_scene).optimizers
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.optimizers.items()}
+    assert rates["scales"] == 0.007
+    scheduler = optimizers.schedulers["means"]
+    assert scheduler.base_lrs[0] * scheduler.lr_lambdas[0](10**6) == pytest.approx(1e-7)
+    assert rates["quats"] > 0.001, "what is not given rises"
 
 
 def test_one_pass_is_the_same_update() -> None:
