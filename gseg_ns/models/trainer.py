@@ -272,7 +272,7 @@ class SegmentationTrainer(Trainer):
         model = self.pipeline.model
         assert isinstance(model, SegmentationModel)
         configs = copy.deepcopy(self.config.optimizers)
-        usual = segmentation_methods().get(self.config.method_name)
+        usual = segmentation_methods().get(self.config.method_name or "")
         factors = rate_factors(model.config, model.geometry_steps)
         for name, group in configs.items():
             optimizer, scheduler = group["optimizer"], group.get("scheduler")
