@@ -56,19 +56,17 @@ class One:
 
 
 def measure(scene: Path, stages: tuple[Stage, ...], tell: Callable[[str], None] = print) -> list[Row]:
-    """Run stages, each in a process of its own; the first start of all finds no work of an earlier one."""
+    """Run stages, each in a process of its own; the first of all finds no work of an earlier one."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as cache:
         environment = {"GSEG_CACHE_DIR": cache}
         for stage in stages:
-            for start in ("first", "second") if stage == "masks" else ("",):
-                arguments = [sys.executable, __file__, "one", "--scene", str(scene), "--stage", stage]
-                output, _, _ = in_process(arguments, environment)
-                found = [Row(**row) for row in json.loads(output.splitlines()[-1])]
-                for row in found:
-                    row.what = f"{row.what}, {start} start" if start else row.what
-                    tell(row.line())
-                rows += found
+            arguments = [sys.executable, __file__, "one", "--scene", str(scene), "--stage", stage]
+            output, _, _ = in_process(arguments, environment)
+            found = [Row(**row) for row in json.loads(output.splitlines()[-1])]
+            for row in found:
+                tell(row.line())
+            rows += found
     return rows
 
 
@@ -107,16 +105,15 @@ class Growth:
     """Numbers of views, with the first number of Gaussians"""
     scale: int = 2
     """How many times as wide and high as the photographs"""
-    only: tuple[Stage, ...] = ("masks", "lift", "export", "decode", "edits", "saga")
+    only: tuple[Stage, ...] = STAGES
     """Which stages"""
     times: int = 3
     """Runs of each stage, of whose readings the least count: what else the machine does only makes them longer"""
-    least: float = 0.005
+    least: float = 0.001
     """Seconds from which on an exponent says something"""
 
     def main(self) -> None:
         """Print the exponents."""
-        rows: dict[str, list[Row]] = {}
         sizes = {
             "base": (self.gaussians[0], self.views[0]),
             "Gaussians": (self.gaussians[1], self.views[0]),
@@ -127,7 +124,12 @@ class Growth:
                 scene = Path(folder) / name
                 small = self.scene, self.geometry, self.masks
                 Scene(scene, *small, gaussians=gaussians, views=views, scale=self.scale, width=384, count=60).main()
-                rows[name] = least([measure(scene, self.only, lambda _: None) for _ in range(self.times)])
+            # One size after the other in each round: what else the machine does meanwhile meets all of them.
+            runs: dict[str, list[list[Row]]] = {name: [] for name in sizes}
+            for _ in range(self.times):
+                for name in sizes:
+                    runs[name].append(measure(Path(folder) / name, self.only, lambda _: None))
+        rows = {name: least(found) for name, found in runs.items()}
         print(f"{'':61}{'seconds':>9}  exponent in Gaussians, in views")
         for row in rows["base"]:
             found = []
