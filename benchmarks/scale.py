@@ -128,7 +128,7 @@ class Growth:
             runs: dict[str, list[list[Row]]] = {name: [] for name in sizes}
             for _ in range(self.times):
                 for name in sizes:
-                    runs[name].append(measure(Path(folder) / name, self.only, lambda _: None))
+                    runs[name].append(measure(Path(folder) / name, self.only, progress(name)))
         rows = {name: least(found) for name, found in runs.items()}
         print(f"{'':61}{'seconds':>9}  exponent in Gaussians, in views")
         for row in rows["base"]:
@@ -142,6 +142,11 @@ class Growth:
                 size = sizes[name][count] / sizes["base"][count]
                 found.append(f"{math.log(other.seconds / row.seconds) / math.log(size):6.2f}")
             print(f"{row.stage:8} {row.what:52}{row.seconds:9.2f}  {'  '.join(found)}", flush=True)
+
+
+def progress(name: str) -> Callable[[str], None]:
+    """Tells the readings of a size as they come, beside the table."""
+    return lambda line: print(f"{name:9} {line}", file=sys.stderr, flush=True)
 
 
 def _words(what: str) -> str:

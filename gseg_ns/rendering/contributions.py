@@ -16,6 +16,7 @@ from torch import Tensor
 from gseg_ns.rendering import contributions_cuda, threads
 from gseg_ns.rendering.cpu import scene_of
 from gseg_ns.rendering.kernels import contribute
+from gseg_ns.rendering.kernels import rows as row_kernels
 from gseg_ns.rendering.pixel_weights import PixelWeights
 
 _COUNTING = 4
@@ -331,7 +332,7 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
     listed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def walk(start: int, stop: int) -> None:
-        listed[start] = contribute.pixel_rows(start, stop, *scene, lengths)
+        listed[start] = row_kernels.pixel_rows(start, stop, *scene, lengths)
 
     threads.share(walk, tiles)
     crow = np.zeros(flat.shape[0] + 1, np.int64)
@@ -341,7 +342,7 @@ def pixel_weights(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
     for start, stop in pairwise(begins):
         members = int(groups[stop] - groups[start])
         threads.share(
-            contribute.place_rows, members, int(groups[start]), order, crow, *listed.pop(start), cols, vals,
+            row_kernels.place_rows, members, int(groups[start]), order, crow, *listed.pop(start), cols, vals,
             grain=1 << 14,
         )  # fmt: skip
     return PixelWeights(torch.from_numpy(crow), torch.from_numpy(cols), torch.from_numpy(vals), count)

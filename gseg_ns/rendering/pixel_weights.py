@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gseg_ns.rendering import threads
-from gseg_ns.rendering.kernels import contribute
+from gseg_ns.rendering.kernels import rows as kernels
 
 # Channels that one thread takes in the transposed product.
 _CHANNEL_BLOCK = 16
@@ -116,7 +116,7 @@ class _SparseProduct(torch.autograd.Function):
             )  # fmt: skip
         out = features.new_empty(len(weights), features.shape[1])
         threads.share(
-            contribute.sparse_times_dense, len(weights), weights.crow.numpy(), weights.col.numpy(),
+            kernels.sparse_times_dense, len(weights), weights.crow.numpy(), weights.col.numpy(),
             weights.val.numpy(), features.detach().contiguous().numpy(), out.numpy(), grain=256,
         )  # fmt: skip
         return out
@@ -133,7 +133,7 @@ class _SparseProduct(torch.autograd.Function):
         out = grad.new_zeros(weights.num_gaussians, grad.shape[1])
         blocks = -(-grad.shape[1] // _CHANNEL_BLOCK)
         threads.share(
-            contribute.transpose_times_dense, blocks, _CHANNEL_BLOCK, weights.crow.numpy(), weights.col.numpy(),
+            kernels.transpose_times_dense, blocks, _CHANNEL_BLOCK, weights.crow.numpy(), weights.col.numpy(),
             weights.val.numpy(), grad.contiguous().numpy(), out.numpy(),
         )  # fmt: skip
         return out, None

@@ -21,6 +21,7 @@ from gseg_ns.lifting.strengths import (
     strength_gradient,
 )
 from gseg_ns.rendering import PixelWeights, composite, contested_labels, dominant_labels, project, threads
+from gseg_ns.rendering.kernels.strengths import BLOCK, adam_step
 
 
 def _rows(num_gaussians: int = 30, count: int = 40, num_labels: int = 5, seed: int = 0) -> tuple[Rows, Tensor, Tensor]:
@@ -63,25 +64,27 @@ def test_the_gradient_is_that_of_the_loss(robust: float) -> None:
     assert float((more - less) / 2e-5) == pytest.approx(float(found.double() @ step), rel=1e-3, abs=1e-6)
 
 
-def test_a_step_is_adams_with_a_floor() -> None:
-    from gseg_ns.rendering.kernels.strengths import adam_step
+# The larger number is more than two blocks, and no whole number of them.
+@pytest.mark.parametrize("count", [50, 2 * BLOCK + 50])
+def test_a_step_is_adams_with_a_floor(count: int) -> None:
 
     generator = torch.Generator().manual_seed(2)
-    values = torch.rand(50, generator=generator)
+    values = torch.rand(count, generator=generator)
     free = values.clone().requires_grad_()
     adam = torch.optim.Adam([free], lr=0.1, betas=(0.9, 0.999), eps=1e-15)
-    mean, square = torch.zeros(50), torch.zeros(50)
+    mean, square = torch.zeros(count), torch.zeros(count)
     for step in range(1, 6):
-        sums = torch.randn(4, 50, generator=generator)
+        sums = torch.randn(4, count, generator=generator)
         free.grad = sums.sum(dim=0) / 8
         adam.step()
         with torch.no_grad():
             free.clamp_(min=0.02)
         left = sums.clone()
-        adam_step(
-            0, 50, left.numpy(), 8, mean.numpy(), square.numpy(), values.numpy(), 0.1 / (1 - 0.9**step),
-            1 - 0.999**step, 0.02,
-        )  # fmt: skip
+        for start, stop in ((0, 7), (7, count)):
+            adam_step(
+                start, stop, left.numpy(), 8, mean.numpy(), square.numpy(), values.numpy(), 0.1 / (1 - 0.9**step),
+                1 - 0.999**step, 0.02,
+            )  # fmt: skip
         torch.testing.assert_close(values, free.detach(), rtol=1e-4, atol=1e-5)
         assert left.abs().max() == 0
     assert values.min() == pytest.approx(0.02)

@@ -170,12 +170,14 @@ def test_positions_that_are_no_numbers_draw_nothing_and_do_not_crash():
     assert bool(torch.isfinite(inputs[2].grad).all())
 
 
-def test_any_number_of_threads_gives_the_same_bits(make_scene):
-    scene = make_scene(count=300, width=75, height=61)
+# Of the larger number each of five threads sums pairs.
+@pytest.mark.parametrize(("count", "size"), [(300, 0.12), (21_000, 0.02)])
+def test_any_number_of_threads_gives_the_same_bits(make_scene, count, size):
+    scene = make_scene(count=count, width=75, height=61, size=size)
     meta = project(*scene)
-    colors, found = torch.rand(1, 300, 3, generator=torch.Generator().manual_seed(1)), []
-    for count in (1, 2, 3):
-        threads.configure(kernel_threads=count)
+    colors, found = torch.rand(1, count, 3, generator=torch.Generator().manual_seed(1)), []
+    for workers in (1, 2, 3, 5):
+        threads.configure(kernel_threads=workers)
         leaves = [meta[k].clone().requires_grad_() for k in ("means2d", "conics")]
         leaves += [colors.clone().requires_grad_(), meta["opacities"].clone().requires_grad_()]
         outputs = rasterize_to_pixels(*leaves, scene.width, scene.height, 16, *(meta[k] for k in LISTS), absgrad=True)

@@ -56,6 +56,27 @@ def test_values_and_gradients_match_gsplat(make_scene, dtype):
         assert (x.grad - y.grad).abs().max() <= (1e-6 if exact else 2e-5) * y.grad.abs().max()
 
 
+def test_what_is_projected_together_is_what_is_projected_apart(make_scene):
+    """Kernels take blocks of Gaussians of one camera; 2100 are several, and the last is not full."""
+    scene = make_scene(count=2100, cameras=2, size=0.03)
+    scene = scene._replace(means=1.6 * scene.means)
+    weights = [torch.randn(2, 2100, *more, generator=torch.Generator().manual_seed(1)) for more in ((2,), (), (3,), ())]
+
+    def asked(rows):
+        leaves = [getattr(scene, name)[rows].clone().requires_grad_() for name in ("means", "quats", "scales")]
+        found = ours(scene, *leaves, scene.viewmats)
+        sum((x * w[:, rows]).sum() for x, w in zip(found[1:], weights, strict=True)).backward()
+        return [x.detach() for x in found], [leaf.grad for leaf in leaves]
+
+    whole, gradients = asked(slice(None))
+    assert 1000 < int((whole[0] > 0).sum()) < 3900
+    for start in range(0, 2100, 100):
+        rows = slice(start, start + 100)
+        part, slopes = asked(rows)
+        assert all(torch.equal(a[:, rows], b) for a, b in zip(whole, part, strict=True))
+        assert all(torch.equal(a[rows], b) for a, b in zip(gradients, slopes, strict=True))
+
+
 def test_gradcheck(make_scene):
     scene = make_scene(count=5, dtype=torch.float64, size=0.2)
     leaves = [getattr(scene, n).clone().requires_grad_() for n in ("means", "quats", "scales", "viewmats")]
