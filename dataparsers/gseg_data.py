@@ -67,7 +67,7 @@ class GsegDataParserConfig(DataParserConfig):
     background_points: int = 0
     """Also start from this many grey points around the sparse ones: for captures whose points show an object alone, so
     that the background need not grow out of it."""
-    photometric_path: tyro.conf.Suppress[Path | None] = None
+    photometric_path: Path | None = None
     """Folder of photometric masks of a COLMAP scene, relative to it: PNGs named as the photographs."""
     needs_photographs: tyro.conf.Suppress[bool] = True
     """Whether the scene must be whole: without it, photographs or all of it may be gone."""

@@ -228,8 +228,12 @@ class Progress:
 
     def start_at(self, done: int) -> None:
         """A job that was begun earlier goes on."""
-        self._seen = deque([(time.monotonic(), done)])
+        self.time_from(done)
         self._written = done * self._lines // max(self.total, 1)
+
+    def time_from(self, done: int) -> None:
+        """What came before says nothing about the time that is left: kernels were compiled, or masks associated."""
+        self._seen = deque([(time.monotonic(), done)])
 
     def is_due(self, done: int) -> bool:
         """Whether an update now would be seen: what it says may be costly to know."""

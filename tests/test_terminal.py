@@ -93,6 +93,21 @@ def test_on_a_terminal_one_line_is_written_over(tmp_path: Path) -> None:
     assert "\r\x1b[2K  step 5/5\r\x1b[2Kdone" in said
 
 
+def test_the_time_left_is_that_of_steps_like_those_to_come(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step of a phase has kernels compiled or masks associated before it."""
+    now = 0.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    told = terminal.Progress(100, lines=10)
+    for step in range(1, 101):
+        now += 300 if step in (1, 51) else 1
+        if step in (1, 51):
+            told.time_from(step)
+        told.update("step", step)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["  step 10/100   1 min 30 s left", "  step 20/100   1 min 20 s left"]
+    assert lines[5:7] == ["  step 60/100   40 s left", "  step 70/100   30 s left"]
+
+
 def test_a_training_that_ends_leaves_prints_to_the_process(tmp_path: Path) -> None:
     """Also one that is refused: a notebook, or a test, has other things to say."""
     config = copy.deepcopy(gaga.config)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from gseg_ns.cli.options import Granular
+from gseg_ns.errors import GsegError
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Eval(Granular):
     variant: Literal["paper", "official"] = "paper"
     """How IoU is averaged over views, and whether label 0 counts: the paper's Algorithm 1 or the official script"""
     output: Path | None = None
-    """JSON file for the scores. Default: eval_<split>.json beside the config.yml"""
+    """JSON file for the scores. They are in eval_<split>.json beside the config.yml, too"""
     pictures: Path | None = None
     """Folder for pictures to look at: a row a view of photograph (of a result, which has none, the picture that is
     rendered), ground truth, groups in the colors of the ground truth that they match, and errors in red; and
@@ -72,9 +74,12 @@ class Eval(Granular):
             "ground_truth": str(self.ground_truth),
             "split": self.split,
         }
-        output = self.output or run.folder / f"eval_{self.split}.json"
-        with atomic_path(output) as temporary:
-            temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        beside = run.folder / f"eval_{self.split}.json"
+        output = self.output or beside
+        # `gseg info` looks for the PSNR beside the run.
+        for path in dict.fromkeys([output] if run.alone else [output, beside]):
+            with nullcontext() if path == output else suppress(GsegError), atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
         if self.pictures is not None:
             matched = {pred: gt for gt, pred, _ in scores.pairs}
             beyond = max(int(gt.max()) for gt in truth) + 1

@@ -47,6 +47,8 @@ class Lift:
     """Dask scheduler whose workers ask the views, such as tcp://host:8786; local: processes of this machine"""
     ply: Path | None = None
     """Labelled PLY to write; beside config.yml unless given"""
+    allow_unfinished: bool = False
+    """Use a geometry whose training has not come to its end"""
 
     def main(self) -> None:
         """Lift, and print the commands that work on the run."""
@@ -59,11 +61,13 @@ class Lift:
         from gseg_ns.lifting.association import NO_GROUPS
         from gseg_ns.method_configs.gaga import gaga
         from gseg_ns.runs.lifted import lift_run
+        from gseg_ns.runs.progress import check_geometry
         from gseg_ns.splats.ply import write_ply
 
         started = perf_counter()
         if not self.data.exists():
             raise GsegError(f"The scene {self.data} does not exist.")
+        check_geometry(self.geometry, self.allow_unfinished)
         if self.snap_masks and self.association == "tree":
             raise GsegError(
                 "--association tree takes overlapping masks as they are, and --snap-masks moves borders of painted "

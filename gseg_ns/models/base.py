@@ -27,7 +27,7 @@ from gseg_ns.lifting.tree import Tree
 from gseg_ns.models.budget import device_budget, draw_within
 from gseg_ns.models.drawing import DrawnModel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
-from gseg_ns.models.schedule import AUTO, resolve
+from gseg_ns.models.schedule import AUTO, resolve, steps_of_geometry
 from gseg_ns.models.splatfacto import RGB2SH, SplatfactoModelConfig
 from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
@@ -139,11 +139,7 @@ class SegmentationModel(DrawnModel):
     @property
     def geometry_steps(self) -> int:
         """Steps in which the geometry trains."""
-        if not self.two_phases:
-            return self.config.num_iterations
-        if self.config.geometry is not None:
-            return 0
-        return round(self.config.geometry_fraction * self.config.num_iterations)
+        return steps_of_geometry(self.config, self.two_phases)
 
     @property
     def groups_start(self) -> int:

@@ -33,6 +33,18 @@ Harmonics start at zero with a twentieth of the rate of the constant color: 1000
 Opacities pass from one end to the other in a hundred steps as it is."""
 
 
+def steps_of_geometry(config: Any, two_phases: bool) -> int:
+    """Steps in which the geometry of a run trains.
+
+    Args:
+        config: of the model: a `SegmentationModelConfig`.
+        two_phases: whether its method freezes the geometry before it trains features.
+    """
+    if not two_phases:
+        return int(config.num_iterations)
+    return 0 if config.geometry is not None else round(config.geometry_fraction * config.num_iterations)
+
+
 def rate_factors(config: SplatfactoModelConfig, geometry_steps: int) -> dict[str, float]:
     """What the learning rates of the geometry are multiplied with in a run of this length; none: they stay, as they do
     where colors and groups train together, for which it was not measured.

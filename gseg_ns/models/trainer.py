@@ -239,6 +239,8 @@ class SegmentationTrainer(Trainer):
     """Nerfstudio's `Trainer`."""
 
     config: SegmentationTrainerConfig
+    _told_phase: str = ""
+    """Of which the time that is left is told."""
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build everything; the model is told how long the run is."""
@@ -350,11 +352,18 @@ class SegmentationTrainer(Trainer):
             found = super().train_iteration(step)
         finally:
             model.metrics_are_read = True
-        # To know the loss is to wait for a GPU.
-        if terminal.is_quiet() and self._told.is_due(done):
-            phase = "features" if model.in_feature_phase else "geometry" if model.two_phases else "training"
-            self._told.update(f"{phase}: step", done, f"loss {float(found[0]):.4f}")
+        if terminal.is_quiet():
+            self._tell(done, found[0])
         return found
+
+    def _tell(self, done: int, loss: torch.Tensor) -> None:
+        model = cast(SegmentationModel, self.pipeline.model)
+        phase = "features" if model.in_feature_phase else "geometry" if model.two_phases else "training"
+        if phase != self._told_phase:
+            self._told_phase = phase
+            self._told.time_from(done)
+        if self._told.is_due(done):  # to know the loss is to wait for a GPU
+            self._told.update(f"{phase}: step", done, f"loss {float(loss):.4f}")
 
     def _after_train(self) -> None:
         """As upstream, and say what came of it and what to do next, before a viewer stays open."""

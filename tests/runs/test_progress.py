@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 import tyro
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 
+from gseg_ns.cli.lift import Lift
 from gseg_ns.data.said_scene import said_scene
+from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig, as_gseg_data
 from gseg_ns.errors import GsegError
 from gseg_ns.folders import is_held, sole_use
 from gseg_ns.method_configs.gaga import gaga
@@ -21,7 +26,7 @@ from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.method_configs.unified_lift import unified_lift
 from gseg_ns.models.trainer import _let_go
-from gseg_ns.runs.progress import TrainingProgress, check_progress
+from gseg_ns.runs.progress import TrainingProgress, check_geometry, check_progress
 from gseg_ns.runs.run import load_run
 
 
@@ -44,6 +49,13 @@ def test_a_run_without_groups_is_refused(
         load_run(config)
     assert f"--load-dir {trainer.checkpoint_dir}" in str(refused.value)
     assert "--allow-unfinished" in str(refused.value)
+    end = 30 if method in (gaga, saga) else 40
+    with pytest.raises(
+        GsegError, match=f"at step 3 of 40, and its geometry trains until step {end}. To go on: ns-train"
+    ):
+        Lift(small_scene, trainer.base_dir, output_dir=trainer.base_dir / "lifted").main()
+    assert not (trainer.base_dir / "lifted").exists()
+    check_geometry(config, allow_unfinished=True)
     run = load_run(config, allow_unfinished=True)
     assert run.progress == TrainingProgress(3, 40, after + 1, is_running=False)
     assert "is chance" in capsys.readouterr().out
@@ -73,32 +85,74 @@ def test_a_run_that_ended_early_is_told(
     assert "at step" not in capsys.readouterr().out
 
 
-def test_how_to_go_on_names_what_the_training_was_given(tmp_path: Path) -> None:
-    """As they are typed: ns-train understands the command and makes the same configuration of it."""
-    config = copy.deepcopy(gaga.config)
-    config.pipeline.datamanager.data = tmp_path / "a scene"
-    config.pipeline.datamanager.masks_dir = Path("sam masks/object")
-    config.pipeline.model.num_iterations = 60
-    config.pipeline.model.geometry_in_checkpoint = True
-    config.pipeline.model.random_init = True
-    config.pipeline.model.background_color = "white"
-    config.optimizers["means"]["optimizer"].lr = 2e-4
+def _going_on(config: Any, folder: Path) -> tuple[list[str], Any]:
+    """The command that goes on with a run, and what ns-train understands of it."""
     with pytest.raises(GsegError) as refused:
-        check_progress(TrainingProgress(3, 60, 46, is_running=False), tmp_path / "config.yml", config, False)
+        check_progress(TrainingProgress(3, 60, 46, is_running=False), folder / "config.yml", config, False)
     found = re.search(r"To go on: ns-train (.*)\. Or add", str(refused.value))
     assert found is not None
     command = shlex.split(found.group(1))
     assert command[0] == config.method_name
     usual = copy.deepcopy(gaga.config)
     again = tyro.cli(type(usual), default=usual, args=command[1:], config=(tyro.conf.FlagConversionOff,))
-    assert again.load_dir == tmp_path / config.relative_model_dir
+    assert again.load_dir == folder / config.relative_model_dir
     assert again.max_num_iterations == 60
     assert said_scene(again) == said_scene(config)
+    return command, again
+
+
+def _trained(scene: Path) -> Any:
+    """A configuration as it is beside a run."""
+    config = copy.deepcopy(gaga.config)
+    config.pipeline.datamanager.data = scene
+    config.set_timestamp()
+    config.set_experiment_name()
+    config.pipeline.model.num_iterations = 60
+    config.pipeline.model.geometry_in_checkpoint = True
+    return config
+
+
+def test_how_to_go_on_names_what_the_training_was_given(tmp_path: Path) -> None:
+    """As they are typed: ns-train understands the command and makes the same configuration of it."""
+    config = _trained(tmp_path / "a scene")
+    config.output_dir = tmp_path / "all runs"
+    config.machine.seed = 7
+    config.steps_per_save = 10
+    config.pipeline.datamanager.masks_dir = Path("sam masks/object")
+    config.pipeline.model.random_init = True
+    config.pipeline.model.background_color = "white"
+    config.optimizers["means"]["optimizer"].lr = 2e-4
+    command, again = _going_on(config, tmp_path)
     assert again.pipeline.datamanager.masks_dir == config.pipeline.datamanager.masks_dir
     assert again.pipeline.model.background_color == "white"
     assert again.pipeline.model.random_init is True
     assert again.optimizers["means"]["optimizer"].lr == 2e-4
-    assert len(command) == 1 + 2 * 7, "nothing that was not given"
+    assert (again.output_dir, again.machine.seed, again.steps_per_save) == (config.output_dir, 7, 10)
+    assert len(command) == 1 + 2 * 10, "nothing that was not given"
+
+
+@pytest.mark.parametrize(
+    ("parser", "words"),
+    [
+        (GsegDataParserConfig(), []),
+        (GsegDataParserConfig(eval_interval=4, eval_mode="all"), ["gseg-data", "--eval-mode", "--eval-interval"]),
+        (NerfstudioDataParserConfig(), ["nerfstudio-data"]),
+        (NerfstudioDataParserConfig(downscale_factor=2), ["nerfstudio-data", "--downscale-factor"]),
+        (ColmapDataParserConfig(masks_path=Path("keep out")), ["colmap", "--masks-path"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("opened", [False, True])
+def test_how_to_go_on_names_how_the_scene_was_read(
+    parser: DataParserConfig, words: list[str], opened: bool, tmp_path: Path
+) -> None:
+    """The dataparser comes last; also where ours has taken the place of the one that was named."""
+    config = _trained(tmp_path)
+    config.pipeline.datamanager.dataparser = as_gseg_data(parser) if opened else parser
+    command, again = _going_on(config, tmp_path)
+    if not opened:
+        said = command[command.index("--load-dir") + 2 :]
+        assert [word for word in said if word.startswith("--") or said.index(word) == 0] == words
+    assert as_gseg_data(again.pipeline.datamanager.dataparser) == as_gseg_data(parser)
 
 
 def test_a_run_in_training_is_known(tmp_path: Path) -> None:

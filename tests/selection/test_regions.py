@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -108,10 +109,14 @@ def test_the_size_is_the_longest_axis() -> None:
 # ------------------------------------------------------------------------------------------------- on a picture
 
 
+outlines = corners.map(Outline)
+strokes = st.builds(Stroke, st.lists(corner, min_size=1, max_size=5), st.floats(1, 20))
+
+
 @QUICK
-@given(seeds, corners, corners)
-def test_what_is_drawn_obeys_the_algebra_of_sets(seed: int, first, second) -> None:
-    splats, a, b = cloud(seed), Outline(first), Outline(second)
+@given(seeds, outlines | strokes, outlines | strokes)
+def test_what_is_drawn_obeys_the_algebra_of_sets(seed: int, a: Outline | Stroke, b: Outline | Stroke) -> None:
+    splats = cloud(seed)
     for seen in (True, False):
         alone = [Selection(drawn_over(splats, CAMERA, [one], seen)) for one in (a, b)]
         both = Selection(drawn_over(splats, CAMERA, [a, b], seen))
@@ -251,6 +256,88 @@ def test_floods_are_of_one_color(seed: int, color, a: float, b: float, start: in
     assert within(of_color(splats, color, min(a, b)), of_color(splats, color, max(a, b)))
     assert narrow.remove(of_color(splats, color, min(a, b))).count <= 1, "the one to begin with"
     assert wide.remove(of_color(splats, color, max(a, b))).count <= 1
+
+
+# ------------------------------------------------------------------------------------------------- every tool
+
+
+def place(u: float) -> tuple[float, float, float]:
+    return 2 * u - 1, 1 - 2 * u, 2 + 2 * u
+
+
+def look_for(u: float) -> tuple[float, float, float]:
+    return u, 1 - u, 0.5
+
+
+def ring(u: float) -> list[tuple[float, float]]:
+    """A line drawn by hand around a place, as a page gives it: many points, not closed."""
+    return [(20 + 40 * u + 15 * math.cos(a / 6), 30 + 12 * math.sin(a / 6)) for a in range(36)]
+
+
+Tool = Callable[[Splats, float], Tensor]
+ON_A_PICTURE: dict[str, Callable[[float], Outline | Stroke]] = {
+    "lasso": lambda u: Outline(ring(u)),
+    "polygon": lambda u: Outline([(x + 40 * (u - 0.5), y) for x, y in SQUARE]),
+    "brush": lambda u: Stroke(ring(u)[:18], 6.0),
+}
+TOOLS: dict[str, Tool] = {
+    **{name: lambda s, u, draw=draw: drawn_over(s, CAMERA, [draw(u)], False) for name, draw in ON_A_PICTURE.items()},
+    "sphere": lambda s, u: inside_sphere(s.means, place(u), 1.2),
+    "box": lambda s, u: inside_box(s.means, Box(place(u), (1.5, 2.0, 3.0), (1.0, u, 0.0, 0.2))),
+    "flood": lambda s, u: flood(s, 0, look_for(u), 60.0),
+    "color": lambda s, u: of_color(s, look_for(u), 45.0),
+    "size": lambda s, u: in_range(longest_extents(s), 0.1 + 0.1 * u, 0.3 + 0.1 * u),
+    "opacity": lambda s, u: in_range(s.opacities.sigmoid(), u / 2, u / 2 + 0.45),
+}
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@QUICK
+@given(seeds, st.floats(0, 1), st.floats(0, 1))
+def test_every_tool_selects_a_set(name: str, seed: int, u: float, v: float) -> None:
+    """In whatever order Gaussians are kept; what is added, taken away and intersected is what sets are."""
+    splats, tool = cloud(seed), TOOLS[name]
+    order = torch.randperm(len(splats), generator=torch.Generator().manual_seed(seed))
+    if name == "flood":  # begins at the first one
+        order = torch.cat([order.new_zeros(1), order[order > 0]])
+    a, b = Selection(tool(splats, u)), Selection(tool(splats, v))
+    assert torch.equal(tool(splats.subset(order), u), a.mask[order])
+    everything = Selection.all(len(splats))
+    assert a.add(b) == everything.remove(everything.remove(a).intersect(everything.remove(b)))
+    assert a.remove(b).add(a.intersect(b)) == a
+    assert a.remove(b) == a.intersect(b.invert())
+    assert a.combine(b, "set") == b
+    assert a.add(a) == a.intersect(a) == a
+    assert a.remove(a).count == 0
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_tool_tells_gaussians_apart(name: str) -> None:
+    """What the test above selects is neither nothing nor everything."""
+    counts = [int(TOOLS[name](cloud(seed), u).sum()) for seed in range(4) for u in (0.2, 0.7)]
+    assert 0 < sum(counts) < 8 * 200
+    assert len(set(counts)) > 1
+
+
+@pytest.mark.parametrize("name", ON_A_PICTURE)
+@QUICK
+@given(seeds, st.floats(0, 1))
+def test_what_is_drawn_takes_the_visible_alone(name: str, seed: int, u: float) -> None:
+    """Behind walls that fill the picture nothing is left of it, and all of it is taken through them."""
+    splats, drawn = cloud(seed), ON_A_PICTURE[name](u)
+    splats = splats.subset(splats.means[:, 2] > 0.6)
+    taken, below = (drawn_over(splats, CAMERA, [drawn], seen) for seen in (True, False))
+    assert within(taken, below)
+    walls = Splats(
+        means=torch.tensor([[0.0, 0.0, 0.3], [0.0, 0.0, 0.4]]),
+        quats=torch.tensor([[1.0, 0, 0, 0]] * 2),
+        scales=torch.tensor([[5.0, 5.0, 1e-3]] * 2).log(),
+        opacities=torch.full((2,), 12.0),
+        sh=torch.zeros(2, 1, 3),
+    )
+    behind = Splats.cat([splats, walls])
+    assert not drawn_over(behind, CAMERA, [drawn])[: len(splats)].any()
+    assert torch.equal(drawn_over(behind, CAMERA, [drawn], False)[: len(splats)], below)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -77,7 +77,11 @@ class Running:
         self.page.wait_for_timeout(500)
 
     def sharpen(self) -> None:
-        """Wait until the picture has its full resolution; on a busy machine renders are stopped again and again."""
+        """Wait until the picture has its full resolution; on a busy machine renders are stopped again and again.
+
+        The mouse leaves the panel, which shows a scroll bar under it.
+        """
+        self.page.mouse.move(self.page.viewport_size["width"] / 2, 10)
         most = self.viewer.control_panel._max_res.value
         sharp = self.page.get_by_text(re.compile(rf"Resolution: {most}[x×]"))
         for _ in range(3):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.editing.operations import Hide
 from gseg_ns.errors import GsegError
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 from gseg_ns.selection.selection import Mode
@@ -45,6 +50,57 @@ def test_shapes_meet_the_selection(controller: SegmentController, mode: Mode) ->
     controller.select_sphere(centre, 0.7, mode)
     after = {"set": meant, "add": before | meant, "remove": before & ~meant, "intersect": before & meant}
     assert torch.equal(controller.selected, after[mode])
+
+
+Tool = Callable[[SegmentController, float, Mode, bool], str]
+TOOLS: dict[str, Tool] = {
+    "rectangle": lambda c, u, mode, through: c.drag(to_camera(view()), (0, 0), (20 + 60 * u, 40), mode, not through),
+    "sphere": lambda c, u, mode, _: c.select_sphere((2 * u - 1, 0.0, 0.0), 0.9, mode),
+    "box": lambda c, u, mode, _: c.select_box(Box((0.0, 0.0, 0.0), (3 * u + 0.3, 1.0, 0.5), (1.0, 0.0, 0.0, u)), mode),
+    "flood": lambda c, u, mode, through: c.select_like(
+        to_camera(view()), *pixel_of(int(2.99 * u)), True, 20.0, mode, through
+    ),
+    "color": lambda c, u, mode, through: c.select_like(
+        to_camera(view()), *pixel_of(int(2.99 * u)), False, 20.0, mode, through
+    ),
+    "size": lambda c, u, mode, _: c.select_range("size", 0.05 + 0.02 * u, 0.09, mode),
+    "opacity": lambda c, u, mode, _: c.select_range("opacity", 0.2 * u, 0.9 - 0.2 * u, mode),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(0, 1), st.sampled_from([[], [1], [2], [1, 3], [1, 2, 3]]), st.sampled_from([None, 1, 2, 3]))
+def test_every_tool_obeys_the_algebra_of_sets(
+    model: GagaModel, name: str, u: float, start: list[int], hidden: int | None
+) -> None:
+    """In each mode, whatever is selected; in front only or through; and of what is hidden it takes nothing."""
+    assume(name not in ("flood", "color") or hidden != int(2.99 * u) + 1)  # there is nothing to click on
+    with torch.no_grad():
+        spread = torch.linspace(-1, 1, len(BALL))
+        model.gauss_params["opacities"][:, 0] = 3 * spread
+        model.gauss_params["scales"][:] = -2.6 + 0.3 * spread[:, None]
+    controller, tool = SegmentController(model), TOOLS[name]
+    if hidden is not None:
+        controller.select_group(hidden)
+        controller.edit_selection(Hide)
+
+    def selected(mode: Mode, through: bool) -> Tensor:
+        controller.change("none")
+        if start:
+            controller.select_groups(start)
+        tool(controller, u, mode, through)
+        return controller.selected
+
+    before = rows(*(group - 1 for group in start))
+    for through in (False, True):
+        meant = selected("set", through)
+        assert torch.equal(selected("add", through), before | meant)
+        assert torch.equal(selected("remove", through), before & ~meant)
+        assert torch.equal(selected("intersect", through), before & meant)
+        if hidden is not None:
+            assert not (meant & rows(hidden - 1)).any()
+    assert bool((selected("set", False) <= selected("set", True)).all())
 
 
 def test_a_box_is_turned(controller: SegmentController) -> None:
