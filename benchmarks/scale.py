@@ -141,7 +141,7 @@ class Growth:
                     continue
                 size = sizes[name][count] / sizes["base"][count]
                 found.append(f"{math.log(other.seconds / row.seconds) / math.log(size):6.2f}")
-            print(f"{row.stage:8} {row.what:52}{row.seconds:9.2f}  {'  '.join(found)}", flush=True)
+            print(f"{row.stage:8} {row.what:52}{row.seconds:9.4f}  {'  '.join(found)}", flush=True)
 
 
 def progress(name: str) -> Callable[[str], None]:

@@ -194,6 +194,14 @@ def test_scores_need_no_photographs(packed: Path, ball_room: Path, run: Run, tmp
     assert scores["iou"] == json.loads((alone / "theirs.json").read_text())["iou"]
 
 
+def test_a_ply_without_labels_is_told_what_makes_them(alone: Path, tmp_path: Path, capsys: Any) -> None:
+    write_ply(tmp_path / "plain.ply", load_run(alone).model.splats())
+    Info(tmp_path / "plain.ply").main()
+    said = capsys.readouterr().out
+    assert "labelled" not in said
+    assert f"`gseg segment {tmp_path / 'plain.ply'}`" in said.replace("\n", "")
+
+
 def test_a_labelled_ply_is_enough(alone: Path, tmp_path: Path, capsys: Any) -> None:
     Export(alone, tmp_path / "objects").main()
     scene = tmp_path / "objects/scene.ply"
