@@ -107,7 +107,7 @@ def _measure(run: Run, settings: Settings) -> None:
             torch.where(floating, 0, groups),
         ),
         "the same, borders cleaned": (
-            lambda name: cleaned[name].subset(~floating[groups == matches[name]]),
+            lambda name: cleaned[name].subset(~floating[groups == matches[name]]).splats,
             None,  # a removal changes nothing else: the same as before
         ),
     }

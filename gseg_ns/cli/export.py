@@ -90,7 +90,7 @@ class Export(Granular):
         from rich.markup import escape
 
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.objects import find_floaters, object_records
+        from gseg_ns.objects import Alone, find_floaters, object_records
         from gseg_ns.runs.edited_run import EditedRun
         from gseg_ns.runs.evidence import parents, run_evidence, tree_table
         from gseg_ns.runs.run import load_run
@@ -142,7 +142,7 @@ class Export(Granular):
             if everything and not bool((edited.groups > 0).any()):
                 run.model.require_groups()
             return
-        alone = None
+        alone = Alone.of(splats)
         if self.clean_borders:
             large = torch.nonzero(torch.bincount(groups) >= self.min_gaussians)[:, 0].tolist()
             cleaned = edited.clean_borders(rows, track, large)
@@ -157,13 +157,13 @@ class Export(Granular):
             larger = torch.where(source < 0, 0, larger[source.clamp_min(0)]).cpu()
             larger = larger if chosen is None else larger[chosen]
         records = object_records(
-            placed.of(splats if alone is None else alone),
-            groups,
-            seen,
+            placed.of(alone.splats),
+            groups[alone.source],
+            None if seen is None else seen.rows(alone.source),
             names,
-            torch.zeros(len(splats), dtype=torch.bool),
+            torch.zeros(len(alone.splats), dtype=torch.bool),
             units,
-            larger,
+            None if larger is None else larger[alone.source],
             up=placed.up_vector().numpy(),
         )
         left_out = torch.bincount(edited.groups[rows].cpu()[floating])
@@ -189,7 +189,7 @@ class Export(Granular):
                 "tree": tree_table(run.model),
             },
             details=details,
-            alone=alone,
+            alone=(alone.splats, alone.source) if self.clean_borders else None,
         )
         [scene] = self.output_dir.glob("scene.*")
         CONSOLE.print(

@@ -59,15 +59,16 @@ class Isolate(Granular):
         if self.clean_borders:
             cleaned = edited.clean_borders(keep, track)
             CONSOLE.print(f"Cleaned the borders of {cleaned} objects")
+        alone = edited.alone.subset(keep)
         config = write_run(
             run.config_path,
             run.model,
-            edited.alone.subset(keep),
-            scene.source[keep],
+            alone.splats,
+            scene.source[keep][alone.source],
             name,
             self.output_dir,
         )
         CONSOLE.print(
-            f"Wrote {int(keep.sum())} of {len(scene)} Gaussians to {config}\n"
+            f"Wrote {len(alone.splats)} of {len(scene)} Gaussians to {config}\n"
             f"  gseg view {quote(str(config))}\n  {export_command(config)}"
         )

@@ -12,6 +12,7 @@ exports anyway.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from torch import Tensor
 from gseg_ns.rendering import Camera, composite, rasterization
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import near_of, project_splats
+from gseg_ns.splats.transform import rotation_matrices
 
 FEWEST = 10
 """Pixels that a view shows of an object at least; fewer say little of where it ends."""
@@ -40,6 +42,18 @@ AT_ONCE = 32
 
 OUTSIDE = 2.0
 """What a pixel beside the object asks for, beside one of the object, which asks for a color, too."""
+
+BAND = 3
+"""Pixels on either side of an object's border that are near it."""
+
+BORDER = 0.1
+"""A Gaussian is split if more than this part of what it shows is near the border"""
+
+LONG = 1.0
+"""and its longest axis has a standard deviation of so many pixels: halves of a shorter one look the same."""
+
+HALF = 0.8
+"""From a Gaussian's centre to those of its halves, in standard deviations; they are as much narrower."""
 
 STAYING = 0.25
 """What is hidden stays as it is: so much a pixel asks for that, beside one that shows what should be there."""
@@ -68,6 +82,37 @@ class FringeOptions:
     """of centres, in pixels of the views"""
     seed: int = 0
     """Of the windows"""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Gaussians as objects have them on their own: of each as many as the scene has, or two halves."""
+
+    splats: Splats
+    """[N + K]: those of the scene, in their order, and then second halves."""
+    split: Tensor  # [K] int64
+    """Which of the N each of the second halves is of."""
+
+    @classmethod
+    def of(cls, splats: Splats) -> Alone:
+        """Gaussians of which none is split."""
+        return cls(splats, torch.zeros(0, dtype=torch.int64, device=splats.device))
+
+    @property
+    def source(self) -> Tensor:
+        """Which of the N each is, or is a half of: int64 [N + K]."""
+        count = len(self.splats) - len(self.split)
+        return torch.cat([torch.arange(count, device=self.split.device), self.split])
+
+    def subset(self, rows: Tensor) -> Alone:
+        """Some of the N, bool [N], and their second halves."""
+        rows = rows.to(self.split.device)
+        places = rows.cumsum(0) - 1
+        return Alone(self.splats.subset(rows[self.source]), places[self.split[rows[self.split]]])
+
+    def to(self, device: torch.device | str) -> Alone:
+        """The same on a device."""
+        return Alone(self.splats.to(device), self.split.to(device))
 
 
 class Shown(NamedTuple):
@@ -150,10 +195,11 @@ class Fringes:
         """The Gaussians of a group: bool [N]."""
         return self._groups == group
 
-    def clean(self, group: int, options: FringeOptions | None = None) -> Splats:
+    def clean(self, group: int, options: FringeOptions | None = None) -> Alone:
         """Fit the Gaussians of a group to what is shown of it.
 
-        On the CPU the same for a seed.
+        Those that are long and show much of its border are split first, so that it can be bent. On the CPU the same
+        for a seed.
 
         Args:
             group: its number.
@@ -166,14 +212,19 @@ class Fringes:
         alone = replace(self._splats.subset(self.rows(group)), extra={})
         sights = self._sights.get(group, [])
         if not sights or not len(alone):
-            return alone
+            return Alone.of(alone)
         before = [self._alpha(alone, sight) for sight in sights]
         colored = all(self._views[sight.view].photograph is not None for sight in sights)
 
         def window(number: int, generator: torch.Generator) -> Window:
             return self._window(group, sights[number], before[number], generator)
 
-        return _fitted(alone, len(sights), window, colored, self._near, self._pixel(alone, sights), options)
+        pixel, generator = self._pixel(alone, sights), torch.Generator().manual_seed(options.seed)
+        split = alone.scales.amax(dim=1).exp() > LONG * pixel
+        shown = _borders(alone, (window(number, generator) for number in range(len(sights))), self._near)
+        split = torch.nonzero(split & (shown > BORDER))[:, 0]
+        halves = _halved(alone, split)
+        return Alone(_fitted(halves, len(sights), window, colored, self._near, pixel, options), split)
 
     @torch.no_grad()
     def _alpha(self, alone: Splats, sight: Sight) -> Tensor:
@@ -201,6 +252,50 @@ class Fringes:
             float((camera.viewmat[2, :3] @ place + camera.viewmat[2, 3]).abs() / camera.K[0, 0]) for camera in cameras
         ]
         return sorted(depths)[len(depths) // 2]
+
+
+def _borders(alone: Splats, windows: Iterable[Window], near: float) -> Tensor:
+    """Which part of what each Gaussian shows of an object alone is near its border, in 0..1: [N]."""
+    found = alone.means.new_zeros(2, len(alone))
+    for window in windows:
+        # What hides the object has a border of its own, which says nothing of this one.
+        inside, beside = (
+            torch.nn.functional.max_pool2d(part[None], 2 * BAND + 1, 1, BAND)[0]
+            for part in (window.shown.float(), torch.where(window.shown, 0.0, window.asked))
+        )
+        band = torch.minimum(inside, beside) * window.asked
+        weights = alone.means.new_ones(len(alone), 1).requires_grad_()
+        with torch.enable_grad():
+            drawn = _draw(alone, window.camera, near, weights=weights)[0][..., 0]
+        for place, of in enumerate((band, torch.ones_like(band))):
+            (share,) = torch.autograd.grad(drawn, weights, of, retain_graph=place == 0)
+            found[place] += share[:, 0]
+    return found[0] / found[1].clamp_min(FAINT)
+
+
+def _halved(alone: Splats, split: Tensor) -> Splats:
+    """Gaussians of which some became two beside each other along their longest axis, with the same mean and variance.
+
+    Args:
+        alone: n of them.
+        split: int64 [k], which.
+
+    Returns:
+        n, and then the second halves of those k.
+    """
+    old = alone.subset(split)
+    axis = torch.nn.functional.one_hot(old.scales.argmax(dim=1), 3).to(old.scales)
+    step = HALF * (rotation_matrices(old.quats) @ (axis * old.scales.exp())[:, :, None])[:, :, 0]
+    narrow = math.sqrt(1 - HALF**2)
+    scales = old.scales + math.log(narrow) * axis
+    opacities = torch.logit(old.opacities.sigmoid() / (2 * narrow), eps=EPS)
+    first, second = (
+        replace(old, means=old.means + sign * step, scales=scales, opacities=opacities) for sign in (1, -1)
+    )
+    whole = alone.clone()
+    for name in ("means", "scales", "opacities"):
+        getattr(whole, name)[split] = getattr(first, name)
+    return Splats.cat([whole, second])
 
 
 def _fitted(
@@ -278,14 +373,17 @@ def _loss(splats: Splats, window: Window, near: float, colored: bool, background
     return loss + (window.shown * (drawn - wanted).abs().mean(dim=-1)).sum()
 
 
-def _draw(splats: Splats, camera: Camera, near: float, colored: bool = False) -> tuple[Tensor, Tensor]:
-    """Colors [h, w, D] and alpha [h, w] of Gaussians alone."""
+def _draw(
+    splats: Splats, camera: Camera, near: float, colored: bool = False, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Colors [h, w, D], or composited weights [N, 1], and alpha [h, w] of Gaussians alone."""
+    plain = splats.means.new_zeros(len(splats), 1) if weights is None else weights
     colors, alpha, _ = rasterization(
         splats.means,
         splats.quats,
         splats.scales.exp(),
         splats.opacities.sigmoid(),
-        splats.sh if colored else splats.means.new_zeros(len(splats), 1),
+        splats.sh if colored else plain,
         camera.viewmat[None].to(splats.means),
         camera.K[None].to(splats.means),
         camera.width,

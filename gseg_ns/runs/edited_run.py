@@ -15,6 +15,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
 from gseg_ns.folders import newest
 from gseg_ns.models.base import SegmentationModel
+from gseg_ns.objects.fringes import Alone
 from gseg_ns.runs.edited_model import with_gaussians
 from gseg_ns.runs.result_folder import SUFFIX
 from gseg_ns.runs.run import Run, load_run
@@ -29,7 +30,7 @@ from gseg_ns.selection.store import (
     load_units,
     names_at,
 )
-from gseg_ns.splats import Placement, Splats
+from gseg_ns.splats import Placement
 from gseg_ns.splats.ply import write_ply
 from gseg_ns.splats.ply_header import PlyHeader
 
@@ -47,7 +48,7 @@ class EditedRun:
     Copies belong to the group of what they are copies of. A saved selection is exactly the rows that it was made of.
     """
 
-    alone: Splats
+    alone: Alone
     """The rows of the scene as objects have them on their own; other than there once `clean_borders` was called."""
 
     def __init__(
@@ -72,7 +73,7 @@ class EditedRun:
             operations = load_edits(operations, self.fingerprint)
         self._operations = operations or ()
         self.scene = evaluate(self.splats, self._operations)
-        self.alone = self.scene.splats
+        self.alone = Alone.of(self.scene.splats)
         self.scale: float | None = None
         if model.has_scales:
             self.scale = round(model.default_scale if scale is None else scale, 4)
@@ -110,7 +111,7 @@ class EditedRun:
         Raises:
             GsegError: there are no views to ask, or no group is to be fitted.
         """
-        from gseg_ns.runs.fringes import clean_groups
+        from gseg_ns.runs.fringes import after_edits, clean_groups
 
         self.run.require_scene()
         there = torch.where(self.scene.removed, 0, self.groups)
@@ -123,7 +124,7 @@ class EditedRun:
                 "groups, or leave out --clean-borders"
             )
         cleaned, names = clean_groups(self.run, self.scale, wanted, track)
-        self.alone = evaluate(cleaned, self._operations, self.splats).splats
+        self.alone = after_edits(cleaned, self._operations, self.splats)
         return len(names)
 
     @cached_property

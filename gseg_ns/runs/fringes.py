@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.editing.operations import Operation, evaluate
 from gseg_ns.errors import GsegError
-from gseg_ns.objects.fringes import Fringes, Shown
+from gseg_ns.objects.fringes import Alone, Fringes, Shown
 from gseg_ns.pictures import resized
+from gseg_ns.splats import Splats
 
 if TYPE_CHECKING:
     from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.runs.run import Run
-    from gseg_ns.splats import Splats
+
+Cleaned = tuple[Alone, list[int]]
+"""A scene's Gaussians with objects' borders cleaned, and the groups of which they were."""
 
 MOST_VIEWS = 100
 """So many views are asked at most, evenly drawn."""
@@ -68,7 +72,7 @@ def clean_groups(
     scale: float | None,
     wanted: Sequence[int],
     track: Callable[[list[int], str], Iterable[int]] = lambda ids, _: ids,
-) -> tuple[Splats, list[int]]:
+) -> Cleaned:
     """A run's Gaussians, those of some groups fitted so that each group ends alone where the views show that it does.
 
     Args:
@@ -78,18 +82,43 @@ def clean_groups(
         track: wraps a list while it is worked through, for a progress bar, with what is done.
 
     Returns:
-        all N Gaussians, and the groups that views show, which were fitted.
+        all N Gaussians and the second halves of some, and the groups that views show, which were fitted.
 
     Raises:
         GsegError: there are no views to ask.
     """
     fringes = find_fringes(run, scale, wanted, lambda views: track(views, "Asking views"))
     cleaned = run.model.splats().clone()
+    parts, split = [cleaned], [torch.zeros(0, dtype=torch.int64, device=cleaned.device)]
     for name in track(fringes.names, "Cleaning borders"):
-        own, alone = fringes.rows(name), fringes.clean(name)
+        own, alone = torch.nonzero(fringes.rows(name))[:, 0], fringes.clean(name)
         for part in ("means", "quats", "scales", "opacities", "sh"):
-            getattr(cleaned, part)[own] = getattr(alone, part)
-    return cleaned, fringes.names
+            getattr(cleaned, part)[own] = getattr(alone.splats, part)[: len(own)]
+        parts.append(alone.splats.subset(torch.arange(len(own), len(alone.splats))))
+        split.append(own[alone.split])
+    return Alone(Splats.cat(parts), torch.cat(split)), fringes.names
+
+
+def after_edits(alone: Alone, operations: Sequence[Operation], measured: Splats) -> Alone:
+    """Fitted Gaussians after edits of their scene.
+
+    Args:
+        alone: of a scene of N.
+        operations: what is done to it.
+        measured: the scene's N Gaussians, by whose centres and sizes objects are moved.
+
+    Returns:
+        Of the edited scene's M rows.
+    """
+    count = len(alone.splats) - len(alone.split)
+    first = evaluate(alone.splats.subset(torch.arange(count)), operations, measured)
+    seconds = torch.arange(count, device=alone.split.device)
+    seconds[alone.split] = count + torch.arange(len(alone.split), device=alone.split.device)
+    second = evaluate(alone.splats.subset(seconds), operations, measured).splats
+    known = torch.zeros(count + 1, dtype=torch.bool, device=alone.split.device)
+    known[alone.split] = True  # the last stands for what came from elsewhere
+    split = torch.nonzero(known[torch.where(first.source < 0, count, first.source)])[:, 0]
+    return Alone(Splats.cat([first.splats, second.subset(split)]), split)
 
 
 def saying(

@@ -35,12 +35,12 @@ from gseg_ns.viewer.shaping import Property, Vector
 
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
-    from gseg_ns.splats import Splats
+    from gseg_ns.runs.fringes import Cleaned
 
 Search = Callable[[str, str, Callable[[str], None]], Tensor]
 """A text, the name of a model of texts, and what is told of what goes on, to the Gaussians that are meant: bool [N]."""
 
-Clean = Callable[[Sequence[int], float | None, Callable[[str], None], Callable[[], bool]], "tuple[Splats, list[int]]"]
+Clean = Callable[[Sequence[int], float | None, Callable[[str], None], Callable[[], bool]], "Cleaned"]
 """Groups, their scale, what is told of what goes on, and what says that nobody waits any more, to the Gaussians with
 cleaned borders and the groups of which they were."""
 

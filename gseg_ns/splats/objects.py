@@ -119,7 +119,7 @@ def write_objects(
     proxies: Proxies | None = None,
     tileset: bool = False,
     details: Mapping[int, Mapping[str, Any]] | None = None,
-    alone: Splats | None = None,
+    alone: tuple[Splats, Tensor] | None = None,
 ) -> list[dict[str, Any]]:
     """Write `scene`, one file for each group in `objects/`, and `objects.json`, which lists them.
 
@@ -140,8 +140,9 @@ def write_objects(
         proxies: with them, each object gets a mesh to touch: a GLB beside its file, in USD a child.
         tileset: for GLB, whether `tileset.json` (3D Tiles) is written around the scene.
         details: further entries of each group in `objects.json`, in file coordinates.
-        alone: the N Gaussians as files of single objects have them (and a USD stage, which is made of these), where
-            they end otherwise there than in the scene. Corners and origins in `objects.json` are these files'.
+        alone: A Gaussians as files of single objects have them (and a USD stage, which is made of these), where they
+            end otherwise there than in the scene, and int64 [A], which of the N each stands for: there may be more.
+            Corners and origins in `objects.json` are these files'.
 
     Returns:
         What `objects.json` says of each object: group, name where it has one, file, gaussians, color, min and max
@@ -158,9 +159,14 @@ def write_objects(
     if proxies is not None and proxies.density is not None and where.meters_per_unit is None:
         raise GsegError("A mass needs the length of a unit: give it in metres.")
     with atomic_folder(folder, lambda: _listed_files(folder), index=_INDEX) as staging:
-        own = splats if alone is None else alone.to("cpu")
+        objects = objects_of(groups, names, min_gaussians)
+        own, parts = splats, objects
+        if alone is not None:
+            own, of = alone[0].to("cpu"), groups[alone[1].to("cpu")]
+            large = {item.id for item in objects}
+            parts = [item for item in objects_of(of, names) if item.id in large]
         writer = _Writer(staging, splats, own, groups, form, where, run, proxies)
-        listed = writer.write(objects_of(groups, names, min_gaussians), track)
+        listed = writer.write(objects, parts, track)
         listed = [{**(details or {}).get(entry["group"], {}), **entry} for entry in listed]
         if tileset:
             means = placed_means(splats.means, where)
@@ -186,16 +192,19 @@ class _Writer:
     proxies: Proxies | None
 
     def write(
-        self, objects: Sequence[SceneObject], track: Callable[[list[int]], Iterable[int]]
+        self,
+        objects: Sequence[SceneObject],
+        alone: Sequence[SceneObject],
+        track: Callable[[list[int]], Iterable[int]],
     ) -> list[dict[str, Any]]:
         (self.folder / "objects").mkdir()
-        parts = parts_of(self.alone, objects, self.placement)
+        parts = parts_of(self.alone, alone, self.placement)
         if not parts:
             raise GsegError(f"There is no Gaussian to write to {self.folder}.")
         own = {part.object.id: part for part in parts if part.object is not None}
-        around = _surroundings(self.splats, list(own.values())) if self.proxies is not None else set()
+        around = _surroundings(self.alone, list(own.values())) if self.proxies is not None else set()
         if self.form not in ("usd", "usdz"):
-            self._write_scene(list(own.values()))
+            self._write_scene([item for item in objects if item.id in own])
         listed, files = [], []
         for group in track(list(own)):
             entry, file = self._write_object(own[group], group in around)
@@ -205,10 +214,10 @@ class _Writer:
             self._write_stage(parts, files)
         return listed
 
-    def _write_scene(self, parts: Sequence[Part]) -> None:
+    def _write_scene(self, objects: Sequence[SceneObject]) -> None:
         path = self.folder / f"scene.{_SUFFIXES[self.form][0]}"
         if self.form == "glb":
-            write_glb(path, self.splats, [part.object for part in parts if part.object is not None], self.placement)
+            write_glb(path, self.splats, objects, self.placement)
         elif self.form == "spz":
             write_spz(path, self.splats, self.placement)
         else:
@@ -276,7 +285,7 @@ class _Writer:
     def _write_stage(self, parts: Sequence[Part], files: list[str]) -> None:
         """A stage that refers to the layers of objects; for `.usdz`, all of it in one file."""
         if parts[-1].object is None:
-            write_usd_object(self.folder / _REST, parts[-1], self.splats, self.placement)
+            write_usd_object(self.folder / _REST, parts[-1], self.alone, self.placement)
             files = [*files, _REST]
         stage = self.folder / "scene.usda"
         write_usd_stage(stage, layers_of(parts, files), self.placement)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gseg_ns.editing.operations import evaluate
 from gseg_ns.editing.session import Session
 from gseg_ns.errors import GsegError
 from gseg_ns.files import slug
@@ -26,10 +25,10 @@ from gseg_ns.viewer.floating import Floating
 if TYPE_CHECKING:
     from gseg_ns.models.base import SegmentationModel
     from gseg_ns.page import View
-    from gseg_ns.splats import Splats
+    from gseg_ns.runs.fringes import Cleaned
 
 
-Clean = Callable[[Sequence[int], float | None], "tuple[Splats, list[int]]"]
+Clean = Callable[[Sequence[int], float | None], "Cleaned"]
 """The model's Gaussians with the borders of some groups, at a scale, cleaned, and those of the groups that views show,
 which were (`gseg_ns.runs.fringes.clean_groups`); takes long, and is called without the lock."""
 
@@ -212,8 +211,10 @@ class Exporting(Floating):
                     raise GsegError(
                         "No training view shows what is selected, so no border was cleaned or file written."
                     )
-                cleaned = evaluate(fitted, operations, plain).splats
-                found = [cleaned.subset(own) for own in rows.values()]
+                from gseg_ns.runs.fringes import after_edits
+
+                cleaned = after_edits(fitted, operations, plain)
+                found = [cleaned.subset(own).splats for own in rows.values()]
                 borders = f" Borders cleaned: {len(shown)} of {len(rows)}."
             with self._writing:  # two that export at once: the second finds the names of the first
                 for name, splats in zip(names, found, strict=True):

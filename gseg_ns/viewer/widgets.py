@@ -13,7 +13,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.text import CLIP
 from gseg_ns.objects import Evidence
 from gseg_ns.runs.evidence import run_evidence
-from gseg_ns.runs.fringes import clean_groups, saying
+from gseg_ns.runs.fringes import Cleaned, clean_groups, saying
 from gseg_ns.runs.run import Run
 from gseg_ns.runs.text_search import TextSearch, can_search
 from gseg_ns.selection.packed import PackedMask
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import viser
     from nerfstudio.viewer.viewer import Viewer
 
-    from gseg_ns.splats import Splats
 
 _NO_NAME = "(none)"
 
@@ -181,7 +180,7 @@ class Widgets:
         data = cast(MaskDatamanager, self._viewer.pipeline.datamanager)
         return Run(self._answers.folder / "config.yml", None, self._model, data, self._model.step)
 
-    def _clean(self, groups: Sequence[int], scale: float | None) -> tuple[Splats, list[int]]:
+    def _clean(self, groups: Sequence[int], scale: float | None) -> Cleaned:
         """The model's Gaussians with the borders of groups cleaned, and the groups of which they were."""
         if self._answers.trains:
             raise GsegError("Something trains. Borders are cleaned when that is over.")

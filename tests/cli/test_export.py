@@ -328,12 +328,13 @@ def test_objects_without_their_fringes(built_run: Path, tmp_path: Path, monkeypa
     assert torch.equal(clean.means, plain.means[(of == 1) | (of == 4)])
     for group in (1, 4):
         own, other = (read_ply(tmp_path / folder / f"objects/group_{group:04d}.ply") for folder in ("plain", "clean"))
-        assert len(own) == len(other)
-        assert not torch.equal(own.opacities, other.opacities)
-        assert torch.equal(own.sh[:, 1:], other.sh[:, 1:])
+        assert len(own) <= len(other) <= 2 * len(own)
+        assert not torch.equal(own.opacities, other.opacities[: len(own)])
+        assert torch.equal(own.sh[:, 1:], other.sh[: len(own), 1:])
     # What is said of objects is said of their files.
     for entry in json.loads((tmp_path / "clean" / "objects.json").read_text())["objects"]:
         means = read_ply(tmp_path / "clean" / entry["file"]).means
+        assert entry["gaussians"] == len(means)
         torch.testing.assert_close(means.amin(dim=0), torch.tensor(entry["min"]), check_dtype=False)
         torch.testing.assert_close(means.amax(dim=0), torch.tensor(entry["max"]), check_dtype=False)
     # No object gets a file.

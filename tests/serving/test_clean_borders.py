@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gseg_ns.errors import GsegError
-from gseg_ns.objects.fringes import FringeOptions
+from gseg_ns.objects.fringes import Alone, FringeOptions
 from gseg_ns.runs import load_run
 from gseg_ns.runs.edited_run import EditedRun, saved_edits
 from gseg_ns.runs.labelled import LabelledModel
@@ -54,9 +54,10 @@ def test_the_page_writes_what_the_command_writes(constructed_run: Path) -> None:
     rows = edited.rows([4])
     assert edited.clean_borders(rows) == 1
     torch.testing.assert_close(plain.means, edited.scene.splats.means[rows])
-    torch.testing.assert_close(cleaned.means, edited.alone.means[rows])
-    torch.testing.assert_close(cleaned.opacities, edited.alone.opacities[rows])
-    assert not torch.allclose(cleaned.opacities, plain.opacities)
+    alone = edited.alone.subset(rows).splats
+    torch.testing.assert_close(cleaned.means, alone.means)
+    torch.testing.assert_close(cleaned.opacities, alone.opacities)
+    assert not torch.allclose(cleaned.opacities[: len(plain)], plain.opacities)
 
 
 def len_of_name(path: Path) -> int:
@@ -88,9 +89,9 @@ def test_what_no_view_shows_is_not_written_as_cleaned(constructed_run: Path, tmp
     desk, _ = open_desk(constructed_run)
     assert desk._state["cleans"] is True
     ask(desk, "pick", 4)
-    splats = desk.controller.model.splats()
+    alone = Alone.of(desk.controller.model.splats())
     with pytest.raises(GsegError, match="No training view shows"):
-        desk.controller.export_objects(tmp_path / "out", lambda *_: (splats, []))
+        desk.controller.export_objects(tmp_path / "out", lambda *_: (alone, []))
     assert not (tmp_path / "out").exists()
     desk.close()
 
@@ -140,7 +141,8 @@ def test_the_tab_cleans_when_nothing_trains(constructed_run: Path) -> None:
     answers.trains = False
     cleaned, names = Widgets._clean(widgets, [4], None)  # type: ignore[arg-type]
     assert names == [4]
-    changed = (cleaned.opacities != run.model.splats().opacities).flatten()
+    before = run.model.splats()
+    changed = cleaned.splats.opacities[: len(before)] != before.opacities
     assert bool(changed.any())
     assert bool((run.model.gaussian_groups()[changed] == 4).all())
     assert said
