@@ -8,12 +8,15 @@ median absolute deviation) is believed less, and the Gaussians are asked again.
 Views around one object see little of what is behind it. What shines through it lies in its masks in all of them, and
 that says nothing: a Gaussian that shows hardly any of itself is taken away where those around it that do are not the
 object's. None is added so.
+
+Of a thing of few Gaussians each is a good part of what is seen. One that is in doubt is therefore asked alone: whether
+the masks are met better with it or without.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,9 +32,9 @@ ROUNDS = 3
 """Of weighing views; a further one changes next to nothing."""
 PART = 0.5
 """Of a Gaussian's contribution that lies in the masks, from which on it is of the object."""
-PARTS = (PART, 0.45, 0.4, 0.35, 0.3)
+PARTS = (PART, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15)
 """The same, of which the first is taken that is not plainly worse than another: of a thing of few and soft Gaussians,
-there are some that are more of it than of any other one thing, and yet by less than half."""
+there are some that are more of it than of any other one thing, and yet by far less than half."""
 _PLAINLY = 0.03
 """Of a mean residual."""
 _FAR = 4.0
@@ -49,6 +52,10 @@ _HIDDEN = 0.05
 _SEEN = 0.25
 """The same part, from which on it is seen well enough to judge those that are hidden: what lies at the rim of what an
 object hides is seen in part, there where the masks' borders are."""
+_MATTERS = 0.002
+"""Of what an object shows in all views, in doubt about which a Gaussian is asked alone."""
+_ASKED = 64
+"""Gaussians that are asked alone at most: those about which most is in doubt."""
 _AROUND = 8
 """Nearest Gaussians that are seen, by which one that is hidden is judged."""
 
@@ -64,12 +71,9 @@ class Carried(NamedTuple):
     """1 - IoU of each view's mask with what all of them say of it."""
 
     least: float
-    """Part from which on a Gaussian is of the object."""
-
-    @property
-    def selected(self) -> Tensor:
-        """Bool [N]."""
-        return self.part > self.least
+    """Part from which on a Gaussian is of the object, but for those that were asked alone."""
+    selected: Tensor  # [N]
+    """bool."""
 
 
 @torch.no_grad()
@@ -104,10 +108,49 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
         weights = believed(residuals)
         weights[list(sure)] = 1.0
         part = _parts(votes, sizes, weights, len(splats))
+
+    def residual(tried: Tensor) -> Tensor:
+        each = torch.stack([_residuals(drawn(camera), tried.to(splats.device), mask) for camera, mask in views])
+        return (each * weights[:, None]).sum(dim=0) / weights.sum().clamp_min(1e-12)
+
     seen = sum((_total(said, len(splats)) for said in votes), torch.zeros(len(splats)))
     alone = sum((_unhindered(drawn(camera)) for camera, _ in views), torch.zeros(len(splats)))
     share = torch.where(alone > 0, seen / alone.clamp_min(1e-12), 1.0)
-    return Carried(_sided(splats.means.cpu(), part, share, least), weights, residuals, least)
+    part = _sided(splats.means.cpu(), part, share, least)
+    believed_of = zip(votes, weights.tolist(), strict=True)
+    seen = sum((weight * _total(said, len(splats)) for said, weight in believed_of), torch.zeros(len(splats)))
+    return Carried(part, weights, residuals, least, _asked_alone(part, part > least, seen, residual))
+
+
+def _asked_alone(part: Tensor, chosen: Tensor, seen: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
+    """A choice of Gaussians, those in doubt by what drawing it with or without each of them makes of the views.
+
+    Args:
+        part: [N], of each Gaussian in the masks.
+        chosen: bool [N].
+        seen: [N], what each gives to the views that are believed, pixels.
+        residual: mean residual [K] of choices bool [N, K].
+
+    Returns:
+        bool [N].
+    """
+    doubt = seen * torch.minimum(part, 1 - part)
+    count = min(_ASKED, int((doubt > _MATTERS * seen[chosen].sum()).sum()))
+    if count == 0 or not bool(chosen.any()):
+        return chosen
+    asked = doubt.topk(count).indices
+    for _ in range(ROUNDS):
+        tried = chosen[:, None].repeat(1, count + 1)
+        tried[asked, torch.arange(count)] ^= True
+        off = residual(tried)
+        better = off[:-1] < off[-1]
+        if not bool(better.any()):
+            break
+        # All that help alone may be too many together.
+        every, one = chosen.clone(), tried[:, off.argmin()]
+        every[asked[better]] ^= True
+        chosen = every if bool(residual(every[:, None])[0] < off.min()) else one
+    return chosen
 
 
 def _total(said: ViewVotes, count: int) -> Tensor:

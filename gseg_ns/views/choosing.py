@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering import Camera, composite, project, visible
@@ -18,8 +18,8 @@ from gseg_ns.rendering.threads import share
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.projection import NEAR
 from gseg_ns.views.kernels import look_shares, sight, worth
-from gseg_ns.views.places import SKIPPED, Kind, Places, find_places
-from gseg_ns.views.solids import Body, Floats, Solids, body_of, voxelize
+from gseg_ns.views.places import SKIPPED, Kind, Places, find_places, front_places
+from gseg_ns.views.solids import Body, Floats, Solids, body_of, finest, voxelize
 from gseg_ns.views.upright import Frame, find_frame, find_standing_frame, frame_of_up
 
 Tell = Callable[[str, int, int], None]
@@ -28,8 +28,6 @@ Tell = Callable[[str, int, int], None]
 _STRUCTURE = 0.25
 """What floor, walls and ceiling weigh together, in parts of what all things do: they are seen behind everything else,
 but where no picture shows them nothing tells what they are."""
-_ROUGH = 1
-"""Voxels beside a floor or wall that count as it."""
 _LEAST_PLACES = 3
 """From which a surface can be seen, to be asked for."""
 _BY_COUNT = np.array([1, 0.95, 0.9, 0.6, 0.45, 0.3, 0.22, 0.16, 0.12, 0.08, 0.05])
@@ -43,8 +41,10 @@ _BLURRED = 0.04
 _FOG = 0.15
 """How far apart what half of a picture's pixels show lies along them, in parts of its distance, from which on it is no
 surface: at most 0.09 in rooms, 0.13 at the photographs' cameras of a blurred capture, above 0.35 in fog."""
-_FOGGY = 2
-"""Pictures of one place that are fog, after which no more are tried there."""
+_BESIDE_FOG = math.cos(math.radians(45))
+"""Of the angle to a picture that is fog, within which no other is tried from its place."""
+_HOPELESS = 400
+"""Pictures that are fog, after which no more are tried where none was taken."""
 _GRID = (12, 9)
 _CHECKED_WIDTH = 128
 _LEAST_GAUSSIANS = 50
@@ -110,7 +110,9 @@ def choose_views(
     The free space of its voxels is searched: in a room from all places within the walls that are away from things and
     not below them, around an object from all sides. Each picture in turn is the one that adds most: surfaces seen
     large, from new directions, that few pictures show yet. Before it is taken it is drawn small, and loses what it has
-    of holes, of things right before the lens, of blur and, in a room, of fog. Equal splats give equal cameras.
+    of holes, of things right before the lens, of blur and, in a room, of fog. Where fog leaves fewer pictures than were
+    asked for, places on all sides of what is finest are tried as well: a capture from one side is no fog from there.
+    Equal splats give equal cameras.
 
     Args:
         splats: on any device, classic or antialiased.
@@ -134,6 +136,12 @@ def choose_views(
         raise GsegError("There is no free place to look at the splat from: give cameras with --cameras")
     planner = _Planner(splats, frame, solids, places, options)
     chosen = planner.choose(tell)
+    if planner.met_fog and len(chosen) < options.count and options.kind is None:
+        before = _front(body, frame, solids, options)
+        other = _Planner(splats, frame, solids, before, options)
+        found = other.choose(tell)
+        if len(found) > len(chosen):
+            planner, places, chosen = other, before, found
     if not chosen and not planner.met_fog:
         raise GsegError(
             "From every free place a picture of the splat would be holes, what is right before the lens, or blur: give "
@@ -190,6 +198,8 @@ def _find(body: Body, options: ViewOptions, tell: Tell) -> tuple[Frame, Solids, 
         frame = find_frame(points, first.voxel)
     tell("Looking for places", 0, 1)
     solids = voxelize(body.turned(frame.turn), across=options.across)
+    if options.kind == "front":
+        return frame, solids, _front(body, frame, solids, options)
     places = find_places(solids, options.kind, options.slopes)
     if places.kind == "object" and options.kind is None and options.up is None:
         # What was taken for a floor is a seat, or the top of a table.
@@ -197,6 +207,11 @@ def _find(body: Body, options: ViewOptions, tell: Tell) -> tuple[Frame, Solids, 
         solids = voxelize(body.turned(frame.turn), across=options.across)
         places = find_places(solids, "object", options.slopes)
     return frame, solids, places
+
+
+def _front(body: Body, frame: Frame, solids: Solids, options: ViewOptions) -> Places:
+    middle, radius = finest(body)
+    return front_places(solids, frame.turn @ middle, radius, options.slopes)
 
 
 class _Planner:
@@ -211,9 +226,7 @@ class _Planner:
         share(sight, len(at), solids.solid, at, index.astype(np.int32), SKIPPED, seen, grain=4)
         asked = seen.sum(axis=0) >= _LEAST_PLACES
         index, seen = index[asked], seen[:, asked]
-        # What lies on a wall's voxels is the wall's roughness, as far as voxels tell.
-        near = ndimage.binary_dilation(places.structure, np.ones((3, 3, 3)), iterations=_ROUGH)
-        self._is_thing = ~near[tuple(index.T)]
+        self._is_thing = ~places.rough[tuple(index.T)]
         self._weights = self._weigh(index).astype(np.float32)
         grain = solids.grain[tuple(index.T)]
         focal = options.width / 2 / options.slopes[0]
@@ -232,6 +245,8 @@ class _Planner:
         self._counts = np.zeros(len(index), np.int64)
         self._directions = np.zeros((len(index), _REMEMBERED, 3), np.float32)
         self._at = at
+        self._across = float(np.linalg.norm(solids.box[1] - solids.box[0]))
+        self._may_be_fog = places.kind in ("room", "front")
         self.met_fog = False
         """Whether a picture was left out since it showed no surface."""
 
@@ -254,19 +269,21 @@ class _Planner:
         """Place and turn of each picture."""
         candidates = [(place, turn) for place, turns in enumerate(self._places.turns) for turn in turns]
         fitness = self._fitness(candidates)
-        worst = 0.3 if self._places.kind == "room" else 0.05
+        worst = 0.3 if self._may_be_fog else 0.05
         possible = np.flatnonzero(fitness > worst)
         if len(possible) == 0:
             possible = np.argsort(-fitness, kind="stable")[: self._options.count]
         heap = [(-self._worth(candidates[i], fitness[i]), int(i)) for i in possible]
         heapq.heapify(heap)
         checked: set[int] = set()
-        foggy = np.zeros(len(self._places.positions), np.int64)
+        foggy: defaultdict[int, list[Floats]] = defaultdict(list)
+        fogs = 0
         chosen: list[tuple[int, Floats]] = []
         while heap and len(chosen) < self._options.count:
             _, number = heapq.heappop(heap)
             pair = candidates[number]
-            if number not in checked and foggy[pair[0]] >= _FOGGY:
+            place, turn = pair
+            if number not in checked and any(turn[2] @ way > _BESIDE_FOG for way in foggy[place]):
                 continue
             value = self._worth(pair, fitness[number])
             if heap and value < -heap[0][0] - 1e-9:
@@ -276,14 +293,18 @@ class _Planner:
                 checked.add(number)
                 merit, is_fog = self._as_drawn(*pair)
                 fitness[number] *= merit
-                foggy[pair[0]] += is_fog
+                if is_fog:
+                    foggy[place].append(turn[2])
+                    fogs += 1
+                    if fogs >= _HOPELESS and not chosen:
+                        break
                 if fitness[number] > worst:
                     heapq.heappush(heap, (-self._worth(pair, fitness[number]), number))
                 continue
             self._take(pair)
             chosen.append(pair)
             tell("Choosing cameras", len(chosen), self._options.count)
-        self.met_fog = bool(foggy.any())
+        self.met_fog = fogs > 0
         return chosen
 
     def camera(self, place: int, turn: Floats, width: int | None = None) -> Camera:
@@ -341,7 +362,8 @@ class _Planner:
         depth = meta["depths"][0]
         coarse = (camera.K[0, 0] * sizes / depth.clamp_min(1e-6) / camera.width).clamp(max=1)
         near = (depth < self._places.clear).to(depth)
-        far = depth.clamp_min(1e-12).log()
+        # A sky or hills far behind, of which a trace shines through all surfaces, are no fog.
+        far = depth.clamp(1e-12, self._across).log()
         ones = torch.ones_like(depth)
         layers = torch.stack([ones, near, coarse, far, far.square()], dim=1)
         alpha, close, blur, mean, square = composite(meta, torch.where(shown[:, None], layers, 0.0)).unbind(-1)
@@ -352,7 +374,7 @@ class _Planner:
         before = np.array(float(close.mean()))
         merit = float(self._merit(empty, 2 * before))
         merit *= min(1.0, _BLURRED / max(float(blur[seen].mean()), 1e-9))
-        if self._places.kind != "room":
+        if not self._may_be_fog:
             return merit, False
         # A surface is at one distance; what lies at many along one pixel is what no photograph held together.
         mean, square = mean[seen] / alpha[seen], square[seen] / alpha[seen]

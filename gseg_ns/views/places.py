@@ -14,8 +14,9 @@ from gseg_ns.views.kernels import hit_lengths, sight
 from gseg_ns.views.solids import Floats, Solids
 from gseg_ns.views.upright import sphere
 
-Kind = Literal["room", "ground", "object"]
-"""What is looked at: from within walls; things on open ground; a thing alone, from all around."""
+Kind = Literal["room", "ground", "object", "front"]
+"""What is looked at: from within walls; things on open ground; a thing alone, from all around; what was photographed
+from one side, from there."""
 
 _RAYS = 200
 _TRIED = 6000
@@ -38,10 +39,18 @@ _CLEAR = 0.25
 SKIPPED = 1.8
 """Voxels next to a surface that is looked at that may be solid, too."""
 _PLACES = 260
-_PITCHES: dict[Kind, tuple[float, ...]] = {"room": (10, -12, -35, -58), "ground": (-5, -20, -40), "object": ()}
+_PITCHES: dict[Kind, tuple[float, ...]] = {"room": (10, -12, -35, -58), "ground": (-5, -20, -40)}
 _YAWS = 12
 _AROUND = 260
 """Places around an object at one distance."""
+_BEFORE = 160
+"""Directions from which what was photographed from one side is tried: nothing but pictures tells which side."""
+_AWAY = (0.6, 0.95, 1.5, 2.4)
+"""Distances from it, in radii of what is finest."""
+_ASIDE = ((0, 0), (-0.25, 0), (0.25, 0), (0, -0.25), (0, 0.25))
+"""Parts of a picture's angles, by which pictures from there look past its middle: to the side, and up."""
+_STEEPEST = 60
+"""Degrees above and below, from which it may have been photographed."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Places:
     """Of each place [n, 3, 3]: pictures that may be taken there; right, down and forward in rows."""
     structure: NDArray[np.bool_]
     """[X, Y, Z], voxels of floor, walls and ceiling, or of the ground."""
+    rough: NDArray[np.bool_]
+    """[X, Y, Z], these and what is right beside them, but for what lies on them."""
 
 
 def find_places(solids: Solids, kind: Kind | None, slopes: tuple[float, float]) -> Places:
@@ -83,11 +94,10 @@ def find_places(solids: Solids, kind: Kind | None, slopes: tuple[float, float]) 
     share(hit_lengths, len(index), solids.solid, index + 0.5, sphere(_RAYS), most, lengths, grain=50)
     enclosure = (lengths > 0).mean(axis=1)
     top = float(np.percentile(enclosure, 85)) if len(index) > 20 else 0.0
-    structure = np.zeros_like(solids.solid)
     if kind == "room" or (kind is None and top > _ENCLOSED):
         within = enclosure > _NEARLY * top
         reach = float(np.percentile(distance[tuple(index[within].T)], 95)) if within.any() else 0.3 * solids.size
-        structure = find_structure(solids, _FLAT * (reach / solids.voxel) ** 2)
+        structure, level = find_structure(solids, _FLAT * (reach / solids.voxel) ** 2)
         if kind is None and _holds_things(solids, index[within], structure, reach):
             kind = "room"
     if kind is None:
@@ -95,7 +105,7 @@ def find_places(solids: Solids, kind: Kind | None, slopes: tuple[float, float]) 
     if kind == "room":
         positions = _inside(solids, distance, index[within], lengths[within], structure, reach)
         turns = [_looks(_PITCHES[kind])] * len(positions)
-        return Places(kind, top, reach, _CLEAR * reach, positions, turns, structure)
+        return Places(kind, top, reach, _CLEAR * reach, positions, turns, structure, _rough(structure, level))
     structure = _ground(solids) if kind == "ground" else np.zeros_like(solids.solid)
     things = solids.points(np.argwhere(solids.solid & ~structure))
     if len(things) == 0:
@@ -116,7 +126,52 @@ def find_places(solids: Solids, kind: Kind | None, slopes: tuple[float, float]) 
         chosen = _spread(np.floor(solids.grid(among)).astype(np.int64), _PLACES)
         positions = np.concatenate([positions, solids.points(chosen)])
         turns += [_looks(_PITCHES[kind])] * len(chosen)
-    return Places(kind, top, 1.5 * radius, clear, positions, turns, structure)
+    return Places(kind, top, 1.5 * radius, clear, positions, turns, structure, _rough(structure, structure))
+
+
+def front_places(solids: Solids, middle: Floats, radius: float, slopes: tuple[float, float]) -> Places:
+    """Places on all sides of what is finest, and near to it: where it was photographed from one side, pictures tell it.
+
+    Args:
+        solids: in the upright frame.
+        middle: [3], of what is finest, in that frame.
+        radius: of most of it.
+        slopes: tangents of half a picture's angles, across and down.
+    """
+    aside = np.array(_ASIDE) * 2 * np.arctan(slopes)
+    distance = ndimage.distance_transform_edt(~solids.solid) * solids.voxel
+    clear = 0.1 * radius
+    ways = sphere(_BEFORE)
+    ways = ways[np.abs(ways[:, 2]) < np.sin(np.radians(_STEEPEST))]
+    positions, turns = [], []
+    for length in _AWAY:
+        for way in ways:
+            place = middle + length * radius * way
+            cell = np.floor(solids.grid(place[None])[0]).astype(int)
+            if ((cell >= 0) & (cell < solids.solid.shape)).all() and distance[tuple(cell)] < clear:
+                continue
+            positions.append(place)
+            turns.append(np.array([_past(-way, *angles) for angles in aside]))
+    none = np.zeros_like(solids.solid)
+    return Places("front", 0.0, 1.5 * radius, clear, np.array(positions).reshape(-1, 3), turns, none, none)
+
+
+def _past(way: Floats, aside: float, above: float) -> Floats:
+    """A picture's turn [3, 3], so far in radians to the side of a direction [3] and above it."""
+    yaw = np.arctan2(way[1], way[0]) + aside
+    pitch = np.arcsin(np.clip(way[2] / np.linalg.norm(way), -1, 1)) + above
+    return look_along(np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)]))
+
+
+def _rough(structure: NDArray[np.bool_], level: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels of layers, and those beside them: as far as voxels tell, that is their roughness.
+
+    Not so what lies on a level one: things stand there, and small ones are no higher than that.
+    """
+    beside = np.ones((3, 3, 3))
+    below = beside.copy()
+    below[:, :, 2] = 0
+    return np.asarray(ndimage.binary_dilation(structure & ~level, beside) | ndimage.binary_dilation(level, below))
 
 
 def _holds_things(solids: Solids, within: NDArray[np.int64], structure: NDArray[np.bool_], reach: float) -> bool:
@@ -265,7 +320,7 @@ def _cells(index: NDArray[np.int64], step: float) -> NDArray[np.int64]:
     return (cell[:, 0] * wide + cell[:, 1]) * high + cell[:, 2]
 
 
-def find_structure(solids: Solids, least: float) -> NDArray[np.bool_]:
+def find_structure(solids: Solids, least: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Voxels of large flat layers: floors, ceilings and walls of rooms of any outline.
 
     Args:
@@ -273,10 +328,10 @@ def find_structure(solids: Solids, least: float) -> NDArray[np.bool_]:
         least: voxels of the smallest layer that counts.
 
     Returns:
-        [X, Y, Z].
+        [X, Y, Z] of all of them, and of those that are level.
     """
     index = np.argwhere(solids.solid)
-    found = np.zeros(len(index), bool)
+    found, is_level = np.zeros((2, len(index)), bool)
     left = np.ones(len(index), bool)
     angles = np.radians(np.arange(0, 180, 5))
     ways = np.concatenate([[[0.0, 0, 1]], np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)])
@@ -302,10 +357,12 @@ def find_structure(solids: Solids, least: float) -> NDArray[np.bool_]:
         first = np.unique(_cells(cells, 1), return_index=True)[1]
         large = np.bincount(numbers[first]) >= least
         found[np.flatnonzero(slab)[large[numbers]]] = True
+        is_level[np.flatnonzero(slab)[large[numbers]]] = number == 0
         left &= ~slab
-    structure = np.zeros_like(solids.solid)
+    structure, level = np.zeros((2, *solids.solid.shape), bool)
     structure[tuple(index[found].T)] = True
-    return structure
+    level[tuple(index[is_level].T)] = True
+    return structure, level
 
 
 def _ground(solids: Solids) -> NDArray[np.bool_]:

@@ -19,6 +19,8 @@ _FAINT = 0.1
 """Opacity below which a Gaussian is not looked at."""
 _CORE = 3.5
 """What is farther from the middle than so many median distances is background: skies, hills behind a garden."""
+_FINE = 25
+"""Percent of the Gaussians, the finest, that show what photographs were taken of."""
 _HELD = 0.7
 """-log(1 - alpha) of a solid voxel: half of the light is held back."""
 _FLOATER = 20
@@ -94,6 +96,14 @@ def body_of(splats: Splats) -> Body:
         np.take_along_axis(sizes, order, axis=1),
         splats.opacities.double().sigmoid().numpy(),
     )
+
+
+def finest(body: Body) -> tuple[Floats, float]:
+    """Middle [3] and radius of what is finest: a training makes small Gaussians of what photographs show from near."""
+    longest = body.sizes[:, 0]
+    means = body.means[longest <= np.percentile(longest, _FINE)]
+    middle = np.median(means, axis=0)
+    return middle, float(np.percentile(np.linalg.norm(means - middle, axis=1), 70))
 
 
 def voxelize(body: Body, margin: float = 0.3, across: int = _ACROSS) -> Solids:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -210,3 +211,33 @@ def test_what_a_gaussian_would_give_alone_is_what_it_gives_alone() -> None:
     meta = project_splats(alone, view)
     drawn = composite(meta, torch.ones(1, 1))[..., 0].sum()
     assert float(carried._unhindered(meta)) == pytest.approx(float(drawn), rel=0.03)
+
+
+def of_truth(truth: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda tried: (tried != truth[:, None]).float().mean(dim=0)
+
+
+def test_gaussians_in_doubt_are_asked_alone() -> None:
+    part = torch.tensor([0.9, 0.7, 0.45, 0.4, 0.05, 0.0])
+    truth = torch.tensor([True, False, True, False, True, True])
+    seen = torch.tensor([100.0, 100, 100, 100, 100, 100])
+    chosen = carried._asked_alone(part, part > 0.5, seen, of_truth(truth))
+    # Of the last there is no doubt: it is in no mask.
+    assert chosen.tolist() == [True, False, True, False, True, False]
+
+
+def test_what_shows_next_to_nothing_is_not_asked() -> None:
+    part, seen = torch.tensor([0.9, 0.4]), torch.tensor([1000.0, 0.1])
+    chosen = carried._asked_alone(part, part > 0.5, seen, of_truth(torch.tensor([True, True])))
+    assert chosen.tolist() == [True, False]
+
+
+def test_of_two_that_help_alone_and_not_together_the_better_one_is_taken() -> None:
+    part, seen = torch.tensor([0.9, 0.4, 0.4]), torch.tensor([100.0, 100, 100])
+
+    def residual(tried: torch.Tensor) -> torch.Tensor:
+        one, other = tried[1].float(), tried[2].float()
+        return 0.5 - 0.2 * one - 0.3 * other + 0.6 * one * other
+
+    chosen = carried._asked_alone(part, part > 0.5, seen, residual)
+    assert chosen.tolist() == [True, False, True]

@@ -12,8 +12,11 @@ from gseg_ns.rendering import Camera
 from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
 from gseg_ns.splats.transform import transform
-from gseg_ns.views import ViewOptions, ViewPlan, choose_views, draw_view
-from splats_by_hand import SMALL, THINGS, ball, make_room, sheet
+from gseg_ns.views import ViewOptions, ViewPlan, choose_views, choosing, draw_view
+from gseg_ns.views.places import Places
+from gseg_ns.views.solids import Body, Solids
+from gseg_ns.views.upright import Frame
+from splats_by_hand import SMALL, THINGS, ball, box, make_room, sheet
 
 
 def centres(cameras: list[Camera]) -> np.ndarray:
@@ -184,6 +187,49 @@ def test_a_fog_is_refused_and_not_photographed() -> None:
     fog.scales[:], fog.opacities[:] = np.log(0.15), -1.5
     with pytest.raises(GsegError, match=r"a fog from .*--cameras"):
         choose_views(fog, replace(SMALL, count=4, kind="room"))
+
+
+@pytest.fixture(scope="module")
+def one_sided() -> Splats:
+    """A shelf on a wall that was photographed from +x, and the fog that a training leaves on the other sides."""
+    rng = np.random.default_rng(0)
+    fog = ball(count=6000)
+    ways = rng.normal(size=(len(fog), 3))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    fog.means[:] = torch.tensor(ways * rng.uniform(0.8, 4, (len(fog), 1)), dtype=torch.float32)
+    fog.scales[:], fog.opacities[:] = np.log(0.15), -1.5
+    wall = sheet([0, -1.5, -1.5], [0, 3, 0], [0, 0, 3], [0.7, 0.7, 0.8])
+    shelf = box([0.1, -0.4, -0.4], [0.5, 0.4, 0.3], [0.9, 0.3, 0.2])
+    return Splats.cat([fog.subset(fog.means[:, 0] < 0.1), wall, shelf])
+
+
+def looks_at_the_shelf(plan: ViewPlan) -> bool:
+    forwards = np.array([camera.viewmat[2, :3].numpy() for camera in plan.cameras])
+    return bool((centres(plan.cameras)[:, 0] > 0.5).all() and (forwards[:, 0] < -0.5).all())
+
+
+def test_what_was_photographed_from_one_side_is_looked_at_from_there(one_sided: Splats) -> None:
+    plan = choose_views(one_sided, replace(SMALL, count=8, kind="front"))
+    assert plan.kind == "front"
+    assert len(plan.cameras) == 8
+    assert looks_at_the_shelf(plan)
+
+
+def test_a_room_that_is_a_fog_is_looked_at_from_where_it_is_none(
+    one_sided: Splats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = choosing._find
+
+    def a_room_behind(body: Body, options: ViewOptions, tell: choosing.Tell) -> tuple[Frame, Solids, Places]:
+        frame, solids, places = find(body, replace(options, kind="room"), tell)
+        behind = np.flatnonzero(places.positions @ frame.turn[:, 0] < -0.5)
+        turns = [places.turns[place] for place in behind]
+        return frame, solids, replace(places, positions=places.positions[behind], turns=turns)
+
+    monkeypatch.setattr(choosing, "_find", a_room_behind)
+    plan = choose_views(one_sided, replace(SMALL, count=8))
+    assert plan.kind == "front"
+    assert looks_at_the_shelf(plan)
 
 
 def test_antialiased_splats_are_drawn_so() -> None:
