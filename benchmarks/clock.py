@@ -17,7 +17,7 @@ from gseg_ns.errors import GsegError
 S = TypeVar("S")
 T = TypeVar("T")
 
-SHORT, RUNS = 1.0, 8
+SHORT, RUNS = 3.0, 8
 """Work that can be repeated is, until its runs together took so many seconds, or so often."""
 
 

@@ -105,6 +105,8 @@ class Growth:
     """Numbers of views, with the first number of Gaussians"""
     scale: int = 2
     """How many times as wide and high as the photographs"""
+    count: int = 60
+    """Masks a view, where there are large enough ones to be cut; 0: as they are, so that sizes find the same objects"""
     only: tuple[Stage, ...] = STAGES
     """Which stages"""
     times: int = 3
@@ -123,7 +125,9 @@ class Growth:
             for name, (gaussians, views) in sizes.items():
                 scene = Path(folder) / name
                 small = self.scene, self.geometry, self.masks
-                Scene(scene, *small, gaussians=gaussians, views=views, scale=self.scale, width=384, count=60).main()
+                Scene(
+                    scene, *small, gaussians=gaussians, views=views, scale=self.scale, width=384, count=self.count
+                ).main()
             # One size after the other in each round: what else the machine does meanwhile meets all of them.
             runs: dict[str, list[list[Row]]] = {name: [] for name in sizes}
             for _ in range(self.times):

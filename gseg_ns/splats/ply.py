@@ -129,6 +129,10 @@ def _meant(splats: Splats, ply: PlyData) -> Splats:
     return splats
 
 
+_ROWS = 1 << 14
+"""Gaussians that are arranged at a time as a file has them: a table of all would take as much memory as the splat."""
+
+
 def write_ply(
     path: Path,
     splats: Splats,
@@ -154,15 +158,13 @@ def write_ply(
         raise GsegError(f"There is no Gaussian to write to {path}.")
     parts: list[tuple[list[str], np.ndarray[Any, Any]]] = [
         (["x", "y", "z"], _float32(splats.means)),
-        (list(_NORMALS), np.zeros((count, 3), np.float32)),
+        (list(_NORMALS), np.broadcast_to(np.float32(0), (count, 3))),
         ([f"f_dc_{i}" for i in range(3)], _float32(splats.sh[:, 0])),
     ]
     rest = 3 * (splats.sh.shape[1] - 1)
     if rest:
-        # Reorder only while writing: [N, K - 1, 3] -> channel-major [N, 3 (K - 1)].
-        parts.append(
-            ([f"f_rest_{i}" for i in range(rest)], _float32(splats.sh[:, 1:].transpose(1, 2)).reshape(count, rest))
-        )
+        # [N, K - 1, 3] -> channel-major [N, 3, K - 1], which becomes [N, 3 (K - 1)] as it is written.
+        parts.append(([f"f_rest_{i}" for i in range(rest)], _float32(splats.sh[:, 1:].transpose(1, 2))))
     parts += [
         (["opacity"], _float32(splats.opacities)[:, None]),
         ([f"scale_{i}" for i in range(3)], _float32(splats.scales)),
@@ -176,13 +178,19 @@ def write_ply(
         twice = sorted({name for name in names if names.count(name) > 1})
         raise GsegError(f"Cannot write {path}: the properties {', '.join(twice)} would be written twice.")
     dtype = np.dtype([(name, array.dtype.newbyteorder("<")) for part_names, array in parts for name in part_names])
-    table = np.empty(count, dtype)
-    for part_names, array in parts:
-        for i, name in enumerate(part_names):
-            table[name] = array[:, i]
     comments = [*comments, *([_MODE_COMMENT] if splats.rasterize_mode == "antialiased" else [])]
-    with atomic_path(Path(path)) as temporary:
-        PlyData([PlyElement.describe(table, "vertex")], byte_order="<", comments=comments).write(temporary)
+    table = np.empty(min(count, _ROWS), dtype)
+    header = PlyData([PlyElement.describe(table[:0], "vertex")], byte_order="<", comments=comments).header
+    header = re.sub("^element vertex 0$", f"element vertex {count}", header, flags=re.MULTILINE)
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+        file.write(header.encode("ascii") + b"\n")
+        for first in range(0, count, _ROWS):
+            rows = table[: count - first]
+            for part_names, array in parts:
+                columns = array[first : first + _ROWS].reshape(len(rows), -1)
+                for i, name in enumerate(part_names):
+                    rows[name] = columns[:, i]
+            file.write(rows.tobytes())
 
 
 def _columns(data: np.ndarray[Any, Any], names: list[str]) -> Tensor:

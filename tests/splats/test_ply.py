@@ -10,7 +10,7 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from gseg_ns.errors import GsegError
-from gseg_ns.splats import Splats
+from gseg_ns.splats import Splats, ply
 from gseg_ns.splats.ply import read_ply, write_ply
 
 
@@ -44,6 +44,16 @@ def test_round_trip(tmp_path: Path, degree: int) -> None:
     splats = make(50, degree)
     write_ply(tmp_path / "a.ply", splats)
     assert_same(splats, read_ply(tmp_path / "a.ply"))
+
+
+def test_rows_are_written_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splats = make(50)
+    comments = ["element vertex 0"]
+    write_ply(tmp_path / "whole.ply", splats, comments=comments)
+    monkeypatch.setattr(ply, "_ROWS", 7)
+    write_ply(tmp_path / "portions.ply", splats, comments=comments)
+    assert (tmp_path / "portions.ply").read_bytes() == (tmp_path / "whole.ply").read_bytes()
+    assert_same(splats, read_ply(tmp_path / "portions.ply"))
 
 
 @pytest.mark.parametrize("form", ["ascii", "big"])
