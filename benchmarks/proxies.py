@@ -23,6 +23,7 @@ from gseg_ns.proxies.making import VERTICES
 from gseg_ns.proxies.surface import decimated
 from gseg_ns.runs import load_run
 from gseg_ns.runs.evidence import run_evidence
+from gseg_ns.runs.fringes import find_fringes
 from gseg_ns.runs.pixels import training_pixel
 from gseg_ns.splats.mesh import TriangleMesh
 
@@ -32,7 +33,7 @@ _SHARE = 0.95
 """Of its points."""
 
 
-def main(config: Path, labelled: Path, least_points: int = 50) -> None:
+def main(config: Path, labelled: Path, least_points: int = 50, clean_borders: bool = False) -> None:
     """Print a table.
 
     A point is near a hull where it is inside, too. Beside it: how long a pixel of the training pictures is for the
@@ -43,6 +44,7 @@ def main(config: Path, labelled: Path, least_points: int = 50) -> None:
         config: `config.yml` of a run.
         labelled: points in the frame of the capture, with `object_id`.
         least_points: objects with fewer are left out.
+        clean_borders: make them of what `gseg export --clean-borders` writes.
     """
     import open3d as o3d
 
@@ -50,6 +52,7 @@ def main(config: Path, labelled: Path, least_points: int = 50) -> None:
     splats, groups = run.model.splats(), run.model.gaussian_groups()
     fit = splats.exportable()
     evidence = run_evidence(run)
+    fringes, whole = find_fringes(run) if clean_borders else None, groups
     splats, groups = splats.subset(fit), groups[fit]
     if evidence is not None:  # as exports leave them out
         floating = find_floaters(splats, groups, evidence.to("cpu").rows(torch.nonzero(fit)[:, 0]))
@@ -80,6 +83,9 @@ def main(config: Path, labelled: Path, least_points: int = 50) -> None:
         iou = (own & (found == group)).sum() / (own | (found == group)).sum()
         kept = groups == group if evidence is None else (groups == group) & ~floating
         part = splats.subset(kept)
+        if fringes is not None:
+            rows = torch.zeros_like(fit).masked_scatter(fit, kept)
+            part = fringes.clean(group).subset(rows[whole == group]).splats
         pixel = 0.0 if pixel_at is None else pixel_at(part.means.median(dim=0).values)
         diagonal = np.linalg.norm(np.ptp(points[own], axis=0))
         start, up = process_time(), torch.tensor([0.0, 0, 1])
