@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,7 @@ from gseg_ns.lifting.strengths import silhouettes
 from gseg_ns.models.checkpoints import ResumableModel
 from gseg_ns.models.splatfacto import SplatfactoModel, splatfacto
 from gseg_ns.rendering import Coefficients, composite, rasterization, rasterization_with_features, threads
-from gseg_ns.rendering.clamp import clamp
+from gseg_ns.rendering.blend import Alphas, clamp
 from gseg_ns.rendering.memory import keep_freed_memory
 from gseg_ns.rendering.ssim import Ssim
 from gseg_ns.splats.projection import near_of
@@ -73,12 +74,14 @@ class DrawnModel(ResumableModel):
         """What Splatfacto calls for the world-to-camera matrix [1, 4, 4] of a pose [1, 3, 4] on the CPU."""
         return upload(compat.eager(splatfacto.get_viewmat)(pose), self.device)
 
-    def _rasterize(self, **arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def _rasterize(self, **arguments: Any) -> tuple[Tensor, Tensor | Alphas, dict[str, Any]]:
         """What Splatfacto calls to render."""
         if not self.training:
             arguments["near_plane"] = near_of(arguments["means"])
         values = self.rendered_features()
-        return rasterization(**arguments) if values is None else rasterization_with_features(values, **arguments)
+        render = rasterization if values is None else partial(rasterization_with_features, values)
+        image, alphas, info = render(**arguments)
+        return image, Alphas(alphas), info
 
     def composite(self, values: Tensor) -> Tensor:
         """Composite per-Gaussian values over the projection, tiles and sort of the last `render`.
