@@ -30,6 +30,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
 from gseg_ns.lifting.association import NO_GROUPS
+from gseg_ns.models.adam import SharedAdam
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newest
 from gseg_ns.models.drawing import keep_drawing
@@ -168,7 +169,7 @@ def update_in_one_pass(optimizers: Optimizers) -> Optimizers:
     do that on the CPU; there nothing changes.
     """
     for optimizer in optimizers.optimizers.values():
-        if type(optimizer) is torch.optim.Adam:
+        if type(optimizer) in (torch.optim.Adam, SharedAdam):
             try:
                 torch.optim.Adam(optimizer.param_groups[0]["params"], fused=True)
             except RuntimeError:
@@ -281,6 +282,8 @@ class SegmentationTrainer(Trainer):
             # What was given stays as it is: a method's own rates are what is made for longer runs.
             factor = factors.get(name, 1.0) if usual is None or group == usual.optimizers.get(name) else 1.0
             optimizer.lr *= factor
+            if optimizer._target is torch.optim.Adam:
+                optimizer._target = SharedAdam
             if getattr(scheduler, "lr_final", None) is not None:
                 scheduler.lr_final *= factor
             if scheduler is not None and hasattr(scheduler, "max_steps"):

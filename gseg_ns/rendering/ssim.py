@@ -26,7 +26,9 @@ class _Ssim(torch.autograd.Function):
         # The last is x's own.
         planes = (4 if ctx.needs_input_grad[0] else 3) if any(ctx.needs_input_grad[:2]) else 0
         border = ssim.BORDER
-        slopes = np.zeros((planes, batch, channels, height + border, width + border), first.dtype)
+        slopes = np.empty((planes, batch, channels, height + border, width + border), first.dtype)
+        for rim in (slopes[..., :border, :], slopes[..., height:, :], slopes[..., :border], slopes[..., width:]):
+            rim.fill(0)
         inner = (batch, channels, height - border, width - border)
         sums = np.empty(_tiles(inner), np.float64)
         threads.share(ssim.forward, len(sums), first, second, window, c1, c2, sums, slopes)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gseg_ns.models.adam import SharedAdam
+from gseg_ns.rendering import threads
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    threads.configure(3)
+    yield
+    threads.configure()
+
+
+def trained(kind: type[torch.optim.Adam], device: str = "cpu", **options: Any) -> list[Tensor]:
+    """Parameters and moments after some steps: one of many pieces, a small one, one that has no gradient at times."""
+    g = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=g) for shape in ((9001, 45), (7, 3), (300_001,))]
+    slopes = [torch.randn(values.shape, generator=g) for values in start]
+    parameters = [torch.nn.Parameter(values.to(device)) for values in start]
+    optimizer = kind(parameters, lr=0.01, eps=1e-15, **options)
+    for number in range(4):
+        for parameter, slope in zip(parameters, slopes, strict=True):
+            parameter.grad = (slope * (number + 1)).cos().to(device)
+        if number == 2:
+            parameters[2].grad = None
+        optimizer.step()
+    states = [optimizer.state[parameter] for parameter in parameters]
+    assert [float(state["step"]) for state in states] == [4, 4, 3]
+    return [p.detach() for p in parameters] + [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"maximize": True}, {"amsgrad": True}])
+def test_shared_steps_are_torchs_to_the_last_bit(three_threads: None, options: dict[str, Any]) -> None:
+    found, expected = (trained(kind, fused=True, **options) for kind in (SharedAdam, torch.optim.Adam))
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_work_is_shared(three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, share = [], threads.share
+
+    def noted(kernel: Any, count: int, *args: Any, grain: int) -> None:
+        shared.append(count)
+        share(kernel, count, *args, grain=grain)
+
+    monkeypatch.setattr(threads, "share", noted)
+    trained(SharedAdam, fused=True)
+    assert len(shared) == 3 + 2 + 3  # the first step is torch's, which makes the moments
+    assert max(shared) == -(-9001 * 45 // (1 << 14))
+
+
+def test_without_fused_updates_it_is_torchs(three_threads: None) -> None:
+    for mine, theirs in zip(trained(SharedAdam), trained(torch.optim.Adam), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_another_layout_is_torchs(three_threads: None) -> None:
+    found = []
+    for kind in (SharedAdam, torch.optim.Adam):
+        parameter = torch.nn.Parameter(torch.arange(12.0).view(3, 4))
+        optimizer = kind([parameter], lr=0.1, fused=True)
+        for _ in range(3):
+            parameter.grad = torch.arange(12.0).view(4, 3).T
+            optimizer.step()
+        found.append(parameter.detach())
+    assert torch.equal(*found)
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_it_is_torchs() -> None:
+    for mine, theirs in zip(trained(SharedAdam, "cuda"), trained(torch.optim.Adam, "cuda"), strict=True):
+        assert torch.equal(mine, theirs)
