@@ -38,6 +38,10 @@ def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Cal
         index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
         if index is not None and hasattr(index, "_source_stamp"):
             index._source_stamp = stamp
+            # Numba writes what is in the cache before the thing itself: after a kill in between, an index of this state
+            # would name a file of a former one, were both called alike.
+            name = index._index_name.removesuffix(".nbi")
+            index._data_name_pattern = f"{name}.{_short(stamp)}.{{number:d}}.nbc"
         return compiled
 
     return decorate
@@ -59,6 +63,10 @@ def _sources_stamp(own: Path) -> str | None:
     """What the cache of a file's kernels is valid for; None where the sources are no longer what was loaded."""
     folder = set(_FOLDER.glob("*.py"))
     return _LOADED + _digest({own} - folder) if _digest(folder) == _LOADED else None
+
+
+def _short(stamp: str | None) -> str:
+    return hashlib.sha256(str(stamp).encode()).hexdigest()[:12]
 
 
 kernel = _compiler(FASTMATH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,9 @@ def test_reach_never_loses_a_pixel_that_is_drawn():
     assert drawn > 50
 
 
-def test_what_was_loaded_before_an_edit_is_not_kept_as_what_came_after(tmp_path: Path) -> None:
-    """A checkout is updated while a command runs: its kernels mix both, and would stay for the new ones."""
+@pytest.fixture
+def said(tmp_path: Path) -> Callable[..., str]:
+    """Runs Python beside a package `kernels` of its own, whose `a.step` adds 1 and whose `b.twice` does that twice."""
     package = tmp_path / "kernels"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -89,16 +91,34 @@ def test_what_was_loaded_before_an_edit_is_not_kept_as_what_came_after(tmp_path:
         "from kernels.a import step\nfrom kernels.jit import kernel\n\n@kernel\ndef twice(x):\n"
         "    return step(step(x))\n"
     )
-    edit = "import pathlib; p = pathlib.Path('kernels/a.py'); p.write_text(p.read_text().replace('+ 1', '+ 10'))"
-    ask = "from kernels.b import twice; print(twice(0))"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
 
-    def said(code: str) -> str:
+    def run(code: str, status: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         return done.stdout.strip()
 
-    assert said(f"import kernels.a; {edit}; {ask}") == "2"
+    return run
+
+
+EDIT = "import pathlib; p = pathlib.Path('kernels/a.py'); p.write_text(p.read_text().replace('+ 1', '+ 10'))"
+
+
+def test_what_was_loaded_before_an_edit_is_not_kept_as_what_came_after(said: Callable[..., str]) -> None:
+    """A checkout is updated while a command runs: its kernels mix both, and would stay for the new ones."""
+    ask = "from kernels.b import twice; print(twice(0))"
+    assert said(f"import kernels.a; {EDIT}; {ask}") == "2"
     assert said(ask) == "20"
+
+
+def test_a_kill_between_the_files_of_a_cache_leaves_no_former_kernel_for_the_new_one(said: Callable[..., str]) -> None:
+    ask = "from kernels.a import step; print(step(0))"
+    kill = "import os; from numba.core.caching import IndexDataCacheFile as I; I._save_data = lambda *_: os._exit(9)"
+    assert said(ask) == "1"
+    said(EDIT)
+    said(f"{kill}; {ask}", status=9)
+    assert said(ask) == "10"
+    # What is mended is kept.
+    assert said(f"import numba.core.caching as c; c.IndexDataCacheFile._save_data = None; {ask}") == "10"
