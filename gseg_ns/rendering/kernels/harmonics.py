@@ -126,7 +126,11 @@ def forward(start, stop, degree, dirs, first, rest, radii, colors):  # type: ign
                 color = plus(color, q42 * re2, rest, g, 21)
                 color = plus(color, q43 * re3, rest, g, 22)
                 color = plus(color, real(Q44) * re4, rest, g, 23)
-        colors[index, 0], colors[index, 1], colors[index, 2] = max(color[0], zero), max(color[1], zero), max(color[2], zero)
+        colors[index, 0], colors[index, 1], colors[index, 2] = (
+            max(color[0], zero),
+            max(color[1], zero),
+            max(color[2], zero),
+        )
 
 
 @part
