@@ -30,7 +30,8 @@ def with_gradients(wrap: Callable[[Tensor], Any], within: Clamp, given: tuple[Te
     image, alphas = (t.clone().requires_grad_() for t in given[:2])
     out = drawn(image, wrap(alphas), given[2], within)
     (out * torch.arange(out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
-    assert image.grad is not None and alphas.grad is not None
+    assert image.grad is not None
+    assert alphas.grad is not None
     return [out.detach(), image.grad, alphas.grad]
 
 
