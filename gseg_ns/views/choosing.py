@@ -6,7 +6,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from gseg_ns.rendering.threads import share
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.projection import NEAR
 from gseg_ns.views.kernels import look_shares, sight, worth
-from gseg_ns.views.places import SKIPPED, Kind, Places, find_places, front_places
+from gseg_ns.views.places import SKIPPED, Kind, Places, find_places, focus_places
 from gseg_ns.views.solids import Body, Floats, Solids, body_of, finest, voxelize
 from gseg_ns.views.upright import Frame, find_frame, find_standing_frame, frame_of_up
 
@@ -45,6 +45,9 @@ _BESIDE_FOG = math.cos(math.radians(45))
 """Of the angle to a picture that is fog, within which no other is tried from its place."""
 _HOPELESS = 400
 """Pictures that are fog, after which no more are tried where none was taken."""
+_BACKGROUND = 0.02
+"""Part of the area of what is seen, from which on it is no thing alone that has so much far behind it: none in things
+that were cut out, 0.06 and more in captures of one thing. Cameras beyond it would see nothing else."""
 _GRID = (12, 9)
 _CHECKED_WIDTH = 128
 _LEAST_GAUSSIANS = 50
@@ -136,12 +139,14 @@ def choose_views(
         raise GsegError("There is no free place to look at the splat from: give cameras with --cameras")
     planner = _Planner(splats, frame, solids, places, options)
     chosen = planner.choose(tell)
-    if planner.met_fog and len(chosen) < options.count and options.kind is None:
-        before = _front(body, frame, solids, options)
+    if places.kind == "room" and planner.met_fog and len(chosen) < options.count and options.kind is None:
+        before = _focus(body, frame, solids, options)
         other = _Planner(splats, frame, solids, before, options)
         found = other.choose(tell)
         if len(found) > len(chosen):
             planner, places, chosen = other, before, found
+    if not chosen and places.kind == "focus" and options.kind is None:
+        return choose_views(splats, replace(options, kind="object"), tell)
     if not chosen and not planner.met_fog:
         raise GsegError(
             "From every free place a picture of the splat would be holes, what is right before the lens, or blur: give "
@@ -198,9 +203,11 @@ def _find(body: Body, options: ViewOptions, tell: Tell) -> tuple[Frame, Solids, 
         frame = find_frame(points, first.voxel)
     tell("Looking for places", 0, 1)
     solids = voxelize(body.turned(frame.turn), across=options.across)
-    if options.kind == "front":
-        return frame, solids, _front(body, frame, solids, options)
+    if options.kind == "focus":
+        return frame, solids, _focus(body, frame, solids, options)
     places = find_places(solids, options.kind, options.slopes)
+    if places.kind == "object" and options.kind is None and body.background > _BACKGROUND:
+        return frame, solids, _focus(body, frame, solids, options)
     if places.kind == "object" and options.kind is None and options.up is None:
         # What was taken for a floor is a seat, or the top of a table.
         frame = find_standing_frame(points, first.voxel)
@@ -209,9 +216,9 @@ def _find(body: Body, options: ViewOptions, tell: Tell) -> tuple[Frame, Solids, 
     return frame, solids, places
 
 
-def _front(body: Body, frame: Frame, solids: Solids, options: ViewOptions) -> Places:
+def _focus(body: Body, frame: Frame, solids: Solids, options: ViewOptions) -> Places:
     middle, radius = finest(body)
-    return front_places(solids, frame.turn @ middle, radius, options.slopes)
+    return focus_places(solids, frame.turn @ middle, radius, options.slopes, frame.is_certain)
 
 
 class _Planner:
@@ -246,7 +253,7 @@ class _Planner:
         self._directions = np.zeros((len(index), _REMEMBERED, 3), np.float32)
         self._at = at
         self._across = float(np.linalg.norm(solids.box[1] - solids.box[0]))
-        self._may_be_fog = places.kind in ("room", "front")
+        self._may_be_fog = places.kind in ("room", "focus")
         self.met_fog = False
         """Whether a picture was left out since it showed no surface."""
 

@@ -14,9 +14,9 @@ from gseg_ns.views.kernels import hit_lengths, sight
 from gseg_ns.views.solids import Floats, Solids
 from gseg_ns.views.upright import sphere
 
-Kind = Literal["room", "ground", "object", "front"]
-"""What is looked at: from within walls; things on open ground; a thing alone, from all around; what was photographed
-from one side, from there."""
+Kind = Literal["room", "ground", "object", "focus"]
+"""What is looked at: from within walls; things on open ground; a thing alone, from all around; what photographs were
+taken of, amid what they show by the way, from the sides that they were taken from."""
 
 _RAYS = 200
 _TRIED = 6000
@@ -129,7 +129,7 @@ def find_places(solids: Solids, kind: Kind | None, slopes: tuple[float, float]) 
     return Places(kind, top, 1.5 * radius, clear, positions, turns, structure, _rough(structure, structure))
 
 
-def front_places(solids: Solids, middle: Floats, radius: float, slopes: tuple[float, float]) -> Places:
+def focus_places(solids: Solids, middle: Floats, radius: float, slopes: tuple[float, float], has_floor: bool) -> Places:
     """Places on all sides of what is finest, and near to it: where it was photographed from one side, pictures tell it.
 
     Args:
@@ -137,12 +137,14 @@ def front_places(solids: Solids, middle: Floats, radius: float, slopes: tuple[fl
         middle: [3], of what is finest, in that frame.
         radius: of most of it.
         slopes: tangents of half a picture's angles, across and down.
+        has_floor: nothing is looked at from below.
     """
     aside = np.array(_ASIDE) * 2 * np.arctan(slopes)
     distance = ndimage.distance_transform_edt(~solids.solid) * solids.voxel
     clear = 0.1 * radius
     ways = sphere(_BEFORE)
-    ways = ways[np.abs(ways[:, 2]) < np.sin(np.radians(_STEEPEST))]
+    steep = np.sin(np.radians(_STEEPEST))
+    ways = ways[(ways[:, 2] < steep) & (ways[:, 2] > (0 if has_floor else -steep))]
     positions, turns = [], []
     for length in _AWAY:
         for way in ways:
@@ -153,7 +155,7 @@ def front_places(solids: Solids, middle: Floats, radius: float, slopes: tuple[fl
             positions.append(place)
             turns.append(np.array([_past(-way, *angles) for angles in aside]))
     none = np.zeros_like(solids.solid)
-    return Places("front", 0.0, 1.5 * radius, clear, np.array(positions).reshape(-1, 3), turns, none, none)
+    return Places("focus", 0.0, 1.5 * radius, clear, np.array(positions).reshape(-1, 3), turns, none, none)
 
 
 def _past(way: Floats, aside: float, above: float) -> Floats:

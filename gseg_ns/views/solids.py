@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,10 +45,12 @@ class Body:
     """[N, 3], standard deviations along them."""
     opacities: Floats
     """[N]"""
+    background: float
+    """Part of the area of all that is seen, that lies far behind and is left out."""
 
     def turned(self, turn: Floats) -> Body:
         """The same in coordinates x' = turn @ x."""
-        return Body(self.means @ turn.T, self.axes @ turn.T, self.sizes, self.opacities)
+        return replace(self, means=self.means @ turn.T, axes=self.axes @ turn.T)
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,13 @@ def body_of(splats: Splats) -> Body:
     opacities = splats.opacities.detach().sigmoid()
     keep = (opacities > _FAINT) & splats.exportable()
     splats = splats.subset(keep).to("cpu")
-    means = splats.means.double().numpy()
+    means, background = splats.means.double().numpy(), 0.0
     if len(means):
         away = np.linalg.norm(means - np.median(means, axis=0), axis=1)
         core = away <= _CORE * max(float(np.median(away)), 1e-12)
+        shown = np.sort(splats.scales.double().exp().numpy(), axis=1)[:, 1:].prod(axis=1)
+        shown *= splats.opacities.double().sigmoid().numpy()
+        background = float(shown[~core].sum() / max(float(shown.sum()), 1e-300))
         means, splats = means[core], splats.subset(torch.from_numpy(core))
     sizes = splats.scales.double().exp().numpy()
     order = np.argsort(-sizes, axis=1, kind="stable")
@@ -95,6 +100,7 @@ def body_of(splats: Splats) -> Body:
         np.take_along_axis(axes, order[:, :, None], axis=1),
         np.take_along_axis(sizes, order, axis=1),
         splats.opacities.double().sigmoid().numpy(),
+        background,
     )
 
 

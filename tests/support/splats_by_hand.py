@@ -9,7 +9,7 @@ from gseg_ns.splats import Splats
 from gseg_ns.views import ViewOptions
 
 STEP = 0.1
-SMALL = ViewOptions(count=14, width=160, height=120, across=44)
+SMALL = ViewOptions(count=18, width=160, height=120, across=44)
 """Quick, and coarse."""
 
 

@@ -209,8 +209,8 @@ def looks_at_the_shelf(plan: ViewPlan) -> bool:
 
 
 def test_what_was_photographed_from_one_side_is_looked_at_from_there(one_sided: Splats) -> None:
-    plan = choose_views(one_sided, replace(SMALL, count=8, kind="front"))
-    assert plan.kind == "front"
+    plan = choose_views(one_sided, replace(SMALL, count=8, kind="focus"))
+    assert plan.kind == "focus"
     assert len(plan.cameras) == 8
     assert looks_at_the_shelf(plan)
 
@@ -228,8 +228,23 @@ def test_a_room_that_is_a_fog_is_looked_at_from_where_it_is_none(
 
     monkeypatch.setattr(choosing, "_find", a_room_behind)
     plan = choose_views(one_sided, replace(SMALL, count=8))
-    assert plan.kind == "front"
+    assert plan.kind == "focus"
     assert looks_at_the_shelf(plan)
+
+
+def test_a_thing_amid_a_coarse_background_is_looked_at_from_within_it() -> None:
+    """As photographs of one thing leave it: from outside of what is behind it, that is all one would see."""
+    rng = np.random.default_rng(0)
+    behind = ball(count=60)
+    ways = rng.normal(size=(len(behind), 3))
+    behind.means[:] = torch.tensor(6 * ways / np.linalg.norm(ways, axis=1, keepdims=True), dtype=torch.float32)
+    behind.scales[:], behind.opacities[:] = 0.0, 3.0
+    plan = choose_views(Splats.cat([ball(), behind]), replace(SMALL, count=6))
+    assert plan.kind == "focus"
+    places = np.linalg.norm(centres(plan.cameras), axis=1)
+    assert ((places > 0.25) & (places < 3)).all()
+    alone = choose_views(ball(), replace(SMALL, count=2))
+    assert alone.kind == "object"
 
 
 def test_antialiased_splats_are_drawn_so() -> None:
