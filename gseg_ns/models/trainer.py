@@ -220,6 +220,9 @@ def _count_groups(model: SegmentationModel) -> int:
     return int((model.gaussian_groups().unique() > 0).sum())
 
 
+_INTERRUPTED = 130
+"""Exit status after Ctrl+C, as shells have it: 128 and the number of SIGINT."""
+
 _LINES = 10
 """Lines about the progress of a training where there is no terminal."""
 
@@ -414,6 +417,8 @@ class SegmentationTrainer(Trainer):
                 f"Stopped in step {self.step} of {total}."
                 + (f" To go on from {saved[0].name}, add --load-dir {self.checkpoint_dir}" if saved else "")
             )
+            if terminal.is_quiet():
+                raise SystemExit(_INTERRUPTED) from None  # Nerfstudio prints the stack of a KeyboardInterrupt
             raise
         finally:
             self.config.max_num_iterations = total

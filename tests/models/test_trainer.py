@@ -13,7 +13,9 @@ import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.errors import GsegError
+from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.models.trainer import update_in_one_pass, write_whole
 from gseg_ns.rendering.ssim import Ssim
@@ -136,3 +138,28 @@ def test_a_step_takes_metrics_only_where_they_are_logged_and_its_loss_is_the_sam
     ours = model.get_loss_dict(outputs, batch)["main_loss"]
     model.ssim = model.ssim.upstream
     torch.testing.assert_close(ours, model.get_loss_dict(outputs, batch)["main_loss"], rtol=0, atol=1e-6)
+
+
+def test_ctrl_c_is_told_in_a_line(
+    make_trainer: Callable[..., Any],
+    small_scene: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nerfstudio would print where the program was."""
+    from nerfstudio.engine.trainer import Trainer
+
+    trainer = make_trainer(gaga, small_scene)
+    trainer.step = 3
+    trainer.save_checkpoint(2)
+
+    def interrupted(self: Trainer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "train", interrupted)
+    capsys.readouterr()
+    with terminal.quietly(trainer.base_dir / "a.log"), pytest.raises(SystemExit) as ended:
+        trainer.train()
+    assert ended.value.code == 130
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Stopped in step 3 of 40. To go on from step-000000002.ckpt, add --load-dir")

@@ -1,29 +1,20 @@
-"""Nerfstudio's viewer in a real browser: what the tests of the Segment tab and `benchmarks/viewer.py` drive it with.
-
-As a script it takes the pictures for the documentation:
-  python tests/support/browser_driver.py --load-config RUN/config.yml --scene SCENE --screenshot docs/images/viewer.jpg
-  ... --screenshot docs/images/viewer-measure.jpg --of measure
-"""
+"""Nerfstudio's viewer in a real browser: what the tests of the Segment tab and `benchmarks/viewer.py` drive it with."""
 
 from __future__ import annotations
 
 import copy
 import io
-import json
-import re
 import shutil
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 import viser.transforms as vtf
 from PIL import Image
 
@@ -77,16 +68,44 @@ class Running:
         self.page.wait_for_timeout(500)
 
     def sharpen(self) -> None:
-        """Wait until the picture has its full resolution; on a busy machine renders are stopped again and again.
+        """Wait until the browser shows the picture at its full resolution, with the mouse off the panel.
 
-        The mouse leaves the panel, which shows a scroll bar under it.
+        The panel shows a scroll bar under the mouse. On a busy machine a picture is sent seconds after the viewer says
+        that it is being drawn. The page shows the one that it has decoded last, be it a coarse one from before: then
+        the last is sent once more.
         """
         self.page.mouse.move(self.page.viewport_size["width"] / 2, 10)
-        most = self.viewer.control_panel._max_res.value
-        sharp = self.page.get_by_text(re.compile(rf"Resolution: {most}[x×]"))
-        for _ in range(3):
-            sharp.wait_for()
-            self.settle()
+        scene, most = self.client().scene, self.viewer.control_panel._max_res.value
+        sent: list[tuple[np.ndarray, dict[str, Any]]] = []
+        send = scene.set_background_image
+
+        def listen(image: np.ndarray, **how: Any) -> None:
+            send(image, **how)
+            sent.append((image, how))
+
+        scene.set_background_image = listen
+        try:
+            self.viewer._trigger_rerender()
+            self.wait(lambda: bool(sent) and max(sent[-1][0].shape) == most, "the picture", 120)
+        finally:
+            del scene.set_background_image
+        (image, how), box = sent[-1], self.picture()
+        least = 0.7 * _detail(Image.fromarray(image).resize((round(box["width"]), round(box["height"]))))
+        for _ in range(20):
+            self.page.wait_for_timeout(3000)
+            if _detail(self.screenshot(box)) > least:
+                return
+            send(image, **how)
+        raise AssertionError("the browser does not show the picture")
+
+    def reload(self) -> None:
+        """Load the page anew, and open the tab."""
+        before = set(self.viewer.viser_server.get_clients())
+        self.page.reload(wait_until="domcontentloaded")
+        self.wait(lambda: bool(set(self.viewer.viser_server.get_clients()) - before), "the reload")
+        self.wait(lambda: not before & set(self.viewer.viser_server.get_clients()), "the page before to go")
+        self.page.get_by_role("tab", name="Segment").click(timeout=60_000)
+        self.settle()
 
     def look(self, camera: Any) -> None:
         """Put the browser's camera where a photograph was taken."""
@@ -177,6 +196,11 @@ class Running:
         """What the selection, or everything that is drawn, covers in a view."""
         with self.controller._lock:
             return (self.controller.outputs(copy.deepcopy(camera), None)[output][..., 0] > 0.5).numpy()
+
+
+def _detail(picture: Image.Image) -> float:
+    """How much pixels differ from their neighbours."""
+    return float(np.abs(np.diff(np.asarray(picture.convert("L"), float), axis=1)).mean())
 
 
 _PLACE = """one => {
@@ -390,126 +414,3 @@ def find_view(running: Running, scene: Path, folder: str = "gt/object") -> tuple
             best = size, dataset.cameras[view : view + 1], truth
     assert best is not None
     return best[1], best[2]
-
-
-Picture = Literal["click", "level", "list", "measure"]
-
-
-def name_objects(running: Running, scene: Path) -> None:
-    """Call every group what the ground truth calls what it shows."""
-    listed = json.loads((scene / "gt" / "scene.json").read_text(encoding="utf-8"))["objects"]
-    model, dataset = running.viewer.pipeline.model, running.viewer.pipeline.datamanager.eval_dataset
-    both: Counter[tuple[int, int]] = Counter()
-    for view, path in enumerate(dataset.image_filenames):
-        with running.controller._lock, torch.no_grad():
-            groups = model.label_image(dataset.cameras[view : view + 1]).cpu().numpy()
-        pairs, counts = np.unique(
-            np.stack([groups.ravel(), ground_truth(scene, path).ravel()]), axis=1, return_counts=True
-        )
-        both.update({(int(group), int(name)): int(count) for (group, name), count in zip(pairs.T, counts, strict=True)})
-    called: Counter[str] = Counter()
-    for one in listed:
-        name = int(one["object_id"])
-        group = max(
-            (pair[0] for pair in both if pair[1] == name and pair[0] > 0), key=lambda g: both[g, name], default=0
-        )
-        union = sum(count for pair, count in both.items() if pair[0] == group or pair[1] == name)
-        if 2 * both[group, name] > union:
-            kind = one["category"].replace("_", " ")
-            called[kind] += 1
-            number = f" {called[kind]}" if called[kind] > 1 else ""
-            running.controller.label(group, kind.capitalize() + number)
-    running.panel.answers.refresh()
-
-
-def picture_of_click(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
-    """The largest object that fills no more than a twentieth of the view."""
-    counts = np.bincount(truth.ravel())[1:]
-    counts[counts > truth.size / 20] = 0
-    running.click("Replace", camera, *interior(truth == int(counts.argmax()) + 1))
-    running.sharpen()
-    return running.screenshot()
-
-
-def picture_of_level(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
-    """A click on an object that has parts, and after *Narrower*: side by side."""
-    narrower = running.page.get_by_role("button", name="Narrower", exact=True)
-    for number in np.argsort(-np.bincount(truth[truth > 0])):
-        mask = truth == int(number)
-        if 400 < mask.sum() < truth.size / 10:
-            running.click("Replace", camera, *interior(mask))
-            if narrower.is_enabled():
-                break
-    running.sharpen()
-    before = running.screenshot()
-    narrower.click()
-    running.settle()
-    running.sharpen()
-    after = running.screenshot()
-    size = (before.width * 3 // 4, before.height * 3 // 4)
-    both = Image.new("RGB", (2 * size[0], size[1]))
-    for place, picture in enumerate((before, after)):
-        both.paste(picture.resize(size, Image.Resampling.LANCZOS), (place * size[0], 0))
-    return both
-
-
-def picture_of_list(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
-    """All that is called as most objects are, chosen in the list."""
-    kinds = Counter(group.name.rstrip(" 0123456789") for group in running.controller.groups() if group.name)
-    running.page.get_by_label("Search objects").fill(kinds.most_common(1)[0][0])
-    rows = running.page.locator(".row").all()
-    Hand(running.page).drag(rows[0], rows[-1])
-    running.page.get_by_text(f"Hide {len(rows)} objects").wait_for()
-    running.sharpen()
-    return running.screenshot()
-
-
-def picture_of_measure(running: Running, camera: Any, truth: np.ndarray) -> Image.Image:
-    """How long the second largest object is."""
-    from scipy.ndimage import binary_erosion
-
-    running.page.get_by_role("button", name="Measure", exact=True).click()
-    running.page.locator('.gseg button.on[aria-label="Measure"]').wait_for()
-    _, second = two_objects(truth)
-    y, x = np.nonzero(binary_erosion(truth == second, iterations=4))
-    for end in (x.argmin(), x.argmax()):
-        running.point(camera, float(x[end]) + 0.5, float(y[end]) + 0.5)
-    running.page.get_by_label("Its true length in m").wait_for()
-    running.sharpen()
-    return running.screenshot()
-
-
-_PICTURES = {
-    "click": picture_of_click,
-    "level": picture_of_level,
-    "list": picture_of_list,
-    "measure": picture_of_measure,
-}
-
-
-def take_picture(load_config: Path, screenshot: Path, scene: Path, of: Picture = "click") -> None:
-    """Do something in the tab and save what the browser shows.
-
-    Args:
-        load_config: config.yml of a trained run. Its names of groups are those of the scene afterwards.
-        screenshot: JPEG or PNG to write.
-        scene: its scene, with ground truth and `gt/scene.json`.
-        of: a click on an object; a part of it, in a run with a tree; several objects that were chosen in the list; or a
-            distance that is measured.
-    """
-    with browsing(load_config, window={"width": 1280, "height": 720}) as running:
-        camera, truth = find_view(running, scene)
-        running.viewer.control_panel._max_res.value = 1024
-        name_objects(running, scene)
-        running.look(camera)
-        running.clear()
-        picture = _PICTURES[of](running, camera, truth)
-        screenshot.parent.mkdir(parents=True, exist_ok=True)
-        # Text stays crisp in a JPEG whose colors have the full resolution.
-        picture.save(screenshot, quality=90, subsampling=0)
-
-
-if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(take_picture)
