@@ -68,7 +68,8 @@ class Isolate(Granular):
             name,
             self.output_dir,
         )
+        halves = f", {len(alone.split)} of them as two halves," if len(alone.split) else ""
         CONSOLE.print(
-            f"Wrote {len(alone.splats)} of {len(scene)} Gaussians to {config}\n"
+            f"Wrote {int(keep.sum())} of {len(scene)} Gaussians{halves} to {config}\n"
             f"  gseg view {quote(str(config))}\n  {export_command(config)}"
         )

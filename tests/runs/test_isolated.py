@@ -98,19 +98,27 @@ def test_bad_requests_write_nothing(constructed_run: Path, tmp_path: Path, optio
 
 
 def test_an_object_is_isolated_without_its_fringe(
-    constructed_run: Path, groups: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    constructed_run: Path,
+    groups: torch.Tensor,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("gseg_ns.objects.fringes.LONG", 0.3)  # the balls' Gaussians are short
     with pytest.raises(GsegError, match="--clean-borders is about objects"):
         Isolate(load_config=constructed_run, edits=tmp_path / "edits.json", clean_borders=True).main()
     edits = tmp_path / "edits.json"
     Edit(load_config=constructed_run, do="transform", groups=[4], move=(0.0, 0.5, 0.0), edits=edits).main()
     Isolate(load_config=constructed_run, groups=[4], edits=edits, output_dir=tmp_path, clean_borders=True).main()
-    assert "Cleaned the borders of 1 objects" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Cleaned the borders of 1 objects" in said
     run = load_run(constructed_run)
     alone, before = load_run(only(tmp_path)).model, run.model
     count = int((groups == 4).sum())
+    halves = alone.num_points - count
+    assert halves > 0
+    assert f"Wrote {count} of {len(groups)} Gaussians, {halves} of them as two halves, to" in said
     assert torch.equal(alone.gaussian_groups(), torch.full((alone.num_points,), 4))  # halves, too
-    assert alone.num_points >= count
     moved = alone.means[:count] - before.means[groups == 4]
     assert torch.allclose(moved.median(dim=0).values, torch.tensor([0.0, 0.5, 0.0]), atol=0.02)
 
