@@ -103,9 +103,15 @@ class Scene:
             self._write_splat(splats, pieces)
 
     def _small_splat(self, scene: Path) -> Any:
+        """The small scene's Gaussians in the large one's frame, which is that of its own cameras."""
         from gseg_ns.splats.ply import read_ply
+        from gseg_ns.splats.transform import to_original_frame, transform
 
-        return point_splats(scene) if self.geometry is None else read_ply(self.geometry, drop_invalid=True)
+        splats = point_splats(scene) if self.geometry is None else read_ply(self.geometry, drop_invalid=True)
+        small, large = parsed(scene), parsed(self.output)
+        original = to_original_frame(splats, small.dataparser_transform, small.dataparser_scale)
+        matrix, scale = large.dataparser_transform, large.dataparser_scale
+        return transform(original, matrix[:3, :3], matrix[:3, 3] * scale, scale)
 
     def _write_pieces(self, splats: Any) -> torch.Tensor:
         """Masks of the parts of space that are nearest to each of some Gaussians, as far as a view shows them.
@@ -187,16 +193,21 @@ def spread_rows(points: torch.Tensor, count: int) -> torch.Tensor:
     return chosen
 
 
+def parsed(scene: Path) -> Any:
+    """What Nerfstudio knows of a scene: cameras, points, and its frame, which depends on which cameras there are."""
+    from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
+
+    return GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
+
+
 def point_splats(scene: Path) -> Any:
     """A Gaussian on each sparse point of a scene, so large that neighbours touch: `Splats`."""
-    from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
     from gseg_ns.neighbours import PointTree
     from gseg_ns.splats import Splats
     from gseg_ns.splats.container import SH_C0
 
-    parsed = GsegDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
-    means = parsed.metadata["points3D_xyz"].float()
-    colors = parsed.metadata["points3D_rgb"].float() / 255
+    points = parsed(scene).metadata
+    means, colors = points["points3D_xyz"].float(), points["points3D_rgb"].float() / 255
     distance = PointTree(means).nearest(means, 4)[0][:, 1:].mean(dim=1)
     size = distance.clamp_max(3 * float(distance.median())).clamp_min(1e-6)
     return Splats(

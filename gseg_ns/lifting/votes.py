@@ -27,8 +27,9 @@ from gseg_ns.splats.projection import project_splats
 IN_MEMORY = 1 << 29
 """Bytes of votes that are kept in memory, by default; the rest is in a temporary file."""
 
-TABLE = 1 << 25
-"""Entries of the table in which votes are summed, for some Gaussians at a time (128 MiB)."""
+TABLE, SMALL_TABLE, TABLES = 1 << 25, 1 << 23, 64
+"""Entries of the table in which votes are summed, for some Gaussians at a time (128 MiB). The small one is quicker, as
+what it takes is used again, but each table asks every view: no more than so many of them."""
 
 
 class ViewVotes(NamedTuple):
@@ -160,7 +161,7 @@ def lift(
     """
     result = Lift(torch.zeros(num_gaussians, dtype=torch.long), torch.zeros(num_gaussians))
     width = num_groups + 1
-    step = max(TABLE // width, 1)
+    step = max(min(TABLE, max(SMALL_TABLE, num_gaussians * width // TABLES)) // width, 1)
     for first in range(0, num_gaussians, step):
         last = min(first + step, num_gaussians)
         table = torch.zeros((last - first) * width)

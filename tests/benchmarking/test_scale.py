@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark_script import benchmark
 from gseg_ns.masks import MaskFolder, load_masks
@@ -58,6 +59,22 @@ def test_a_splat_in_pieces_has_its_outlines_for_masks(
     assert all(2 <= len(masks) <= 12 for masks in found)
     stages.lift_stage(tmp_path, stages.Clock("lift"))
     assert int(stages.lifted_groups(tmp_path).max()) >= 6
+
+
+def test_a_large_splat_lies_where_the_small_one_does(scenes: Any, small_scene: Path, tmp_path: Path) -> None:
+    """A scene of fewer cameras has another frame, into which the Gaussians follow."""
+    from gseg_ns.splats.transform import to_original_frame
+
+    scenes.Scene(tmp_path, small_scene, views=3, scale=1, count=0, gaussians=20_000).main()
+    small, large = scenes.parsed(small_scene), scenes.parsed(tmp_path)
+    assert not torch.allclose(small.dataparser_transform, large.dataparser_transform, atol=1e-3)
+    there = scenes.point_splats(small_scene)
+    found = read_ply(tmp_path / "splat.ply")
+    for splats, frame in ((there, small), (found, large)):
+        moved = to_original_frame(splats, frame.dataparser_transform, frame.dataparser_scale)
+        splats.means.copy_(moved.means)
+    reach = (there.means - there.means.median(dim=0).values).norm(dim=1).median()
+    assert (there.means.median(dim=0).values - found.means.median(dim=0).values).norm() < 0.1 * reach
 
 
 def test_every_stage_says_what_it_took(stages: Any, large: Path) -> None:
