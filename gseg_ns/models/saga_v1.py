@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -70,10 +71,17 @@ class SagaV1Model(AffinityModel):
         """Splatfacto's groups, the features and the projection of SAM's embedding."""
         return {**super().get_param_groups(), "sam_projection": list(self.sam_projection.parameters())}
 
-    def start_feature_phase(self) -> None:
-        """Find the embeddings before any time is spent."""
-        self._pools = {}
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The base's callbacks; embeddings are found before any time is spent on the geometry."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
         self._embedding_files = self._find_embeddings() if self.config.guidance_weight > 0 else {}
+        return callbacks
+
+    def start_feature_phase(self) -> None:
+        """Begin without contributions of the geometry before."""
+        self._pools = {}
 
     def _find_embeddings(self) -> dict[int, Path]:
         masks = self.masks()

@@ -353,6 +353,15 @@ def test_tools(small: Running, ball_room: Path) -> None:
     press("Select")
     assert 0 < int(running.controller.selected.sum()) < len(whole)
     running.said("Undo")
+    page.get_by_label("What the range is of").select_option("opacity")
+    page.locator(".strip").get_by_text("0 to 1", exact=True).wait_for()
+    page.get_by_label("Smallest").fill("0")
+    press("Select")
+    assert bool(running.controller.selected.all())
+    running.said("Undo")
+    page.get_by_label("Largest").fill("24")  # all here are of one opacity above a half
+    press("Select")
+    assert not bool(running.controller.selected.any())
 
     take("Rectangle")
     y, x = np.nonzero(truth == first)
