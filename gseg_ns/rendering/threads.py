@@ -8,10 +8,8 @@ block while they wait cost nothing when another process is busy, and any number 
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,12 +19,6 @@ import torch
 _CHUNKS_PER_THREAD = 4
 _pool: ThreadPoolExecutor | None = None
 _num_threads: int | None = None
-
-_helpers: list[int] = []
-"""Of the pool, by the system's number."""
-
-_kept_off: int | None = None
-"""The core that they are kept off."""
 
 
 def available_cores() -> int:
@@ -66,41 +58,6 @@ def _reset_pool() -> None:
     """Forget the worker threads: after a change of their number, and in a forked child, which has none of them."""
     global _pool
     _pool = None
-    _helpers.clear()
-
-
-def _core_of_caller() -> Callable[[], int] | None:
-    """What tells the core that this thread runs on; None where the system does not let threads be kept off one."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
-
-
-_core = _core_of_caller()
-
-
-def _note_helper() -> None:
-    global _kept_off
-    _helpers.append(threading.get_native_id())
-    _kept_off = None
-
-
-def _keep_helpers_off(core: int | None) -> None:
-    """Let the helpers run on every core of the process but one; None: on every core.
-
-    Linux likes to wake a thread on the core of who wakes it, which is busy here: the helper then begins when the caller
-    is done, or 3 ms later, when cores are balanced. Most kernels take less.
-    """
-    global _kept_off
-    if core == _kept_off:
-        return
-    cores = os.sched_getaffinity(0)
-    for helper in tuple(_helpers):
-        try:
-            os.sched_setaffinity(helper, cores - {core} or cores)
-        except OSError:  # it has ended
-            continue
-    _kept_off = core
 
 
 if hasattr(os, "register_at_fork"):
@@ -134,15 +91,10 @@ def share(kernel: Callable[..., Any], count: int, *args: Any, grain: int = 1) ->
     global _pool
     pool = _pool
     if pool is None:
-        pool = _pool = ThreadPoolExecutor(max(workers - 1, 1), "gseg-kernel", initializer=_note_helper)
-    if _core is not None:
-        _keep_helpers_off(_core())
+        pool = _pool = ThreadPoolExecutor(max(workers - 1, 1), thread_name_prefix="gseg-kernel")
     helpers = [pool.submit(work) for _ in range(min(workers, chunks) - 1)]
     try:
         work()
     finally:
-        if _core is not None and not all(helper.done() for helper in helpers):
-            # From here on this core is free: where others are busy, a helper goes on sooner here.
-            _keep_helpers_off(None)
         for helper in helpers:
             helper.result()

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,47 +46,6 @@ def test_an_error_in_a_worker_reaches_the_caller(three_threads):
 def test_work_really_is_shared(three_threads):
     met = threading.Barrier(3, timeout=20)
     threads.share(lambda start, stop: met.wait() if start < 75 else None, 100)
-
-
-@pytest.mark.skipif(threads._core is None or threads.available_cores() < 2, reason="no choice of a core")
-def test_a_helper_is_woken_on_another_core_and_may_go_on_on_any(three_threads):
-    cores, met, found = os.sched_getaffinity(0), threading.Barrier(3, timeout=20), {}
-
-    def kernel(start, stop):
-        if start < 75:
-            met.wait()
-            found[threading.get_native_id()] = os.sched_getaffinity(0)
-            met.wait()
-
-    for _ in range(2):  # the first makes the helpers
-        threads.share(kernel, 100)
-    own = found.pop(threading.get_native_id())
-    assert own == cores == os.sched_getaffinity(0)
-    assert len(found) == 2
-    assert all(helper < cores and len(helper) == len(cores) - 1 for helper in found.values())
-
-    begun, caller, last = threading.Event(), threading.get_ident(), []
-
-    def slow(start, stop):
-        if threading.get_ident() == caller:
-            begun.wait(20)
-        else:
-            begun.set()
-            time.sleep(0.2)  # meanwhile the caller is done
-            last.append(os.sched_getaffinity(0))
-
-    threads.share(slow, 100)
-    assert last
-    assert all(helper == cores for helper in last)
-
-
-def test_helpers_that_may_not_be_moved_work_where_they_are(three_threads, monkeypatch):
-    def refuse(*args):
-        raise PermissionError
-
-    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
-    for _ in range(2):
-        test_work_really_is_shared(None)
 
 
 def test_concurrent_callers_get_their_own_results(make_scene, three_threads):
