@@ -26,7 +26,8 @@ class Eval(Granular):
     variant: Literal["paper", "official"] = "paper"
     """How IoU is averaged over views, and whether label 0 counts: the paper's Algorithm 1 or the official script"""
     output: Path | None = None
-    """JSON file for the scores. They are in eval_<split>.json beside the config.yml, too"""
+    """JSON file for the scores. Unless given, eval_<split>.json beside the config.yml, which a first --output of a
+    run's step fills, too"""
     pictures: Path | None = None
     """Folder for pictures to look at: a row a view of photograph (of a result, which has none, the picture that is
     rendered), ground truth, groups in the colors of the ground truth that they match, and errors in red; and
@@ -76,8 +77,9 @@ class Eval(Granular):
         }
         beside = run.folder / f"eval_{self.split}.json"
         output = self.output or beside
-        # `gseg info` looks for the PSNR beside the run.
-        for path in dict.fromkeys([output] if run.alone else [output, beside]):
+        # `gseg info` looks for the PSNR beside the run; scores of the same step that are there stay.
+        told = [output] if run.alone or _step_of(beside) == run.step else [output, beside]
+        for path in dict.fromkeys(told):
             with nullcontext() if path == output else suppress(GsegError), atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
         if self.pictures is not None:
@@ -97,3 +99,11 @@ class Eval(Granular):
         )
         if scores.num_pred == 0:
             run.model.require_groups()
+
+
+def _step_of(scores: Path) -> int | None:
+    """The step of a run that a file of scores is of; None where there is no such file."""
+    try:
+        return int(json.loads(scores.read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

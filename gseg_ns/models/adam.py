@@ -35,7 +35,8 @@ class SharedAdam(torch.optim.Adam):
         """Make a step, as torch does."""
         todo = None if closure is not None or hasattr(self, "grad_scale") else self._plain_updates()
         if todo is None:
-            return super().step(closure)
+            # torch wraps the step of each class for its hooks, and this one is wrapped already.
+            return getattr(torch.optim.Adam.step, "__wrapped__", torch.optim.Adam.step)(self, closure)
         for tensors, step, options in todo:
             step += 1
             flat = tuple(t.view(-1) for t in tensors)
@@ -49,7 +50,8 @@ class SharedAdam(torch.optim.Adam):
             beta1, beta2 = group["betas"]
             options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
             options |= {"beta1": beta1, "beta2": beta2}
-            if not group["fused"] or group["amsgrad"] or any(isinstance(value, Tensor) for value in options.values()):
+            special = group["amsgrad"] or group.get("decoupled_weight_decay", False)
+            if not group["fused"] or special or any(isinstance(value, Tensor) for value in options.values()):
                 return None
             for parameter in group["params"]:
                 if parameter.grad is None:

@@ -54,7 +54,7 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     """Part of the run that trains the geometry before it is frozen (Gaga: 30k of 40k)."""
     scale_rates: bool = True
     """Raise the geometry's learning rates (harmonics: more) in a geometry phase shorter than the 30 000 steps that they
-    are made for, but of an optimizer given by --optimizers; nothing where colors and groups train together."""
+    are made for; rates given by --optimizers stay. False: all stay. Where colors and groups train together, all do."""
     geometry: Path | None = None
     """Start from a trained splat and skip the geometry phase: a 3DGS PLY in this scene's frame, or a Nerfstudio run of
     this scene (its folder or config.yml)."""

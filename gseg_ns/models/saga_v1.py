@@ -62,6 +62,7 @@ class SagaV1Model(AffinityModel):
         self.sam_projection = SamProjection(channels=AFFINITY_DIM)
         self._pools: dict[int, PixelPool | None] = {}
         self._guides: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._embedding_files: dict[int, Path] = {}
 
     def initial_feature(self, name: str, count: int, dim: int) -> Tensor:
         """Normal vectors of the size `feature_init`: [count, dim]."""

@@ -271,7 +271,7 @@ class SegmentationTrainer(Trainer):
 
     def setup_optimizers(self) -> Optimizers:
         """Build the optimizers; learning-rate decay is stretched over the geometry phase of this run, and the rates of
-        the geometry rise where it is short (`rate_factors`), but for optimizers that were given.
+        the geometry rise where it is short (`rate_factors`), but for those that were given.
 
         The schedulers' `max_steps` are meant for the paper's 30 000 steps.
         """
@@ -282,8 +282,14 @@ class SegmentationTrainer(Trainer):
         factors = rate_factors(model.config, model.geometry_steps)
         for name, group in configs.items():
             optimizer, scheduler = group["optimizer"], group.get("scheduler")
-            # What was given stays as it is: a method's own rates are what is made for longer runs.
-            factor = factors.get(name, 1.0) if usual is None or group == usual.optimizers.get(name) else 1.0
+            asked = {} if usual is None else usual.optimizers.get(name, {})
+            # A rate that was given stays: one is chosen for a length of training.
+            given = any(
+                getattr(group.get(part), rate, None) != getattr(asked.get(part), rate, None)
+                for part, rate in (("optimizer", "lr"), ("scheduler", "lr_final"))
+                if asked
+            )
+            factor = 1.0 if given else factors.get(name, 1.0)
             optimizer.lr *= factor
             if optimizer._target is torch.optim.Adam:
                 optimizer._target = SharedAdam

@@ -103,7 +103,10 @@ def check_geometry(geometry: Path, allow_unfinished: bool) -> None:
     path = geometry / "config.yml" if geometry.is_dir() else geometry
     if allow_unfinished or is_splat_file(geometry) or not path.is_file():
         return
-    config: Any = read_config(path)
+    try:
+        config: Any = read_config(path)
+    except GsegError:  # another method's, whose geometry is read without making a configuration of it
+        return
     found = checkpoints(path.parent / config.relative_model_dir)
     if not found or not isinstance(config.pipeline.model, SegmentationModelConfig):
         return
@@ -129,9 +132,15 @@ def _go_on(config_path: Path, config: Any, planned: int) -> str:
     return f"To go on: {' '.join(words)}"
 
 
-_NAMED_OTHERWISE = {"data", "dataparser", "method_name", "timestamp", "max_num_iterations", "prompt"}
-_NAMED_OTHERWISE |= {"load_dir", "load_step", "load_config", "load_checkpoint"}
-"""Of a configuration: the scene, the length of the run and its checkpoint are said apart; what goes on is a new run."""
+_NAMED_OTHERWISE = {
+    "": {
+        *("data", "method_name", "timestamp", "max_num_iterations", "prompt"),
+        *("load_dir", "load_step", "load_config", "load_checkpoint"),
+    },
+    ".pipeline.datamanager": {"data", "dataparser"},
+}
+"""Part of a configuration -> the scene, the length of the run and its checkpoint, which are said apart: what goes on is
+a new run."""
 
 
 def _given(config: Any) -> tuple[list[str], list[str]]:
@@ -176,7 +185,7 @@ def _differing(given: Any, usual: Any, name: str) -> Iterator[str]:
         parts = [
             (key, getattr(given, key, getattr(usual, key)), getattr(usual, key))
             for key in names
-            if key not in _NAMED_OTHERWISE
+            if key not in _NAMED_OTHERWISE.get(name, ())
         ]
     else:
         values = given if isinstance(given, tuple | list) else (given,)

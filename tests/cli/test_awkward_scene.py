@@ -72,6 +72,10 @@ def test_scores_and_ids(awkward: tuple[Path, Path], ball_room: Path, constructed
     assert abs(here["iou"] - there["iou"]) < 1
     # `gseg info` reads it there, wherever else it was written.
     assert json.loads((config.parent / "eval_test.json").read_text()) == here
+    # Scores of parts, kept elsewhere, are not those of the run.
+    Eval(config, scene / "gt/object", output=tmp_path / "c.json", variant="official").main()
+    assert json.loads((tmp_path / "c.json").read_text()) != here
+    assert json.loads((config.parent / "eval_test.json").read_text()) == here
     Render(config, tmp_path / "views", split="train", outputs=()).main()
     ids = read_label_map(tmp_path / "views/ids" / f"{VIEW}.png")
     truth = torch.from_numpy(np.rot90(read_label_map(scene / "gt/object" / f"{VIEW}.png").numpy()).copy())

@@ -61,6 +61,16 @@ def test_without_fused_updates_it_is_torchs(three_threads: None) -> None:
         assert torch.equal(mine, theirs)
 
 
+def test_a_hook_is_called_once_a_step() -> None:
+    parameter = torch.nn.Parameter(torch.ones(5))
+    optimizer, called = SharedAdam([parameter], lr=0.1, fused=True), []
+    optimizer.register_step_post_hook(lambda *_: called.append(0))
+    for number in range(1, 4):
+        parameter.grad = torch.ones(5)
+        optimizer.step()
+        assert len(called) == number
+
+
 def test_another_layout_is_torchs(three_threads: None) -> None:
     found = []
     for kind in (SharedAdam, torch.optim.Adam):

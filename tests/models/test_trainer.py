@@ -43,6 +43,7 @@ def test_a_rate_that_is_given_stays(make_trainer: Callable[..., Any], small_scen
     given = SimpleNamespace(config=copy.deepcopy(saga.config))
     given.config.optimizers["scales"]["optimizer"].lr = 0.007
     given.config.optimizers["means"]["scheduler"].lr_final = 1e-7
+    given.config.optimizers["quats"]["optimizer"].max_norm = 1.0
     optimizers = make_trainer(given, small_scene).optimizers
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.optimizers.items()}
     assert rates["scales"] == 0.007

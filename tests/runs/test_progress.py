@@ -61,6 +61,11 @@ def test_a_run_without_groups_is_refused(
     assert "is chance" in capsys.readouterr().out
 
 
+def test_geometry_of_a_method_that_is_not_installed_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("!!python/object:no_such_plugin.Config\nmethod_name: other\n")
+    check_geometry(tmp_path, allow_unfinished=False)
+
+
 def test_a_run_that_ended_early_is_told(
     make_trainer: Callable[..., Any],
     step: Callable[..., Any],
