@@ -90,7 +90,7 @@ def test_pages_of_other_sites_and_who_has_no_token_stay_outside(opened: tuple[st
         (f"http://127.0.0.1:{(port or 1) - 1}", client.cookie, 403),
         ("null", client.cookie, 403),
         (own, "", 401),
-        (own, client.cookie[:-1] + "x", 401),
+        (own, client.cookie[:-1] + ("y" if client.cookie.endswith("x") else "x"), 401),
     ):
         with pytest.raises(InvalidStatus) as refused:
             connect(client.socket_address, additional_headers={"Origin": origin, "Cookie": cookie})
