@@ -27,9 +27,9 @@ from gseg_ns.splats.projection import project_splats
 IN_MEMORY = 1 << 29
 """Bytes of votes that are kept in memory, by default; the rest is in a temporary file."""
 
-TABLE, SMALL_TABLE, TABLES = 1 << 25, 1 << 23, 64
-"""Entries of the table in which votes are summed, for some Gaussians at a time (128 MiB). The small one is quicker, as
-what it takes is used again, but each table asks every view: no more than so many of them."""
+TABLE, SMALL_TABLE, TABLES = 1 << 25, 1 << 21, 64
+"""Entries of the table in which votes are summed, for some Gaussians at a time (128 MiB). The small one (8 MiB) is
+quicker, as it stays in the caches, but each table asks every view: no more than so many of them."""
 
 
 class ViewVotes(NamedTuple):
