@@ -159,7 +159,7 @@ class Export(Granular):
         records = object_records(
             placed.of(alone.splats),
             groups[alone.source],
-            None if seen is None else seen.rows(alone.source),
+            None if seen is None else seen.shared(alone.source),
             names,
             torch.zeros(len(alone.splats), dtype=torch.bool),
             units,

@@ -67,6 +67,17 @@ class Evidence:
         sure = None if self.sure is None else taken(self.sure)
         return Evidence(*parts, self.pixels, self.views, self.num_views, patches, sure)
 
+    def shared(self, source: Tensor) -> Evidence:
+        """That of rows which are parts of Gaussians, such as halves: each has an equal part of what was summed, so that
+        sums over an object stay what they were.
+
+        Args:
+            source: int64 [M], which Gaussian each row is, or is a part of.
+        """
+        parts, source = self.rows(source), source.to(self.total.device)
+        share = 1 / torch.bincount(source, minlength=1)[source].to(self.total.dtype)
+        return replace(parts, **{name: getattr(parts, name) * share for name in ("total", "own", "front", "ends")})
+
     def to(self, device: torch.device | str) -> Evidence:
         """The same on `device`."""
         names = ("total", "own", "front", "ends", "pixels", "views")

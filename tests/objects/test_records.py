@@ -276,3 +276,33 @@ def test_what_masks_call_its_neighbor_does_not_stretch_a_box(scene: tuple[Splats
     told = replace(evidence, sure=doubted).rows(rows).to("cpu")
     assert told.sure is not None
     assert told.sure.tolist() == pytest.approx([0.55, 0])
+
+
+def test_splitting_alone_changes_nothing_that_is_said(scene: tuple[Splats, torch.Tensor, Evidence]) -> None:
+    """Halves that lie where the whole lay: the views say no more of an object because it has more Gaussians."""
+    splats, groups, evidence = scene
+    for split in (torch.arange(0, 300, 3), torch.arange(len(splats))):
+        source = torch.cat([torch.arange(len(splats)), split])
+        shared = evidence.shared(source)
+        for name in ("total", "own", "front", "ends"):
+            sums = torch.zeros(len(splats)).index_add_(0, source, getattr(shared, name))
+            torch.testing.assert_close(sums, getattr(evidence, name))
+        assert torch.equal(shared.total[split], shared.total[len(splats) :])
+        assert shared.patches is not None
+        assert evidence.patches is not None
+        assert torch.equal(shared.patches, evidence.patches[source])
+        assert torch.equal(shared.pixels, evidence.pixels)
+
+        none = torch.zeros(len(source), dtype=torch.bool)
+        before = object_records(splats, groups, evidence, floating=none[: len(splats)])
+        after = object_records(splats.subset(source), groups[source], shared, floating=none)
+        for old, new in zip(before, after, strict=True):
+            assert new.confidence == pytest.approx(old.confidence, abs=1e-6)
+            assert new.views == old.views
+            assert new.centre == pytest.approx(old.centre, abs=2e-3)
+            assert new.color == old.color
+    # As if halves were wholes, the views would say that all they are asked of is the object.
+    double = object_records(splats.subset(source), groups[source], evidence.rows(source), floating=none)
+    assert double[0].confidence == 1.0
+    assert before[0].confidence is not None
+    assert before[0].confidence < 0.95
