@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -60,15 +61,13 @@ class Info(Granular):
 
     def _show(self, run: Run, facts: dict[str, Any], records: list[ObjectRecord]) -> None:
         from gseg_ns.cli.console import CONSOLE
-        from gseg_ns.runs.labels import LABELLED_PLY
+        from gseg_ns.runs.labels import UNLABELLED_PLY
 
         progress = run.progress
         state = "ended" if progress.is_finished else "running" if progress.is_running else "stopped early"
         steps = f"step {facts['steps']} of {facts['planned_steps']}"
         done = "" if run.alone else f", {steps} ({state})"
-        unlabelled = facts["method"] == LABELLED_PLY and not records
-        method = "PLY that names no objects" if unlabelled else facts["method"]
-        CONSOLE.print(f"{method}{done}: {facts['config']}", markup=False)
+        CONSOLE.print(f"{facts['method']}{done}: {facts['config']}", markup=False)
         if facts["scene"]:
             CONSOLE.print(f"  scene: {facts['scene']}", markup=False)
         if facts["masks"] is not None:
@@ -77,8 +76,8 @@ class Info(Granular):
         psnr = "not known (gseg eval measures it)" if facts["psnr"] is None else f"{facts['psnr']:.2f} dB"
         psnr = "" if run.alone else f", PSNR of test views: {psnr}"
         CONSOLE.print(f"  {facts['gaussians']} Gaussians, {facts['groups']} groups{psnr}")
-        if unlabelled:
-            CONSOLE.print(f"  `gseg segment {facts['config']}` finds them", markup=False)
+        if facts["method"] == UNLABELLED_PLY:
+            CONSOLE.print(f"  `gseg segment {quote(facts['config'])}` finds them", markup=False)
         if not records:
             return
         CONSOLE.print(object_table(records), soft_wrap=False)

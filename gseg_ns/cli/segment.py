@@ -78,8 +78,9 @@ class Segment(WithSources):
     """Their width in pixels; they are three quarters as high"""
     up: tuple[float, float, float] | None = None
     """Which way is up in a bare splat: three numbers; estimated unless given"""
-    kind: Literal["auto", "room", "ground", "object"] = "auto"
-    """What a bare splat is: rooms, to be seen from within; things on open ground; one thing"""
+    kind: Literal["auto", "room", "ground", "object", "focus"] = "auto"
+    """What a bare splat is: rooms, to be seen from within; things on open ground; one thing; what photographs were
+    taken of, amid what they show by the way (focus)"""
     min_gaussians: int = 20
     """Groups with fewer Gaussians get no file of their own"""
     overwrite: bool = False

@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     from gseg_ns.rendering import Camera
     from gseg_ns.splats import Splats
     from gseg_ns.views import ViewOptions, ViewPlan
+    from gseg_ns.views.places import Kind
     from gseg_ns.views.solids import Floats
 
 _LARGEST = 8192
 """Pixels of a picture's longer side."""
+_TAKEN_FOR: dict[Kind, str] = {
+    "room": "a room, seen from within",
+    "ground": "things on open ground",
+    "object": "one thing",
+    "focus": "what photographs were taken of, amid what they show by the way",
+}
 
 
 @dataclass
@@ -46,8 +53,9 @@ class Views:
     """Degrees that a picture shows from left to right"""
     up: tuple[float, float, float] | None = None
     """Which way is up, in the splat's coordinates: three numbers; estimated unless given"""
-    kind: Literal["auto", "room", "ground", "object"] = "auto"
-    """What the splat is: rooms, to be seen from within; things on open ground; one thing, to be seen from all around"""
+    kind: Literal["auto", "room", "ground", "object", "focus"] = "auto"
+    """What the splat is: rooms, to be seen from within; things on open ground; one thing, to be seen from all around;
+    what photographs were taken of, amid what they show by the way (focus)"""
     cameras: Path | None = None
     """Cameras to use instead: cameras.json of the 3DGS trainer, a transforms.json or its folder, a COLMAP model, or
     config.yml of a run"""
@@ -111,7 +119,7 @@ class Views:
 
         plan = chosen_views(splats, self._options())
         up = " ".join(f"{value:.3f}" for value in plan.up)
-        what = {"room": "a room, seen from within", "ground": "things on open ground", "object": "one thing"}[plan.kind]
+        what = _TAKEN_FOR[plan.kind]
         seen = "" if plan.kind == "room" else f" {plan.seen:.0%} of what can be seen of it is in 3 or more pictures."
         terminal.say(f"It is taken for {what} (--kind).{seen}")
         if plan.up_is_certain:

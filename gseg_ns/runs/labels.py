@@ -21,6 +21,8 @@ LARGEST_GROUP = 2**20
 """Of the labels of a PLY or a result: tables have a row a group."""
 LABELLED_PLY = "labelled PLY"
 """What stands for the method where there is none."""
+UNLABELLED_PLY = "PLY that names no objects"
+"""What stands for it where there are no labels either."""
 NOTES = ".notes"
 """After the name of a PLY: the folder beside it in which what people save with it lies."""
 

@@ -18,6 +18,7 @@ from gseg_ns.objects import ObjectRecord, find_floaters, object_records
 from gseg_ns.reading import integer, number, read_json, reading
 from gseg_ns.runs.edited_run import EditedRun
 from gseg_ns.runs.evidence import parents, run_evidence
+from gseg_ns.runs.labels import LABELLED_PLY, UNLABELLED_PLY
 from gseg_ns.runs.run import Run
 from gseg_ns.runs.safe_config import read_config
 
@@ -67,6 +68,8 @@ def described(
         return facts, [], floating
     groups = model.gaussian_groups(scale)
     facts["groups"] = int((groups.unique() > 0).sum())
+    if facts["method"] == LABELLED_PLY and not facts["groups"]:
+        facts["method"] = UNLABELLED_PLY
     evidence = run_evidence(run, scale, track)
     facts["views_asked"] = None if evidence is None else evidence.num_views
     facts["parent_scale"], larger = parents(model, scale)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -134,19 +134,21 @@ def choose_views(
             f"The splat has {len(body.means)} Gaussians that are seen, too few to look for cameras: give them with "
             "--cameras"
         )
-    frame, solids, places = _find(body, options, tell)
-    if len(places.positions) == 0:
+    planner = None
+    for frame, solids, places in _find(body, options, tell):
+        planner = _Planner(splats, frame, solids, places, options)
+        chosen = planner.choose(tell)
+        if chosen or planner.met_fog:
+            break
+    if planner is None:
         raise GsegError("There is no free place to look at the splat from: give cameras with --cameras")
-    planner = _Planner(splats, frame, solids, places, options)
-    chosen = planner.choose(tell)
     if places.kind == "room" and planner.met_fog and len(chosen) < options.count and options.kind is None:
         before = _focus(body, frame, solids, options)
-        other = _Planner(splats, frame, solids, before, options)
-        found = other.choose(tell)
-        if len(found) > len(chosen):
-            planner, places, chosen = other, before, found
-    if not chosen and places.kind == "focus" and options.kind is None:
-        return choose_views(splats, replace(options, kind="object"), tell)
+        if len(before.positions):
+            other = _Planner(splats, frame, solids, before, options)
+            found = other.choose(tell)
+            if len(found) > len(chosen):
+                planner, places, chosen = other, before, found
     if not chosen and not planner.met_fog:
         raise GsegError(
             "From every free place a picture of the splat would be holes, what is right before the lens, or blur: give "
@@ -188,8 +190,11 @@ def _check(options: ViewOptions) -> None:
         raise GsegError("--up has no direction: give three numbers, not all of them 0")
 
 
-def _find(body: Body, options: ViewOptions, tell: Tell) -> tuple[Frame, Solids, Places]:
-    """The upright frame, what is solid in it, and where cameras may stand."""
+def _find(body: Body, options: ViewOptions, tell: Tell) -> Iterator[tuple[Frame, Solids, Places]]:
+    """The upright frame, what is solid in it, and where cameras may stand, if they may anywhere.
+
+    Then what the splat may be else, to be tried where that before gives no picture, and not since it is a fog.
+    """
     tell("Looking for up", 0, 1)
     first = voxelize(body, 0.05, options.across)
     points = first.points(np.argwhere(first.solid))
@@ -203,17 +208,23 @@ def _find(body: Body, options: ViewOptions, tell: Tell) -> tuple[Frame, Solids, 
         frame = find_frame(points, first.voxel)
     tell("Looking for places", 0, 1)
     solids = voxelize(body.turned(frame.turn), across=options.across)
+    is_amid = options.kind == "focus"
+    if not is_amid:
+        places = find_places(solids, options.kind, options.slopes)
+        is_amid = places.kind == "object" and options.kind is None and body.background > _BACKGROUND
+    if is_amid:
+        before = _focus(body, frame, solids, options)
+        if len(before.positions):
+            yield frame, solids, before
     if options.kind == "focus":
-        return frame, solids, _focus(body, frame, solids, options)
-    places = find_places(solids, options.kind, options.slopes)
-    if places.kind == "object" and options.kind is None and body.background > _BACKGROUND:
-        return frame, solids, _focus(body, frame, solids, options)
+        return
     if places.kind == "object" and options.kind is None and options.up is None:
         # What was taken for a floor is a seat, or the top of a table.
         frame = find_standing_frame(points, first.voxel)
         solids = voxelize(body.turned(frame.turn), across=options.across)
         places = find_places(solids, "object", options.slopes)
-    return frame, solids, places
+    if len(places.positions):
+        yield frame, solids, places
 
 
 def _focus(body: Body, frame: Frame, solids: Solids, options: ViewOptions) -> Places:

@@ -35,6 +35,8 @@ def test_a_bare_file_becomes_a_scene_and_a_guess_is_told(
     assert (about["kind"], about["up_is_certain"], about["gaussians"]) == ("object", False, 500)
     meta = json.loads((tmp_path / "scene" / "transforms.json").read_text())
     assert len(meta["frames"]) == 3
+    Views(splat, tmp_path / "near", count=2, width=64, height=48, kind="focus").main()
+    assert "taken for what photographs were taken of" in " ".join(capsys.readouterr().out.split())
     # The views go back in: the same pictures come out.
     Views(splat, tmp_path / "again", cameras=tmp_path / "scene").main()
     again = json.loads((tmp_path / "again" / "transforms.json").read_text())

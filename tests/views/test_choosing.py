@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,11 +222,11 @@ def test_a_room_that_is_a_fog_is_looked_at_from_where_it_is_none(
 ) -> None:
     find = choosing._find
 
-    def a_room_behind(body: Body, options: ViewOptions, tell: choosing.Tell) -> tuple[Frame, Solids, Places]:
-        frame, solids, places = find(body, replace(options, kind="room"), tell)
+    def a_room_behind(body: Body, options: ViewOptions, tell: choosing.Tell) -> Iterator[tuple[Frame, Solids, Places]]:
+        frame, solids, places = next(find(body, replace(options, kind="room"), tell))
         behind = np.flatnonzero(places.positions @ frame.turn[:, 0] < -0.5)
         turns = [places.turns[place] for place in behind]
-        return frame, solids, replace(places, positions=places.positions[behind], turns=turns)
+        yield frame, solids, replace(places, positions=places.positions[behind], turns=turns)
 
     monkeypatch.setattr(choosing, "_find", a_room_behind)
     plan = choose_views(one_sided, replace(SMALL, count=8))
@@ -245,6 +247,34 @@ def test_a_thing_amid_a_coarse_background_is_looked_at_from_within_it() -> None:
     assert ((places > 0.25) & (places < 3)).all()
     alone = choose_views(ball(), replace(SMALL, count=2))
     assert alone.kind == "object"
+
+
+@pytest.mark.parametrize("why", ["no place", "no picture", "fog"])
+def test_where_nothing_is_amid_a_background_it_is_one_thing_but_not_a_fog(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "_BACKGROUND", -1)
+    amid, choose = choosing._focus, choosing._Planner.choose
+
+    def nowhere(*given: Any) -> Places:
+        places = amid(*given)
+        return replace(places, positions=places.positions[:0], turns=[])
+
+    def none(planner: Any, tell: choosing.Tell) -> list[Any]:
+        if planner._places.kind != "focus":
+            return choose(planner, tell)
+        planner.met_fog = why == "fog"
+        return []
+
+    if why == "no place":
+        monkeypatch.setattr(choosing, "_focus", nowhere)
+    else:
+        monkeypatch.setattr(choosing._Planner, "choose", none)
+    if why == "fog":
+        with pytest.raises(GsegError, match="fog"):
+            choose_views(ball(), replace(SMALL, count=2))
+    else:
+        assert choose_views(ball(), replace(SMALL, count=2)).kind == "object"
 
 
 def test_antialiased_splats_are_drawn_so() -> None:
