@@ -300,7 +300,7 @@ def test_splitting_alone_changes_nothing_that_is_said(scene: tuple[Splats, torch
             assert new.confidence == pytest.approx(old.confidence, abs=1e-6)
             assert new.views == old.views
             assert new.centre == pytest.approx(old.centre, abs=2e-3)
-            assert new.color == old.color
+            assert new.color == pytest.approx(old.color, abs=1)  # sums are rounded
     # As if halves were wholes, the views would say that all they are asked of is the object.
     double = object_records(splats.subset(source), groups[source], evidence.rows(source), floating=none)
     assert double[0].confidence == 1.0
