@@ -47,7 +47,7 @@ def steps_of_geometry(config: Any, two_phases: bool) -> int:
 
 def rate_factors(config: SplatfactoModelConfig, geometry_steps: int) -> dict[str, float]:
     """What the learning rates of the geometry are multiplied with in a run of this length; none: they stay, as they do
-    where colors and groups train together, for which it was not measured.
+    where colors and groups train together, which lose by higher ones (docs/results.md).
 
     Adam moves a parameter by about its rate in a step, so that rate times steps is what it can travel. Splatfacto's
     rates are made for `PAPER_GEOMETRY_STEPS`; with them a run of a twentieth ends before much has arrived. Steps of one
