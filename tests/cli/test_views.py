@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
-from gseg_ns.cli.views import Views
+from gseg_ns.cli.segment import Segment
+from gseg_ns.cli.views import _TAKEN_FOR, Views
 from gseg_ns.errors import GsegError
 from gseg_ns.splats import write_ply
 from gseg_ns.splats.transform import transform
+from gseg_ns.views.places import Kind
 from splats_by_hand import ball
 
 
@@ -43,6 +46,13 @@ def test_a_bare_file_becomes_a_scene_and_a_guess_is_told(
     for one, other in zip(meta["frames"], again["frames"], strict=True):
         assert one["file_path"] == other["file_path"]
         assert np.allclose(one["transform_matrix"], other["transform_matrix"], atol=1e-5)
+
+
+@pytest.mark.parametrize("command", [Views, Segment])
+def test_every_kind_can_be_asked_for_and_told(command: type) -> None:
+    kinds = set(get_args(Kind))
+    assert set(get_args(get_type_hints(command)["kind"])) == kinds | {"auto"}
+    assert set(_TAKEN_FOR) == kinds
 
 
 def test_cameras_of_a_capture_fit_what_was_packed_from_a_run_of_it(splat: Path, tmp_path: Path) -> None:

@@ -195,11 +195,14 @@ def test_scores_need_no_photographs(packed: Path, ball_room: Path, run: Run, tmp
 
 
 def test_a_ply_without_labels_is_told_what_makes_them(alone: Path, tmp_path: Path, capsys: Any) -> None:
-    write_ply(tmp_path / "plain.ply", load_run(alone).model.splats())
-    Info(tmp_path / "plain.ply").main()
+    path = tmp_path / "a plain one.ply"
+    write_ply(path, load_run(alone).model.splats())
+    Info(path).main()
     said = capsys.readouterr().out
     assert "labelled" not in said
-    assert f"`gseg segment {tmp_path / 'plain.ply'}`" in said.replace("\n", "")
+    assert f"`gseg segment '{path}'`" in said.replace("\n", "")
+    Info(path, json=True).main()
+    assert json.loads(capsys.readouterr().out)["method"] == "PLY that names no objects"
 
 
 def test_a_labelled_ply_is_enough(alone: Path, tmp_path: Path, capsys: Any) -> None:

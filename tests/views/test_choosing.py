@@ -179,7 +179,7 @@ def test_a_splat_of_nothing_is_one_message() -> None:
         choose_views(faint)
 
 
-def test_a_fog_is_refused_and_not_photographed() -> None:
+def make_fog() -> Splats:
     """As trainings leave it on all sides but those that photographs were taken from."""
     rng = np.random.default_rng(0)
     fog = ball(count=6000)
@@ -187,19 +187,18 @@ def test_a_fog_is_refused_and_not_photographed() -> None:
     ways /= np.linalg.norm(ways, axis=1, keepdims=True)
     fog.means[:] = torch.tensor(ways * rng.uniform(0.8, 4, (len(fog), 1)), dtype=torch.float32)
     fog.scales[:], fog.opacities[:] = np.log(0.15), -1.5
+    return fog
+
+
+def test_a_fog_is_refused_and_not_photographed() -> None:
     with pytest.raises(GsegError, match=r"a fog from .*--cameras"):
-        choose_views(fog, replace(SMALL, count=4, kind="room"))
+        choose_views(make_fog(), replace(SMALL, count=4, kind="room"))
 
 
 @pytest.fixture(scope="module")
 def one_sided() -> Splats:
     """A shelf on a wall that was photographed from +x, and the fog that a training leaves on the other sides."""
-    rng = np.random.default_rng(0)
-    fog = ball(count=6000)
-    ways = rng.normal(size=(len(fog), 3))
-    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
-    fog.means[:] = torch.tensor(ways * rng.uniform(0.8, 4, (len(fog), 1)), dtype=torch.float32)
-    fog.scales[:], fog.opacities[:] = np.log(0.15), -1.5
+    fog = make_fog()
     wall = sheet([0, -1.5, -1.5], [0, 3, 0], [0, 0, 3], [0.7, 0.7, 0.8])
     shelf = box([0.1, -0.4, -0.4], [0.5, 0.4, 0.3], [0.9, 0.3, 0.2])
     return Splats.cat([fog.subset(fog.means[:, 0] < 0.1), wall, shelf])
