@@ -147,12 +147,18 @@ class Running:
         self.page.get_by_text(label, exact=True).last.click()
 
     def fill(self, label: str, value: str) -> None:
-        """Change the field that stands behind a label of the tab."""
+        """Change the field that stands behind a label of the tab, and wait until the viewer has it.
+
+        Nothing on the page says when that is, and the server's threads let a click overtake it.
+        """
         field = self.page.locator(
             f'xpath=(//*[text()="{label}"])[last()]/following::input[not(@type="range" or @type="hidden")][1]'
         )
         field.fill(value)
         field.press("Enter")
+        handles = self.viewer.viser_server.gui._gui_input_handle_from_id
+        known = [handle for handle in handles.values() if handle._impl.label == label]
+        self.wait(lambda: any(_reads(handle.value, value) for handle in known), f"“{value}” in {label}")
 
     def retype(self, old: str, new: str) -> None:
         """Change a text field that reads `old`; viser's labels do not name their fields."""
@@ -196,6 +202,11 @@ class Running:
         """What the selection, or everything that is drawn, covers in a view."""
         with self.controller._lock:
             return (self.controller.outputs(copy.deepcopy(camera), None)[output][..., 0] > 0.5).numpy()
+
+
+def _reads(value: Any, typed: str) -> bool:
+    """Whether a field's value is what was typed."""
+    return value == (typed if isinstance(value, str) else float(typed))
 
 
 def _detail(picture: Image.Image) -> float:

@@ -547,6 +547,7 @@ def test_scale_threshold_and_text(
         for points in (1, 2):
             running.panel.browser(running.client().client_id).mode = "set" if points == 1 else "add"
             said = f"SAM, {points} point"
+            running.panel.answers.said.content = ""
             running.page.mouse.click(*running.canvas(camera, *interior(truth == (first, second)[points - 1])))
             running.wait(lambda said=said: said in running.panel.answers.said.content, said)
         assert iou(running.rendered(camera), (truth == first) | (truth == second)) >= 0.8
