@@ -56,6 +56,8 @@ _MATTERS = 0.002
 """Of what an object shows in all views, in doubt about which a Gaussian is asked alone."""
 _ASKED = 64
 """Gaussians that are asked alone at most: those about which most is in doubt."""
+_CHANNELS = 16
+"""Choices drawn at a time: each is a number a Gaussian, of all that the splat has."""
 _AROUND = 8
 """Nearest Gaussians that are seen, by which one that is hidden is judged."""
 
@@ -109,27 +111,35 @@ def lift_object(splats: Splats, views: Sequence[tuple[Camera, Tensor]], sure: Se
         weights[list(sure)] = 1.0
         part = _parts(votes, sizes, weights, len(splats))
 
-    def residual(tried: Tensor) -> Tensor:
-        each = torch.stack([_residuals(drawn(camera), tried.to(splats.device), mask) for camera, mask in views])
-        return (each * weights[:, None]).sum(dim=0) / weights.sum().clamp_min(1e-12)
-
     seen = sum((_total(said, len(splats)) for said in votes), torch.zeros(len(splats)))
     alone = sum((_unhindered(drawn(camera)) for camera, _ in views), torch.zeros(len(splats)))
     share = torch.where(alone > 0, seen / alone.clamp_min(1e-12), 1.0)
     part = _sided(splats.means.cpu(), part, share, least)
     believed_of = zip(votes, weights.tolist(), strict=True)
     seen = sum((weight * _total(said, len(splats)) for said, weight in believed_of), torch.zeros(len(splats)))
-    return Carried(part, weights, residuals, least, _asked_alone(part, part > least, seen, residual))
+    chosen = part > least
+
+    def residual(choices: Sequence[frozenset[int]]) -> list[float]:
+        off, on_device = torch.zeros(len(choices), dtype=torch.float64), chosen.to(splats.device)
+        for (camera, mask), weight in zip(views, weights.tolist(), strict=True):
+            if weight > 0:
+                off += weight * _residuals_of_changes(drawn(camera), on_device, choices, mask)
+        return (off / max(float(weights.sum()), 1e-12)).tolist()  # type: ignore[no-any-return]
+
+    return Carried(part, weights, residuals, least, _asked_alone(part, chosen, seen, residual))
 
 
-def _asked_alone(part: Tensor, chosen: Tensor, seen: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
+def _asked_alone(
+    part: Tensor, chosen: Tensor, seen: Tensor, residual: Callable[[Sequence[frozenset[int]]], list[float]]
+) -> Tensor:
     """A choice of Gaussians, those in doubt by what drawing it with or without each of them makes of the views.
 
     Args:
         part: [N], of each Gaussian in the masks.
         chosen: bool [N].
         seen: [N], what each gives to the views that are believed, pixels.
-        residual: mean residual [K] of choices bool [N, K].
+        residual: mean residuals of choices, each told by the Gaussians in which it differs from `chosen`; is asked of
+            none twice.
 
     Returns:
         bool [N].
@@ -138,19 +148,26 @@ def _asked_alone(part: Tensor, chosen: Tensor, seen: Tensor, residual: Callable[
     count = min(_ASKED, int((doubt > _MATTERS * seen[chosen].sum()).sum()))
     if count == 0 or not bool(chosen.any()):
         return chosen
-    asked = doubt.topk(count).indices
+    asked: list[int] = doubt.topk(count).indices.tolist()
+    known: dict[frozenset[int], float] = {}
+
+    def off(choices: list[frozenset[int]]) -> list[float]:
+        new = [changes for changes in choices if changes not in known]
+        known.update(zip(new, residual(new) if new else [], strict=True))
+        return [known[changes] for changes in choices]
+
+    changed: frozenset[int] = frozenset()
     for _ in range(ROUNDS):
-        tried = chosen[:, None].repeat(1, count + 1)
-        tried[asked, torch.arange(count)] ^= True
-        off = residual(tried)
-        better = off[:-1] < off[-1]
-        if not bool(better.any()):
+        before, *each = off([changed, *(changed ^ {number} for number in asked)])
+        better = [number for number, residual_of in zip(asked, each, strict=True) if residual_of < before]
+        if not better:
             break
         # All that help alone may be too many together.
-        every, one = chosen.clone(), tried[:, off.argmin()]
-        every[asked[better]] ^= True
-        chosen = every if bool(residual(every[:, None])[0] < off.min()) else one
-    return chosen
+        every, one = changed.symmetric_difference(better), changed ^ {asked[each.index(min(each))]}
+        changed = every if off([every])[0] < min(each) else one
+    result = chosen.clone()
+    result[list(changed)] ^= True
+    return result
 
 
 def _total(said: ViewVotes, count: int) -> Tensor:
@@ -249,8 +266,43 @@ def _parts(votes: Sequence[ViewVotes], sizes: Sequence[Tensor], weights: Tensor,
 
 def _residuals(meta: dict[str, Any], chosen: Tensor, mask: Tensor) -> Tensor:
     """1 - IoU of a view's mask [H, W] with each choice of Gaussians [N, K], drawn: [K] on the CPU."""
-    shown = visible(meta)[0]
-    found = composite(meta, (chosen & shown[:, None]).float()).cpu() > 0.5
+    return _residuals_of_values(meta, (chosen & visible(meta)[0][:, None]).float(), mask)
+
+
+def _residuals_of_values(meta: dict[str, Any], values: Tensor, mask: Tensor) -> Tensor:
+    """The same of choices as float32 [N, K], 1 or 0."""
+    found = composite(meta, values).cpu() > 0.5
     mask = mask.cpu()[..., None]
     union, both = (found | mask).sum(dim=(0, 1)), (found & mask).sum(dim=(0, 1))
     return torch.where(union > 0, 1 - both / union.clamp_min(1), 0.0)
+
+
+def _residuals_of_changes(
+    meta: dict[str, Any], chosen: Tensor, choices: Sequence[frozenset[int]], mask: Tensor
+) -> Tensor:
+    """1 - IoU of a view's mask with choices that differ from one in few Gaussians, each drawn.
+
+    Args:
+        meta: projection of the view.
+        chosen: [N] bool, on the device of the projection.
+        choices: K of them, by the Gaussians in which each differs from `chosen`.
+        mask: [H, W] bool.
+
+    Returns:
+        [K] float32 on the CPU.
+    """
+    shown = visible(meta)[0]
+    numbers = sorted(frozenset[int]().union(*choices))
+    hidden = frozenset(torch.tensor(numbers, dtype=torch.long)[~shown.cpu()[numbers]].tolist())
+    # Many differ in nothing that this view shows.
+    places: dict[frozenset[int], int] = {}
+    which = [places.setdefault(changes - hidden, len(places)) for changes in choices]
+    different, found = list(places), []
+    for start in range(0, len(different), _CHANNELS):
+        portion = different[start : start + _CHANNELS]
+        values = (chosen & shown).float()[:, None].repeat(1, len(portion))
+        for column, changes in enumerate(portion):
+            rows = list(changes)
+            values[rows, column] = 1 - values[rows, column]
+        found.append(_residuals_of_values(meta, values, mask))
+    return torch.cat(found)[which]

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,31 +214,102 @@ def test_what_a_gaussian_would_give_alone_is_what_it_gives_alone() -> None:
     assert float(carried._unhindered(meta)) == pytest.approx(float(drawn), rel=0.03)
 
 
-def of_truth(truth: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda tried: (tried != truth[:, None]).float().mean(dim=0)
+class OfTruth:
+    """Residuals of choices by what is true, which notes what it is asked."""
+
+    def __init__(self, chosen: torch.Tensor, truth: torch.Tensor) -> None:
+        self.chosen, self.truth, self.asked = chosen, truth, list[frozenset[int]]()
+
+    def __call__(self, choices: Sequence[frozenset[int]]) -> list[float]:
+        self.asked += choices
+        return [float((changed(self.chosen, one) != self.truth).float().mean()) for one in choices]
+
+
+def changed(chosen: torch.Tensor, changes: frozenset[int]) -> torch.Tensor:
+    result = chosen.clone()
+    result[list(changes)] ^= True
+    return result
 
 
 def test_gaussians_in_doubt_are_asked_alone() -> None:
     part = torch.tensor([0.9, 0.7, 0.45, 0.4, 0.05, 0.0])
     truth = torch.tensor([True, False, True, False, True, True])
     seen = torch.tensor([100.0, 100, 100, 100, 100, 100])
-    chosen = carried._asked_alone(part, part > 0.5, seen, of_truth(truth))
+    residual = OfTruth(part > 0.5, truth)
+    chosen = carried._asked_alone(part, part > 0.5, seen, residual)
     # Of the last there is no doubt: it is in no mask.
     assert chosen.tolist() == [True, False, True, False, True, False]
+    # What three are without one of them was asked for, too: none of the first round is asked for again.
+    assert len(residual.asked) == len(set(residual.asked))
+    assert frozenset() in residual.asked
+    assert frozenset({1, 2, 4}) in residual.asked
+
+
+def test_one_that_helps_alone_is_drawn_once() -> None:
+    part, seen = torch.tensor([0.9, 0.4, 0.3]), torch.tensor([100.0, 100, 100])
+    residual = OfTruth(part > 0.5, torch.tensor([True, True, False]))
+    assert carried._asked_alone(part, part > 0.5, seen, residual).tolist() == [True, True, False]
+    # Of the second round, what is without the one that helped is known, as is what is with it.
+    assert sorted(map(sorted, residual.asked)) == [[], [0], [0, 1], [1], [1, 2], [2]]
 
 
 def test_what_shows_next_to_nothing_is_not_asked() -> None:
     part, seen = torch.tensor([0.9, 0.4]), torch.tensor([1000.0, 0.1])
-    chosen = carried._asked_alone(part, part > 0.5, seen, of_truth(torch.tensor([True, True])))
+    chosen = carried._asked_alone(part, part > 0.5, seen, OfTruth(part > 0.5, torch.tensor([True, True])))
     assert chosen.tolist() == [True, False]
 
 
 def test_of_two_that_help_alone_and_not_together_the_better_one_is_taken() -> None:
     part, seen = torch.tensor([0.9, 0.4, 0.4]), torch.tensor([100.0, 100, 100])
 
-    def residual(tried: torch.Tensor) -> torch.Tensor:
-        one, other = tried[1].float(), tried[2].float()
-        return 0.5 - 0.2 * one - 0.3 * other + 0.6 * one * other
+    def residual(choices: Sequence[frozenset[int]]) -> list[float]:
+        return [0.5 - 0.2 * (1 in one) - 0.3 * (2 in one) + 0.6 * (1 in one and 2 in one) for one in choices]
 
     chosen = carried._asked_alone(part, part > 0.5, seen, residual)
     assert chosen.tolist() == [True, False, True]
+
+
+def asked_of(
+    room: Splats, monkeypatch: pytest.MonkeyPatch
+) -> tuple[torch.Tensor, torch.Tensor, list[int], torch.Tensor]:
+    """Residuals of many choices by their changes, and of the same ones in full; channels drawn; what differs."""
+    view, truth = cameras(1)[0], maps(room, cameras(1))[0]
+    of_thing = room.extra["label"] == 2
+    chosen = of_thing & (torch.arange(len(room), device=room.device) % 3 == 0)  # where each one matters
+    meta = project_splats(room, view.to(room.device))
+    shown = carried.visible(meta)[0].cpu()
+    at, off = shown.nonzero().squeeze(1).tolist(), (~shown).nonzero().squeeze(1).tolist()
+    # Of the thing, beside it, two together, hidden ones in between, and none.
+    asked = [number for number in at if bool(of_thing[number])][:60:3]
+    choices = [frozenset({number}) for number in asked + at[:5] + off[:30]]
+    choices += [frozenset(), frozenset(asked[:2]), frozenset({asked[0], off[0]})]
+    in_full = torch.stack([changed(chosen.cpu(), one) for one in choices], dim=1)
+    mask = torch.from_numpy(truth == 2)
+    expected = carried._residuals(meta, in_full.to(room.device), mask)
+    widths: list[int] = []
+
+    def spied(meta: dict[str, Any], values: torch.Tensor) -> torch.Tensor:
+        widths.append(values.shape[1])
+        return composite(meta, values)
+
+    monkeypatch.setattr(carried, "composite", spied)
+    found = carried._residuals_of_changes(meta, chosen.to(room.device), choices, mask)
+    return found, expected, widths, in_full
+
+
+def test_choices_by_their_changes_are_drawn_in_portions_and_alike_ones_once(
+    room: Splats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, expected, widths, in_full = asked_of(room, monkeypatch)
+    assert torch.equal(found, expected)
+    assert len(expected.unique()) > 5
+    # 20 of the thing, 5 others, both, none: what is not in the picture changes nothing.
+    assert widths == [16, 11]
+    assert in_full.shape[1] == 58
+
+
+@pytest.mark.cuda
+def test_choices_by_their_changes_on_a_gpu_are_those_in_full(room: Splats, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, expected, widths, _ = asked_of(room.to("cuda"), monkeypatch)
+    torch.testing.assert_close(found, expected)
+    assert max(widths) <= 16
