@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import math
 from collections.abc import Callable, Iterable
@@ -42,9 +43,18 @@ def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Cal
             # would name a file of a former one, were both called alike.
             name = index._index_name.removesuffix(".nbi")
             index._data_name_pattern = f"{name}.{_short(stamp)}.{{number:d}}.nbc"
+            index.save = functools.partial(_save, index.save, Path(index._cache_path), name, _short(stamp))
         return compiled
 
     return decorate
+
+
+def _save(save: Callable[[Any, Any], None], folder: Path, name: str, stamp: str, key: Any, data: Any) -> None:
+    """Keep a kernel, and no longer those of former states of the sources, which no index names any more."""
+    save(key, data)
+    for former in folder.glob(f"{glob.escape(name)}.*.nbc"):
+        if not former.name.startswith(f"{name}.{stamp}."):
+            former.unlink(missing_ok=True)
 
 
 def _digest(paths: Iterable[Path]) -> str:

@@ -122,3 +122,15 @@ def test_a_kill_between_the_files_of_a_cache_leaves_no_former_kernel_for_the_new
     assert said(ask) == "10"
     # What is mended is kept.
     assert said(f"import numba.core.caching as c; c.IndexDataCacheFile._save_data = None; {ask}") == "10"
+
+
+def test_kernels_of_former_sources_do_not_stay(said: Callable[..., str], tmp_path: Path) -> None:
+    ask = "from kernels.b import twice; from kernels.a import step; print(twice(0), step(1.0))"
+    assert said(ask) == "2 2.0"
+    before = sorted((tmp_path / "cache").rglob("*.nbc"))
+    assert before
+    said(EDIT)
+    assert said(ask) == "20 11.0"
+    after = sorted((tmp_path / "cache").rglob("*.nbc"))
+    assert len(after) == len(before)
+    assert not set(after) & set(before)
