@@ -177,8 +177,8 @@ class GagaModel(TreeModel, IdentityModel):
         sample = self._sample(view)
         if sample is not None:
             weights, targets = sample
-            scores = self.classifier(weights.matmul(encodings))
-            loss = identity_loss(scores, targets, self.config.train_unlabelled)
+            encoded = weights.matmul(encodings)
+            loss = identity_loss(self.classifier, encoded, targets, self.config.train_unlabelled)
             losses["identity_2d"] = losses["identity_2d"] + self.config.identity_weight * loss
         if self.config.neighbour_weight > 0 and self.step % self.config.neighbour_every == 0:
             neighbours = self._neighbours(self.means.detach(), encodings, self.classifier)

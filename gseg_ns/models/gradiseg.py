@@ -31,9 +31,9 @@ from gseg_ns.models.schedule import AUTO
 from gseg_ns.rendering import visible
 from gseg_ns.transfer import upload
 
-LOSS_SCORES = 1 << 25
-"""Scores of pixels for groups that the 2D loss looks at in a step (a table of 128 MiB, several times); where an image
-has more, so many of its pixels are drawn, which gives the same loss in the mean."""
+LOSS_SCORES = 1 << 26
+"""Scores of pixels for groups that the 2D loss looks at in a step, on a CPU in some 0.2 s of a core; where an image has
+more, so many of its pixels are drawn, which gives the same loss in the mean."""
 
 POSITION = "position_gradient"
 """Strategy-state entry: running mean of the position gradient, [N, 3]."""
@@ -203,7 +203,7 @@ class GradiSegModel(IdentityModel):
             if len(image) * self.classifier.num_classes > LOSS_SCORES:
                 pixels = upload(self._drawn_pixels(len(image)), image.device)
                 image, targets = image[pixels], targets[pixels]
-            loss = identity_loss(self.classifier(image), targets, self.config.train_unlabelled)
+            loss = identity_loss(self.classifier, image, targets, self.config.train_unlabelled)
             losses["identity_2d"] = self.config.identity_weight * loss
         if self.config.neighbour_weight > 0 and self.step % self.config.neighbour_every == 0:
             directions = None
@@ -214,7 +214,7 @@ class GradiSegModel(IdentityModel):
         return losses
 
     def _drawn_pixels(self, count: int) -> Tensor:
-        """As many pixels of an image as the loss has room for, ascending: int64 [P] on the CPU."""
+        """As many pixels of an image as the loss looks at, ascending: int64 [P] on the CPU."""
         # A stream of its own: what else is drawn does not depend on the size of images.
         generator = torch.Generator().manual_seed(torch.initial_seed() + self.step)
         return draw_different(count, max(LOSS_SCORES // self.classifier.num_classes, 1), generator=generator)

@@ -1,36 +1,98 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
+from torch import Tensor
 
+from gseg_ns.lifting import identity
 from gseg_ns.lifting.identity import (
     IdentityClassifier,
     identity_loss,
     initialise_from_labels,
     spread_codes,
 )
+from gseg_ns.rendering import threads
+
+
+def plain(scores: int) -> IdentityClassifier:
+    """A classifier for which the numbers of an encoding are the scores."""
+    classifier = IdentityClassifier(scores, scores)
+    with torch.no_grad():
+        classifier.weight.copy_(torch.eye(scores))
+    return classifier
 
 
 def test_cross_entropy_by_hand_with_class_zero_left_out() -> None:
     scores = torch.tensor([[100.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
-    loss = identity_loss(scores, torch.tensor([1, 0]))
+    loss = identity_loss(plain(3), scores, torch.tensor([1, 0]))
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)) / math.log(2))
 
 
-def test_class_zero_trained_as_the_official_codes_do() -> None:
-    scores = torch.tensor([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0]])
-    targets = torch.tensor([1, 0])
-    expected = torch.nn.functional.cross_entropy(scores, targets) / math.log(3)
-    torch.testing.assert_close(identity_loss(scores, targets, train_unlabelled=True), expected)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("train_unlabelled", [False, True])
+def test_it_is_torchs_cross_entropy_whatever_the_blocks(
+    train_unlabelled: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    classifier = IdentityClassifier(16)
+    classifier.start(9)
+    classifier.to(device)
+    encodings = torch.randn(2000, 16, generator=generator).to(device).requires_grad_()
+    targets = torch.randint(0, 9, (2000,), generator=generator).to(device)
+    left = 0 if train_unlabelled else 1
+    scores = torch.nn.functional.linear(encodings, classifier.weight, classifier.bias)[:, left:]
+    ignored = -100 if train_unlabelled else -1
+    expected = torch.nn.functional.cross_entropy(scores, targets - left, ignore_index=ignored) / math.log(9 - left)
+    leaves = [encodings, classifier.weight, classifier.bias]
+    slopes = torch.autograd.grad(3 * expected, leaves)
+    for together in (1 << 20, 9 * 100):
+        monkeypatch.setattr(identity, "TOGETHER", together)
+        monkeypatch.setattr(identity, "SCORES", together)
+        loss = identity_loss(classifier, encodings, targets, train_unlabelled)
+        torch.testing.assert_close(loss, expected)
+        for mine, theirs in zip(torch.autograd.grad(3 * loss, leaves), slopes, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-7)
 
 
-def test_a_view_without_labels_gives_zero_loss_and_a_graph() -> None:
-    scores = torch.randn(4, 3, requires_grad=True)
-    loss = identity_loss(scores, torch.zeros(4, dtype=torch.long))
+def test_gradients_are_those_of_the_loss() -> None:
+    classifier = plain(4).double()
+    targets = torch.tensor([0, 1, 3, 2, 2])
+
+    def loss(encodings: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        reads = SimpleNamespace(weight=weight, bias=bias)
+        return identity_loss(cast(IdentityClassifier, reads), encodings, targets)
+
+    encodings = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (encodings, classifier.weight, classifier.bias))
+
+
+def test_nothing_depends_on_the_number_of_threads() -> None:
+    classifier = IdentityClassifier(16)
+    classifier.start(300)
+    encodings = torch.randn(5000, 16, requires_grad=True)
+    targets = torch.randint(0, 300, (5000,))
+    found = []
+    for count in (1, 3):
+        threads.configure(count)
+        loss = identity_loss(classifier, encodings, targets)
+        found.append((loss, *torch.autograd.grad(loss, [encodings, classifier.weight, classifier.bias])))
+    threads.configure()
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_view_without_labels_gives_zero_loss_and_a_graph(classes: int) -> None:
+    classifier, encodings = plain(classes), torch.randn(4, classes, requires_grad=True)
+    loss = identity_loss(classifier, encodings, torch.zeros(4, dtype=torch.long))
     loss.backward()
     assert loss.item() == 0
+    for leaf in (encodings, classifier.weight, classifier.bias):
+        assert leaf.grad is not None
+        assert not leaf.grad.any()
 
 
 def test_relabelling_groups_permutes_the_loss_not() -> None:
@@ -39,7 +101,9 @@ def test_relabelling_groups_permutes_the_loss_not() -> None:
     order = torch.tensor([0, 3, 1, 4, 2])
     permuted = torch.empty_like(scores)
     permuted[:, order] = scores
-    torch.testing.assert_close(identity_loss(scores, targets), identity_loss(permuted, order[targets]))
+    torch.testing.assert_close(
+        identity_loss(plain(5), scores, targets), identity_loss(plain(5), permuted, order[targets])
+    )
 
 
 @pytest.mark.parametrize("count", [1, 16, 200, 1000])
