@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,23 @@ def test_a_training_is_told_in_few_lines(gaga_run: Path) -> None:
     log = (gaga_run.parent / "train.log").read_text()
     assert "Train Iter (time)" in log
     assert "\x1b[" not in log
+
+
+def test_a_training_of_features_is_told_in_few_lines(
+    small_scene: Path, run_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """saga-v1, whose set-up says the most."""
+    arguments = (
+        "saga-v1 --max-num-iterations 60 --pipeline.model.max-gaussians 2000 --pipeline.model.guidance-weight 0 "
+        "--vis tensorboard --viewer.quit-on-train-completion True --experiment-name small --timestamp run"
+    )
+    done = run_command("ns-train", *arguments.split(), "--data", small_scene, "--output-dir", tmp_path)
+    lines = (done.stdout + done.stderr).splitlines()
+    text = "\n".join(lines)
+    assert done.returncode == 0, text
+    assert 5 <= len(lines) <= 30, text
+    for part in ("saga-v1 on", "features: step", f"gseg view {tmp_path / 'small/saga-v1/run/config.yml'}"):
+        assert part in text
 
 
 def test_timings_of_upstream_go_to_the_log(tmp_path: Path, capsys: Capture) -> None:
