@@ -66,6 +66,8 @@ class Select(Granular):
     """Of the brush, in pixels"""
     through: bool = False
     """Take what lies under --polygon, --lasso and --brush all the way through, also what is hidden in the view"""
+    in_front: bool = False
+    """Of what other options select, such as --sphere, --color and --size, take what --view shows alone"""
     sphere: Spheres = ()
     """Centre x y z and radius of a sphere; may be given several times"""
     box: Lines = ()
@@ -148,6 +150,10 @@ class Select(Granular):
             )
         if self.view is None and (marks or drawn or picked or self.output.suffix == ".png"):
             raise GsegError("Name the view with --view: marks, and a picture of the selection, are of one image")
+        if self.in_front and self.view is None:
+            raise GsegError("Name the view with --view: --in-front takes what one image shows")
+        if self.in_front and self.through:
+            raise GsegError("Give either --in-front or --through: one leaves out what the other takes")
         if self.sam is not None and not self.point:
             raise GsegError("--sam needs at least one --point")
         if self.track is not None and not (self.point or self.mask):
@@ -182,7 +188,11 @@ class Select(Granular):
             found.append(self._by_marks(run, *view))
         if view is not None and (drawn or picked):
             found += self._on_view(run, *view)
-        chosen = self._meet([*found, *self._in_space(run)], run)
+        found += self._in_space(run)
+        if self.in_front:
+            assert view is not None
+            found.append(self._in_front(run, view[1]))
+        chosen = self._meet(found, run)
         if self.largest:
             chosen = largest_component(run.model.means, chosen, middle_extents(run.model.scales))
         if self.clean:
@@ -310,6 +320,17 @@ class Select(Granular):
             if given:
                 found.append(joined)
         return found
+
+    def _in_front(self, run: Run, camera: Cameras) -> Tensor:
+        """What the view shows: bool [N]."""
+        import torch
+
+        from gseg_ns.data.cameras import to_camera
+        from gseg_ns.selection.shapes import in_front
+
+        splats = run.model.splats()
+        everything = torch.ones(len(splats), dtype=torch.bool, device=splats.device)
+        return in_front(everything, splats, to_camera(run.model.corrected(camera)).to(splats.device))
 
     def _in_space(self, run: Run) -> list[Tensor]:
         """What lies in the spheres and in the boxes, has the color, and is in the ranges: a bool [N] a kind."""

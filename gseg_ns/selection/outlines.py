@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.rendering.camera import Camera
-from gseg_ns.selection.shapes import image_points, visible_share
+from gseg_ns.selection.shapes import SEEN, image_points, in_front
 from gseg_ns.splats import Splats
 
 Points = Sequence[tuple[float, float]]
@@ -97,7 +97,7 @@ def drawn_over(
     camera: Camera,
     drawn: Sequence[Outline | Stroke],
     visible_only: bool = True,
-    min_visible: float = 0.05,
+    min_visible: float = SEEN,
     to_drawn: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Select what lies under what was drawn on a picture of a view: Gaussians whose centre is seen there.
@@ -123,9 +123,7 @@ def drawn_over(
         under |= one.contains(pixels)
     chosen = torch.zeros_like(seen)
     chosen[rows] = under
-    if visible_only and bool(under.any()):
-        chosen &= visible_share(splats, camera) >= min_visible
-    return chosen
+    return in_front(chosen, splats, camera, min_visible) if visible_only else chosen
 
 
 def _check(points: Points, least: int, what: str) -> None:

@@ -16,6 +16,9 @@ from gseg_ns.splats.projection import project_splats
 
 _MARGIN = 1.05
 
+SEEN = 0.05
+"""Pixels of a view that a Gaussian adds at least where it is in front."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -127,13 +130,30 @@ def visible_share(splats: Splats, camera: Camera) -> Tensor:
     return vote(project_splats(splats, camera), labels, 1)[:, 0]
 
 
+def in_front(mask: Tensor, splats: Splats, camera: Camera, min_visible: float = SEEN) -> Tensor:
+    """What a view shows of a selection, whatever made it: without what other Gaussians hide, or what is out of view.
+
+    Args:
+        mask: bool [N].
+        splats: all Gaussians that are drawn.
+        camera: the view.
+        min_visible: the least contribution to the image in pixels.
+
+    Returns:
+        bool [N].
+    """
+    if not bool(mask.any()):  # the view need not be drawn
+        return mask
+    return mask & (visible_share(splats, camera) >= min_visible)
+
+
 def rectangle(
     splats: Splats,
     camera: Camera,
     corner: tuple[float, float],
     opposite: tuple[float, float],
     visible_only: bool = True,
-    min_visible: float = 0.05,
+    min_visible: float = SEEN,
 ) -> Tensor:
     """Select with a rectangle on the screen.
 
@@ -150,9 +170,7 @@ def rectangle(
         bool [N].
     """
     mask = inside_rectangle(splats.means, camera, corner, opposite)
-    if visible_only:
-        mask &= visible_share(splats, camera) >= min_visible
-    return mask
+    return in_front(mask, splats, camera, min_visible) if visible_only else mask
 
 
 def bounding_sphere(splats: Splats) -> tuple[Tensor, float]:

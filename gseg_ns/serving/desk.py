@@ -369,19 +369,24 @@ class Desk:
         through = value(asked.values, 2, bool)
         return self.controller.select_like(camera, x, y, connected, tolerance, asked.mode, through)
 
+    def _looks(self, asked: Asked, through: int) -> Camera | None:
+        """The view of a page whose tool takes what it shows alone, as one of the values says."""
+        return None if value(asked.values, through, bool) else self._camera(asked)[0]
+
     def _sphere(self, asked: Asked) -> str:
         centre = self.picture.space.point(_vector(asked.values, 0))
-        return self.controller.select_sphere(centre, number(asked.values, 3, 1e-6, _LIMIT), asked.mode)
+        radius = number(asked.values, 3, 1e-6, _LIMIT)
+        return self.controller.select_sphere(centre, radius, asked.mode, self._looks(asked, 4))
 
     def _box(self, asked: Asked) -> str:
         space, values = self.picture.space, asked.values
         x, y, z = (number(values, index, 1e-6, _LIMIT) for index in range(3, 6))
         box = Box(space.point(_vector(values, 0)), (x, y, z), space.axes(_quaternion(values, 6)))
-        return self.controller.select_box(box, asked.mode)
+        return self.controller.select_box(box, asked.mode, self._looks(asked, 10))
 
     def _range(self, asked: Asked) -> str:
         low, high = (number(asked.values, index, 0, _LIMIT) for index in (1, 2))
-        return self.controller.select_range(_property(asked.values), low, high, asked.mode)
+        return self.controller.select_range(_property(asked.values), low, high, asked.mode, self._looks(asked, 3))
 
     def _histogram(self, asked: Asked) -> dict[str, Any]:
         name = _property(asked.values)

@@ -141,7 +141,7 @@
   const undo = button(icon("undo"), "Undo", () => send("undo"), "icon");
   const redo = button(icon("redo"), "Redo", () => send("redo"), "icon");
   const groups = button(icon("groups"), "Groups: show the objects in colors, and back (G)", () => send("groups"), "icon");
-  const through = button(icon("through"), "Through: a rectangle, a color and a flood take what is hidden behind, too", () => send("through"), "icon");
+  const through = button(icon("through"), "Through: the tool takes what the picture hides, too; off: what it shows alone", () => send("through"), "icon");
   const narrower = button("Narrower", "Narrower: the part of it that was clicked ([)", () => send("walk", -1));
   const wider = button("Wider", "Wider: what it is a part of (])", () => send("walk", 1));
   const strip = make("div", "strip");
@@ -531,6 +531,7 @@
     [narrower.disabled, wider.disabled] = state.walks ? state.walks.map((more) => !more) : [true, true];
     groups.classList.toggle("on", Boolean(state.groups));
     through.classList.toggle("on", Boolean(state.through));
+    through.disabled = typeof state.through !== "boolean"; // tools to which it says nothing
     const called = state.called || "nothing";
     const some = called !== "nothing";
     for (const name of ["hide", "isolate", "export"]) {

@@ -162,7 +162,7 @@ class SegmentPanel(ViewerControl):
         elif name == "tool":
             self._tools.choose(client, value(values, 0, str))
         elif name == "through":
-            browser.through = not browser.through
+            browser.reach_other()
             self._tools.show(client)
         elif self._tools.command(client, name, values):
             return

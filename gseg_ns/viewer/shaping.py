@@ -16,14 +16,12 @@ from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.colors import color_at, flood, of_color
 from gseg_ns.selection.picking import pick
 from gseg_ns.selection.selection import Mode
-from gseg_ns.selection.shapes import Box, in_range, inside_box, inside_sphere, longest_extents, visible_share
+from gseg_ns.selection.shapes import Box, in_front, in_range, inside_box, inside_sphere, longest_extents
 from gseg_ns.viewer.held import Held, packed
 
 Vector = tuple[float, float, float]
 Property = Literal["size", "opacity"]
 
-_SEEN = 0.05
-"""Pixels of a view that a Gaussian adds at least where it is in front."""
 _BINS = 48
 
 
@@ -70,42 +68,41 @@ class Shaping(Held):
             GsegError: there is nothing.
         """
         with self._held() as session, torch.no_grad():
-            scene = session.scene
-            drawn = scene.drawn
-            splats = scene.splats.subset(drawn)
+            splats = session.scene.splats.subset(session.scene.drawn)
             found = pick(splats, camera, x, y)
             color = color_at(splats, found)
             mask = flood(splats, found.top, color, tolerance) if connected else of_color(splats, color, tolerance)
-            if not through:
-                mask &= visible_share(splats, camera) >= _SEEN
             what = "a flood" if connected else "a color"
-            return self._select_drawn(session, drawn, mask, mode, what)
+            return self._select_drawn(session, mask, mode, what, None if through else camera)
 
-    def select_sphere(self, centre: Vector, radius: float, mode: Mode) -> str:
-        """Select what is drawn with its centre in a sphere; units of the scene."""
+    def select_sphere(self, centre: Vector, radius: float, mode: Mode, seen_by: Camera | None = None) -> str:
+        """Select what is drawn with its centre in a sphere, in units of the scene; with `seen_by` what it shows."""
         with self._held() as session, torch.no_grad():
-            drawn = session.scene.drawn
-            mask = inside_sphere(session.scene.splats.means[drawn], centre, radius)
-            return self._select_drawn(session, drawn, mask, mode, "a sphere")
+            mask = inside_sphere(session.scene.splats.means[session.scene.drawn], centre, radius)
+            return self._select_drawn(session, mask, mode, "a sphere", seen_by)
 
-    def select_box(self, box: Box, mode: Mode) -> str:
-        """Select what is drawn with its centre in a box."""
+    def select_box(self, box: Box, mode: Mode, seen_by: Camera | None = None) -> str:
+        """Select what is drawn with its centre in a box; with `seen_by` what it shows."""
         with self._held() as session, torch.no_grad():
-            drawn = session.scene.drawn
-            mask = inside_box(session.scene.splats.means[drawn], box)
-            return self._select_drawn(session, drawn, mask, mode, "a box")
+            mask = inside_box(session.scene.splats.means[session.scene.drawn], box)
+            return self._select_drawn(session, mask, mode, "a box", seen_by)
 
-    def select_range(self, name: Property, low: float, high: float, mode: Mode) -> str:
+    def select_range(self, name: Property, low: float, high: float, mode: Mode, seen_by: Camera | None = None) -> str:
         """Select what is drawn with its size (units of the scene) or opacity (0..1) in a range.
+
+        Args:
+            name: what is compared.
+            low: the least.
+            high: the most.
+            mode: how it meets the selection.
+            seen_by: only what this view shows of it.
 
         Raises:
             GsegError: the range ends before it begins.
         """
         with self._held() as session, torch.no_grad():
-            drawn = session.scene.drawn
-            return self._select_drawn(
-                session, drawn, in_range(_values(session.scene, name, drawn), low, high), mode, f"a range of {name}"
-            )
+            mask = in_range(_values(session.scene, name, session.scene.drawn), low, high)
+            return self._select_drawn(session, mask, mode, f"a range of {name}", seen_by)
 
     def histogram(self, name: Property) -> Histogram:
         """How sizes or opacities of what is drawn are spread.
@@ -124,8 +121,11 @@ class Shaping(Held):
         high = max(high, low + 1e-6)
         return Histogram(math.exp(low), math.exp(high), tuple(torch.histc(values, _BINS, low, high).int().tolist()))
 
-    def _select_drawn(self, session: Session, drawn: Tensor, mask: Tensor, mode: Mode, what: str) -> str:
-        """Select some of the rows that are drawn, and say how many that are."""
+    def _select_drawn(self, session: Session, mask: Tensor, mode: Mode, what: str, seen_by: Camera | None) -> str:
+        """Select some of the rows that are drawn, or of them what a view shows, and say how many that are."""
+        drawn = session.scene.drawn
+        if seen_by is not None:
+            mask = in_front(mask, session.scene.splats.subset(drawn), seen_by)
         rows = torch.zeros_like(drawn)
         rows[drawn] = mask
         count = self._select(session, rows, mode, f"select by {what}")

@@ -41,6 +41,9 @@ _HINTS = {
     "measure": "Click on two points.",
     "move": "Move and turn with the handle, or by numbers, then press Move.",
 }
+_WHERE = {tool: "picture" for tool in ("rectangle", "flood", "color")} | {
+    tool: "space" for tool in ("sphere", "box", "range")
+}
 _CLICK = "Click on an object in the picture."
 _LIMIT = 1e6  # of lengths, in units of the scene
 
@@ -53,8 +56,8 @@ class Browser:
     held: Mode | None = None
     """While a modifier key is down."""
     tool: str = "click"
-    through: bool = False
-    """Whether a rectangle and a color take what is hidden behind, too."""
+    through: dict[str, bool] = field(default_factory=lambda: {"picture": False, "space": True})
+    """Whether tools on the picture, and those in space, take what the picture hides, too."""
     open: bool = True
     """Whether the tab is what it shows."""
     notification: Any = None
@@ -70,6 +73,16 @@ class Browser:
     measured: list[Vector] = field(default_factory=list)
     line: Any = None
     ranged: Property = "size"
+
+    @property
+    def reach(self) -> bool | None:
+        """Whether its tool takes what the picture hides, too; None: that says nothing to this tool."""
+        return self.through.get(_WHERE.get(self.tool, ""))
+
+    def reach_other(self) -> None:
+        """Take what the picture hides with tools such as its own, or leave it out."""
+        if self.reach is not None:
+            self.through[_WHERE[self.tool]] = not self.reach
 
     @property
     def means(self) -> Mode:
@@ -186,7 +199,7 @@ class Tools:
                 place = {"property": browser.ranged, **ends, "counts": found.counts}
             except GsegError:
                 place = {}
-        mode = {"mode": browser.mode, "through": browser.through}
+        mode = {"mode": browser.mode, "through": browser.reach}
         self._show(client, **mode, tool=browser.tool, place=place, unit=name)
 
     def _place_shape(self, client: int, handle: viser.ClientHandle) -> None:
@@ -257,8 +270,8 @@ class Tools:
         assert client is not None
         browser = self._browser(client)
         corner, opposite = ((x * camera.width, y * camera.height) for x, y in event.screen_pos)
-        mode, through = browser.means, browser.through
-        self._do(lambda: self._controller.drag(camera, corner, opposite, mode, not through), client)
+        mode, seen = browser.means, not browser.reach
+        self._do(lambda: self._controller.drag(camera, corner, opposite, mode, seen), client)
         self.choose(client, "click", hints=False)  # the answer stays
 
     def click(self, client: int, camera: Camera, x: float, y: float, mode: Mode) -> bool:
@@ -275,9 +288,8 @@ class Tools:
             Whether the tool has an answer of its own.
         """
         browser = self._browser(client)
-        through = browser.through
         if browser.tool in ("flood", "color"):
-            flood = browser.tool == "flood"
+            flood, through = browser.tool == "flood", bool(browser.reach)
             self._do(
                 lambda: self._controller.select_like(camera, x, y, flood, browser.tolerance, mode, through), client
             )
@@ -364,10 +376,11 @@ class Tools:
         if handle is None:
             raise GsegError("Nothing is selected. Click on an object first.")
         if what == "select" and browser.tool == "sphere":
-            self._do(lambda: self._controller.select_sphere(handle.position, browser.edges[0] / 2, mode), client)
+            seen = self._looks(client)
+            self._do(lambda: self._controller.select_sphere(handle.position, browser.edges[0] / 2, mode, seen), client)
         elif what == "select" and browser.tool == "box":
-            box = Box(handle.position, browser.edges, handle.quaternion)
-            self._do(lambda: self._controller.select_box(box, mode), client)
+            box, seen = Box(handle.position, browser.edges, handle.quaternion), self._looks(client)
+            self._do(lambda: self._controller.select_box(box, mode, seen), client)
         elif what in ("move", "copy") and browser.tool == "move":
             shift = cast(Vector, tuple(a - b for a, b in zip(handle.position, handle.centre, strict=True)))
             turn, size = handle.quaternion, browser.size
@@ -378,12 +391,17 @@ class Tools:
 
             self._do(lambda: self._controller.edit_selection(make), client)
 
+    def _looks(self, client: int) -> Camera | None:
+        """The view of a browser whose tool takes what it shows alone."""
+        handle = self._client(client)
+        return None if handle is None or self._browser(client).reach else self._camera(handle)
+
     def _select_range(self, client: int, values: list[Any]) -> None:
         browser, (_, factor) = self._browser(client), self._unit
         scale = factor if browser.ranged == "size" else 1.0
         low, high = (number(values, index, 0, _LIMIT) / scale for index in range(2))
-        mode, ranged = browser.means, browser.ranged
-        self._do(lambda: self._controller.select_range(ranged, low, high, mode), client)
+        mode, ranged, seen = browser.means, browser.ranged, self._looks(client)
+        self._do(lambda: self._controller.select_range(ranged, low, high, mode, seen), client)
 
     def _set_ranged(self, client: int, values: list[Any]) -> None:
         if values and values[0] in get_args(Property):

@@ -204,7 +204,7 @@ def test_shapes_colors_and_ranges(open_run: Callable[[Any], Run], tmp_path: Path
     file = tmp_path / "out.npz"
 
     def selected(output: Path = file, **options: Any) -> torch.Tensor:
-        Select(load_config=run.config_path, output=output, view=view, **options).main()
+        Select(load_config=run.config_path, output=output, **{"view": view, **options}).main()
         return load_selections(output, fingerprint)["selection"].unpack()
 
     square = (30.0, 20.0, 70.0, 20.0, 70.0, 60.0, 30.0, 60.0)
@@ -217,6 +217,15 @@ def test_shapes_colors_and_ranges(open_run: Callable[[Any], Run], tmp_path: Path
     through = selected(polygon=(square,), through=True)
     assert 0 < int(seen.sum()) < int(through.sum())
     assert bool((seen <= through).all())
+    everything = {"size": (0.0, 1e6)}
+    in_view = selected(in_front=True, **everything)
+    assert 0 < int(in_view.sum()) < len(in_view)
+    assert torch.equal(selected(polygon=(square,), in_front=True), seen)
+    assert torch.equal(selected(box=((0.0, 0.0, 0.0, 1e3, 1e3, 1e3),), in_front=True), in_view)
+    assert torch.equal(through & in_view, seen)
+    for options, message in (({"view": None}, "--view"), ({"through": True}, "--through")):
+        with pytest.raises(GsegError, match=message):
+            selected(in_front=True, **everything, **options)
     dab = selected(brush=(CENTRE,), brush_radius=8.0)
     assert dab.any()
     assert bool((dab <= seen).all())

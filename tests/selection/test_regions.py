@@ -19,7 +19,7 @@ from gseg_ns.selection.outlines import Outline, Stroke, drawn_over
 from gseg_ns.selection.picking import pick
 from gseg_ns.selection.rotation import rotation_matrix
 from gseg_ns.selection.selection import Selection
-from gseg_ns.selection.shapes import Box, in_range, inside_box, inside_sphere, longest_extents, rectangle
+from gseg_ns.selection.shapes import Box, in_front, in_range, inside_box, inside_sphere, longest_extents, rectangle
 from gseg_ns.splats import Splats
 from gseg_ns.splats.container import SH_C0
 
@@ -319,25 +319,50 @@ def test_every_tool_tells_gaussians_apart(name: str) -> None:
     assert len(set(counts)) > 1
 
 
-@pytest.mark.parametrize("name", ON_A_PICTURE)
+def test_what_is_drawn_leaves_out_what_is_hidden_as_any_tool_does() -> None:
+    for name, draw in ON_A_PICTURE.items():
+        splats = cloud(1)
+        expected = in_front(TOOLS[name](splats, 0.4), splats, CAMERA)
+        assert torch.equal(drawn_over(splats, CAMERA, [draw(0.4)]), expected), name
+
+
+@pytest.mark.parametrize("name", TOOLS)
 @QUICK
-@given(seeds, st.floats(0, 1))
-def test_what_is_drawn_takes_the_visible_alone(name: str, seed: int, u: float) -> None:
-    """Behind walls that fill the picture nothing is left of it, and all of it is taken through them."""
-    splats, drawn = cloud(seed), ON_A_PICTURE[name](u)
+@given(seeds, st.floats(0, 1), st.floats(0, 1))
+def test_every_tool_takes_the_visible_alone(name: str, seed: int, u: float, v: float) -> None:
+    """What is visible of sets is as sets are; behind walls that fill the picture nothing is left, and all without."""
+    splats, tool = cloud(seed), TOOLS[name]
     splats = splats.subset(splats.means[:, 2] > 0.6)
-    taken, below = (drawn_over(splats, CAMERA, [drawn], seen) for seen in (True, False))
-    assert within(taken, below)
+
+    def seen(mask: Tensor) -> Selection:
+        return Selection(in_front(mask, splats, CAMERA))
+
+    a, b = (Selection(tool(splats, at)) for at in (u, v))
+    assert within(seen(a.mask).mask, a.mask)
+    assert seen(seen(a.mask).mask) == seen(a.mask)
+    assert seen(a.add(b).mask) == seen(a.mask).add(seen(b.mask))
+    assert seen(a.remove(b).mask) == seen(a.mask).remove(seen(b.mask)) == seen(a.mask).remove(b)
+    assert seen(a.intersect(b).mask) == a.intersect(seen(b.mask))
     walls = Splats(
         means=torch.tensor([[0.0, 0.0, 0.3], [0.0, 0.0, 0.4]]),
         quats=torch.tensor([[1.0, 0, 0, 0]] * 2),
         scales=torch.tensor([[5.0, 5.0, 1e-3]] * 2).log(),
         opacities=torch.full((2,), 12.0),
-        sh=torch.zeros(2, 1, 3),
+        sh=(torch.tensor([0.0, 0.0, 1.0]) - 0.5).repeat(2, 1, 1) / SH_C0,  # of no color that is looked for
     )
     behind = Splats.cat([splats, walls])
-    assert not drawn_over(behind, CAMERA, [drawn])[: len(splats)].any()
-    assert torch.equal(drawn_over(behind, CAMERA, [drawn], False)[: len(splats)], below)
+    through = tool(behind, u)
+    assert torch.equal(through[: len(splats)], a.mask)
+    assert not in_front(through, behind, CAMERA)[: len(splats)].any()
+
+
+def test_what_is_out_of_view_is_not_in_front() -> None:
+    splats = cloud(2)
+    splats = splats.subset(splats.means[:, 2] > 0.6)
+    everything = torch.ones(len(splats), dtype=torch.bool)
+    assert in_front(everything, splats, CAMERA).any()
+    behind = replace(CAMERA, viewmat=torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0])))
+    assert not in_front(everything, splats, behind).any()
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -290,7 +290,7 @@ def test_a_name_is_typed_to_its_end_while_others_edit(opened: Opened) -> None:
     opened.page.keyboard.type("ket")
     opened.ask("gseg.ask('name', [13, 'of another'])")
     # A smaller object is further down the list.
-    opened.ask("gseg.ask('range', ['size', 0, 0.02], {mode: 'intersect'}).then(() => gseg.ask('remove'))")
+    opened.ask("gseg.ask('range', ['size', 0, 0.02, true], {mode: 'intersect'}).then(() => gseg.ask('remove'))")
     opened.wait("gseg.scene.objects.some((one) => one.name === 'of another')")
     opened.page.keyboard.type("tle")
     opened.press("Enter")
@@ -322,6 +322,33 @@ def test_numbers_of_a_tool_leave_the_list_where_it_is(opened: Opened) -> None:
         opened.wait(f"!document.querySelector('[data-tool~={tool}]').hidden")
         assert opened.ask(top) == before, tool
         opened.press("Escape")
+
+
+def test_a_box_takes_what_the_picture_hides_unless_it_is_told_not_to(opened: Opened) -> None:
+    box = "document.getElementById('through')"
+    counts = []
+    for through in ("true", "false"):
+        opened.click(12)
+        opened.until(12)
+        opened.ask("gseg.commands.box.run()")
+        opened.wait("gseg.tools.handle.isThere")
+        assert opened.ask(f"{box}.checked")
+        if through == "false":
+            opened.ask(f"{box}.click()")
+        opened.ask("gseg.tools.page.said({said: 'before', well: true})")
+        opened.ask("document.getElementById('box-select').click()")
+        opened.wait("document.getElementById('status').textContent.startsWith('Box: ')")
+        said = opened.ask("document.getElementById('status').textContent")
+        counts.append(int(re.findall(r"[\d,]+", said)[0].replace(",", "")))
+        opened.ask("gseg.commands.flood.run()")
+        assert not opened.ask(f"{box}.checked"), "tools on the picture have their own"
+        opened.press("Escape")
+        opened.ask("gseg.ask('undo')")
+    assert 0 < counts[1] < counts[0]
+    opened.ask("gseg.commands.range.run()")
+    assert not opened.ask(f"{box}.checked"), "as it was chosen for the box"
+    opened.ask(f"{box}.click()")
+    opened.press("Escape")
 
 
 def test_an_emptied_number_is_none_and_not_zero(opened: Opened) -> None:

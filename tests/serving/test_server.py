@@ -135,7 +135,7 @@ def test_two_browsers_see_the_same(opened: tuple[str, Desk], client: PageClient)
     assert client.ask("pick", 14, "add")["well"]
     assert client.ask("name", 14, "kettle")["well"]
     assert client.ask("eye", 13)["well"]
-    assert other.ask("range", "size", 0, 1e6)["well"]
+    assert other.ask("range", "size", 0, 1e6, True)["well"]
     assert other.ask("undo")["well"]
     client.ask("look", 12)
     late = PageClient(*opened)
@@ -175,16 +175,21 @@ def test_shapes_and_places_are_in_the_pages_coordinates(client: PageClient) -> N
     assert float((torch.tensor(answer["point"]) - centre).norm()) < 0.6
     groups = upright_scene()[1]
     mine = (groups == 14).numpy()
-    client.ask("sphere", *centre.tolist(), 0.72)
+    client.ask("sphere", *centre.tolist(), 0.72, True)
     assert np.array_equal(client.marks[0] & (groups > 0).numpy(), mine)
+    client.ask("sphere", *centre.tolist(), 0.72, False)
+    seen = client.marks[0]
+    assert 0 < int(seen[mine].sum()) < int(mine.sum())
+    assert client.ask("range", "size", 0, 1e6, False)["well"]
+    assert np.array_equal(client.marks[0] & mine, seen & mine)
     client.ask("change", "none")
-    client.ask("box", *centre.tolist(), 1.0, 0.82, 1.0, 1, 0, 0, 0)
+    client.ask("box", *centre.tolist(), 1.0, 0.82, 1.0, 1, 0, 0, 0, True)
     assert np.array_equal(client.marks[0] & (groups > 0).numpy(), mine)
     # A long box that is turned about y by 90 degrees, beside the same unturned.
     half = 2**-0.5
     found = []
     for turn in ((1, 0, 0, 0), (half, 0, half, 0)):
-        client.ask("box", *centre.tolist(), 4.0, 0.7, 0.9, *turn)
+        client.ask("box", *centre.tolist(), 4.0, 0.7, 0.9, *turn, True)
         found.append(set(groups[client.marks[0]].tolist()) - {0})
     assert found == [{14, 15}, {14, 11}]
     client.ask("pick", 14)

@@ -15,6 +15,7 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.editing.operations import Hide
 from gseg_ns.errors import GsegError
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
+from gseg_ns.rendering.camera import Camera
 from gseg_ns.selection.selection import Mode
 from gseg_ns.selection.shapes import Box
 from gseg_ns.viewer.controller import SegmentController
@@ -52,19 +53,25 @@ def test_shapes_meet_the_selection(controller: SegmentController, mode: Mode) ->
     assert torch.equal(controller.selected, after[mode])
 
 
+def seen_by(through: bool) -> Camera | None:
+    return None if through else to_camera(view())
+
+
 Tool = Callable[[SegmentController, float, Mode, bool], str]
 TOOLS: dict[str, Tool] = {
     "rectangle": lambda c, u, mode, through: c.drag(to_camera(view()), (0, 0), (20 + 60 * u, 40), mode, not through),
-    "sphere": lambda c, u, mode, _: c.select_sphere((2 * u - 1, 0.0, 0.0), 0.9, mode),
-    "box": lambda c, u, mode, _: c.select_box(Box((0.0, 0.0, 0.0), (3 * u + 0.3, 1.0, 0.5), (1.0, 0.0, 0.0, u)), mode),
+    "sphere": lambda c, u, mode, through: c.select_sphere((2 * u - 1, 0.0, 0.0), 0.9, mode, seen_by(through)),
+    "box": lambda c, u, mode, through: c.select_box(
+        Box((0.0, 0.0, 0.0), (3 * u + 0.3, 1.0, 0.5), (1.0, 0.0, 0.0, u)), mode, seen_by(through)
+    ),
     "flood": lambda c, u, mode, through: c.select_like(
         to_camera(view()), *pixel_of(int(2.99 * u)), True, 20.0, mode, through
     ),
     "color": lambda c, u, mode, through: c.select_like(
         to_camera(view()), *pixel_of(int(2.99 * u)), False, 20.0, mode, through
     ),
-    "size": lambda c, u, mode, _: c.select_range("size", 0.05 + 0.02 * u, 0.09, mode),
-    "opacity": lambda c, u, mode, _: c.select_range("opacity", 0.2 * u, 0.9 - 0.2 * u, mode),
+    "size": lambda c, u, mode, through: c.select_range("size", 0.05 + 0.02 * u, 0.09, mode, seen_by(through)),
+    "opacity": lambda c, u, mode, through: c.select_range("opacity", 0.2 * u, 0.9 - 0.2 * u, mode, seen_by(through)),
 }  # fmt: skip
 
 
@@ -101,6 +108,22 @@ def test_every_tool_obeys_the_algebra_of_sets(
         if hidden is not None:
             assert not (meant & rows(hidden - 1)).any()
     assert bool((selected("set", False) <= selected("set", True)).all())
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_tool_leaves_out_what_the_picture_hides(controller: SegmentController, name: str) -> None:
+    """One rule for all: as a rectangle over the whole picture."""
+    with torch.no_grad():
+        controller.model.gauss_params["opacities"][:, 0] = torch.linspace(0, 5, len(BALL))[torch.randperm(len(BALL))]
+    controller = SegmentController(controller.model)
+    camera = to_camera(view())
+    controller.drag(camera, (0, 0), (camera.width, camera.height), "set", visible_only=True)
+    shown = controller.selected
+    TOOLS[name](controller, 0.4, "set", True)
+    everything = controller.selected
+    TOOLS[name](controller, 0.4, "set", False)
+    assert 0 < int(controller.selected.sum()) < int(everything.sum())
+    assert torch.equal(controller.selected, everything & shown)
 
 
 def test_a_box_is_turned(controller: SegmentController) -> None:

@@ -14,7 +14,7 @@ from gseg_ns.data.cameras import to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 from gseg_ns.viewer.controller import SegmentController
-from gseg_ns.viewer.tools import Browser, Tools
+from gseg_ns.viewer.tools import TOOLS, Browser, Tools
 from three_balls import BALL, CENTRES, build_model, pixel_of, rows, view
 
 
@@ -194,7 +194,39 @@ def test_ranges_and_colors(tab: Tab) -> None:
     tab.tools.choose(0, "flood")
     tab.ask("tolerance", 1e9)
     assert tab.browser.tolerance == 100
-    tab.browser.through = True
+    tab.browser.reach_other()
     assert tab.tools.click(0, to_camera(view()), *pixel_of(1), "set")
     selected = tab.controller.selected
     assert 75 < int(selected.sum()) == int((selected & rows(1)).sum())
+
+
+def test_what_the_picture_hides(tab: Tab) -> None:
+    """Tools in space take it and those on the picture do not, unless the browser says otherwise of their kind."""
+    reaches: dict[str, Any] = {}
+    for tool in TOOLS:
+        tab.tools.choose(0, tool)
+        reaches[tool] = tab.shown["through"]
+    assert reaches == {
+        "click": None, "rectangle": False, "sphere": True, "box": True, "flood": False, "color": False, "range": True,
+        "measure": None, "move": None,
+    }  # fmt: skip
+    for tool, ask in (("sphere", ("apply", "select")), ("box", ("apply", "select")), ("range", ("range", 0.0, 9.0))):
+        tab.controller.select_groups([1, 2, 3])
+        tab.tools.choose(0, tool)
+        counts = []
+        for through in (True, False, True):
+            assert tab.browser.reach is through
+            tab.ask(*ask)
+            counts.append(int(tab.controller.selected.sum()))
+            tab.browser.reach_other()
+        assert 0 < counts[1] < counts[0] == counts[2], tool
+        tab.browser.reach_other()
+    tab.tools.choose(0, "box")
+    tab.browser.reach_other()
+    tab.tools.choose(0, "range")
+    assert tab.browser.reach is False
+    tab.tools.choose(0, "color")
+    assert tab.browser.reach is False
+    tab.tools.choose(0, "measure")
+    tab.browser.reach_other()
+    assert tab.browser.through == {"picture": False, "space": False}

@@ -58,6 +58,7 @@ export class Tools {
     this.radius = this.#field("brush-radius");
     this.radius.addEventListener("input", () => this.#showBrush());
     this.#showBrush();
+    this.#field("through").addEventListener("change", () => (this.#through[this.#where] = this.#field("through").checked));
     for (const id of ["sphere-radius", "box-x", "box-y", "box-z"]) {
       this.#field(id).addEventListener("change", () => this.#sized());
     }
@@ -98,8 +99,16 @@ export class Tools {
     return this.page.state().metres ?? 1;
   }
 
+  /** Whether tools on the picture, and those in space, take what the picture hides, too. */
+  #through = { picture: false, space: true };
+
+  /** @returns {"picture" | "space"} */
+  get #where() {
+    return ["sphere", "box", "range"].includes(this.tool) ? "space" : "picture";
+  }
+
   get through() {
-    return this.#field("through").checked;
+    return this.#through[this.#where];
   }
 
   #showBrush() {
@@ -112,6 +121,7 @@ export class Tools {
     const drawn = ["rectangle", "lasso", "polygon", "brush"].includes(this.tool);
     this.pen.hold(drawn ? /** @type {import("./outline.js").Tool} */ (this.tool) : null);
     this.#showBrush();
+    this.#field("through").checked = this.through;
     this.handle.take();
     this.handle.line([]);
     this.#measured = [];
@@ -264,11 +274,11 @@ export class Tools {
     const { handle } = this;
     const edges = this.#edges.map((edge) => edge * handle.factor);
     const { x, y, z, w } = handle.quaternion;
-    const mode = this.page.modeOf(null);
+    const extra = { mode: this.page.modeOf(null), view: this.scene.view() };
     const asked =
       this.tool === "sphere"
-        ? this.link.ask("sphere", [...handle.position.toArray(), edges[0] / 2], { mode })
-        : this.link.ask("box", [...handle.position.toArray(), ...edges, w, x, y, z], { mode });
+        ? this.link.ask("sphere", [...handle.position.toArray(), edges[0] / 2, this.through], extra)
+        : this.link.ask("box", [...handle.position.toArray(), ...edges, w, x, y, z, this.through], extra);
     this.page.said(await asked);
   }
 
@@ -298,7 +308,8 @@ export class Tools {
     const unit = property === "size" ? this.#unit : 1;
     // What is shown is rounded; the ends are meant.
     const ends = [(this.#number("range-low") / unit) * 0.9999, (this.#number("range-high") / unit) * 1.0001];
-    this.page.said(await this.link.ask("range", [property, ...ends], { mode: this.page.modeOf(null) }));
+    const extra = { mode: this.page.modeOf(null), view: this.scene.view() };
+    this.page.said(await this.link.ask("range", [property, ...ends, this.through], extra));
   }
 
   // ------------------------------------------------------------------------------------------------ moving
