@@ -55,9 +55,12 @@ def write_run(
     alone = opened_beside(config_path)
     config = read_config(config_path) if alone is None else alone.config
     config.set_experiment_name()
-    home = config_path.parents[3] if alone is None else alone.folder.parent / "outputs"
+    depth = len(config.get_base_dir().parts) - len(
+        config.output_dir.parts
+    )  # 3, or 2: the experiment's name may be empty
+    home = config_path.parents[depth] if alone is None else alone.folder.parent / "outputs"
     config.output_dir = (home if output_dir is None else output_dir).absolute()
-    config.experiment_name = f"{config.experiment_name}-{check_name(name)}"
+    config.experiment_name = f"{config.experiment_name}-{check_name(name)}".removeprefix("-")
     config.timestamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     config.load_dir = config.load_checkpoint = config.load_config = config.load_step = None
     config.relative_model_dir = Path("nerfstudio_models")

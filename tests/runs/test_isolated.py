@@ -277,6 +277,16 @@ def test_an_object_that_was_changed_since_is_another_file(constructed_run: Path,
     assert not torch.equal(read_ply(taken[1]).opacities, read_ply(taken[2]).opacities)
 
 
+def test_an_experiment_without_a_name(constructed_run: Path, tmp_path: Path) -> None:
+    """Its runs lie a folder less deep; what is isolated gets a name."""
+    shutil.copytree(constructed_run.parent, tmp_path / "a/outputs/gaga/run")
+    config = tmp_path / "a/outputs/gaga/run/config.yml"
+    config.write_text(config.read_text().replace("experiment_name: viewer", "experiment_name: ''"))
+    Isolate(load_config=config, groups=[1]).main()
+    assert len(list((tmp_path / "a/outputs").glob("groups-1/gaga/*/config.yml"))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 @pytest.mark.parametrize("name", ["../../..", "/tmp/elsewhere", "a/../../../b"])
 def test_a_run_whose_name_is_a_path_writes_nowhere(constructed_run: Path, name: str, tmp_path: Path) -> None:
     run = tmp_path / "a/b/c/outputs/scene/gaga/run"
