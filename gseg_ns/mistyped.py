@@ -118,10 +118,11 @@ def _meant(word: str, known: Sequence[str]) -> str:
     # The last part of a long option alone: --max-gaussians for --pipeline.model.max-gaussians. The shortest has it.
     parts = {name.lstrip("-").rpartition(".")[2]: name for name in sorted(known, key=len, reverse=True)}
     last = get_close_matches(plain.lstrip("-").rpartition(".")[2], parts, n=1, cutoff=0.8)
+    bare = {name.lstrip("-"): name for name in known}  # dashes are alike in all: --up is not --groups
     near = (
         get_close_matches(plain, known, n=1, cutoff=0.85)
         or [parts[part] for part in last]
-        or get_close_matches(plain, known, n=1, cutoff=0.6)
+        or [bare[name] for name in get_close_matches(plain.lstrip("-"), bare, n=1, cutoff=0.6)]
     )
     return f": did you mean {near[0]}?" if near else ""
 

@@ -22,6 +22,7 @@ CASES = [
     ("exprot --load-config x --output-dir y", "gseg has no command exprot: did you mean export?"),
     ("edit --load-config x --group 1 --colour 255 0 0", "gseg edit has no option --colour: did you mean --color?"),
     ("edit --load-config x --do recolor 255 0", "gseg edit"),
+    ("isolate --load-config x --up y", "gseg isolate has no option --up\n"),
     ("frobnicate", "gseg has no command frobnicate: demo, views, segment, masks"),
     ("", "demo, views, segment, masks, lift"),
 ]

@@ -174,8 +174,7 @@ class EditedRun:
             missing = sorted({group for group in groups if group <= 0} | set(groups) - set(self.groups.tolist()))
             if missing:
                 raise GsegError(
-                    f"The run has no group {', '.join(map(str, missing))}. "
-                    f"`gseg export --load-config {self.run.source}` writes a list of them to objects.json"
+                    f"The run has no group {', '.join(map(str, missing))}. `gseg info {self.run.source}` lists them"
                 )
             chosen |= torch.isin(self.groups, torch.tensor(list(groups), device=chosen.device))
         if selection is not None:
