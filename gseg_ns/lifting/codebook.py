@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.contrastive import cluster
+from gseg_ns.lifting.contrastive import Clusters, grouped
+from gseg_ns.lifting.cross_entropy import cross_entropies, rows_together
 from gseg_ns.transfer import upload
 
 SHOWN = 0.1
@@ -38,33 +39,44 @@ PRESETS: dict[str, LossWeights] = {
 """The published weights: the paper's text, and the training script of the official code."""
 
 
-def associate(features: Tensor, codebook: Tensor) -> Tensor:
-    """Logits of Eq. 2, dot products of features [..., D] with codes [L, D] -> [..., L]. Pixels and Gaussians alike."""
-    return features @ codebook.T
+@torch.no_grad()
+def associate(features: Tensor, codebook: Tensor, labels: Tensor) -> Clusters:
+    """How far the masks of a view are each code: softmax of dot products (Eq. 2), in the mean over their pixels.
+
+    Args:
+        features: of the pixels, [P, D].
+        codebook: [L, D].
+        labels: masks of the pixels, [P] integer, on the CPU or where the features are; label 0 is a mask like any
+            other, so leave its pixels out if it should get no code.
+
+    Returns:
+        Clusters whose centroids are these means, [S, L], on the device of the features.
+    """
+    index, unique, sizes = grouped(labels, features)
+    sums = features.new_zeros(len(unique), len(codebook))
+    step = rows_together(len(codebook), features.device.type == "cpu")
+    for start in range(0, len(features), step):
+        rows = slice(start, start + step)
+        sums.index_add_(0, index[rows], (features[rows] @ codebook.T).softmax(dim=-1))
+    return Clusters(unique, index, sizes, sums / sizes[:, None])
 
 
 @torch.no_grad()
-def assign(
-    probabilities: Tensor,  # [P, L]
-    labels: Tensor,  # [P] integer
-    area_aware: bool = True,
-) -> Tensor:
+def assign(clusters: Clusters, area_aware: bool = True) -> Tensor:
     """Pseudo labels: the best one-to-one mapping of a view's masks to codes, for each pixel.
 
     Args:
-        probabilities: association of each pixel with each code (Eq. 2).
-        labels: masks of the pixels; label 0 is a mask like any other, so leave its pixels out if it should get no code.
+        clusters: the masks, from `associate`.
         area_aware: weigh each mask by its pixels (Eq. 5); otherwise each mask counts once (Eq. 3).
 
     Returns:
-        The code of each pixel's mask, [P] int64, on the device of the probabilities. A GPU is waited for once where the
+        The code of each pixel's mask, [P] int64, on the device of the clusters. A GPU is waited for once where the
         labels are on the CPU: the mapping is found there.
 
     Raises:
         GsegError: the view has more masks than there are codes.
     """
-    num_codes = probabilities.shape[1]
-    clusters = cluster(probabilities, labels)
+    num_codes = clusters.centroids.shape[1]
     if len(clusters) > num_codes:
         raise GsegError(
             f"a view has {len(clusters)} masks but the codebook has {num_codes} codes; "
@@ -78,24 +90,25 @@ def assign(
     rows, columns = linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)
     codes = torch.empty(len(clusters), dtype=torch.long)
     codes[torch.from_numpy(rows)] = torch.from_numpy(columns).long()
-    return upload(codes, probabilities.device)[clusters.index]
+    return upload(codes, clusters.index.device)[clusters.index]
 
 
 @torch.no_grad()
-def matched_and_won(logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+def matched_and_won(decoded: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
     """How far the codes of a view's masks are also what its pixels decode to.
 
     Args:
-        logits: associations of the pixels, [P, L].
+        decoded: the code with the highest score at each pixel, [P].
         codes: pseudo labels of the pixels from `assign`, [P]: one code a mask.
+        num_codes: L.
 
     Returns:
         matched [L], the pixels of the mask matched to each code; and won [L], the same where the code has the highest
-        logit at more than half of them, 0 elsewhere.
+        score at more than half of them, 0 elsewhere.
     """
-    matched = codes.new_zeros(logits.shape[1]).index_add_(0, codes, torch.ones_like(codes))
-    decoded = torch.zeros_like(matched).index_add_(0, codes, (logits.argmax(dim=-1) == codes).long())
-    return matched, torch.where(2 * decoded > matched, matched, 0)
+    matched = codes.new_zeros(num_codes).index_add_(0, codes, torch.ones_like(codes))
+    won = torch.zeros_like(matched).index_add_(0, codes, (decoded == codes).long())
+    return matched, torch.where(2 * won > matched, matched, 0)
 
 
 @torch.no_grad()
@@ -151,14 +164,17 @@ def _mean(values: Tensor, believed: Tensor | None) -> Tensor:
 
 
 def classification_loss(
-    logits: Tensor, codes: Tensor, log_classes: bool = True, believed: Tensor | None = None
+    features: Tensor, codebook: Tensor, codes: Tensor, log_classes: bool = True, believed: Tensor | None = None
 ) -> Tensor:
-    """Cross entropy of associations [P, L] with pseudo labels [P] (Eq. 4), optionally over ln L; 0 without pixels.
+    """Cross entropy of the scores (Eq. 2) of features [P, D] for codes [L, D] with pseudo labels [P] (Eq. 4),
+    optionally over ln L; 0 without pixels.
 
     With `believed` [P] bool the other pixels are left out.
     """
-    loss = _mean(torch.nn.functional.cross_entropy(logits, codes, reduction="none"), believed)
-    return loss / math.log(max(logits.shape[1], 2)) if log_classes else loss
+    targets = codes if believed is None else torch.where(believed, codes, -1)
+    loss = cross_entropies(features, codebook, codebook.new_zeros(len(codebook)), targets)
+    loss = loss / (targets >= 0).sum().clamp_min(1)
+    return loss / math.log(max(len(codebook), 2)) if log_classes else loss
 
 
 def concentration_loss(

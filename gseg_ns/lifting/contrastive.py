@@ -45,11 +45,18 @@ def cluster(features: Tensor, labels: Tensor) -> Clusters:
     Returns:
         The clusters, on the device of the features; gradients reach `features` through the centroids.
     """
-    found = labels.long().unique(return_inverse=True, return_counts=True)
-    unique, index, counts = (upload(part, features.device) for part in found)
-    sizes = counts.to(features.dtype)
+    index, unique, sizes = grouped(labels, features)
     sums = features.new_zeros((unique.shape[0], features.shape[1])).index_add(0, index, features)
     return Clusters(unique, index, sizes, sums / sizes[:, None])
+
+
+def grouped(labels: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cluster of each pixel [P], label of each cluster [S], and its pixels [S] in the dtype of the features, on their
+    device.
+    """
+    found = labels.long().unique(return_inverse=True, return_counts=True)
+    unique, index, counts = (upload(part, features.device) for part in found)
+    return index, unique, counts.to(features.dtype)
 
 
 def temperatures(features: Tensor, clusters: Clusters, factor: float = 10.0, low: float = 0.5) -> Tensor:

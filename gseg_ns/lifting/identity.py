@@ -7,15 +7,13 @@ pixel, or the encoding of a single Gaussian, into scores of the groups.
 from __future__ import annotations
 
 import math
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from gseg_ns.lifting.blocks import SCORES, highest_score
-from gseg_ns.rendering import threads
+from gseg_ns.lifting.blocks import highest_score
+from gseg_ns.lifting.cross_entropy import cross_entropies
 
 SHARPNESS = 10.0
 """Score of a group for an encoding that is exactly its code: softmax then gives it nearly everything."""
@@ -23,14 +21,6 @@ SHARPNESS = 10.0
 
 SILENT = 0.05
 """An encoding shorter than this (codes have length 1) belongs to no group: empty pixels, Gaussians never seen."""
-
-
-TOGETHER = 1 << 17
-"""Scores that the loss holds at once on each core (512 KiB), so that they stay in its cache."""
-
-
-PARTS = 64
-"""Partial sums of the loss on the CPU: for cores to take."""
 
 
 SH_C0 = 0.28209479177387814
@@ -96,63 +86,6 @@ def random_colors(count: int, dim: int) -> Tensor:
     return (torch.rand(count, dim) - 0.5) / SH_C0
 
 
-class _SumOfCrossEntropies(torch.autograd.Function):
-    """Cross entropies of linear scores, summed; their gradients are taken with them, some rows at a time.
-
-    The scores of an image for 256 classes are 200 MB, and autograd would keep several tables of that size.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, encodings: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        """Encodings [P, D], weight [C, D] and bias [C] of the scores, targets [P] int64 (-1: does not count) -> []."""
-        encodings, weight, bias = encodings.detach(), weight.detach(), bias.detach()
-        on_cpu = encodings.device.type == "cpu"
-        step = max((TOGETHER if on_cpu else SCORES) // len(weight), 64)
-        # Partial sums do not depend on which thread takes them.
-        parts = max(min(PARTS if on_cpu else 1, -(-len(encodings) // step)), 1)
-        losses, by_encoding = encodings.new_zeros(parts), torch.empty_like(encodings)
-        by_weight, by_bias = weight.new_zeros(parts, *weight.shape), bias.new_zeros(parts, *bias.shape)
-
-        def add(first: int, last: int) -> None:
-            for part in range(first, last):
-                end = (part + 1) * len(encodings) // parts
-                for begin in range(part * len(encodings) // parts, end, step):
-                    rows = slice(begin, min(begin + step, end))
-                    loss, slopes = _cross_entropies(encodings[rows], weight, bias, targets[rows])
-                    losses[part] += loss
-                    torch.mm(slopes.T, weight, out=by_encoding[rows])
-                    by_weight[part].addmm_(slopes, encodings[rows])
-                    by_bias[part] += slopes.sum(dim=1)
-
-        if on_cpu:
-            threads.share(add, parts)
-        else:
-            add(0, parts)
-        ctx.save_for_backward(by_encoding, by_weight.sum(dim=0), by_bias.sum(dim=0))
-        return losses.sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        """Of encodings, weight and bias."""
-        return *(slope * gradient for gradient in ctx.saved_tensors), None
-
-
-@torch.no_grad()
-def _cross_entropies(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the cross entropies of some rows [R, D], and its gradient by their scores, [C, R]: sums over classes
-    then run along the rows, of which the CPU takes several at once.
-    """
-    counts, targets = (targets >= 0).to(rows.dtype), targets.clamp_min(0)[None]
-    scores = torch.addmm(bias[:, None], weight, rows.T)
-    scores -= scores.amax(dim=0)
-    score = scores.gather(0, targets)[0]
-    total = scores.exp_().sum(dim=0)
-    scores *= counts / total
-    scores.scatter_add_(0, targets, -counts[None])
-    return ((total.log() - score) * counts).sum(), scores
-
-
 def identity_loss(
     classifier: IdentityClassifier, encodings: Tensor, targets: Tensor, train_unlabelled: bool = False
 ) -> Tensor:
@@ -175,8 +108,7 @@ def identity_loss(
     if len(weight) == 0:
         return (encodings.sum() + weight.sum() + bias.sum()) * 0
     # The mean by hand: whether there is any pixel to take it over is a question that would wait for a GPU.
-    loss = cast(Tensor, _SumOfCrossEntropies.apply(encodings, weight, bias, targets))
-    loss = loss / (targets >= 0).sum().clamp_min(1)
+    loss = cross_entropies(encodings, weight, bias, targets) / (targets >= 0).sum().clamp_min(1)
     return loss / math.log(max(len(weight), 2))
 
 

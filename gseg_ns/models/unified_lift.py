@@ -247,13 +247,11 @@ class UnifiedLiftModel(VotedModel):
             believed = uncertainty(features, labels, self._scaled) <= self.config.uncertainty_threshold
         if not self.config.codebook_trains_features:
             features = features.detach()
-        logits = associate(features, self.codebook)
-        codes = assign(logits.detach().softmax(dim=-1), labels, self.config.area_aware)
-        self._note_wins(*matched_and_won(logits.detach(), codes))
-        self._note_joint(logits.detach(), codes)
-        losses = {
-            "classification": preset.classification * classification_loss(logits, codes, preset.log_classes, believed)
-        }
+        codes = assign(associate(features, self.codebook, labels), self.config.area_aware)
+        self._note_wins(*matched_and_won(highest_score(features, self.codebook), codes, self.config.num_codes))
+        self._note_joint(features, codes)
+        classification = classification_loss(features, self.codebook, codes, preset.log_classes, believed)
+        losses = {"classification": preset.classification * classification}
         if self.config.concentration:
             losses["concentration"] = preset.concentration * concentration_loss(
                 features, self.codebook, codes, preset.concentration_norm, believed
@@ -270,11 +268,11 @@ class UnifiedLiftModel(VotedModel):
             self.named_codes.copy_(wins | ~wins.any())
 
     @torch.no_grad()
-    def _note_joint(self, logits: Tensor, codes: Tensor) -> None:
+    def _note_joint(self, features: Tensor, codes: Tensor) -> None:
         """Remember which answers lie together in the masks of a view, and which beside each other."""
         if self.config.join_codes is None:
             return
-        decoded = logits.masked_fill(~self.named_codes, -torch.inf).argmax(dim=-1)
+        decoded = highest_score(features, self.codebook, torch.where(self.named_codes, 0.0, -torch.inf))
         for total, seen in zip(
             (self.code_joint, self.code_beside), shared_masks(decoded, codes, self.config.num_codes), strict=True
         ):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting import cross_entropy
 from gseg_ns.lifting.codebook import (
     PRESETS,
     assign,
@@ -19,6 +20,7 @@ from gseg_ns.lifting.codebook import (
     matched_and_won,
     shared_masks,
 )
+from gseg_ns.lifting.contrastive import cluster
 
 
 def best_mapping(probabilities: torch.Tensor, labels: torch.Tensor, area_aware: bool) -> dict[int, int]:
@@ -40,7 +42,7 @@ def test_assignment_is_the_best_of_all(area_aware: bool, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     probabilities = torch.randn(60, 5, generator=generator).softmax(-1)
     labels = torch.randint(3, 7, (60,), generator=generator)
-    codes = assign(probabilities, labels, area_aware)
+    codes = assign(cluster(probabilities, labels), area_aware)
     expected = best_mapping(probabilities, labels, area_aware)
     assert codes.tolist() == [expected[label] for label in labels.tolist()]
 
@@ -49,8 +51,9 @@ def test_area_decides_who_gets_a_contested_code() -> None:
     # A large mask that leans to code 0 a little and a small one that leans to it a lot.
     probabilities = torch.cat([torch.tensor([[0.55, 0.45]]).expand(90, 2), torch.tensor([[0.9, 0.1]]).expand(10, 2)])
     labels = torch.cat([torch.full((90,), 1), torch.full((10,), 2)])
-    assert assign(probabilities, labels, area_aware=True)[0] == 0
-    assert assign(probabilities, labels, area_aware=False)[0] == 1
+    clusters = cluster(probabilities, labels)
+    assert assign(clusters, area_aware=True)[0] == 0
+    assert assign(clusters, area_aware=False)[0] == 1
 
 
 @given(seed=st.integers(0, 1000))
@@ -63,39 +66,54 @@ def test_permuting_codes_permutes_only_ids(seed: int) -> None:
     order = torch.randperm(9, generator=generator)
 
     def losses(book: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits = associate(features, book)
-        codes = assign(logits.softmax(-1), labels)
-        return codes, classification_loss(logits, codes), concentration_loss(features, book, codes)
+        codes = assign(associate(features, book, labels))
+        return codes, classification_loss(features, book, codes), concentration_loss(features, book, codes)
 
     codes, *before = losses(codebook)
     shuffled, *after = losses(codebook[order])
     assert torch.equal(order[shuffled], codes)
     torch.testing.assert_close(torch.stack(before), torch.stack(after))
     # So does relabelling the view: the mapping is from masks, whatever they are called.
-    logits = associate(features, codebook)
-    assert torch.equal(assign(logits.softmax(-1), labels * 7 + 3), codes)
+    assert torch.equal(assign(associate(features, codebook, labels * 7 + 3)), codes)
+
+
+def test_masks_are_the_codes_that_their_pixels_are_in_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, codebook = torch.randn(700, 6, generator=generator), torch.randn(9, 6, generator=generator)
+    labels = torch.randint(2, 6, (700,), generator=generator)
+    expected = cluster((features @ codebook.T).softmax(-1), labels)
+    for together in (1 << 17, 9 * 100):
+        monkeypatch.setattr(cross_entropy, "TOGETHER", together)
+        found = associate(features, codebook, labels)
+        torch.testing.assert_close(found.centroids, expected.centroids)
+        for name in ("labels", "index", "sizes"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
 def test_more_masks_than_codes_is_refused() -> None:
     with pytest.raises(GsegError, match=r"5 masks but the codebook has 4 codes.*num-codes"):
-        assign(torch.rand(10, 4), torch.arange(10) % 5)
+        assign(cluster(torch.rand(10, 4), torch.arange(10) % 5))
 
 
 def test_a_view_without_masks_costs_nothing() -> None:
     empty, codebook = torch.zeros(0, 6), torch.randn(4, 6, requires_grad=True)
-    codes = assign(associate(empty, codebook).softmax(-1), torch.zeros(0, dtype=torch.long))
+    codes = assign(associate(empty, codebook, torch.zeros(0, dtype=torch.long)))
     assert codes.shape == (0,)
-    assert classification_loss(associate(empty, codebook), codes).item() == 0
+    assert classification_loss(empty, codebook, codes).item() == 0
     assert concentration_loss(empty, codebook, codes).item() == 0
 
 
 def test_losses_as_published() -> None:
     features, codebook = torch.randn(5, 3), torch.randn(4, 3)
     codes = torch.tensor([0, 1, 2, 3, 0])
-    logits = associate(features, codebook)
-    nll = -logits.log_softmax(-1)[torch.arange(5), codes].mean()
-    torch.testing.assert_close(classification_loss(logits, codes, log_classes=False), nll)
-    torch.testing.assert_close(classification_loss(logits, codes), nll / math.log(4))
+    each = -(features @ codebook.T).log_softmax(-1)[torch.arange(5), codes]
+    torch.testing.assert_close(classification_loss(features, codebook, codes, log_classes=False), each.mean())
+    torch.testing.assert_close(classification_loss(features, codebook, codes), each.mean() / math.log(4))
+    believed = torch.tensor([True, False, True, True, False])
+    some = classification_loss(features, codebook, codes, log_classes=False, believed=believed)
+    torch.testing.assert_close(some, each[believed].mean())
+    nobody = classification_loss(features, codebook, codes, believed=torch.zeros(5, dtype=torch.bool))
+    assert nobody.item() == 0
     l1 = (codebook[codes] - features / features.abs().sum(-1, keepdim=True)).abs().sum(-1).mean()
     torch.testing.assert_close(concentration_loss(features, codebook, codes, order=1), l1)
     assert PRESETS["paper"].concentration / PRESETS["paper"].classification == pytest.approx(100)
@@ -109,11 +127,11 @@ def test_a_code_wins_masks_that_decode_to_it() -> None:
     logits[6:10, 3] = 1.0
     logits[10:, 0] = 1.0
     codes = torch.tensor([0] * 10 + [2] * 4)
-    matched, won = matched_and_won(logits, codes)
+    matched, won = matched_and_won(logits.argmax(dim=1), codes, 4)
     assert matched.tolist() == [10, 0, 4, 0]
     assert won.tolist() == [10, 0, 0, 0]
     logits[5, 3] = 2.0  # half is not most
-    assert matched_and_won(logits, codes)[1].tolist() == [0, 0, 0, 0]
+    assert matched_and_won(logits.argmax(dim=1), codes, 4)[1].tolist() == [0, 0, 0, 0]
 
 
 def test_codes_in_one_mask_are_told_from_codes_beside_each_other() -> None:
