@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,9 @@ BAND = 3
 
 BEHIND = 1.01
 """What is drawn this many times as far away as what the view shows is behind it."""
+
+FOUND = 0.5
+"""IoU over all test views from which on a group is an object: errors of another thing's area are of no border."""
 
 FEWEST = 20
 """Pixels of an object that count."""
@@ -126,21 +129,31 @@ def _measure(run: Run, settings: Settings) -> None:
 
 
 def _views(run: Run, data: Path, settings: Settings) -> tuple[list[TestView], dict[int, int]]:
-    """The test views, and the group that most pixels of each object show."""
+    """The test views, and of each object that the run has found the group that most of its pixels show."""
     scale = json.loads((run.folder / "dataparser_transforms.json").read_text())["scale"]
     views, shown, things = [], defaultdict(list), set()
+    sizes: Counter[int] = Counter()
     for view, truth in run.truth(data / settings.ground_truth, "test"):
         depth = np.asarray(Image.open((data / settings.depth / Path(view.name).name).with_suffix(".png")))
         depth = torch.from_numpy(depth.astype(np.float32)) / 1000 * scale
         photograph = view.image[..., :3].float() / 255
         views.append(TestView(to_camera(view.camera), truth, depth, photograph))
         labels = run.model.label_image(view.camera).cpu()
+        sizes.update(dict(enumerate(torch.bincount(labels.flatten()).tolist())))
         for name in truth.unique().tolist():
             shown[name].append(labels[truth == name])
     for (_, objects), tested in zip(run.truth(data / settings.objects, "test"), views, strict=True):
         things |= set(tested.truth[objects > 0].unique().tolist())
-    counts = {name: torch.bincount(torch.cat(shown[name]))[1:] for name in sorted(things)[:: settings.every]}
-    return views, {name: int(count.argmax()) + 1 for name, count in counts.items() if len(count)}
+    matches = {}
+    for name in sorted(things)[:: settings.every]:
+        pixels = torch.cat(shown[name])
+        count = torch.bincount(pixels, minlength=2)[1:]
+        group, both = int(count.argmax()) + 1, int(count.max())
+        if both > FOUND * (len(pixels) + sizes[group] - both):
+            matches[name] = group
+        else:
+            print(f"{data.name}: object {name} is left out, which the run has not found", flush=True)
+    return views, matches
 
 
 def _errors(

@@ -10,6 +10,7 @@ import torch
 from gseg_ns import cluster as clusters
 from gseg_ns.cluster import connected
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.hidden import shown_share
 from gseg_ns.lifting.remote import ask_view
 from gseg_ns.lifting.votes import view_votes
 from gseg_ns.masks import LabelRuns
@@ -55,9 +56,11 @@ def test_what_views_say_is_the_same_to_the_last_bit(address: str) -> None:
         items.append((camera, labels.repeat_interleave(8, 0).repeat_interleave(8, 1)))
     with connected(address) as cluster:
         found = list(cluster.in_order(ask_view, ((camera, LabelRuns.of(labels)) for camera, labels in items), splats))
-    for answer, (camera, labels) in zip(found, items, strict=True):
-        expected = view_votes(project_splats(splats, camera), labels)
+    for (answer, share), (camera, labels) in zip(found, items, strict=True):
+        meta = project_splats(splats, camera)
+        expected = view_votes(meta, labels)
         assert len(expected.gaussians) > 20
+        assert torch.equal(share, shown_share(meta, expected))
         assert all(torch.equal(one, other) for one, other in zip(answer, expected, strict=True))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from gseg_ns import gpu
 from gseg_ns.benchmarking.scoring import score_labels
 from gseg_ns.lifting.association import Associated, AssociationOptions, associate
+from gseg_ns.lifting.hidden import name_hidden, shown_share
 from gseg_ns.lifting.identity import SILENT
 from gseg_ns.lifting.memory_bank import relabel
 from gseg_ns.lifting.strengths import StrengthOptions, Strengths, fit_strengths, label_image
@@ -50,6 +51,7 @@ class ClosedForm:
         truth: VoteStore,
         test: Sequence[tuple[dict[str, Any], Tensor]],
         truth_maps: Sequence[tuple[Camera, Tensor]] = (),
+        shown: Tensor | None = None,
     ) -> None:
         """Hold what `prepare` found.
 
@@ -60,6 +62,7 @@ class ClosedForm:
             truth: the same for the ground truth of those views that have any.
             test: projection and ground truth [H, W] of each test view.
             truth_maps: camera and ground truth [H, W] of the training views that `truth` is of.
+            shown: [N], how much the best of the views shows of each Gaussian; None: nothing is known to be hidden.
         """
         self.splats = splats
         self.views = views
@@ -67,6 +70,7 @@ class ClosedForm:
         self.truth = truth
         self.test = test
         self.truth_maps = truth_maps
+        self.shown = torch.ones(len(splats)) if shown is None else shown
 
     @classmethod
     def prepare(
@@ -113,6 +117,7 @@ class ClosedForm:
         names = datamanager.names("train")
 
         views, votes, truth, truth_maps = [], VoteStore(), VoteStore(), []
+        shown = torch.zeros(len(splats))
         for view in sorted(range(len(dataset)), key=lambda index: dataset.image_filenames[index].as_posix()):
             labels = datamanager.labels(view)
             if labels is None:
@@ -120,7 +125,9 @@ class ClosedForm:
             camera = to_camera(datamanager.camera(view)).to(device)
             meta = project_splats(splats, camera)
             views.append(View(names[view], camera, labels))
-            votes.append(view_votes(meta, labels))
+            said = view_votes(meta, labels)
+            votes.append(said)
+            torch.maximum(shown, shown_share(meta, said), out=shown)
             if view in trained_truth:
                 truth_maps.append((camera, resize_labels(trained_truth[view], *labels.shape).clamp_min(0)))
                 truth.append(view_votes(meta, truth_maps[-1][1]))
@@ -130,7 +137,7 @@ class ClosedForm:
         for view, labels in tested_truth.items():
             camera = to_camera(datamanager.eval_dataset.cameras[view : view + 1]).to(device)
             test.append((project_splats(splats, camera), labels))
-        return cls(splats, views, votes, truth, test, truth_maps)
+        return cls(splats, views, votes, truth, test, truth_maps, shown)
 
     # ---------------------------------------------------------------------------------------------- association
 
@@ -150,7 +157,7 @@ class ClosedForm:
 
     def vote(self, found: Associated) -> Tensor:
         """The same, of what `associate` found."""
-        return lift(self.votes, *found, len(self.splats)).labels
+        return name_hidden(lift(self.votes, *found, len(self.splats)), self.shown, self.splats.means).labels
 
     def ceiling(self) -> Tensor | None:
         """The label of each Gaussian that the ground truth of the training views votes for, or None without any.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from gseg_ns.lifting.hidden import shown_share
 from gseg_ns.lifting.tree.asking import MaskVotes, mask_votes
 from gseg_ns.lifting.votes import ViewVotes, view_votes
 from gseg_ns.masks import LabelRuns
@@ -10,15 +13,17 @@ from gseg_ns.splats import Splats
 from gseg_ns.splats.projection import project_splats
 
 
-def ask_view(splats: Splats, camera: Camera, labels: LabelRuns) -> ViewVotes:
-    """`view_votes` of a view, on the CPU.
+def ask_view(splats: Splats, camera: Camera, labels: LabelRuns) -> tuple[ViewVotes, Tensor]:
+    """`view_votes` and `shown_share` of a view, on the CPU.
 
     Args:
         splats: all Gaussians.
         camera: of the view.
         labels: its label map.
     """
-    return view_votes(project_splats(splats, camera), labels.image())
+    meta = project_splats(splats, camera)
+    votes = view_votes(meta, labels.image())
+    return votes, shown_share(meta, votes)
 
 
 def ask_masks(splats: Splats, camera: Camera, regions: LabelRuns, labels: LabelRuns | None) -> MaskVotes:

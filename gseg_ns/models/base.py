@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from gseg_ns.lifting.association import NO_GROUPS
 from gseg_ns.lifting.feature_colors import color_basis
 from gseg_ns.lifting.tree import Tree
 from gseg_ns.models.budget import device_budget, draw_within
+from gseg_ns.models.culling import cull_out_of_pictures
 from gseg_ns.models.drawing import DrawnModel
+from gseg_ns.models.panel import Panel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
 from gseg_ns.models.schedule import AUTO, resolve, steps_of_geometry
 from gseg_ns.models.splatfacto import RGB2SH, SplatfactoModelConfig
@@ -55,6 +57,9 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     scale_rates: bool = True
     """Raise the geometry's learning rates (harmonics: more) in a geometry phase shorter than the 30 000 steps that they
     are made for; rates given by --optimizers stay. False: all stay. Where colors and groups train together, all do."""
+    cull_out_of_pictures: bool = True
+    """Leave out, when the geometry freezes, Gaussians whose centers lie in no training picture: nothing says how far
+    away they are, and before the lens of a new view one of them hides half of it. A given `geometry` stays whole."""
     geometry: Path | None = None
     """Start from a trained splat and skip the geometry phase: a 3DGS PLY in this scene's frame, or a Nerfstudio run of
     this scene (its folder or config.yml)."""
@@ -79,18 +84,6 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     """stop culling/splitting at this step WRT screen size of gaussians; -1: 2/15 of the geometry phase"""
     stop_split_at: int = AUTO
     """stop splitting at this step; -1: half of the geometry phase"""
-
-
-class Panel(Protocol):
-    """What Nerfstudio's viewer shows beside a model, and draws with it. Does nothing without a viewer."""
-
-    def is_drawing(self) -> bool:
-        """Whether the render that runs now is for a browser."""
-        ...
-
-    def outputs(self, camera: Cameras, crop: OrientedBox | None) -> dict[str, Tensor]:
-        """Render a view as the browser shall see it."""
-        ...
 
 
 class SegmentationModel(DrawnModel):
@@ -275,6 +268,10 @@ class SegmentationModel(DrawnModel):
         super().step_cb(optimizers, step)
         if self.in_feature_phase and not self._phase_started:
             self._phase_started = True
+            # Not after a resume from within the phase: other things have a row a Gaussian by then.
+            if self.config.cull_out_of_pictures and step == self.geometry_steps > 0:
+                cameras = (self.view_camera(view) for view in range(self.num_train_data))
+                cull_out_of_pictures(self.gauss_params, optimizers.optimizers, self.strategy_state, cameras)
             # What is frozen needs no moments, and photographs only say what it looks like.
             for name in GEOMETRY:
                 if name in optimizers.optimizers:

@@ -16,6 +16,7 @@ from gseg_ns.data.datamanager import MaskDatamanager
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.association import NO_GROUPS, AssociationOptions, associate
 from gseg_ns.lifting.consensus import ConsensusOptions
+from gseg_ns.lifting.hidden import name_hidden, shown_share
 from gseg_ns.lifting.identity import IdentityClassifier, initialise_from_labels, random_colors
 from gseg_ns.lifting.memory_bank import MemoryBankOptions, relabel
 from gseg_ns.lifting.naming import group_words, numbered
@@ -106,7 +107,7 @@ class IdentityModel(VotedModel):
         """
         masks, names, views = self.masks(), self._names(), self._masked_views()
         started = time.perf_counter()
-        votes = self._ask(views)
+        votes, shown = self._ask(views)
         kind = self.association()
         way = "none" if masks.config.masks_are_consistent or kind == "given" else kind
         options = AssociationOptions(cast(Any, way), self.config.memory_bank, self.config.consensus)
@@ -121,6 +122,7 @@ class IdentityModel(VotedModel):
         self.num_groups = found.num_groups
         self.lookups = {names[view.index]: lookup for view, lookup in zip(views, found.lookups, strict=True)}
         lifted = lift(votes, found.lookups, found.num_groups, self.num_points)
+        lifted = name_hidden(lifted, shown, self.means)
         self._name_groups(votes, lifted.labels, views)
         self._start_encodings(lifted.labels)
         seconds = time.perf_counter() - started
@@ -192,21 +194,25 @@ class IdentityModel(VotedModel):
         if not self.lookups:
             return None
         names, views = self._names(), self._masked_views()
-        votes = self._ask(views)
-        return lift(votes, [self.lookups[names[view.index]] for view in views], self.num_groups, self.num_points)
+        votes, shown = self._ask(views)
+        lookups = [self.lookups[names[view.index]] for view in views]
+        return name_hidden(lift(votes, lookups, self.num_groups, self.num_points), shown, self.means)
 
-    def _ask(self, views: Sequence[_TrainingView]) -> VoteStore:
-        """Ask views, and tell how far it is."""
-        votes = VoteStore()
-        for answer in terminal.track(self._answers(views), "Asking views", len(views)):
+    def _ask(self, views: Sequence[_TrainingView]) -> tuple[VoteStore, Tensor]:
+        """Ask views, and tell how far it is: votes, and how much the best view shows of each Gaussian [N]."""
+        votes, shown = VoteStore(), torch.zeros(self.num_points)
+        for answer, share in terminal.track(self._answers(views), "Asking views", len(views)):
             votes.append(answer)
-        return votes
+            torch.maximum(shown, share, out=shown)
+        return votes, shown
 
-    def _answers(self, views: Sequence[_TrainingView]) -> Iterator[ViewVotes]:
-        """What each view says, in their order: asked here, or on a cluster."""
+    def _answers(self, views: Sequence[_TrainingView]) -> Iterator[tuple[ViewVotes, Tensor]]:
+        """What each view says, in their order, and how much it shows: asked here, or on a cluster."""
         if self.cluster is None:
             for view in views:
-                yield view_votes(self.project_view(view.index), view.labels.to(self.device))
+                meta = self.project_view(view.index)
+                votes = view_votes(meta, view.labels.to(self.device))
+                yield votes, shown_share(meta, votes)
             return
         items = ((view.camera.to("cpu"), LabelRuns.of(view.labels)) for view in views)
         yield from self.cluster.in_order(ask_view, items, self.splats().to("cpu"))

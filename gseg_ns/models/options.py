@@ -317,7 +317,7 @@ def notes(config: TrainerConfig) -> list[str]:
         said.append("--pipeline.model.camera-optimizer has nothing to train on: the geometry is given, and frozen.")
     if given("geometry_frame") and model.geometry is None:
         nothing("geometry_frame", "it is about --pipeline.model.geometry, which is not given")
-    for name in ("geometry_fraction", "scale_rates"):
+    for name in ("geometry_fraction", "scale_rates", "cull_out_of_pictures"):
         if given(name) and not two_phases:
             nothing(name, f"{config.method_name} trains colors and groups together")
         elif given(name) and model.geometry is not None:

@@ -59,6 +59,9 @@ _STRENGTHS = _model(
     "use_strengths", False, False, True, "Borders: Gaussians speak as loud in label images as the masks say."
 )
 _RATES = _model("scale_rates", False, False, True, "A short run gets farther: gaga's pictures by 1 dB at 1500 steps.")
+_CULLING = _model(
+    "cull_out_of_pictures", False, False, True, "Single Gaussians before new views' lenses hide up to half of them."
+)
 
 _GAGA = (
     _model(
@@ -76,6 +79,7 @@ _GAGA = (
     _model("identity_pixels", 0, 0, 8192, "Gradients are the same in the mean, at a fraction of the time."),
     _model("train_unlabelled", True, True, False, _ALL_PIXELS),
     _RATES,
+    _CULLING,
 )
 
 _SAGA = (
@@ -97,6 +101,7 @@ _SAGA = (
         "Parts come out of objects thousands of steps sooner.",
     ),
     _RATES,
+    _CULLING,
 )
 
 _SAGA_V1 = (
@@ -107,6 +112,7 @@ _SAGA_V1 = (
     _model("num_pixels", 4096, 4096, 1000, "As many as 64 x 64 pixels; fewer take less time."),
     _model("clusters.at_least", 0, 0, 4000, "A share of a small scene is few Gaussians."),
     _RATES,
+    _CULLING,
 )
 
 _UNIFIED_LIFT = (

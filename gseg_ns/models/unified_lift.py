@@ -29,6 +29,7 @@ from gseg_ns.lifting.codebook import (
 )
 from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
 from gseg_ns.lifting.drawing import draw_different
+from gseg_ns.lifting.hidden import name_hidden, shown_share
 from gseg_ns.lifting.identity import SILENT, random_colors
 from gseg_ns.lifting.linkage import merge
 from gseg_ns.lifting.memory_bank import relabel
@@ -315,15 +316,18 @@ class UnifiedLiftModel(VotedModel):
     @torch.no_grad()
     def final_vote(self) -> Lift:
         """What the masks say of each Gaussian, each for the code that most of its pixels decode to."""
-        masks, votes = self.masks(), VoteStore()
+        masks, votes, shown = self.masks(), VoteStore(), torch.zeros(self.num_points)
         views = [view for view in range(self.num_train_data) if masks.has_masks(view)]
         for view in terminal.track(views, "Asking views", len(views)):
             labels = masks.labels(view)
             assert labels is not None
             meta = self.project_view(view)
-            votes.append(view_votes(meta, labels.to(self.device)))
+            said = view_votes(meta, labels.to(self.device))
+            votes.append(said)
+            torch.maximum(shown, shown_share(meta, said), out=shown)
             self._answers_of_masks[view] = mask_answers(labels, self.decode(composite(meta, self._features)))
-        return lift(votes, list(self._answers_of_masks.values()), self.config.num_codes, self.num_points)
+        lifted = lift(votes, list(self._answers_of_masks.values()), self.config.num_codes, self.num_points)
+        return name_hidden(lifted, shown, self.means)
 
     @property
     def _features(self) -> Tensor:

@@ -1,0 +1,111 @@
+"""Gaussians whose centers no training picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Parameter, ParameterDict
+
+from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.method_configs.gradiseg import gradiseg
+from gseg_ns.models.culling import cull_out_of_pictures, in_pictures
+from gseg_ns.rendering import Camera
+
+K = torch.tensor([[10.0, 0.0, 8.0], [0.0, 10.0, 6.0], [0.0, 0.0, 1.0]])
+AHEAD = Camera(torch.eye(4), K, 16, 12)
+BACK = Camera(torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0])), K, 16, 12)
+MEANS = torch.tensor(
+    [
+        [0.0, 0.0, 2.0],  # ahead, in the middle
+        [1.5, 0.0, 2.0],  # in the last column but one
+        [1.7, 0.0, 2.0],  # beyond it
+        [0.0, 1.3, 2.0],  # below the picture
+        [0.0, 0.0, -3.0],  # behind the first camera, before the second
+        [0.0, 0.0, 0.0],  # in the lens of both
+    ]
+)
+
+
+def test_a_center_lies_in_the_pictures_that_show_its_place() -> None:
+    assert in_pictures(MEANS, [AHEAD]).tolist() == [True, True, False, False, False, False]
+    assert in_pictures(MEANS, [AHEAD, BACK]).tolist() == [True, True, False, False, True, False]
+    assert not in_pictures(MEANS, []).any()
+
+
+def gaussians() -> tuple[ParameterDict, dict[str, Any], dict[str, Any]]:
+    """Of the centers above, with moments of a step, and what densification counts."""
+    params = ParameterDict({"means": Parameter(MEANS.clone()), "identity": Parameter(torch.arange(6.0)[:, None])})
+    optimizers = {name: torch.optim.Adam([parameter]) for name, parameter in params.items()}
+    params["identity"].grad = torch.arange(6.0)[:, None] + 1
+    optimizers["identity"].step()
+    return params, optimizers, {"count": torch.arange(6.0), "scene_scale": 1.0}
+
+
+def test_moments_and_counts_go_with_their_gaussians(capsys: pytest.CaptureFixture[str]) -> None:
+    params, optimizers, state = gaussians()
+    before = params["identity"].detach().clone()
+    moments = optimizers["identity"].state[params["identity"]]["exp_avg"].clone()
+    cull_out_of_pictures(params, optimizers, state, [AHEAD, BACK])
+    kept = [0, 1, 4]
+    assert torch.equal(params["means"], MEANS[kept])
+    assert torch.equal(params["identity"], before[kept])
+    assert state["count"].tolist() == kept
+    (trained,) = optimizers["identity"].param_groups[0]["params"]
+    assert trained is params["identity"]
+    assert torch.equal(optimizers["identity"].state[trained]["exp_avg"], moments[kept])
+    assert "3 of 6 Gaussians are left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cameras", [[], [AHEAD]], ids=["no camera", "all behind"])
+def test_something_is_left(cameras: list[Camera]) -> None:
+    params, optimizers, state = gaussians()
+    with torch.no_grad():
+        params["means"][:] = torch.tensor([0.0, 0.0, -1.0])
+    cull_out_of_pictures(params, optimizers, state, cameras)
+    assert len(params["means"]) == 6
+
+
+def add_one_behind(trainer: Any) -> int:
+    """Let one Gaussian be above all cameras; returns how many there are."""
+    model = trainer.pipeline.model
+    with torch.no_grad():
+        model.gauss_params["means"][0] = torch.tensor([0.0, 0.0, 1e4])
+    return int(model.num_points)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_it_is_gone_when_the_geometry_freezes(
+    asked: bool, make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
+) -> None:
+    trainer = make_trainer(gaga, small_scene, cull_out_of_pictures=asked, refine_every=1000)
+    model, first = trainer.pipeline.model, trainer.pipeline.model.geometry_steps
+    step(trainer, first - 1)
+    count = add_one_behind(trainer)
+    step(trainer, first)
+    far = (model.means.abs().amax(dim=1) > 1e3).sum()
+    assert (int(far), model.num_points < count) == ((0, True) if asked else (1, False))
+    assert len(model.gaussian_groups()) == len(model.gauss_params["identity"]) == model.num_points
+    (trained,) = trainer.optimizers.optimizers["identity"].param_groups[0]["params"]
+    assert trained is model.gauss_params["identity"]
+    step(trainer, first + 1)  # features go on
+
+
+def test_a_given_geometry_and_one_that_never_freezes_stay_whole(
+    make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
+) -> None:
+    source = make_trainer(gaga, small_scene, cull_out_of_pictures=False)
+    count = add_one_behind(source)
+    source.save_checkpoint(0)
+    given = make_trainer(gaga, small_scene, geometry=source.base_dir)
+    step(given, 0)
+    assert given.pipeline.model.num_points == count
+    joint = make_trainer(gradiseg, small_scene, refine_every=1000)
+    count = add_one_behind(joint)
+    for number in range(3):
+        step(joint, number)
+    assert joint.pipeline.model.num_points == count
