@@ -18,13 +18,14 @@ from rich.table import Table
 from scipy.spatial import cKDTree
 
 from gseg_ns.objects import find_floaters
-from gseg_ns.proxies import closed_surface, convex_hull
+from gseg_ns.proxies import Seen, closed_surface, convex_hull
 from gseg_ns.proxies.making import VERTICES
 from gseg_ns.proxies.surface import decimated
 from gseg_ns.runs import load_run
 from gseg_ns.runs.evidence import run_evidence
 from gseg_ns.runs.fringes import find_fringes
 from gseg_ns.runs.pixels import training_pixel
+from gseg_ns.runs.sights import run_sights
 from gseg_ns.splats.mesh import TriangleMesh
 
 _NEAR = 0.02
@@ -33,7 +34,13 @@ _SHARE = 0.95
 """Of its points."""
 
 
-def main(config: Path, labelled: Path, least_points: int = 50, clean_borders: bool = False) -> None:
+def main(
+    config: Path,
+    labelled: Path,
+    least_points: int = 50,
+    clean_borders: bool = False,
+    only: tuple[int, ...] = (),
+) -> None:
     """Print a table.
 
     A point is near a hull where it is inside, too. Beside it: how long a pixel of the training pictures is for the
@@ -45,6 +52,7 @@ def main(config: Path, labelled: Path, least_points: int = 50, clean_borders: bo
         labelled: points in the frame of the capture, with `object_id`.
         least_points: objects with fewer are left out.
         clean_borders: make them of what `gseg export --clean-borders` writes.
+        only: these objects of the ground truth; all unless given.
     """
     import open3d as o3d
 
@@ -56,7 +64,8 @@ def main(config: Path, labelled: Path, least_points: int = 50, clean_borders: bo
     splats, groups = splats.subset(fit), groups[fit]
     if evidence is not None:  # as exports leave them out
         floating = find_floaters(splats, groups, evidence.to("cpu").rows(torch.nonzero(fit)[:, 0]))
-    pixel_at = training_pixel(run)
+    pixel_at, sights = training_pixel(run), run_sights(run)
+    here = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0
     data = PlyData.read(labelled)["vertex"]
     points = np.stack([data[axis] for axis in "xyz"], axis=1).astype(np.float64)
     objects = np.asarray(data["object_id"]).astype(int)
@@ -73,7 +82,7 @@ def main(config: Path, labelled: Path, least_points: int = 50, clean_borders: bo
     good = {"hull": 0, "mesh": 0, "closed": 0, "all": 0}
     for number in np.unique(objects[objects > 0]):
         own = objects == number
-        if own.sum() < least_points:
+        if own.sum() < least_points or (only and number not in only):
             continue
         names, counts = np.unique(found[own & (found > 0)], return_counts=True)
         if not len(names):
@@ -89,7 +98,7 @@ def main(config: Path, labelled: Path, least_points: int = 50, clean_borders: bo
         pixel = 0.0 if pixel_at is None else pixel_at(part.means.median(dim=0).values)
         diagonal = np.linalg.norm(np.ptp(points[own], axis=0))
         start, up = process_time(), torch.tensor([0.0, 0, 1])
-        surface = closed_surface(part, up, pixel=pixel)
+        surface = closed_surface(part, up, pixel=pixel, seen=Seen(sights, group, *here))
         hull, mesh = convex_hull(surface.vertices, VERTICES["hull"]), decimated(surface, VERTICES["mesh"])
         seconds = process_time() - start
 

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gseg_ns.objects import Evidence
+    from gseg_ns.runs.edited_run import EditedRun
     from gseg_ns.runs.run import Run
     from gseg_ns.splats import Splats
-    from gseg_ns.splats.objects import Proxies
+    from gseg_ns.splats.mesh import Proxy
+    from gseg_ns.splats.objects import Proxies, Standing
     from gseg_ns.splats.placement import Placement
 
 
@@ -167,6 +169,8 @@ class Export(Granular):
             up=placed.up_vector().numpy(),
         )
         left_out = torch.bincount(edited.groups[rows].cpu()[floating])
+        written = torch.nonzero(rows)[:, 0]
+        written = written if chosen is None else written[chosen.to(written.device)]
         details = {record.id: record.as_dict() for record in records}
         for group, count in enumerate(left_out.tolist()):
             if group in details:
@@ -182,7 +186,7 @@ class Export(Granular):
             placement=placement,
             run=edited.fingerprint.digest,
             tileset=self.tileset,
-            proxies=self._proxies(run),
+            proxies=self._proxies(edited, written, alone.source),
             about={
                 "views_asked": None if evidence is None else evidence.num_views,
                 "parent_scale": parent_scale,
@@ -276,19 +280,43 @@ class Export(Granular):
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 3:
             raise GsegError(f"--sh-degree {self.sh_degree}: degrees are 0, 1, 2 and 3")
 
-    def _proxies(self, run: Run) -> Proxies | None:
+    def _proxies(self, edited: EditedRun, rows: Tensor, source: Tensor) -> Proxies | None:
+        """How proxies are made.
+
+        Args:
+            edited: the run.
+            rows: int64, of its scene, that are written.
+            source: int64, which of these the Gaussians of objects' own files are.
+        """
         from gseg_ns.proxies import make_proxy
         from gseg_ns.runs.pixels import training_pixel
+        from gseg_ns.runs.sights import Sighted, run_sights
         from gseg_ns.splats.objects import Proxies
+        from gseg_ns.terminal import track
 
         kind = self.proxy
         if kind is None:
             return None
-        return Proxies(
-            lambda splats, up, surrounds, pixel: make_proxy(splats, up, surrounds, kind, self.proxy_vertices, pixel),
-            self.density,
-            training_pixel(run),
-        )
+        pixel_at = training_pixel(edited.run)
+        sights = run_sights(edited.run, edited.scale, lambda ids: track(ids, "Asking views how far they see"))
+        sighted = Sighted(sights, edited, rows[source.to(rows.device)])
+
+        def make(standing: Standing) -> Proxy:
+            there = standing.placement
+            middle = standing.splats.means.median(dim=0).values.double().cpu()
+            place = there.rotation.T @ (middle - there.translation) / there.scale
+            pixel = 0.0 if pixel_at is None else there.scale * pixel_at(place)
+            return make_proxy(
+                standing.splats,
+                standing.up,
+                standing.surrounds,
+                kind,
+                self.proxy_vertices,
+                pixel,
+                sighted.seen(standing),
+            )
+
+        return Proxies(make, self.density)
 
     def _check_proxies(self) -> None:
         if self.proxy is None and not (self.proxy_vertices is None and self.density is None):

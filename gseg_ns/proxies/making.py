@@ -10,6 +10,7 @@ from torch import Tensor
 from gseg_ns.choices import ProxyKind
 from gseg_ns.errors import GsegError
 from gseg_ns.proxies.convex import convex_hull, convex_pieces, upright_box
+from gseg_ns.proxies.sights import Seen
 from gseg_ns.proxies.surface import closed_surface, decimated
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.mesh import Proxy
@@ -30,6 +31,7 @@ def make_proxy(
     kind: ProxyKind = "hull",
     vertices: int | None = None,
     pixel: float = 0.0,
+    seen: Seen | None = None,
 ) -> Proxy:
     """What stands for an object.
 
@@ -45,6 +47,7 @@ def make_proxy(
         vertices: most that each mesh has, at least 4; as many as `VERTICES` says unless given.
         pixel: length of a pixel of the training pictures where the object is, 0 where that is not known; see
             `opaque_depth`.
+        seen: what training views show of it, where that is known; see `closed_surface`.
 
     Raises:
         GsegError: a package is not installed.
@@ -53,9 +56,9 @@ def make_proxy(
     cut = kind == "pieces" and not surrounds
     try:
         if cut:
-            surface = closed_surface(splats, up, resolution=_CUT_RESOLUTION, pixel=pixel, gaps=_CUT_GAPS)
+            surface = closed_surface(splats, up, resolution=_CUT_RESOLUTION, pixel=pixel, gaps=_CUT_GAPS, seen=seen)
         else:
-            surface = closed_surface(splats, up, surrounds, pixel=pixel)
+            surface = closed_surface(splats, up, surrounds, pixel=pixel, seen=seen)
     except GsegError:
         surface = convex_hull(_ellipsoids(splats), 255)
         surrounds = False

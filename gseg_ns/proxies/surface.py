@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gseg_ns.errors import GsegError
 from gseg_ns.proxies.depth import opaque_depth
+from gseg_ns.proxies.sights import Seen
 from gseg_ns.rendering import Camera
 from gseg_ns.splats.container import Splats
 from gseg_ns.splats.mesh import TriangleMesh
@@ -36,6 +37,8 @@ _GROUND = 0.02
 """Share of Gaussians below which an object ends: nothing is seen of what it stands on."""
 _MARGIN = 3
 """Voxels of air around the object."""
+_AWAY = 1e-3
+"""Of the truncation: no voxel's middle is nearer to the surface."""
 _CRUMB = 0.05
 """Pieces with less than this share of the largest one's opacity are left out."""
 
@@ -49,13 +52,21 @@ class _Grid:
 
 
 def closed_surface(
-    splats: Splats, up: Tensor, inside: bool = False, resolution: int = 96, pixel: float = 0.0, gaps: float = 0.0
+    splats: Splats,
+    up: Tensor,
+    inside: bool = False,
+    resolution: int = 96,
+    pixel: float = 0.0,
+    gaps: float = 0.0,
+    seen: Seen | None = None,
 ) -> TriangleMesh:
     """The solid that no view looks through, as a closed mesh.
 
-    Rendered depth is fused as a truncated signed distance (Curless and Levoy 1996). What no view has seen in front of a
-    surface is taken to be solid, so that the mesh is closed where nothing was photographed: an object's underside is
-    flat, a wall has a thickness.
+    Depth is fused as a truncated signed distance (Curless and Levoy 1996): that of the training views, which also see
+    past the object, and, where none of them says anything, depth that is rendered all around the object, whose
+    Gaussians are alone there. (From where no photograph was taken one looks into an object through a side that none
+    shows.) What no view has seen in front of a surface is taken to be solid, so that the mesh is closed where nothing
+    was photographed: an object's underside is flat, a wall has a thickness.
 
     Args:
         splats: the object, on any device.
@@ -65,6 +76,8 @@ def closed_surface(
         resolution: voxels along the longest side.
         pixel: see `opaque_depth`.
         gaps: those narrower than this, in parts of the longest side, are solid, and so is all air that is closed in.
+        seen: what training views show of it; without it, or for what is around the others, there is only what is
+            rendered.
 
     Raises:
         GsegError: the object is too faint to have a surface.
@@ -73,14 +86,21 @@ def closed_surface(
     splats = splats.subset(within)
     field = _distances(splats, grid, up, inside, pixel)
     if not inside:
+        if seen is not None:
+            told, known = seen.look(splats, grid.origin, grid.voxel, grid.side, _TRUNCATION * grid.voxel)
+            field = np.where(known, told, field)
         field = _above_ground(field, grid, splats, up)
     solid = _without_crumbs(field < 0, splats, grid)
+    if not solid.any() and seen is not None:  # what views call something else is wholly theirs
+        return closed_surface(splats, up, inside, resolution, pixel, gaps)
     if not solid.any():
         raise GsegError("An object is too faint to have a surface.")
     if gaps > 0:
         solid = _without_gaps(solid, gaps * (resolution - 2 * _MARGIN) / 2)
         field = np.where(solid & (field >= 0), np.float32(-0.5), field)
-    field = np.where(solid, field, np.abs(field).clip(min=1e-3))
+    solid = _without_corners_that_touch(solid)
+    # A corner of the mesh right in a voxel's middle would be several ones, and the mesh open there.
+    field = np.where(solid, field.clip(max=-_AWAY), np.abs(field).clip(min=_AWAY))
     return _mesh(field, grid)
 
 
@@ -235,6 +255,41 @@ def _without_gaps(solid: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     grown = ndimage.binary_fill_holes(ndimage.distance_transform_edt(~padded) <= radius)
     closed = ndimage.distance_transform_edt(grown) > radius
     return solid | closed[margin:-margin, margin:-margin, margin:-margin]
+
+
+def _without_corners_that_touch(solid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The solid with voxels filled in so that nowhere two touch, or two of air do, in an edge or a corner alone.
+
+    What marching cubes make of these is ambiguous: triangles meet in one edge by fours, and the mesh is not closed.
+    """
+    solid = solid.copy()
+    halves = (slice(None, -1), slice(1, None))
+
+    def corners(axes: tuple[int, ...]) -> list[NDArray[np.bool_]]:
+        """Of all squares or cubes along axes, views of what is in each corner, opposite ones as far from the ends."""
+        places = np.ndindex(*(2,) * len(axes))
+        return [
+            solid[tuple(halves[dict(zip(axes, place, strict=True))[axis]] if axis in axes else slice(None)
+                        for axis in range(3))]
+            for place in places
+        ]  # fmt: skip
+
+    before = -1
+    while before != (before := int(solid.sum())):
+        for axes in ((0, 1), (0, 2), (1, 2)):
+            a, b, c, d = corners(axes)
+            for touching in ((a & d & ~b & ~c), (b & c & ~a & ~d)):
+                for corner in (a, b, c, d):
+                    corner |= touching
+        cube = corners((0, 1, 2))
+        for first in range(4):
+            opposite = cube[first], cube[7 - first]
+            rest = [corner for place, corner in enumerate(cube) if place not in (first, 7 - first)]
+            two = opposite[0] & opposite[1] & ~np.any(rest, axis=0)
+            air = ~opposite[0] & ~opposite[1] & np.all(rest, axis=0)
+            for corner in cube:
+                corner |= two | air
+    return solid
 
 
 def _mesh(field: NDArray[np.float32], grid: _Grid) -> TriangleMesh:

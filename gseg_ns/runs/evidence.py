@@ -71,9 +71,7 @@ def run_evidence(
     groups = run.model.gaussian_groups(scale)
     if run.datamanager.absent is not None or not bool((groups > 0).any()):
         return None
-    count = len(run.datamanager.names("train"))
-    chosen = torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
-    cameras = [_small(run, view) for view in chosen]
+    cameras = asked_views(run)
     path = run.folder / _NAME.format(_key(run.model, cameras, groups, scale))
     if (kept := _read(path, len(groups), int(groups.max()) + 1)) is not None:
         return _with_sure(kept, run.model, scale)
@@ -95,6 +93,12 @@ def _with_sure(evidence: Evidence, model: SegmentationModel, scale: float | None
     sure = None if model.tree() is not None else model.group_confidence(scale)
     # What is read from a file is on the CPU.
     return replace(evidence, sure=None if sure is None else sure.to(evidence.total.device))
+
+
+def asked_views(run: Run) -> list[Cameras]:
+    """The cameras [1] of the training views that are asked, at the size in which they are."""
+    count = len(run.datamanager.names("train"))
+    return [_small(run, view) for view in torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()]
 
 
 def _small(run: Run, view: int) -> Cameras:

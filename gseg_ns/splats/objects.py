@@ -46,16 +46,28 @@ _FULL_DEGREE = 3
 
 
 @dataclass(frozen=True)
+class Standing:
+    """An object where its file has it."""
+
+    splats: Splats
+    up: Tensor
+    """[3]."""
+    surrounds: bool
+    """Whether it is around the others."""
+    rows: Tensor
+    """int64, which of the scene's Gaussians (as objects have them on their own) these are."""
+    placement: Placement
+    """From the scene's coordinates to theirs."""
+
+
+@dataclass(frozen=True)
 class Proxies:
     """What stands for objects where they have to be touched, and how it is made."""
 
-    make: Callable[[Splats, Tensor, bool, float], Proxy]
-    """(the object's Gaussians, which way is up [3], whether it is around the others, length of a pixel there) -> its
-    proxy, where they lie."""
+    make: Callable[[Standing], Proxy]
+    """Where the object's Gaussians lie."""
     density: float | None = None
     """Kilograms per cubic metre, where objects have a mass."""
-    pixel: Callable[[Tensor], float] | None = None
-    """A place [3] in the scene -> length of a pixel of the training pictures there; not known where None."""
 
 
 def placement_in(form: SplatFormat, placement: Placement) -> Placement:
@@ -242,12 +254,9 @@ class _Writer:
         }
         proxy, mass = None, None
         if self.proxies is not None:
-            pixel = 0.0
-            if self.proxies.pixel is not None:
-                pixel = self.placement.scale * self.proxies.pixel(self.alone.means[part.rows].median(dim=0).values)
-            proxy = self.proxies.make(
-                part.splats(self.alone, self.placement), self.placement.up_vector(), surrounds, pixel
-            )
+            local = replace(self.placement, translation=self.placement.translation - part.origin)
+            there = part.splats(self.alone, self.placement)
+            proxy = self.proxies.make(Standing(there, self.placement.up_vector(), surrounds, part.rows, local))
             cubic = (self.placement.meters_per_unit or 1.0) ** 3
             mass = None if self.proxies.density is None else self.proxies.density * proxy.volume * cubic
             entry["proxy"] = {

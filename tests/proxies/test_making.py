@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from gseg_ns.proxies import closed_surface, convex_hull, convex_pieces, make_proxy, upright_box
-from gseg_ns.proxies.surface import _without_gaps
+from gseg_ns.proxies.surface import _Grid, _mesh, _without_corners_that_touch, _without_gaps
 from gseg_ns.splats import Placement, Splats, write_objects
 from gseg_ns.splats.mesh import TriangleMesh
 from gseg_ns.splats.objects import Proxies
@@ -42,6 +43,30 @@ def test_a_ball_is_closed_and_as_large_as_it_is() -> None:
     assert abs(np.median(distance) - 1) < 0.02
     # Below, what no view from above sees is solid: half a ball on half of a cylinder of its radius, at most.
     assert 4 / 3 * np.pi < mesh.volume < 1.05 * (2 / 3 * np.pi + np.pi)
+
+
+_TOUCHING = """
+.#.. .#.. .### .###
+..#. ..#. .#.. .#..
+.##. .##. ..#. ..#.
+##.# .#.. .##. ..#."""
+"""Slabs of voxels of an object, some of which touch in edges alone."""
+
+
+def test_a_mesh_of_voxels_that_touch_in_edges_is_closed() -> None:
+    solid = np.array([[[c == "#" for c in row] for row in slab.split()] for slab in _TOUCHING.split("\n")[1:]])
+    grid = _Grid(np.zeros(3), 1.0, len(solid))
+
+    def mesh(solid: NDArray[np.bool_]) -> TriangleMesh:
+        return _mesh(np.where(solid, -1, 1).astype(np.float32), grid)
+
+    assert not mesh(solid).is_closed()  # four triangles meet in an edge
+    filled = _without_corners_that_touch(solid)
+    assert (filled >= solid).all()
+    assert mesh(filled).is_closed()
+    for part in (0.2, 0.5, 0.8):
+        noise = np.random.default_rng(0).random((20, 20, 20)) < part
+        assert _mesh(np.where(_without_corners_that_touch(noise), -1, 1).astype(np.float32), grid).is_closed()
 
 
 @pytest.mark.parametrize(("kind", "most"), [("box", 8), ("hull", 40), ("mesh", 300)])
@@ -142,7 +167,7 @@ def test_narrow_gaps_and_air_behind_them_are_filled() -> None:
 
 def test_exports_with_something_to_touch(tmp_path: Path) -> None:
     splats, groups = ball(), torch.ones(3000, dtype=torch.int64)
-    proxies = Proxies(lambda part, up, around, pixel: make_proxy(part, up, around, "hull", 128, pixel), density=1000.0)
+    proxies = Proxies(lambda part: make_proxy(part.splats, part.up, part.surrounds, "hull", 128), density=1000.0)
     placement = Placement(meters_per_unit=0.1)
     [entry] = write_objects(tmp_path / "a", splats, groups, "glb", placement=placement, proxies=proxies)
     # In metres: water in a ball of 10 cm radius weighs 4.2 kg, and 5.2 kg where its lower half is a cylinder.
@@ -161,7 +186,7 @@ def test_a_stage_with_colliders(tmp_path: Path) -> None:
     from pxr import Usd, UsdGeom, UsdPhysics
 
     splats, groups = ball(), torch.ones(3000, dtype=torch.int64)
-    proxies = Proxies(lambda part, up, around, pixel: make_proxy(part, up, around, "hull", 32, pixel))
+    proxies = Proxies(lambda part: make_proxy(part.splats, part.up, part.surrounds, "hull", 32))
     write_objects(tmp_path / "a", splats, groups, "usd", proxies=proxies)
     stage = Usd.Stage.Open(str(tmp_path / "a/scene.usda"))
     [mesh] = [prim for prim in stage.Traverse() if prim.IsA(UsdGeom.Mesh)]
