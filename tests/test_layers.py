@@ -42,6 +42,7 @@ ALLOWED = {
         "data",
         "selection",
         "objects",
+        "proxies",
         "editing",
         "splats",
         "rendering",

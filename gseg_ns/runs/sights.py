@@ -75,11 +75,11 @@ class Sighted:
 
     def seen(self, standing: Standing) -> Seen | None:
         """What views show of an object; None of one that was moved, or is less than half of what they show."""
+        if not self._sights:
+            return None
         names, counts = self._names[standing.rows.cpu()].unique(return_counts=True)
         name, count = int(names[counts.argmax()]), int(counts.max())
-        if not self._sights or name == 0 or count < _STILL * len(standing.rows):
-            return None
-        if count <= MOSTLY * int(self._sizes[name]):
+        if name == 0 or count < max(_STILL * len(standing.rows), MOSTLY * int(self._sizes[name])):
             return None
         placement = standing.placement
         return Seen(self._sights, name, placement.rotation, placement.translation, placement.scale)
