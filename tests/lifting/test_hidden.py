@@ -92,3 +92,17 @@ def test_a_stand_behind_a_wall_is_not_called_the_wall() -> None:
     assert len(lowest) > 0
     assert (named.labels[lowest] == 2).all()
     assert torch.equal(named.labels[: len(wall)], plain.labels[: len(wall)])
+
+
+@pytest.mark.cuda
+def test_a_gpu_says_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    means = torch.rand((200, 3), generator=generator) + torch.tensor([-0.5, -0.5, 1.5])
+    splats = gaussians(means, torch.rand(200, generator=generator).clamp(0.05, 0.95))
+    found = share(splats)
+    meta = project_splats(splats.to("cuda"), CAMERA.to("cuda"))
+    there = shown_share(meta, view_votes(meta, FLAT.cuda()))
+    assert there.device.type == "cpu"
+    torch.testing.assert_close(there, found, atol=0.01, rtol=0.01)
+    lifted = Lift(torch.randint(0, 3, (200,), generator=generator), torch.ones(200))
+    assert torch.equal(name_hidden(lifted, there, means.cuda()).labels, name_hidden(lifted, there, means).labels)
