@@ -121,6 +121,7 @@ _UNIFIED_LIFT = (
     _model("weights", "paper", "official", "official", "The paper's leave many codes near no object."),
     _model("similarity", "dot", "temperature", "temperature", "As the code; dot products were not compared."),
     _model("num_pixels", 32768, 32768, 2048, "Less time; the code draws from larger images."),
+    _model("pixels_per_mask", 0, 0, 140, "Of hundreds of masks in a view, few would be met."),
     _model("min_pixels", 0, 20, 20, "Fragments of masks stay out of the contrast."),
     _model("feature_init", 1.0, 1.0, 0.03, "A small start is left sooner."),
     _model("feature_start", 0.0, 0.0, 0.25, "On geometry that has settled, features stay apart better."),
@@ -128,6 +129,7 @@ _UNIFIED_LIFT = (
     _model("least_won", 0.0, 0.0, 0.1, "Codes of slivers come out on top at borders."),
     _model("join_codes", None, None, 0.5, "A floor that no view shows whole is one object."),
     _model("train_unlabelled", False, True, False, _ALL_PIXELS),
+    Choice("optimizers.codebook.optimizer.lr", 5e-4, 5e-4, 5e-3, "Codes reach their objects in a shorter run."),
 )
 
 _GRADISEG = (

@@ -74,6 +74,10 @@ class UnifiedLiftModelConfig(VotedModelConfig):
     num_pixels: int = 2048
     """Pixels drawn from each view (official code: 32768 with replacement, of larger images). Fewer pixels against the
     same `min_pixels` also keep fragments of masks out of the contrast."""
+    pixels_per_mask: int = 140
+    """Pixels drawn from each view for every mask that views have in the mean, where that is more than `num_pixels`: of
+    views of a hundred objects hardly one would otherwise have more than `min_pixels`, and features would not tell the
+    others apart. 0: `num_pixels` of all views, as in the paper"""
     min_pixels: int = 20
     """Masks with no more of the drawn pixels than this take no part in the contrast (official code: 20)"""
     feature_init: float = 0.03
@@ -133,6 +137,8 @@ class UnifiedLiftModel(VotedModel):
         self._answers: tuple[Any, Tensor] | None = None
         self._answers_of_masks: dict[int, Tensor] = {}
         """Training view -> what each of its masks is, once they have voted."""
+        self._num_pixels = self.config.num_pixels
+        """Drawn from each view; more where views have many masks."""
         if self.config.num_codes < 1:
             raise GsegError(f"--pipeline.model.num-codes is {self.config.num_codes}: give at least 1")
         bound = FEATURE_DIM**-0.5
@@ -172,16 +178,20 @@ class UnifiedLiftModel(VotedModel):
         super().step_post_backward(step)
 
     def _check_masks(self) -> None:
-        """Refuse views with more masks than codes before any time is spent on training."""
-        masks = self.masks()
+        """Refuse views with more masks than codes before any time is spent on training; note how many they have."""
+        masks, total, views = self.masks(), 0, 0
         for view, path in enumerate(masks.train_dataset.image_filenames):
             labels = masks.labels(view)
-            count = 0 if labels is None else int((labels.unique() > 0).sum()) + int(self.config.train_unlabelled)
+            if labels is None:
+                continue
+            count = int((labels.unique() > 0).sum()) + int(self.config.train_unlabelled)
+            total, views = total + count, views + 1
             if count > self.config.num_codes:
                 raise GsegError(
                     f"{path.name} has {count} masks but the codebook has {self.config.num_codes} codes: "
                     "raise --pipeline.model.num-codes to at least the number of objects in the scene"
                 )
+        self._num_pixels = max(self.config.num_pixels, round(self.config.pixels_per_mask * total / max(views, 1)))
 
     # ---------------------------------------------------------------------------------------------------- losses
 
@@ -217,7 +227,7 @@ class UnifiedLiftModel(VotedModel):
         # A stream of its own: then geometry is that of a run without these losses, to the last bit.
         generator = torch.Generator().manual_seed(torch.initial_seed() + self.step)
         usable = None if self.config.train_unlabelled else labels
-        pixels = draw_different(len(labels), self.config.num_pixels, usable, generator)
+        pixels = draw_different(len(labels), self._num_pixels, usable, generator)
         # Geometry gets no gradient from features, so what the drawn pixels see is a constant matrix.
         weights = pixel_weights(self.info, pixels)
         features = weights.matmul(self.gauss_params["instance"])

@@ -388,3 +388,13 @@ def test_a_checkpoint_without_votes_answers_by_its_features(make_trainer: MakeTr
     model.load_state_dict(state)
     assert not model.by_vote
     assert torch.equal(model.gaussian_groups(), model.decode(model.gauss_params["instance"]))
+
+
+def test_views_of_many_masks_have_more_pixels_drawn(make_trainer: MakeTrainer) -> None:
+    drawn = {}
+    for per_mask in (0, 140):
+        trainer = make_trainer("unified-lift", num_pixels=30, min_pixels=2, pixels_per_mask=per_mask)
+        drawn[per_mask] = trainer.pipeline.model._num_pixels
+    masks = trainer.pipeline.datamanager
+    counts = [len(masks.labels(view).unique()) - 1 for view in range(len(masks.train_dataset))]
+    assert drawn == {0: 30, 140: round(140 * sum(counts) / len(counts))}
