@@ -1,8 +1,9 @@
 // The upper part of the Segment tab: modes, tools, actions and the list of objects. Called with the id of the text
-// field by which it speaks to the viewer; the viewer speaks to it through `window.gsegTab.take()`.
+// field by which it speaks to the viewer, and with what viser keeps of its page (null: another version, which has none);
+// the viewer speaks to it through `window.gsegTab.take()`.
 //
 // Whatever comes from a run or a user is put on the page as text (`textContent`, `value`, `title`), never as markup.
-(function (field) {
+(function (field, viser) {
   "use strict";
   if (window.gsegTab) window.gsegTab.end();
 
@@ -18,6 +19,7 @@
   let drawn = null; // where the mouse went down, to be drawn over a range
   let down = null; // where it went down on the picture
   let stripShows = "";
+  let tallest = 0; // pixels of the largest picture so far
   const kept = new Map(); // rows of the list and their parts, by object
 
   // ------------------------------------------------------------------------------------------------ to the viewer
@@ -42,6 +44,33 @@
     const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
     set.call(found.text, JSON.stringify([page, queue]));
     found.text.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // viser's page sends the changes of all fields by one way, 50 ms apart, later where the page is busy, and of several
+  // the last alone: what was typed into one was lost to the next, to a button or to this script. It goes before whatever
+  // else is sent.
+  const typed = new Map(); // values by the ids of their fields, until they are sent
+
+  function keepTyped() {
+    if (!viser?.useGui || !viser.sendMessageRef?.current) return;
+    const { updateGuiProps } = viser.useGui.getState();
+    if (!updateGuiProps.keepsTyped) {
+      const update = (id, updates) => {
+        updateGuiProps(id, updates);
+        if (window.event && "value" in updates) typed.set(id, updates.value); // by hand, and not by the viewer
+      };
+      viser.useGui.setState({ updateGuiProps: Object.assign(update, { keepsTyped: true }) });
+    }
+    const send = viser.sendMessageRef.current;
+    if (!send.keepsTyped) {
+      const sendAll = (message) => {
+        if (message.type === "GuiUpdateMessage") typed.delete(message.id);
+        for (const [id, value] of typed) send({ type: "GuiUpdateMessage", id, updates: { value } });
+        typed.clear();
+        send(message);
+      };
+      viser.sendMessageRef.current = Object.assign(sendAll, { keepsTyped: true });
+    }
   }
 
   // ------------------------------------------------------------------------------------------------------ the page
@@ -461,6 +490,12 @@
     return ends[0] < 0 ? null : ids.slice(ends[0], ends[1] + 1).slice(0, 300);
   }
 
+  function isSeen(element) {
+    // Its middle: where it ends is rounded, and may come out below the list by a pixel.
+    const middle = element.offsetTop + element.offsetHeight / 2 - rows.offsetTop - rows.scrollTop;
+    return middle >= 0 && middle <= rows.clientHeight;
+  }
+
   function follow(element) {
     // Not `scrollIntoView`, which scrolls the panel, too.
     const top = element.offsetTop - rows.offsetTop;
@@ -526,8 +561,11 @@
     for (const [name, element] of Object.entries(tools)) element.classList.toggle("on", state.tool === name);
     showStrip();
     walk.hidden = !state.walks;
-    // The list gives what these take.
+    // The list gives what these take; what is selected stays in sight.
+    const first = rows.querySelector(".on");
+    const wasSeen = first && isSeen(first);
     root.style.setProperty("--strip", `${strip.offsetHeight + (walk.hidden ? 0 : walk.offsetHeight + 5)}px`);
+    if (wasSeen) follow(first);
     [narrower.disabled, wider.disabled] = state.walks ? state.walks.map((more) => !more) : [true, true];
     groups.classList.toggle("on", Boolean(state.groups));
     through.classList.toggle("on", Boolean(state.through));
@@ -657,9 +695,30 @@
     act();
   }
 
+  // --------------------------------------------------------------------------------------------------- the picture
+
+  // Where a page is drawn fewer than 38 times a second, viser takes ever fewer pixels, down to a fifth of the window's
+  // a side, and mostly stays there: by its measure the machine is slow for good. The finest picture was lost on that.
+  // As many pixels as the picture has are kept.
+  function keepSharp() {
+    const picture = viser?.backgroundMaterialRef?.current?.uniforms.colorMap.value?.image;
+    const store = viser?.sceneRef?.current?.children.map((one) => one.__r3f?.root).find(Boolean);
+    if (!picture || !store) return;
+    tallest = Math.max(tallest, picture.height);
+    const { setDpr, size, viewport } = store.getState();
+    const needed = () => Math.min(window.devicePixelRatio, tallest / store.getState().size.height);
+    if (!setDpr.keepsSharp) {
+      const atLeast = (ratio) => setDpr(typeof ratio === "number" ? Math.max(ratio, needed()) : ratio);
+      store.setState({ setDpr: Object.assign(atLeast, { keepsSharp: true }) });
+    }
+    if (size.height && viewport.dpr < 0.999 * needed()) store.getState().setDpr(needed());
+  }
+
   // ------------------------------------------------------------------------------------------------------ its life
 
   function watch() {
+    keepSharp();
+    keepTyped();
     const found = input();
     if (found && root.parentElement !== found.box.parentElement) {
       found.box.style.display = "none";

@@ -48,8 +48,10 @@ class Page:
         # The field's value is that of the browser which wrote last; the message says which one wrote what.
         server._websock_server.register_handler(_messages.GuiUpdateMessage, self._received)
         script = resources.files("gseg_ns.viewer").joinpath("page.js").read_text(encoding="utf-8")
-        # viser evaluates it among its own names, of which one is `Option`; this way it sees the browser's alone.
-        source = f"(0,eval)({json.dumps(f'({script})({json.dumps(self._field._impl.id)})')})"
+        # viser evaluates it among its own names, of which one is `Option`; this way it sees the browser's alone, and
+        # what viser keeps of its page.
+        kept = "typeof viewer === 'undefined' ? null : viewer"
+        source = f"(0,eval)({json.dumps(f'({script})')})({json.dumps(self._field._impl.id)}, {kept})"
         server._websock_server.queue_message(_messages.RunJavascriptMessage(source))
         server.on_client_connect(self._arrived)
         server.on_client_disconnect(lambda client: self._forget(client.client_id))

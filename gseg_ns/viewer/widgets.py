@@ -129,7 +129,9 @@ class Widgets:
             answers.ask(lambda: controller.change(cast(Change, what.lower())), client)
 
         _buttons(gui, "Select", ("None", "All", "Invert"), change)
-        _buttons(gui, "Refine", ("Grow", "Shrink", "Clean", "Largest"), change)
+        # Four in a row are cut off: the panel is narrow.
+        _buttons(gui, "Refine", ("Grow", "Shrink"), change)
+        _buttons(gui, "Pieces", ("Clean", "Largest"), change)
         gui.add_button(
             "Select floaters",
             hint="What of the selected objects, or of all, the views show as no part of them; Export leaves it out",

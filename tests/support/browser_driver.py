@@ -71,31 +71,29 @@ class Running:
         """Wait until the browser shows the picture at its full resolution, with the mouse off the panel.
 
         The panel shows a scroll bar under the mouse. On a busy machine a picture is sent seconds after the viewer says
-        that it is being drawn. The page shows the one that it has decoded last, be it a coarse one from before: then
-        the last is sent once more.
+        that it is being drawn, and seconds later shown.
         """
         self.page.mouse.move(self.page.viewport_size["width"] / 2, 10)
         scene, most = self.client().scene, self.viewer.control_panel._max_res.value
-        sent: list[tuple[np.ndarray, dict[str, Any]]] = []
+        sent: list[np.ndarray] = []
         send = scene.set_background_image
 
         def listen(image: np.ndarray, **how: Any) -> None:
             send(image, **how)
-            sent.append((image, how))
+            sent.append(image)
 
         scene.set_background_image = listen
         try:
             self.viewer._trigger_rerender()
-            self.wait(lambda: bool(sent) and max(sent[-1][0].shape) == most, "the picture", 120)
+            self.wait(lambda: bool(sent) and max(sent[-1].shape) == most, "the picture", 120)
         finally:
             del scene.set_background_image
-        (image, how), box = sent[-1], self.picture()
+        image, box = sent[-1], self.picture()
         least = 0.7 * _detail(Image.fromarray(image).resize((round(box["width"]), round(box["height"]))))
         for _ in range(20):
             self.page.wait_for_timeout(3000)
             if _detail(self.screenshot(box)) > least:
                 return
-            send(image, **how)
         raise AssertionError("the browser does not show the picture")
 
     def reload(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from viser import _messages
 
 from browser_driver import (
     CHROMIUM,
@@ -342,6 +343,17 @@ def test_tools(small: Running, ball_room: Path) -> None:
         running.said("Undo")
         assert torch.equal(running.controller.selected, whole)
 
+    # its numbers take room of the list, and not that of what is selected
+    page.locator(".row").last.click()
+    running.wait(lambda: not torch.equal(running.controller.selected, whole), "the row")
+    for tool in ("Objects", "Range", "Objects"):
+        take(tool)
+        page.wait_for_timeout(300)
+        row, rows = (page.locator(one).last.bounding_box() for one in (".row", ".rows"))
+        assert row["y"] + row["height"] <= rows["y"] + rows["height"] + 1, tool
+    running.said("Undo")
+    assert torch.equal(running.controller.selected, whole)
+
     for tool in ("Flood", "Color"):
         take(tool)
         running.point(camera, *interior(truth == first))
@@ -358,6 +370,12 @@ def test_tools(small: Running, ball_room: Path) -> None:
     page.get_by_label("Smallest").fill("0")
     press("Select")
     assert bool(running.controller.selected.all())
+    through = page.locator(".gseg .tools button[aria-label='Through']")
+    through.click()  # what the picture shows of it alone
+    press("Select")
+    assert 0 < int(running.controller.selected.sum()) < len(whole)
+    through.click()
+    running.said("Undo")
     running.said("Undo")
     page.get_by_label("Largest").fill("24")  # all here are of one opacity above a half
     press("Select")
@@ -386,6 +404,50 @@ def test_tools(small: Running, ball_room: Path) -> None:
     running.said("Undo")
 
     take("Objects")
+
+
+def test_a_slow_page_shows_all_of_the_picture(running: Running) -> None:
+    """viser takes a fifth of the pixels a side where a page is drawn slowly."""
+    page, client = running.page, running.client()
+    running.viewer._trigger_rerender()
+    running.settle()
+    store = "viewer.sceneRef.current.children.map((one) => one.__r3f?.root).find(Boolean)"
+    told = f"window.theViser = viewer; window.theStore = {store}"
+    client._websock_connection.queue_message(_messages.RunJavascriptMessage(told))
+    page.wait_for_function("window.theStore !== undefined")  # itself it would be called
+    shown = "theViser.backgroundMaterialRef.current.uniforms.colorMap.value.image"
+    page.wait_for_function(f"{shown}.height > theStore.getState().size.height / 2")  # the fine one
+    page.wait_for_timeout(300)
+    # At once, for viser measures all the time.
+    look = f"""() => [0.2, 0.28, 1].map((ratio) => {{
+        const {{ setDpr, gl, size }} = theStore.getState();
+        setDpr(ratio);
+        return [gl.domElement.height, {shown}.height, size.height];
+    }})"""
+    fifth, more, whole = page.evaluate(look)
+    for drawn, needed, most in (fifth, more):
+        assert needed - 1 <= drawn < most
+    assert abs(whole[0] - whole[2]) <= 1, "more than needed is viser's to choose"
+
+
+def test_nothing_that_is_typed_is_lost(running: Running) -> None:
+    """viser's page sends the last of quick changes alone, be they of one field or of several."""
+    page, widgets = running.page, running.panel.widgets
+    change = """(texts) => {
+        const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+        for (const [name, text] of texts) {
+            const path = `(//*[text()="${name}"])[last()]/following::input[1]`;
+            const one = document.evaluate(path, document, null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue;
+            set.call(one, text);
+            one.dispatchEvent(new Event("input", { bubbles: true }));
+        }
+    }"""
+    running.unfold("Select more")
+    for sam, track in (("a.pth", "a-tracker"), ("", "")):
+        page.wait_for_timeout(300)
+        page.evaluate(change, [["SAM", sam[:-1]], ["SAM", sam], ["Track", track[:-1]], ["Track", track], ["Name", sam]])
+        running.wait(lambda sam=sam, track=track: (widgets.sam, widgets.track) == (sam, track), "what was typed")
+    running.unfold("Select more")
 
 
 def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room: Path) -> None:
