@@ -8,16 +8,13 @@ from nerfstudio.plugins.types import MethodSpecification
 from gseg_ns.method_configs.common import FEATURE_LR, trainer_config
 from gseg_ns.models.unified_lift import UnifiedLiftModelConfig
 
-CODEBOOK_LR = 5e-3
-"""Ten times the official code's, whose runs are ten times as long: codes have to reach their objects."""
-
 unified_lift = MethodSpecification(
     config=trainer_config(
         "unified-lift",
         UnifiedLiftModelConfig(),
         optimizers={
             "instance": {"optimizer": AdamOptimizerConfig(lr=FEATURE_LR, eps=1e-15), "scheduler": None},
-            "codebook": {"optimizer": AdamOptimizerConfig(lr=CODEBOOK_LR, eps=1e-8), "scheduler": None},
+            "codebook": {"optimizer": AdamOptimizerConfig(lr=5e-4, eps=1e-8), "scheduler": None},
         },
         max_num_iterations=30_000,
     ),

@@ -57,7 +57,7 @@ def associate(features: Tensor, codebook: Tensor, labels: Tensor) -> Clusters:
     step = rows_together(len(codebook), features.device.type == "cpu")
     for start in range(0, len(features), step):
         rows = slice(start, start + step)
-        sums.index_add_(0, index[rows], (features[rows] @ codebook.T).softmax(dim=-1))
+        sums.index_add_(0, index[rows], (features[rows] @ codebook.T).softmax(dim=-1).to(sums.dtype))
     return Clusters(unique, index, sizes, sums / sizes[:, None])
 
 

@@ -38,7 +38,9 @@ def cross_entropies(features: Tensor, weight: Tensor, bias: Tensor, targets: Ten
     Returns:
         [], with gradients to features, weight and bias. Nothing depends on the number of threads.
     """
-    return cast(Tensor, _SumOfCrossEntropies.apply(features, weight, bias, targets))
+    # In single precision whatever the step is trained in: scores are exponentiated.
+    with torch.autocast(features.device.type, enabled=False):
+        return cast(Tensor, _SumOfCrossEntropies.apply(features.to(weight.dtype), weight, bias, targets))
 
 
 class _SumOfCrossEntropies(torch.autograd.Function):

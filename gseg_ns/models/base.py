@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -29,7 +29,7 @@ from gseg_ns.models.culling import cull_out_of_pictures
 from gseg_ns.models.drawing import DrawnModel
 from gseg_ns.models.panel import Panel
 from gseg_ns.models.parameters import GEOMETRY, from_parameters, to_parameters
-from gseg_ns.models.schedule import AUTO, resolve, steps_of_geometry
+from gseg_ns.models.schedule import AUTO, SHORT_RUN_POWERS, resolve, steps_of_geometry
 from gseg_ns.models.splatfacto import RGB2SH, SplatfactoModelConfig
 from gseg_ns.models.starting_points import starting_points
 from gseg_ns.models.strategy import BudgetedStrategy
@@ -56,7 +56,8 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     """Part of the run that trains the geometry before it is frozen (Gaga: 30k of 40k)."""
     scale_rates: bool = True
     """Raise the geometry's learning rates (harmonics: more) in a geometry phase shorter than the 30 000 steps that they
-    are made for; rates given by --optimizers stay. False: all stay. Where colors and groups train together, all do."""
+    are made for, and with unified-lift the codebook's in such a run; rates given by --optimizers stay. False: all stay.
+    Where colors and groups train together, those of the geometry do."""
     cull_out_of_pictures: bool = True
     """Leave out, when the geometry freezes, Gaussians whose centers lie in no training picture: nothing says how far
     away they are, and before the lens of a new view one of them hides half of it. A given `geometry` stays whole."""
@@ -100,6 +101,7 @@ class SegmentationModel(DrawnModel):
     main_feature: str = ""
     """The per-Gaussian parameter that `feature_image` composites."""
     two_phases: bool = True
+    short_run_powers: ClassVar[Mapping[str, float]] = SHORT_RUN_POWERS
     """Whether geometry is trained first and then frozen."""
     has_scales: bool = False
     """Whether groups depend on a scale in [0, 1]."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -121,6 +121,7 @@ class GradiSegModel(IdentityModel):
 
     config: GradiSegModelConfig
     two_phases = False
+    short_run_powers: ClassVar[Mapping[str, float]] = {}
 
     def populate_modules(self) -> None:
         """Build the model and its 3D loss."""

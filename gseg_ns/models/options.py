@@ -266,7 +266,7 @@ def _check_method(model: Any) -> None:
                     f"--pipeline.model.{name.replace('_', '-')} is {getattr(model, name)}, the end of the run: what "
                     "names the objects would never train. Give a part below 1"
                 )
-        if model.min_pixels >= model.num_pixels:
+        if model.min_pixels >= model.num_pixels and not model.pixels_per_mask:
             raise GsegError(
                 f"--pipeline.model.min-pixels is {model.min_pixels}, and --pipeline.model.num-pixels draws "
                 f"{model.num_pixels}: no mask would be large enough for the contrast. Draw more, or ask for fewer"
@@ -318,7 +318,7 @@ def notes(config: TrainerConfig) -> list[str]:
     if given("geometry_frame") and model.geometry is None:
         nothing("geometry_frame", "it is about --pipeline.model.geometry, which is not given")
     for name in ("geometry_fraction", "scale_rates", "cull_out_of_pictures"):
-        if given(name) and not two_phases:
+        if given(name) and not two_phases and not (name == "scale_rates" and model._target.short_run_powers):
             nothing(name, f"{config.method_name} trains colors and groups together")
         elif given(name) and model.geometry is not None:
             nothing(name, "the geometry is given")

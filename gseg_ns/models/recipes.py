@@ -129,7 +129,7 @@ _UNIFIED_LIFT = (
     _model("least_won", 0.0, 0.0, 0.1, "Codes of slivers come out on top at borders."),
     _model("join_codes", None, None, 0.5, "A floor that no view shows whole is one object."),
     _model("train_unlabelled", False, True, False, _ALL_PIXELS),
-    Choice("optimizers.codebook.optimizer.lr", 5e-4, 5e-4, 5e-3, "Codes reach their objects in a shorter run."),
+    _model("scale_rates", False, False, True, "The codebook's rate: codes reach their objects in a shorter run."),
 )
 
 _GRADISEG = (

@@ -26,7 +26,7 @@ PAPER_MILESTONES = {
 
 PAPER_REFINE_EVERY = 100
 
-_SHORT_RUN_POWERS = {"means": 0.25, "scales": 0.25, "quats": 0.25, "features_dc": 0.25, "features_rest": 0.5}
+SHORT_RUN_POWERS = {"means": 0.25, "scales": 0.25, "quats": 0.25, "features_dc": 0.25, "features_rest": 0.5}
 """Parameter -> power of how many times shorter than the papers' a run is, by which its learning rate rises.
 
 Harmonics start at zero with a twentieth of the rate of the constant color: 1000 steps would hardly begin them.
@@ -46,8 +46,9 @@ def steps_of_geometry(config: Any, two_phases: bool) -> int:
 
 
 def rate_factors(config: SplatfactoModelConfig, geometry_steps: int) -> dict[str, float]:
-    """What the learning rates of the geometry are multiplied with in a run of this length; none: they stay, as they do
-    where colors and groups train together, which lose by higher ones (docs/results.md).
+    """What learning rates are multiplied with in a run of this length, by the powers of the method's model
+    (`short_run_powers`); none: they stay, as those of the geometry do where colors and groups train together, which
+    lose by higher ones (docs/results.md).
 
     Adam moves a parameter by about its rate in a step, so that rate times steps is what it can travel. Splatfacto's
     rates are made for `PAPER_GEOMETRY_STEPS`; with them a run of a twentieth ends before much has arrived. Steps of one
@@ -57,11 +58,11 @@ def rate_factors(config: SplatfactoModelConfig, geometry_steps: int) -> dict[str
         config: of the model; `scale_rates` is asked.
         geometry_steps: steps in which the geometry trains.
     """
-    asked = getattr(config, "scale_rates", False) and getattr(config._target, "two_phases", False)
-    if not asked or not 0 < geometry_steps < PAPER_GEOMETRY_STEPS:
+    if not getattr(config, "scale_rates", False) or not 0 < geometry_steps < PAPER_GEOMETRY_STEPS:
         return {}
     shorter = PAPER_GEOMETRY_STEPS / geometry_steps
-    return {name: shorter**power for name, power in _SHORT_RUN_POWERS.items()}
+    powers: dict[str, float] = getattr(config._target, "short_run_powers", {})
+    return {name: shorter**power for name, power in powers.items()}
 
 
 def resolve(config: ConfigT, geometry_steps: int, num_views: int) -> ConfigT:

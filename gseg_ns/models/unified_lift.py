@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -125,6 +125,7 @@ class UnifiedLiftModel(VotedModel):
     feature_dims = {"instance": FEATURE_DIM}  # noqa: RUF012
     main_feature = "instance"
     two_phases = False
+    short_run_powers: ClassVar[Mapping[str, float]] = {"codebook": 1.0}
     named_codes: Tensor
     code_matched: Tensor
     code_won: Tensor

@@ -54,3 +54,15 @@ def test_nothing_depends_on_the_number_of_threads() -> None:
         found.append((loss, *torch.autograd.grad(loss, leaves)))
     threads.configure()
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_mixed_precision_is_that_of_the_features_alone() -> None:
+    leaves, targets = inputs(300, 9)
+    expected = cross_entropies(*leaves, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = leaves[0].to(torch.bfloat16)
+        found = cross_entropies(features, *leaves[1:], targets)
+        (slope,) = torch.autograd.grad(found, features)
+    assert found.dtype == torch.float32
+    assert slope.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=0)

@@ -181,7 +181,7 @@ OF_METHODS: dict[str, list[tuple[dict[str, Any], str]]] = {
         (model(feature_start=2.0), "feature-start is 2"),
         (model(feature_start=1.0), "feature-start is 1.0, the end of the run"),
         (model(codebook_start=1.0), "codebook-start is 1.0, the end of the run"),
-        (model(num_pixels=20), "min-pixels is 20, and --pipeline.model.num-pixels draws 20"),
+        (model(num_pixels=20, pixels_per_mask=0), "min-pixels is 20, and --pipeline.model.num-pixels draws 20"),
         (model(feature_init=0.0), "feature-init is 0"),
         (model(uncertainty_threshold=-0.5), "uncertainty-threshold is -0.5"),
         (model(least_won=1.5), "least-won is 1.5"),

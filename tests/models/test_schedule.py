@@ -5,6 +5,7 @@ import pytest
 from gseg_ns.models.base import SegmentationModelConfig
 from gseg_ns.models.gradiseg import GradiSegModelConfig
 from gseg_ns.models.schedule import AUTO, rate_factors, resolve
+from gseg_ns.models.unified_lift import UnifiedLiftModelConfig
 
 
 def test_the_papers_length_gives_the_papers_schedule() -> None:
@@ -33,3 +34,4 @@ def test_rates_make_up_for_a_part_of_the_steps_that_a_short_run_lacks() -> None:
     assert rate_factors(SegmentationModelConfig(), 0) == {}, "the geometry is given"
     assert rate_factors(SegmentationModelConfig(scale_rates=False), 1875) == {}
     assert rate_factors(GradiSegModelConfig(), 1875) == {}, "colors and groups train together"
+    assert rate_factors(UnifiedLiftModelConfig(), 1875) == {"codebook": 16}, "codes have as far to go in fewer steps"
