@@ -50,10 +50,12 @@ def _compiler(fastmath: set[str] | bool, inlined: bool = False) -> Callable[[Cal
 
 
 def _save(save: Callable[[Any, Any], None], folder: Path, name: str, stamp: str, key: Any, data: Any) -> None:
-    """Keep a kernel, and no longer those of former states of the sources, which no index names any more."""
+    """Keep a kernel, and no longer those of former states of the sources, also of other lines of its file."""
     save(key, data)
-    for former in folder.glob(f"{glob.escape(name)}.*.nbc"):
-        if not former.name.startswith(f"{name}.{stamp}."):
+    function, _, place = name.rpartition("-")  # module.function-line.pyXY
+    anywhere = f"{glob.escape(function)}-*.{place.partition('.')[2]}"
+    for former in [*folder.glob(f"{anywhere}.nbi"), *folder.glob(f"{anywhere}.*.nbc")]:
+        if former.name != f"{name}.nbi" and not former.name.startswith(f"{name}.{stamp}."):
             former.unlink(missing_ok=True)
 
 

@@ -124,13 +124,30 @@ def test_a_kill_between_the_files_of_a_cache_leaves_no_former_kernel_for_the_new
     assert said(f"import numba.core.caching as c; c.IndexDataCacheFile._save_data = None; {ask}") == "10"
 
 
-def test_kernels_of_former_sources_do_not_stay(said: Callable[..., str], tmp_path: Path) -> None:
-    ask = "from kernels.b import twice; from kernels.a import step; print(twice(0), step(1.0))"
-    assert said(ask) == "2 2.0"
-    before = sorted((tmp_path / "cache").rglob("*.nbc"))
-    assert before
+LONGER = "import pathlib; p = pathlib.Path('kernels/a.py'); p.write_text('# Two lines\\n# more.\\n' + p.read_text())"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_kernels_of_former_sources_do_not_stay(said: Callable[..., str], tmp_path: Path, moved: bool) -> None:
+    """Nor do their indices, which are called after the lines that kernels begin at."""
+    source = tmp_path / "kernels" / "a.py"
+    source.write_text(source.read_text() + "\n@kernel\ndef step_back(x):\n    return x - 1\n")
+    ask = "from kernels.b import twice; from kernels.a import *; print(step_back(0), twice(0), step(1.0))"
+    assert said(ask) == "-1 2 2.0"
+    before = kept(tmp_path)
+    assert len({name.split("-")[0] for name in before}) == 3
     said(EDIT)
-    assert said(ask) == "20 11.0"
-    after = sorted((tmp_path / "cache").rglob("*.nbc"))
+    if moved:
+        said(LONGER)
+    assert said(ask) == "-1 20 11.0"
+    after = kept(tmp_path)
     assert len(after) == len(before)
-    assert not set(after) & set(before)
+    assert not [name for name in after & before if name.endswith(".nbc")]
+    unmoved = 1 if moved else 3
+    assert len([name for name in after & before if name.endswith(".nbi")]) == unmoved
+    # What is kept is what the next process takes.
+    assert said(f"import numba.core.caching as c; c.IndexDataCacheFile._save_data = None; {ask}") == "-1 20 11.0"
+
+
+def kept(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "cache").rglob("*.nb?")}
