@@ -55,9 +55,8 @@ def write_run(
     alone = opened_beside(config_path)
     config = read_config(config_path) if alone is None else alone.config
     config.set_experiment_name()
-    depth = len(config.get_base_dir().parts) - len(
-        config.output_dir.parts
-    )  # 3, or 2: the experiment's name may be empty
+    # 3, or 2: the experiment's name may be empty.
+    depth = len(config.get_base_dir().parts) - len(config.output_dir.parts)
     home = config_path.parents[depth] if alone is None else alone.folder.parent / "outputs"
     config.output_dir = (home if output_dir is None else output_dir).absolute()
     config.experiment_name = f"{config.experiment_name}-{check_name(name)}".removeprefix("-")
