@@ -142,6 +142,12 @@ def modules() -> dict[str, Path]:
     }
 
 
+def test_no_module_is_too_long_to_be_read_at_once() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values()}
+    assert lengths
+    assert {path.name: lines for path, lines in lengths.items() if lines >= 500} == {}
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """Lazy imports count: who needs another's result must not be needed by it."""
     known = modules()

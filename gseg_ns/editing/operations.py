@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gseg_ns.editing.fields import check_factor, check_flag, check_masks, check_numbers, check_placement, check_shift
 from gseg_ns.errors import GsegError
 from gseg_ns.selection.packed import PackedMask
 from gseg_ns.selection.rotation import rotation_matrix
@@ -34,11 +35,6 @@ _MOST_COPIES = 500_000
 
 _MOST_TIMES = 8
 """How many times a large scene's own rows edits may append to it: few edits that each double it would fill memory."""
-
-_FARTHEST = 1e7
-"""Scene units: float32 has no digits left for an object that is farther away."""
-
-_LARGEST_FACTOR = 1e6
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec. 709
 
@@ -108,37 +104,6 @@ def _with(scene: Edited, rows: Tensor, **fields: Tensor) -> Edited:
     return Edited(replace(old, **values), scene.source, scene.appended_by, scene.removed, scene.hidden)
 
 
-def _checked(name: str, values: float | Sequence[float], least: float, most: float, count: int = 1) -> None:
-    """See that a field of an operation holds `count` numbers from `least` to `most`.
-
-    Raises:
-        GsegError: it holds something else.
-    """
-    numbers = (values,) if count == 1 else values if isinstance(values, tuple | list) else ()
-    fits = all(isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= most for v in numbers)
-    if len(numbers) != count or not fits:
-        needed = "a number" if count == 1 else f"{count} numbers"
-        raise GsegError(f"The {name} of an edit is {values!r:.60}. Give {needed} from {least:g} to {most:g}.")
-
-
-def _check_placement(operation: Transform | Duplicate) -> None:
-    _checked("shift", operation.translation, -_FARTHEST, _FARTHEST, 3)
-    _checked("rotation", operation.rotation, -_LARGEST_FACTOR, _LARGEST_FACTOR, 4)
-    _checked("scale", operation.scale, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR)
-    if not sum(v * v for v in operation.rotation) > 1 / _LARGEST_FACTOR**2:
-        raise GsegError("A rotation quaternion must not be zero.")
-
-
-def _check_masks(*masks: object) -> None:
-    if not all(isinstance(mask, PackedMask) for mask in masks):
-        raise GsegError("An edit has no mask that says which Gaussians it is about.")
-
-
-def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise GsegError(f"{name} of an edit is {value!r:.60}. Give true or false.")
-
-
 def _append(scene: Edited, splats: Splats, source: Tensor) -> Edited:
     count = len(splats)
     own = int((scene.appended_by == 0).sum())
@@ -191,10 +156,10 @@ class Recolor:
     object becomes flat."""
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
-        _checked("color", self.color, 0, 1, 3)
-        _checked("amount", self.amount, 0, 1)
-        _check_flag("keep_shading", self.keep_shading)
+        check_masks(self.mask)
+        check_numbers("color", self.color, 0, 1, 3)
+        check_numbers("amount", self.amount, 0, 1)
+        check_flag("keep_shading", self.keep_shading)
 
     def __call__(self, scene: Edited) -> Edited:
         """Change the SH coefficients."""
@@ -230,8 +195,8 @@ class SetOpacity:
     """Multiplies the opacity; results are kept in (0, 1)."""
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
-        _checked("opacity factor", self.factor, 0, _LARGEST_FACTOR)
+        check_masks(self.mask)
+        check_factor("opacity factor", self.factor)
 
     def __call__(self, scene: Edited) -> Edited:
         """Change the opacity logits."""
@@ -260,10 +225,10 @@ class Transform:
     """World coordinates; None: the object's own centre (`centre_of`)."""
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
-        _check_placement(self)
+        check_masks(self.mask)
+        check_placement(self.translation, self.rotation, self.scale)
         if self.pivot is not None:
-            _checked("pivot", self.pivot, -_FARTHEST, _FARTHEST, 3)
+            check_shift("pivot", self.pivot)
 
     def __call__(self, scene: Edited, measured: Edited | None = None) -> Edited:
         """Change centres, covariances and view-dependent color; see `evaluate` for `measured`."""
@@ -296,8 +261,8 @@ class Duplicate:
     """Positive factor about the object's own centre."""
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
-        _check_placement(self)
+        check_masks(self.mask)
+        check_placement(self.translation, self.rotation, self.scale)
 
     def __call__(self, scene: Edited, measured: Edited | None = None) -> Edited:
         """Append the copy; see `evaluate` for `measured`."""
@@ -324,8 +289,8 @@ class Swap:
     """Scale the newcomer to the extent of what it replaces."""
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask, *([] if isinstance(self.other, str) else [self.other]))
-        _check_flag("match_size", self.match_size)
+        check_masks(self.mask, *([] if isinstance(self.other, str) else [self.other]))
+        check_flag("match_size", self.match_size)
 
     def __call__(self, scene: Edited, measured: Edited | None = None) -> Edited:
         """Mark the old object removed and append the new one; see `evaluate` for `measured`."""
@@ -379,7 +344,7 @@ class Remove:
     mask: PackedMask
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
+        check_masks(self.mask)
 
     def __call__(self, scene: Edited) -> Edited:
         """Mark the rows."""
@@ -399,7 +364,7 @@ class Hide:
     mask: PackedMask
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
+        check_masks(self.mask)
 
     def __call__(self, scene: Edited) -> Edited:
         """Mark the rows."""
@@ -419,7 +384,7 @@ class Isolate:
     mask: PackedMask
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
+        check_masks(self.mask)
 
     def __call__(self, scene: Edited) -> Edited:
         """Mark the other rows."""
@@ -438,7 +403,7 @@ class Show:
     mask: PackedMask
 
     def __post_init__(self) -> None:
-        _check_masks(self.mask)
+        check_masks(self.mask)
 
     def __call__(self, scene: Edited) -> Edited:
         """Clear the marks of its rows."""
