@@ -6,7 +6,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ _HOPELESS = 400
 _BACKGROUND = 0.02
 """Part of the area of what is seen, from which on it is no thing alone that has so much far behind it: none in things
 that were cut out, 0.06 and more in captures of one thing. Cameras beyond it would see nothing else."""
+_CAPTURED = 2000
+"""Gaussians that a trained capture has at least: what has fewer was cut out of one, and where it is fog within it is
+hollow, like a mug."""
 _GRID = (12, 9)
 _CHECKED_WIDTH = 128
 _LEAST_GAUSSIANS = 50
@@ -143,12 +146,15 @@ def choose_views(
     if planner is None:
         raise GsegError("There is no free place to look at the splat from: give cameras with --cameras")
     if places.kind == "room" and planner.met_fog and len(chosen) < options.count and options.kind is None:
-        before = _focus(body, frame, solids, options)
-        if len(before.positions):
-            other = _Planner(splats, frame, solids, before, options)
-            found = other.choose(tell)
-            if len(found) > len(chosen):
-                planner, places, chosen = other, before, found
+        others = iter([(frame, solids, _focus(body, frame, solids, options))])
+        if len(body.means) < _CAPTURED:
+            others = _find(body, replace(options, kind="object"), tell)
+        for upright, filled, before in others:
+            if len(before.positions):
+                other = _Planner(splats, upright, filled, before, options)
+                found = other.choose(tell)
+                if len(found) > len(chosen):
+                    planner, frame, places, chosen = other, upright, before, found
     if not chosen and not planner.met_fog:
         raise GsegError(
             "From every free place a picture of the splat would be holes, what is right before the lens, or blur: give "

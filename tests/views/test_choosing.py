@@ -248,6 +248,20 @@ def test_a_thing_amid_a_coarse_background_is_looked_at_from_within_it() -> None:
     assert alone.kind == "object"
 
 
+@pytest.mark.parametrize("captured", [0, 3000])
+def test_a_hollow_thing_that_was_cut_out_is_no_room(captured: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mug: from within it all is fog, as in a room of which no photograph was taken."""
+    choose = choosing._Planner.choose
+
+    def dark(planner: Any, tell: choosing.Tell) -> list[Any]:
+        planner.met_fog = planner._places.kind == "room"
+        return [] if planner.met_fog else choose(planner, tell)
+
+    monkeypatch.setattr(choosing._Planner, "choose", dark)
+    monkeypatch.setattr(choosing, "_CAPTURED", captured)
+    assert choose_views(ball(count=2500), replace(SMALL, count=2)).kind == ("object" if captured else "focus")
+
+
 @pytest.mark.parametrize("why", ["no place", "no picture", "fog"])
 def test_where_nothing_is_amid_a_background_it_is_one_thing_but_not_a_fog(
     why: str, monkeypatch: pytest.MonkeyPatch
