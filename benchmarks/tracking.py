@@ -90,7 +90,7 @@ class Benchmark:
                 found, more = self.selected(prepared, labels, camera, number, up, seed)
                 seconds, cpu = time.perf_counter() - started, time.process_time() - began
                 iou = _iou(_drawn(prepared, found), wanted)
-                strays = float((labels[found] != number).float().mean())
+                strays = float((labels[found.to(labels.device)] != number).float().mean())
                 rows.append({
                     "object": number, "strays": round(100 * strays, 1),
                     "iou": iou, **ceilings, "lost": round(together - iou, 1),
@@ -128,8 +128,8 @@ def _best_selection(prepared: ClosedForm, labels: Tensor, number: int) -> Tensor
     """The Gaussians [N] bool of an object that are best alone, by the truth of the training views."""
     showing = [(camera, truth == number) for camera, truth in prepared.truth_maps if bool((truth == number).any())]
     lifted = lift_object(prepared.splats, showing, sure=range(len(showing))).selected
-    choices = torch.stack([labels == number, lifted], dim=1)
-    drawn = [silhouettes(project_splats(prepared.splats, camera), choices) for camera, _ in prepared.truth_maps]
+    choices = torch.stack([labels == number, lifted.to(labels.device)], dim=1)
+    drawn = [_shown(project_splats(prepared.splats, camera), choices) for camera, _ in prepared.truth_maps]
     wanted = [truth == number for _, truth in prepared.truth_maps]
     scores = [_iou([view[..., choice] for view in drawn], wanted) for choice in range(choices.shape[1])]
     return choices[:, int(np.argmax(scores))]
@@ -137,7 +137,12 @@ def _best_selection(prepared: ClosedForm, labels: Tensor, number: int) -> Tensor
 
 def _drawn(prepared: ClosedForm, selected: Tensor) -> list[Tensor]:
     """Where a selection [N] shows in each test view."""
-    return [silhouettes(meta, selected[:, None])[..., 0] for meta, _ in prepared.test]
+    return [_shown(meta, selected[:, None])[..., 0] for meta, _ in prepared.test]
+
+
+def _shown(meta: dict[str, Any], selections: Tensor) -> Tensor:
+    """Where selections [N, K] show in a view, on the CPU as ground truth is."""
+    return silhouettes(meta, selections.to(meta["means2d"].device)).cpu()
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float:

@@ -50,8 +50,8 @@ class ClosedForm:
         votes: VoteStore,
         truth: VoteStore,
         test: Sequence[tuple[dict[str, Any], Tensor]],
+        shown: Tensor,
         truth_maps: Sequence[tuple[Camera, Tensor]] = (),
-        shown: Tensor | None = None,
     ) -> None:
         """Hold what `prepare` found.
 
@@ -61,8 +61,8 @@ class ClosedForm:
             votes: what the Gaussians give to their masks.
             truth: the same for the ground truth of those views that have any.
             test: projection and ground truth [H, W] of each test view.
+            shown: [N], the largest `shown_share` of each Gaussian among `views`.
             truth_maps: camera and ground truth [H, W] of the training views that `truth` is of.
-            shown: [N], how much the best of the views shows of each Gaussian; None: nothing is known to be hidden.
         """
         self.splats = splats
         self.views = views
@@ -70,7 +70,7 @@ class ClosedForm:
         self.truth = truth
         self.test = test
         self.truth_maps = truth_maps
-        self.shown = torch.ones(len(splats)) if shown is None else shown
+        self.shown = shown
 
     @classmethod
     def prepare(
@@ -137,7 +137,7 @@ class ClosedForm:
         for view, labels in tested_truth.items():
             camera = to_camera(datamanager.eval_dataset.cameras[view : view + 1]).to(device)
             test.append((project_splats(splats, camera), labels))
-        return cls(splats, views, votes, truth, test, truth_maps, shown)
+        return cls(splats, views, votes, truth, test, shown, truth_maps)
 
     # ---------------------------------------------------------------------------------------------- association
 

@@ -61,13 +61,16 @@ def shown_share(meta: dict[str, Any], votes: ViewVotes) -> Tensor:
 def name_hidden(lifted: Lift, shown: Tensor, means: Tensor) -> Lift:
     """Give labelled Gaussians that no view shows the label of most of the nearest that some view shows.
 
+    Where several labels are as many, the voted one stays if it is among them; else the nearest with a label decides.
+
     Args:
         lifted: what the votes say.
         shown: [N], the largest `shown_share` of each among the views that voted.
         means: [N, 3].
 
     Returns:
-        Labels, of the hidden ones sure by the part of their neighbours that have it. All as it was where nothing shows.
+        Labels, of the hidden ones sure by the part of their neighbours that have it, and no surer than the vote was.
+        All as it was where nothing shows.
     """
     shown = shown.to(lifted.labels.device)
     seen = torch.nonzero(shown >= HIDDEN)[:, 0]
@@ -77,8 +80,12 @@ def name_hidden(lifted: Lift, shown: Tensor, means: Tensor) -> Lift:
     places = means.detach().to(lifted.labels.device)
     nearest = PointTree(places[seen]).nearest(places[hidden], NEIGHBOURS)[1]
     around = lifted.labels[seen[nearest]]  # [H, k]
-    found = around.mode(dim=1).values
+    k = around.shape[1]
+    votes = (around[:, :, None] == around[:, None, :]).sum(dim=2)
+    rank = 4 * votes + 2 * (around == lifted.labels[hidden, None]) + (around > 0)
+    best = (rank * k - torch.arange(k, device=rank.device)).argmax(dim=1, keepdim=True)
+    found, share = around.gather(1, best)[:, 0], votes.gather(1, best)[:, 0] / k
     labels, confidence = lifted.labels.clone(), lifted.confidence.clone()
     labels[hidden] = found
-    confidence[hidden] = torch.where(found > 0, (around == found[:, None]).float().mean(dim=1), 0.0)
+    confidence[hidden] = torch.where(found > 0, torch.minimum(share, confidence[hidden]), 0.0)
     return Lift(labels, confidence)

@@ -51,7 +51,8 @@ class Lift(NamedTuple):
     labels: Tensor  # [N] int64
     """0 for Gaussians that no labelled pixel saw."""
     confidence: Tensor  # [N] float32
-    """The label's part of all that labelled pixels gave, in 0..1."""
+    """The label's part of all that labelled pixels gave, in 0..1; of hidden ones that were named (`name_hidden`), the
+    part of their neighbours that have it, where that is less."""
 
 
 @torch.no_grad()

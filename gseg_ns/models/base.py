@@ -60,7 +60,8 @@ class SegmentationModelConfig(SplatfactoModelConfig):
     Where colors and groups train together, those of the geometry do."""
     cull_out_of_pictures: bool = True
     """Leave out, when the geometry freezes, Gaussians whose centers lie in no training picture: nothing says how far
-    away they are, and before the lens of a new view one of them hides half of it. A given `geometry` stays whole."""
+    away they are, and right before the lens of a new view they hide up to three quarters of it. A given
+    `geometry` stays whole."""
     geometry: Path | None = None
     """Start from a trained splat and skip the geometry phase: a 3DGS PLY in this scene's frame, or a Nerfstudio run of
     this scene (its folder or config.yml)."""
@@ -270,8 +271,10 @@ class SegmentationModel(DrawnModel):
         super().step_cb(optimizers, step)
         if self.in_feature_phase and not self._phase_started:
             self._phase_started = True
-            # Not after a resume from within the phase: other things have a row a Gaussian by then.
-            if self.config.cull_out_of_pictures and step == self.geometry_steps > 0:
+            # Not after a resume from within the phase, nor where a run that had ended goes on for longer and its
+            # geometry freezes again: what was found in it has a row a Gaussian.
+            grouped = any(len(getattr(self, name)) for name in self.gaussian_buffers)
+            if self.config.cull_out_of_pictures and step == self.geometry_steps > 0 and not grouped:
                 cameras = (self.view_camera(view) for view in range(self.num_train_data))
                 cull_out_of_pictures(self.gauss_params, optimizers.optimizers, self.strategy_state, cameras)
             # What is frozen needs no moments, and photographs only say what it looks like.

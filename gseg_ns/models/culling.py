@@ -38,8 +38,9 @@ def cull_out_of_pictures(
 ) -> None:
     """Remove the Gaussians whose centers lie in no picture that was trained on.
 
-    At most the rim of one of them is seen, at the edge of a picture, and any depth explains that rim. Those that came
-    to lie near the cameras cover much of a view from between them. Nothing is removed where nothing would be left.
+    Of most of them no more than a rim is seen, at the edge of a picture, and many depths explain that rim; a large one
+    may show more, as far as it reaches in. Those that came to lie near the cameras cover much of a view from between
+    them. Nothing is removed where nothing would be left.
 
     Args:
         params: of the Gaussians, `means` [N, 3] and others with a row each; changed in place.

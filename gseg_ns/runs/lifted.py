@@ -31,7 +31,8 @@ class Lifted:
     labels: Tensor
     """[N] int64, the group of each, 0 = none."""
     confidence: Tensor
-    """[N] float32, the label's part of all that masks gave the Gaussian."""
+    """[N] float32, as in `gseg_ns.lifting.votes.Lift`: the label's part of all that masks gave the Gaussian; of hidden
+    ones at most the part of their neighbours that have it."""
     num_groups: int
     num_views: int
     """Views with masks: each is projected and composited once."""

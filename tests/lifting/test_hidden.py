@@ -60,10 +60,39 @@ def test_hidden_ones_are_called_what_most_around_them_are() -> None:
     assert found.labels[4] == 1, "hidden, and all around it are called so"
     assert found.labels[13] == 0, "what has no label gets none"
     assert found.labels[16] == 1, "what shows is what masks say"
-    assert found.confidence[4] == 1
+    assert found.confidence[4] == pytest.approx(0.9), "no surer than the vote was"
+    assert found.confidence[13] == pytest.approx(0.9), "nobody asked about it"
     assert torch.equal(found.labels[shown >= HIDDEN], labels[shown >= HIDDEN])
     nothing = name_hidden(Lift(labels, torch.full((18,), 0.9)), torch.zeros(18), means)
     assert torch.equal(nothing.labels, labels), "where nothing shows there is nobody to ask"
+
+
+@pytest.mark.parametrize(
+    ("around", "voted", "label", "sure"),
+    [
+        ([1, 1, 1, 1, 2, 2, 2, 2], 2, 2, 0.5),  # as many: the vote stays
+        ([1, 1, 1, 1, 2, 2, 2, 2], 1, 1, 0.5),
+        ([2, 2, 2, 2, 1, 1, 1, 1], 3, 2, 0.5),  # the vote is not among them: the nearest
+        ([0, 0, 0, 0, 5, 5, 5, 5], 3, 5, 0.5),  # what has no label wins no tie
+        ([0, 0, 0, 0, 3, 3, 3, 3], 3, 3, 0.5),
+        ([3, 3, 0, 0, 0, 0, 0, 3], 3, 0, 0.0),  # but a majority
+        ([1, 1, 1, 1, 1, 1, 3, 3], 3, 1, 0.75),
+        ([1, 1, 2], 2, 1, 2 / 3),  # fewer than eight
+        ([1, 1, 1, 1, 1, 1, 1, 1], 2, 1, 0.8),  # no surer than the vote was
+    ],
+)
+def test_what_most_are_called(around: list[int], voted: int, label: int, sure: float) -> None:
+    """Neighbours by distance; further away all are of another label, and are not asked."""
+    count = len(around)
+    far = [7] * (9 if count == 8 else 0)
+    means = torch.arange(1.0 + count + len(far))[:, None] * torch.tensor([[1.0, 0, 0]])
+    lifted = Lift(torch.tensor([voted, *around, *far]), torch.full((len(means),), 0.8))
+    shown = torch.ones(len(means))
+    shown[0] = 0
+    found = name_hidden(lifted, shown, means)
+    assert (int(found.labels[0]), float(found.confidence[0])) == (label, pytest.approx(sure))
+    assert torch.equal(found.labels[1:], lifted.labels[1:])
+    assert torch.equal(found.confidence[1:], lifted.confidence[1:])
 
 
 def test_a_stand_behind_a_wall_is_not_called_the_wall() -> None:
@@ -100,9 +129,18 @@ def test_a_gpu_says_the_same() -> None:
     means = torch.rand((200, 3), generator=generator) + torch.tensor([-0.5, -0.5, 1.5])
     splats = gaussians(means, torch.rand(200, generator=generator).clamp(0.05, 0.95))
     found = share(splats)
+    # Some are on either side of the threshold, and none so near that rounding decides.
+    near = (found - HIDDEN).abs() < 0.1 * HIDDEN
+    found[near] = 2 * HIDDEN
+    assert 10 < (found < HIDDEN).sum() < 190
     meta = project_splats(splats.to("cuda"), CAMERA.to("cuda"))
     there = shown_share(meta, view_votes(meta, FLAT.cuda()))
     assert there.device.type == "cpu"
-    torch.testing.assert_close(there, found, atol=0.01, rtol=0.01)
-    lifted = Lift(torch.randint(0, 3, (200,), generator=generator), torch.ones(200))
-    assert torch.equal(name_hidden(lifted, there, means.cuda()).labels, name_hidden(lifted, there, means).labels)
+    there[near] = 2 * HIDDEN
+    torch.testing.assert_close(there, found, atol=0.001, rtol=0.01)
+    lifted = Lift(torch.randint(0, 3, (200,), generator=generator), torch.rand(200, generator=generator))
+    expected = name_hidden(lifted, found, means)
+    assert not torch.equal(expected.labels, lifted.labels)
+    named = name_hidden(lifted, there, means.cuda())
+    assert torch.equal(named.labels, expected.labels)
+    torch.testing.assert_close(named.confidence, expected.confidence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch.nn import Parameter, ParameterDict
 
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.gradiseg import gradiseg
+from gseg_ns.method_configs.saga import saga
 from gseg_ns.models.culling import cull_out_of_pictures, in_pictures
 from gseg_ns.rendering import Camera
 
@@ -109,3 +110,30 @@ def test_a_given_geometry_and_one_that_never_freezes_stay_whole(
     for number in range(3):
         step(joint, number)
     assert joint.pipeline.model.num_points == count
+
+
+def voted(model: Any) -> Tensor:
+    """What masks say of each Gaussian, without features that answer for the rest of a tree."""
+    tree = model.tree()
+    return cast(Tensor, tree.labels("object") if tree is not None else model.gaussian_groups())
+
+
+@pytest.mark.parametrize("method", [gaga, saga], ids=["gaga", "saga"])
+def test_a_run_that_goes_on_for_longer_keeps_its_groups(
+    method: Any, make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
+) -> None:
+    short = make_trainer(method, small_scene, steps=8, refine_every=1000)
+    for number in range(5, 8):
+        step(short, number)
+    short.save_checkpoint(7)
+    groups = voted(short.pipeline.model)
+    assert (groups > 0).any()
+    longer = make_trainer(method, small_scene, load=short.checkpoint_dir, steps=16, refine_every=1000)
+    model, first = longer.pipeline.model, longer.pipeline.model.geometry_steps
+    step(longer, first - 1)
+    count = add_one_behind(longer)
+    step(longer, first)
+    assert model.by_vote
+    assert model.num_points == count == len(groups)
+    assert torch.equal(voted(model), groups)
+    step(longer, first + 1)
