@@ -392,9 +392,17 @@ class Tools:
             self._do(lambda: self._controller.edit_selection(make), client)
 
     def _looks(self, client: int) -> Camera | None:
-        """The view of a browser whose tool takes what it shows alone."""
+        """The view of a browser whose tool takes what it shows alone; None of one that takes what is hidden, too.
+
+        Raises:
+            GsegError: the browser has gone, and what its view showed with it.
+        """
+        if self._browser(client).reach:
+            return None
         handle = self._client(client)
-        return None if handle is None or self._browser(client).reach else self._camera(handle)
+        if handle is None:
+            raise GsegError("The page has been closed: what its view shows is not known any more.")
+        return self._camera(handle)
 
     def _select_range(self, client: int, values: list[Any]) -> None:
         browser, (_, factor) = self._browser(client), self._unit

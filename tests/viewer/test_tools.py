@@ -54,7 +54,8 @@ class Tab:
         self.controller, self.browser, self.scene = SegmentController(model), Browser(), Scene()
         camera = SimpleNamespace(position=np.array([0.0, 0.0, 40.0]), look_at=np.zeros(3))
         self.client = SimpleNamespace(scene=self.scene, camera=camera)
-        viewer: Any = SimpleNamespace(viser_server=SimpleNamespace(get_clients=lambda: {0: self.client}))
+        self.clients = {0: self.client}
+        viewer: Any = SimpleNamespace(viser_server=SimpleNamespace(get_clients=lambda: self.clients))
         self.shown: dict[str, Any] = {}
         self.said = ""
         self.tools = Tools(
@@ -230,3 +231,14 @@ def test_what_the_picture_hides(tab: Tab) -> None:
     tab.tools.choose(0, "measure")
     tab.browser.reach_other()
     assert tab.browser.through == {"picture": False, "space": False}
+
+
+def test_a_page_that_is_closed_takes_nothing_of_what_its_view_does_not_show(tab: Tab) -> None:
+    tab.tools.choose(0, "range")
+    tab.browser.reach_other()
+    tab.controller.select_group(2)
+    before = tab.controller.selected.clone()
+    tab.clients.clear()
+    tab.ask("range", 0.0, 9.0)
+    assert "The page has been closed" in tab.said
+    assert torch.equal(tab.controller.selected, before)
