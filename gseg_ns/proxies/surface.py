@@ -83,7 +83,7 @@ def closed_surface(
         GsegError: the object is too faint to have a surface.
     """
     grid, within = _grid(splats, resolution)
-    splats = splats.subset(within)
+    everything, splats = splats, splats.subset(within)
     field = _distances(splats, grid, up, inside, pixel)
     if not inside:
         if seen is not None:
@@ -92,7 +92,7 @@ def closed_surface(
         field = _above_ground(field, grid, splats, up)
     solid = _without_crumbs(field < 0, splats, grid)
     if not solid.any() and seen is not None:  # what views call something else is wholly theirs
-        return closed_surface(splats, up, inside, resolution, pixel, gaps)
+        return closed_surface(everything, up, inside, resolution, pixel, gaps)
     if not solid.any():
         raise GsegError("An object is too faint to have a surface.")
     if gaps > 0:
