@@ -60,7 +60,7 @@ _STRENGTHS = _model(
 )
 _RATES = _model("scale_rates", False, False, True, "A short run gets farther: gaga's pictures by 1 dB at 1500 steps.")
 _CULLING = _model(
-    "cull_out_of_pictures", False, False, True, "Single Gaussians before new views' lenses hide up to half of them."
+    "cull_out_of_pictures", False, False, True, "Right before a new view's lens they hide up to three quarters of it."
 )
 
 _GAGA = (
