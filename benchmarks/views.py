@@ -25,7 +25,6 @@ from torch import Tensor
 
 from gseg_ns.benchmarking.closed_form import Association, ClosedForm, View, render_labels
 from gseg_ns.demo.mask_errors import MASK_ERRORS, simulate_masks
-from gseg_ns.lifting.hidden import shown_share
 from gseg_ns.lifting.votes import VoteStore, view_votes
 from gseg_ns.masks.paint import paint
 from gseg_ns.pictures import contact_sheet, resized, write_png
@@ -215,13 +214,11 @@ def placed(
 def _votes(
     prepared: ClosedForm, cameras: list[Camera], masks: list[Tensor], association: Association
 ) -> dict[str, Any]:
-    votes, views, shown = VoteStore(), [], torch.zeros(len(prepared.splats))
+    votes, views = VoteStore(), []
     for number, (camera, labels) in enumerate(zip(cameras, masks, strict=True)):
         views.append(View(f"{number:05d}", camera, labels))
-        meta = project_splats(prepared.splats, camera)
-        votes.append(said := view_votes(meta, labels))
-        torch.maximum(shown, shown_share(meta, said), out=shown)
-    virtual = ClosedForm(prepared.splats, views, votes, VoteStore(), prepared.test, shown)
+        votes.append(view_votes(project_splats(prepared.splats, camera), labels))
+    virtual = ClosedForm(prepared.splats, views, votes, VoteStore(), prepared.test, None)
     return virtual.score(virtual.lift(association))
 
 

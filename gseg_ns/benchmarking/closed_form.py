@@ -50,7 +50,7 @@ class ClosedForm:
         votes: VoteStore,
         truth: VoteStore,
         test: Sequence[tuple[dict[str, Any], Tensor]],
-        shown: Tensor,
+        shown: Tensor | None,
         truth_maps: Sequence[tuple[Camera, Tensor]] = (),
     ) -> None:
         """Hold what `prepare` found.
@@ -61,7 +61,7 @@ class ClosedForm:
             votes: what the Gaussians give to their masks.
             truth: the same for the ground truth of those views that have any.
             test: projection and ground truth [H, W] of each test view.
-            shown: [N], the largest `shown_share` of each Gaussian among `views`.
+            shown: [N], the largest `shown_share` of each Gaussian among `views`; None where these are all views.
             truth_maps: camera and ground truth [H, W] of the training views that `truth` is of.
         """
         self.splats = splats
@@ -137,7 +137,8 @@ class ClosedForm:
         for view, labels in tested_truth.items():
             camera = to_camera(datamanager.eval_dataset.cameras[view : view + 1]).to(device)
             test.append((project_splats(splats, camera), labels))
-        return cls(splats, views, votes, truth, test, shown, truth_maps)
+        hidden = shown if len(views) < len(dataset) else None
+        return cls(splats, views, votes, truth, test, hidden, truth_maps)
 
     # ---------------------------------------------------------------------------------------------- association
 

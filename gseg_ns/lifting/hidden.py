@@ -58,20 +58,23 @@ def shown_share(meta: dict[str, Any], votes: ViewVotes) -> Tensor:
 
 
 @torch.no_grad()
-def name_hidden(lifted: Lift, shown: Tensor, means: Tensor) -> Lift:
+def name_hidden(lifted: Lift, shown: Tensor | None, means: Tensor) -> Lift:
     """Give labelled Gaussians that no view shows the label of most of the nearest that some view shows.
 
     Where several labels are as many, the voted one stays if it is among them; else the nearest with a label decides.
 
     Args:
         lifted: what the votes say.
-        shown: [N], the largest `shown_share` of each among the views that voted.
+        shown: [N], the largest `shown_share` of each among the views that voted; None where these are all views: what
+            is hidden from them is never seen, and what shines through is the best that is known of it.
         means: [N, 3].
 
     Returns:
         Labels, of the hidden ones sure by the part of their neighbours that have it, and no surer than the vote was.
         All as it was where nothing shows.
     """
+    if shown is None:
+        return lifted
     shown = shown.to(lifted.labels.device)
     seen = torch.nonzero(shown >= HIDDEN)[:, 0]
     hidden = torch.nonzero((shown < HIDDEN) & (lifted.labels > 0))[:, 0]

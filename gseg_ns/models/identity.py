@@ -122,7 +122,7 @@ class IdentityModel(VotedModel):
         self.num_groups = found.num_groups
         self.lookups = {names[view.index]: lookup for view, lookup in zip(views, found.lookups, strict=True)}
         lifted = lift(votes, found.lookups, found.num_groups, self.num_points)
-        lifted = name_hidden(lifted, shown, self.means)
+        lifted = name_hidden(lifted, shown if len(views) < self.num_train_data else None, self.means)
         self._name_groups(votes, lifted.labels, views)
         self._start_encodings(lifted.labels)
         seconds = time.perf_counter() - started
@@ -196,7 +196,8 @@ class IdentityModel(VotedModel):
         names, views = self._names(), self._masked_views()
         votes, shown = self._ask(views)
         lookups = [self.lookups[names[view.index]] for view in views]
-        return name_hidden(lift(votes, lookups, self.num_groups, self.num_points), shown, self.means)
+        lifted = lift(votes, lookups, self.num_groups, self.num_points)
+        return name_hidden(lifted, shown if len(views) < self.num_train_data else None, self.means)
 
     def _ask(self, views: Sequence[_TrainingView]) -> tuple[VoteStore, Tensor]:
         """Ask views, and tell how far it is: votes, and how much the best view shows of each Gaussian [N]."""

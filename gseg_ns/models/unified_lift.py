@@ -338,7 +338,7 @@ class UnifiedLiftModel(VotedModel):
             torch.maximum(shown, shown_share(meta, said), out=shown)
             self._answers_of_masks[view] = mask_answers(labels, self.decode(composite(meta, self._features)))
         lifted = lift(votes, list(self._answers_of_masks.values()), self.config.num_codes, self.num_points)
-        return name_hidden(lifted, shown, self.means)
+        return name_hidden(lifted, shown if len(views) < self.num_train_data else None, self.means)
 
     @property
     def _features(self) -> Tensor:

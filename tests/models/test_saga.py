@@ -85,6 +85,7 @@ def test_phases(make_trainer: Make, small_scene: Path, step: Step) -> None:
     assert "main_loss" in step(trainer, 0)
     assert not model.gaussian_groups().any()
     train(trainer, step, 1, START)
+    model.step_cb(trainer.optimizers, START)  # what no picture shows goes
     before = {name: value.detach().clone() for name, value in model.gauss_params.items()}
     gate = model.scale_gate.linear.weight.detach().clone()
     assert set(step(trainer, START)) == {"correspondence", "norm"}
