@@ -122,7 +122,7 @@ class IdentityModel(VotedModel):
         self.num_groups = found.num_groups
         self.lookups = {names[view.index]: lookup for view, lookup in zip(views, found.lookups, strict=True)}
         lifted = lift(votes, found.lookups, found.num_groups, self.num_points)
-        lifted = name_hidden(lifted, shown if len(views) < self.num_train_data else None, self.means)
+        lifted = name_hidden(lifted, shown, self.means)
         self._name_groups(votes, lifted.labels, views)
         self._start_encodings(lifted.labels)
         seconds = time.perf_counter() - started
@@ -197,23 +197,29 @@ class IdentityModel(VotedModel):
         votes, shown = self._ask(views)
         lookups = [self.lookups[names[view.index]] for view in views]
         lifted = lift(votes, lookups, self.num_groups, self.num_points)
-        return name_hidden(lifted, shown if len(views) < self.num_train_data else None, self.means)
+        return name_hidden(lifted, shown, self.means)
 
-    def _ask(self, views: Sequence[_TrainingView]) -> tuple[VoteStore, Tensor]:
-        """Ask views, and tell how far it is: votes, and how much the best view shows of each Gaussian [N]."""
-        votes, shown = VoteStore(), torch.zeros(self.num_points)
+    def _ask(self, views: Sequence[_TrainingView]) -> tuple[VoteStore, Tensor | None]:
+        """Ask views, and tell how far it is.
+
+        Returns:
+            Votes; and how much the best of these views shows of each Gaussian, [N], None where there are no others.
+        """
+        votes = VoteStore()
+        shown = torch.zeros(self.num_points) if len(views) < self.num_train_data else None
         for answer, share in terminal.track(self._answers(views), "Asking views", len(views)):
             votes.append(answer)
-            torch.maximum(shown, share, out=shown)
+            if shown is not None and share is not None:
+                torch.maximum(shown, share, out=shown)
         return votes, shown
 
-    def _answers(self, views: Sequence[_TrainingView]) -> Iterator[tuple[ViewVotes, Tensor]]:
-        """What each view says, in their order, and how much it shows: asked here, or on a cluster."""
+    def _answers(self, views: Sequence[_TrainingView]) -> Iterator[tuple[ViewVotes, Tensor | None]]:
+        """What each view says, in their order, and how much it shows, where there are others: here, or on a cluster."""
         if self.cluster is None:
             for view in views:
                 meta = self.project_view(view.index)
                 votes = view_votes(meta, view.labels.to(self.device))
-                yield votes, shown_share(meta, votes)
+                yield votes, shown_share(meta, votes) if len(views) < self.num_train_data else None
             return
         items = ((view.camera.to("cpu"), LabelRuns.of(view.labels)) for view in views)
         yield from self.cluster.in_order(ask_view, items, self.splats().to("cpu"))

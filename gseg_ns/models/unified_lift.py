@@ -327,18 +327,20 @@ class UnifiedLiftModel(VotedModel):
     @torch.no_grad()
     def final_vote(self) -> Lift:
         """What the masks say of each Gaussian, each for the code that most of its pixels decode to."""
-        masks, votes, shown = self.masks(), VoteStore(), torch.zeros(self.num_points)
+        masks, votes = self.masks(), VoteStore()
         views = [view for view in range(self.num_train_data) if masks.has_masks(view)]
+        shown = torch.zeros(self.num_points) if len(views) < self.num_train_data else None
         for view in terminal.track(views, "Asking views", len(views)):
             labels = masks.labels(view)
             assert labels is not None
             meta = self.project_view(view)
             said = view_votes(meta, labels.to(self.device))
             votes.append(said)
-            torch.maximum(shown, shown_share(meta, said), out=shown)
+            if shown is not None:
+                torch.maximum(shown, shown_share(meta, said), out=shown)
             self._answers_of_masks[view] = mask_answers(labels, self.decode(composite(meta, self._features)))
         lifted = lift(votes, list(self._answers_of_masks.values()), self.config.num_codes, self.num_points)
-        return name_hidden(lifted, shown if len(views) < self.num_train_data else None, self.means)
+        return name_hidden(lifted, shown, self.means)
 
     @property
     def _features(self) -> Tensor:
