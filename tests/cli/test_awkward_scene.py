@@ -104,7 +104,8 @@ def test_a_click_in_the_viewer_is_answered(awkward: tuple[Path, Path]) -> None:
         data, model = viewer.pipeline.datamanager, viewer.pipeline.model
         number = data.names("train").index(VIEW)
         camera = data.camera(number)
-        labels = model.label_image(camera)
+        with viewer.train_lock:  # the viewer draws this model, too, and a drawing of another camera may come between
+            labels = model.label_image(camera)
         width, height = int(camera.width), int(camera.height)
         pose = camera.camera_to_worlds.reshape(3, 4).double().numpy()
         client.look(
