@@ -102,14 +102,12 @@ class SegmentationModel(DrawnModel):
     main_feature: str = ""
     """The per-Gaussian parameter that `feature_image` composites."""
     two_phases: bool = True
-    short_run_powers: ClassVar[Mapping[str, float]] = SHORT_RUN_POWERS
     """Whether geometry is trained first and then frozen."""
+    short_run_powers: ClassVar[Mapping[str, float]] = SHORT_RUN_POWERS
     has_scales: bool = False
     """Whether groups depend on a scale in [0, 1]."""
     prompts_by_feature: bool = False
     """Whether a prompt is answered by the likeness of `main_feature` (see `gate`) and not by groups."""
-    gaussian_buffers: tuple[str, ...] = ()
-    """Names of buffers with a row a Gaussian."""
     origin: tuple[SegmentationModel, Tensor] | None = None
     """Of a copy with other Gaussians: the model, and which of its Gaussians each is [N] int64, -1 = none of them. What
     clusters are is found out there, so that they are the same in all copies."""
@@ -269,12 +267,13 @@ class SegmentationModel(DrawnModel):
     def step_cb(self, optimizers: Optimizers, step: int) -> None:
         """Note the step; start the feature phase when its time has come."""
         super().step_cb(optimizers, step)
+        if self.two_phases and not self.in_feature_phase and self.has_findings:
+            self.forget_findings()
+            terminal.say("The geometry of a shorter run trains on: its objects are found anew when it freezes.")
         if self.in_feature_phase and not self._phase_started:
             self._phase_started = True
-            # Not after a resume from within the phase, nor where a run that had ended goes on for longer and its
-            # geometry freezes again: what was found in it has a row a Gaussian.
-            grouped = any(len(getattr(self, name)) for name in self.gaussian_buffers)
-            if self.config.cull_out_of_pictures and step == self.geometry_steps > 0 and not grouped:
+            # Not after a resume from within the phase: what was found by then has a row a Gaussian.
+            if self.config.cull_out_of_pictures and step == self.geometry_steps > 0:
                 cameras = (self.view_camera(view) for view in range(self.num_train_data))
                 cull_out_of_pictures(self.gauss_params, optimizers.optimizers, self.strategy_state, cameras)
             # What is frozen needs no moments, and photographs only say what it looks like.

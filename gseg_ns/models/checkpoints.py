@@ -125,6 +125,8 @@ class ResumableModel(SplatfactoModel):
 
     feature_dims: dict[str, int] = {}  # noqa: RUF012  overridden, never mutated
     """Name -> number of channels of the extra per-Gaussian parameters; each needs an optimizer of that name."""
+    gaussian_buffers: tuple[str, ...] = ()
+    """Names of buffers with a row a Gaussian: what was found in the Gaussians as they are."""
     _datamanager: MaskDatamanager | None = None
     _saved_chance: dict[str, Any] | None = None
 
@@ -152,6 +154,16 @@ class ResumableModel(SplatfactoModel):
     def geometry_is_final(self, step: int) -> bool:
         """Whether no step after this one changes the geometry."""
         return False
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether anything was found in the Gaussians, see `gaussian_buffers`."""
+        return any(len(getattr(self, name)) for name in self.gaussian_buffers)
+
+    def forget_findings(self) -> None:
+        """Forget what was found in the Gaussians, and what follows from it: they are to change."""
+        for name in self.gaussian_buffers:
+            setattr(self, name, getattr(self, name)[:0])
 
     def go_on(self) -> None:
         """Let chance go on where the checkpoint that was loaded, if one was, left it: the last thing before training.

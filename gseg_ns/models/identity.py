@@ -255,6 +255,12 @@ class IdentityModel(VotedModel):
             kept = self._targets[view] = (height, width), flat
         return upload(kept[1], self.device).long()
 
+    def forget_findings(self) -> None:
+        """As in the base; with two phases, masks are associated anew."""
+        super().forget_findings()
+        if self.two_phases:
+            self.lookups, self.num_groups, self.group_words, self._targets = {}, 0, {}, {}
+
     # ------------------------------------------------------------------------------------------------- inference
 
     def decode(self, features: Tensor, scale: float | None = None) -> Tensor:

@@ -97,6 +97,12 @@ class SagaModel(TreeModel, AffinityModel):
         self._groups = {}
         self.prompts_by_feature = not self.has_tree
 
+    def forget_findings(self) -> None:
+        """As in the base; masks are measured anew."""
+        super().forget_findings()
+        self._views = self._drawing = None
+        self._answer_by_tree()
+
     def finish(self) -> None:
         """As in the base; what followed from the features before is stale."""
         super().finish()

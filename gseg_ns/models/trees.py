@@ -145,6 +145,11 @@ class TreeModel(HeaviestModel):
         for name in ("tree_nodes", *self._tree_tables):
             setattr(self, name, getattr(self, name)[:0])
 
+    def forget_findings(self) -> None:
+        """As in the base; the tree is one of these Gaussians."""
+        super().forget_findings()
+        self.fell()
+
     def node_masks(self, meta: dict[str, Any], given: MaskSet) -> MaskSet:
         """What a view shows of each node of the tree, by its foremost Gaussians: no view contradicts another.
 

@@ -99,8 +99,8 @@ class VotedModel(HeaviestModel):
         return callbacks
 
     def _vote_at_end(self, step: int) -> None:
-        if len(self.voted_labels):  # of a shorter run, which goes on
-            self._forget_vote()
+        if self.has_findings:  # of a shorter run, which goes on
+            self.forget_findings()
         if self.config.labels != "vote" or step < self.config.num_iterations - 1:
             return
         with self.projected_once():
