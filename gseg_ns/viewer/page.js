@@ -21,6 +21,7 @@
   let stripShows = "";
   let tallest = 0; // pixels of the largest picture so far
   const kept = new Map(); // rows of the list and their parts, by object
+  const newest = new Map(); // numbers of what was taken last, by the names of the state
 
   // ------------------------------------------------------------------------------------------------ to the viewer
 
@@ -596,7 +597,10 @@
     window.gsegLater = [];
     let relist = false;
     let remark = false;
-    for (const patch of patches) {
+    for (const [number, told] of patches) {
+      // They may come in another order than the viewer told them in.
+      const patch = Object.fromEntries(Object.entries(told).filter(([name]) => number > (newest.get(name) ?? 0)));
+      for (const name of Object.keys(patch)) newest.set(name, number);
       // What is listed next are others, under the same numbers: a name that is being typed is for none of them.
       if (patch.objects && !patch.objects.length) editing = null;
       relist = relist || "objects" in patch || "pictures" in patch || "why" in patch;

@@ -44,6 +44,8 @@ class Page:
         # forever, and with it the thread that serves all of them.
         self._clients: dict[int, viser.ClientHandle] = {}
         self._state: dict[str, Any] = {}
+        self._told_last = 0
+        """Number of what was told last, to whomever. viser delivers what several threads tell in any order."""
         self._field = server.gui.add_text(_FIELD, "")
         # The field's value is that of the browser which wrote last; the message says which one wrote what.
         server._websock_server.register_handler(_messages.GuiUpdateMessage, self._received)
@@ -66,7 +68,10 @@ class Page:
 
     def show_one(self, client: int, **state: Any) -> None:
         """Tell one browser what the others do not see, such as its tool."""
-        self._send(client, {name: json.dumps(value) for name, value in state.items()})
+        with self._lock:
+            self._told_last += 1
+            number = self._told_last
+        self._send(client, number, {name: json.dumps(value) for name, value in state.items()})
 
     def _arrived(self, client: viser.ClientHandle) -> None:
         with self._lock:
@@ -81,16 +86,19 @@ class Page:
             found = {name: json.dumps(value) for name, value in self._state.items()}
             new = {name: text for name, text in found.items() if told.get(name) != text}
             told.update(new)
-        self._send(client, new)
+            self._told_last += 1
+            number = self._told_last
+        self._send(client, number, new)
 
-    def _send(self, client: int, state: dict[str, str]) -> None:
+    def _send(self, client: int, number: int, state: dict[str, str]) -> None:
         with self._lock:
             handle = self._clients.get(client)
         if handle is None or not state:
             return
         # JSON is JavaScript, and pure ASCII here: what is in it stays a text.
         patch = ",".join(f"{json.dumps(name)}:{text}" for name, text in state.items())
-        source = f"(window.gsegLater=window.gsegLater||[]).push({{{patch}}});window.gsegTab&&window.gsegTab.take()"
+        source = f"(window.gsegLater=window.gsegLater||[]).push([{number},{{{patch}}}]);"
+        source += "window.gsegTab&&window.gsegTab.take()"
         handle._websock_connection.queue_message(_messages.RunJavascriptMessage(source))
 
     def _forget(self, client: int) -> None:

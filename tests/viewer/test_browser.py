@@ -450,6 +450,18 @@ def test_nothing_that_is_typed_is_lost(running: Running) -> None:
     running.unfold("Select more")
 
 
+def test_what_comes_late_changes_nothing_newer(running: Running) -> None:
+    """viser delivers what several threads tell in any order; here by hand."""
+    page = running.page
+    running.panel.answers.say("Told last")
+    page.get_by_text("Told last").first.wait_for()
+    number = running.panel._page._told_last
+    for earlier, text in ((0.5, "Told before"), (-0.5, "Told after")):
+        page.evaluate("told => { gsegLater.push(told); gsegTab.take(); }", [number - earlier, {"said": text}])
+    page.get_by_text("Told after").first.wait_for()
+    assert page.get_by_text("Told before").count() == 0
+
+
 def test_two_browsers_share_a_session(running: Running, browser: Any, ball_room: Path) -> None:
     """Each clicks in its own view; both show what is selected."""
     dataset = running.viewer.pipeline.datamanager.eval_dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,30 @@ def test_browsers_are_told_when_they_come_and_what_is_new(server: Any) -> None:
     server.left[0](first)
     page.show(said="c")
     assert (len(first.told), len(second.told)) == (2, 4)
+
+
+def test_what_was_told_last_has_the_largest_number(server: Any) -> None:
+    """Whatever order it comes in: one thread may be held up between two others that tell something newer."""
+    page, one = Page(server, lambda *command: None), browser(0)
+    server.arrived[0](one)
+    values = list(range(200))
+
+    def tell(thread: int) -> None:
+        for value in values[thread::4]:
+            page.show(**{f"of {thread}": value})
+            page.show_one(0, **{f"alone {thread}": value})
+
+    threads = [threading.Thread(target=tell, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = [json.loads(source.split("push(", 1)[1].split(");window", 1)[0]) for source in one.told]
+    assert len({number for number, _ in found}) == len(found)
+    shown: dict[str, Any] = {}
+    for _, patch in sorted(found, key=lambda told: told[0]):
+        shown |= patch
+    assert shown == {f"{kind} {thread}": values[thread::4][-1] for kind in ("of", "alone") for thread in range(4)}
 
 
 def test_a_command_is_done_once(server: Any) -> None:
