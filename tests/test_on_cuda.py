@@ -106,8 +106,11 @@ def test_photographs_that_would_crowd_the_card_stay_beside_it(
 
 @pytest.mark.parametrize("name", ["unified-lift", "gradiseg"])
 def test_joint_training(name: str, ball_room: Path, make_trainer: Any, step: Any) -> None:
-    trainer = make_trainer(method(name), ball_room, steps=30, max_gaussians=1500, refine_every=6, warmup_length=0)
-    for number in range(20):  # with the association, densification and splitting of borders
+    options: dict[str, Any] = {"codebook_start": 0.5} if name == "unified-lift" else {}
+    trainer = make_trainer(
+        method(name), ball_room, steps=30, max_gaussians=1500, refine_every=6, warmup_length=0, **options
+    )
+    for number in range(20):  # with the association, the start of codes, densification and splitting of borders
         step(trainer, number)
     for view in range(len(trainer.pipeline.datamanager.train_dataset)):
         if name == "gradiseg":

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting.contrastive import Clusters, grouped
+from gseg_ns.lifting.blocks import SCORES
+from gseg_ns.lifting.contrastive import Clusters, cluster, grouped, unit
 from gseg_ns.lifting.cross_entropy import cross_entropies, rows_together
 from gseg_ns.transfer import upload
 
 SHOWN = 0.1
 """Part of a mask that a code has to hold before a view shows it."""
+
+NEAR = 0.95
+"""Cosine from which the mean features of two masks are taken for one object's. Too high a value gives a large object
+several codes, which the masks that they share say (`shared_masks`); too low a one gives several objects one code, which
+nothing undoes."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,66 @@ def assign(clusters: Clusters, area_aware: bool = True) -> Tensor:
     codes = torch.empty(len(clusters), dtype=torch.long)
     codes[torch.from_numpy(rows)] = torch.from_numpy(columns).long()
     return upload(codes, clusters.index.device)[clusters.index]
+
+
+@torch.no_grad()
+def mask_directions(features: Tensor, labels: Tensor, min_pixels: int, believed: Tensor | None = None) -> Tensor:
+    """Where the features of each mask of a view point in the mean.
+
+    Args:
+        features: of the pixels, [P, D].
+        labels: masks of the pixels, [P] integer, on the CPU or where the features are; label 0 = no mask.
+        min_pixels: masks with no more pixels than this say nothing.
+        believed: [P] bool: the other pixels are left out, and do not count.
+
+    Returns:
+        [M, D] of unit length, M masks.
+    """
+    used = (labels != 0).to(features.device)
+    if believed is not None:
+        used = used & believed
+    rows = used.nonzero().squeeze(1)
+    found = cluster(unit(features[rows].float()), labels[rows.to(labels.device)])
+    return unit(found.centroids[found.sizes > min_pixels])
+
+
+@torch.no_grad()
+def distinct_directions(directions: Tensor, most: int, near: float = NEAR) -> Tensor:
+    """Directions for codes to start from: of all that masks show, one for each object.
+
+    Greedily the direction that has most of the remaining ones near it takes these, so neither the order of masks nor
+    that of views matters, and where there are more than can be had, those that the fewest masks show are missing.
+
+    Args:
+        directions: of masks of all views, [M, D] of unit length.
+        most: how many are wanted at most.
+        near: smallest cosine between a direction and those that it takes.
+
+    Returns:
+        [K, D] of unit length, K <= most: means of what was taken, the largest first; among equals the first.
+    """
+    step = max(SCORES // max(len(directions), 1), 1)
+
+    def neighbours(of: Tensor) -> Tensor:
+        """How many of these each direction has near it, [M] int64."""
+        counts = torch.zeros(len(directions), dtype=torch.long, device=directions.device)
+        for part in of.split(step):
+            counts += (directions @ part.T > near).sum(dim=1)
+        return counts
+
+    rows = torch.arange(len(directions), device=directions.device)
+    remaining = torch.ones_like(rows, dtype=torch.bool)
+    counts = neighbours(directions)
+    found: list[Tensor] = []
+    while len(found) < most and bool(remaining.any()):
+        first = torch.where(remaining, counts, -1).argmax()
+        cosines = (directions @ directions.index_select(0, first[None]).T).squeeze(1)
+        taken = remaining & ((cosines > near) | (rows == first))  # itself also where rounding says otherwise
+        members = directions[taken]
+        found.append(unit(members.sum(dim=0)))
+        counts -= neighbours(members)
+        remaining &= ~taken
+    return torch.stack(found) if found else directions[:0]
 
 
 @torch.no_grad()

@@ -23,7 +23,9 @@ from gseg_ns.lifting.codebook import (
     associate,
     classification_loss,
     concentration_loss,
+    distinct_directions,
     mask_answers,
+    mask_directions,
     matched_and_won,
     shared_masks,
 )
@@ -51,7 +53,8 @@ class UnifiedLiftModelConfig(VotedModelConfig):
 
     The codebook baseline of the paper's Table 4: `--pipeline.model.concentration False --pipeline.model.area-aware
     False --pipeline.model.filter-noise False --pipeline.model.least-won 0 --pipeline.model.join-codes None
-    --pipeline.model.labels codebook`; its other rows turn the first three on one by one. The last three are ours.
+    --pipeline.model.labels codebook --pipeline.model.start-codes random --pipeline.model.codebook-start 0.25`; its
+    other rows turn the first three on one by one. The last five are ours.
     """
 
     _target: type = field(default_factory=lambda: UnifiedLiftModel)
@@ -86,8 +89,13 @@ class UnifiedLiftModelConfig(VotedModelConfig):
     feature_start: float = 0.25
     """Part of the run after which features train. Official code: 0; on geometry that has settled a little, features
     stay apart better (IoU 92 instead of 84 in a short run, see docs/results.md)"""
-    codebook_start: float = 0.25
-    """Part of the run after which the codebook trains (official code: 0)"""
+    codebook_start: float = 0.75
+    """Part of the run after which the codebook trains (official code: 0). Codes that start from masks need features
+    that tell objects apart"""
+    start_codes: Literal["masks", "random"] = "masks"
+    """Where codes are when they begin to train: one at each direction that the features of masks have in the mean,
+    over all training views, as far as there are codes; or all where they are drawn at random (the paper), from where
+    few reach an object of their own if there are hundreds"""
     concentration: bool = True
     """Pull codes towards the direction of their pixels' features (Eq. 6)"""
     area_aware: bool = True
@@ -140,6 +148,8 @@ class UnifiedLiftModel(VotedModel):
         """Training view -> what each of its masks is, once they have voted."""
         self._num_pixels = self.config.num_pixels
         """Drawn from each view; more where views have many masks."""
+        self._codes_begun = False
+        """Codes have been matched to masks in this run, or in that which it resumes."""
         if self.config.num_codes < 1:
             raise GsegError(f"--pipeline.model.num-codes is {self.config.num_codes}: give at least 1")
         bound = FEATURE_DIM**-0.5
@@ -223,16 +233,7 @@ class UnifiedLiftModel(VotedModel):
 
     def mask_losses(self, labels: Tensor) -> dict[str, Tensor]:
         """Losses of the view rendered last on its label map [H, W] (any size): contrast, and the codebook's terms."""
-        height, width = self.info["height"], self.info["width"]
-        labels = resize_labels(labels, height, width).flatten()
-        # A stream of its own: then geometry is that of a run without these losses, to the last bit.
-        generator = torch.Generator().manual_seed(torch.initial_seed() + self.step)
-        usable = None if self.config.train_unlabelled else labels
-        pixels = draw_different(len(labels), self._num_pixels, usable, generator)
-        # Geometry gets no gradient from features, so what the drawn pixels see is a constant matrix.
-        weights = pixel_weights(self.info, pixels)
-        features = weights.matmul(self.gauss_params["instance"])
-        labels = labels[pixels]  # stay on the CPU, where they say what is in which mask without a GPU being asked
+        features, labels = self._drawn(self.info, labels, self.step)
         preset = PRESETS[self.config.weights]
         losses = {
             "contrastive": preset.contrastive
@@ -247,16 +248,53 @@ class UnifiedLiftModel(VotedModel):
         }
         if preset.norm > 0:
             losses["feature_norm"] = preset.norm * norm_loss(features)
-        if self.config.grouping == "codebook" and self._started(self.config.codebook_start):
+        # Codes of a run that goes on for longer follow their features from the first step on.
+        started = self._codes_begun or self._started(self.config.codebook_start)
+        if self.config.grouping == "codebook" and started:
             losses.update(self._codebook_losses(features, labels))
         return losses
+
+    def _drawn(self, meta: dict[str, Any], labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Features [P, D] of pixels drawn from a view, and their masks [P]."""
+        labels = resize_labels(labels, meta["height"], meta["width"]).flatten()
+        # A stream of its own: then geometry is that of a run without these losses, to the last bit.
+        generator = torch.Generator().manual_seed(torch.initial_seed() + seed)
+        usable = None if self.config.train_unlabelled else labels
+        pixels = draw_different(len(labels), self._num_pixels, usable, generator)
+        # Geometry gets no gradient from features, so what the drawn pixels see is a constant matrix.
+        weights = pixel_weights(meta, pixels)
+        # Labels stay on the CPU, where they say what is in which mask without a GPU being asked.
+        return weights.matmul(self.gauss_params["instance"]), labels[pixels]
+
+    def _believed(self, features: Tensor, labels: Tensor) -> Tensor | None:
+        """Pixels whose feature agrees with their mask, [P] bool; None: all are taken."""
+        if not self.config.filter_noise:
+            return None
+        return uncertainty(features, labels, self._scaled) <= self.config.uncertainty_threshold
+
+    @torch.no_grad()
+    def place_codes(self) -> None:
+        """Put codes where the features of masks are, one a direction; those that are left over stay."""
+        masks, directions = self.masks(), []
+        for view in range(self.num_train_data):
+            labels = masks.labels(view)
+            if labels is None:
+                continue
+            features, labels = self._drawn(self.project_view(view), labels, view)
+            believed = self._believed(features, labels)
+            directions.append(mask_directions(features, labels, self.config.min_pixels, believed))
+        if directions:
+            found = distinct_directions(torch.cat(directions), self.config.num_codes)
+            self.codebook[: len(found)] = found
 
     def _codebook_losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 8: both terms on the pixels whose mask is believed, each with its mask's code."""
         preset = PRESETS[self.config.weights]
-        believed = None
-        if self.config.filter_noise:
-            believed = uncertainty(features, labels, self._scaled) <= self.config.uncertainty_threshold
+        if not self._codes_begun:
+            self._codes_begun = True
+            if self.config.start_codes == "masks":
+                self.place_codes()
+        believed = self._believed(features, labels)
         if not self.config.codebook_trains_features:
             features = features.detach()
         codes = assign(associate(features, self.codebook, labels), self.config.area_aware)
@@ -398,6 +436,7 @@ class UnifiedLiftModel(VotedModel):
         """Load a checkpoint; older ones have no evidence of which codes are one object."""
         none = {name: torch.zeros_like(getattr(self, name)) for name in ("code_joint", "code_beside")}
         super().load_state_dict({**none, **dict}, **kwargs)
+        self._codes_begun = bool(self.code_matched.any())
 
     def resize_for(self, state: dict[str, Tensor]) -> None:
         """Refuse a checkpoint with another number of codes: its ids would mean something else."""

@@ -9,14 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gseg_ns.errors import GsegError
-from gseg_ns.lifting import cross_entropy
+from gseg_ns.lifting import codebook, cross_entropy
 from gseg_ns.lifting.codebook import (
     PRESETS,
     assign,
     associate,
     classification_loss,
     concentration_loss,
+    distinct_directions,
     mask_answers,
+    mask_directions,
     matched_and_won,
     shared_masks,
 )
@@ -161,3 +163,61 @@ def test_a_mask_is_what_most_of_its_pixels_decode_to() -> None:
     # 1: two of three; 2: a half is not most; 3: no pixels; 4: nothing is there; 5: three of four.
     assert mask_answers(labels, decoded).tolist() == [0, 7, 0, 0, 0, 9]
     assert mask_answers(labels.int(), torch.zeros_like(decoded)).tolist() == [0] * 6
+
+
+def test_masks_point_where_their_believed_pixels_do_in_the_mean() -> None:
+    features = torch.tensor([[2.0, 0.0], [0.0, 5.0], [0.0, -3.0], [4.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 2.0]])
+    labels = torch.tensor([7, 7, 7, 3, 3, 0, 0], dtype=torch.int32)
+    believed = torch.tensor([True, True, False, True, True, True, True])
+    found = mask_directions(features, labels, 1, believed)  # of masks 3 and 7: lengths of features do not count
+    half = math.pi / 8
+    expected = torch.tensor([[math.cos(half), math.sin(half)], [0.5**0.5, 0.5**0.5]])
+    torch.testing.assert_close(found, expected)
+    assert mask_directions(features, labels, 2, believed).shape == (0, 2)
+    assert len(mask_directions(features, labels, 2)) == 1  # the three pixels of mask 7
+    assert mask_directions(features, torch.zeros(7, dtype=torch.int32), 0).shape == (0, 2)
+
+
+def at(*degrees: float) -> torch.Tensor:
+    angles = torch.tensor(degrees).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def test_what_most_masks_show_comes_first() -> None:
+    # One object at about 0, seen three times, one at 90, seen twice, and one at 200 that one mask shows.
+    shown = at(200, -5, 90, 0, 94, 5)
+    found = distinct_directions(shown, 10, near=math.cos(math.radians(7)))
+    torch.testing.assert_close(found, at(0, 92, 200))
+    torch.testing.assert_close(distinct_directions(shown, 2, near=math.cos(math.radians(7))), at(0, 92))
+    assert distinct_directions(shown[:0], 10).shape == (0, 2)
+
+
+def test_a_mask_is_taken_by_the_middle_of_an_object_and_not_by_its_rim() -> None:
+    # A chain from 0 to 24 degrees: its middle is near them all, its ends only to a half.
+    found = distinct_directions(at(0, 6, 12, 18, 24), 10, near=math.cos(math.radians(13)))
+    torch.testing.assert_close(found, at(12))
+
+
+@given(seed=st.integers(0, 1000), objects=st.integers(1, 30))
+@settings(max_examples=15, deadline=None)
+def test_objects_that_stand_apart_get_a_code_each_in_any_order(seed: int, objects: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    centers = torch.linalg.qr(torch.randn(32, 32, generator=generator))[0][:objects]
+    names = torch.cat([torch.arange(objects), torch.randint(objects, (60,), generator=generator)])
+    noise = torch.nn.functional.normalize(torch.randn(len(names), 32, generator=generator), dim=1)
+    shown = torch.nn.functional.normalize(centers[names] + 0.1 * noise, dim=1)  # at most 12 degrees between two
+    found = distinct_directions(shown, 32)
+    assert len(found) == objects
+    assert (found @ centers.T).argmax(dim=1).unique().tolist() == list(range(objects))
+    sizes = torch.bincount(names)[(found @ centers.T).argmax(dim=1)]
+    assert (sizes[1:] <= sizes[:-1]).all()
+    again = distinct_directions(shown[torch.randperm(len(shown), generator=generator)], 32)
+    assert ((found @ again.T) > 0.999).sum() == objects
+
+
+def test_many_masks_are_compared_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = torch.nn.functional.normalize(torch.randn(300, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    expected = distinct_directions(shown, 50, near=0.8)
+    monkeypatch.setattr(codebook, "SCORES", 300 * 7)
+    assert torch.equal(distinct_directions(shown, 50, near=0.8), expected)
+    assert ((expected @ shown.T).amax(dim=0) > 0.6).all()  # nothing is far from all of them

@@ -12,6 +12,7 @@ import torch
 
 from gseg_ns.demo import write_demo_scene
 from gseg_ns.errors import GsegError
+from gseg_ns.lifting.codebook import mask_directions
 from gseg_ns.lifting.densification import GRADIENT, VISITS
 from gseg_ns.lifting.strengths import silhouettes
 from gseg_ns.method_configs.gradiseg import gradiseg
@@ -19,6 +20,7 @@ from gseg_ns.method_configs.unified_lift import unified_lift
 from gseg_ns.models import gradiseg as gradiseg_model
 from gseg_ns.models import unified_lift as unified_lift_model
 from gseg_ns.models.gradiseg import POSITION
+from gseg_ns.models.unified_lift import UnifiedLiftModel
 from gseg_ns.rendering import vote
 
 METHODS = {"unified-lift": unified_lift, "gradiseg": gradiseg}
@@ -192,6 +194,47 @@ def test_a_checkpoint_without_evidence_of_joint_codes_loads(make_trainer: MakeTr
     model.load_state_dict(state)
     assert model.code_joint.abs().sum() == 0
     assert model.code_answers().tolist() == list(range(16))
+
+
+def test_codes_start_where_the_features_of_masks_are(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("unified-lift", codebook_start=0.5, pixels_per_mask=400, min_pixels=5)
+    model, masks = trainer.pipeline.model, trainer.pipeline.datamanager
+    drawn = model.codebook.detach().clone()
+    for number in range(20):
+        step(trainer, number)
+    assert torch.equal(model.codebook, drawn)
+    model.place_codes()
+    moved = (model.codebook != drawn).any(dim=1)
+    assert 1 <= moved.sum() < 60
+    assert moved[: int(moved.sum())].all()  # what is left over stays
+    placed = model.codebook.detach()[moved]
+    torch.testing.assert_close(placed.norm(dim=1), torch.ones(len(placed)))
+    for view in range(model.num_train_data):
+        features, labels = model._drawn(model.project_view(view), masks.labels(view), view)
+        believed = model._believed(features, labels)
+        shown = mask_directions(features.detach(), labels, model.config.min_pixels, believed)
+        assert ((shown @ placed.T).amax(dim=1) > 0.9).all()
+
+
+def test_codes_are_placed_once_and_not_after_a_resume(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(UnifiedLiftModel, "place_codes", lambda model: calls.append(model.step))
+    trainer = make_trainer("unified-lift", codebook_start=0.1)
+    for number in range(6):
+        step(trainer, number)
+    assert calls == [4]
+    trainer.save_checkpoint(5)
+    longer = make_trainer("unified-lift", codebook_start=0.9, load=trainer.checkpoint_dir)
+    before = longer.pipeline.model.codebook.detach().clone()
+    step(longer, 6)  # codes that have begun go on, wherever the run now begins
+    assert not torch.equal(longer.pipeline.model.codebook, before)
+    assert calls == [4]
+    by_chance = make_trainer("unified-lift", start_codes="random")
+    step(by_chance, 0)
+    assert calls == [4]
+    assert bool(by_chance.pipeline.model.code_matched.any())
 
 
 def test_hdbscan_names_the_objects(make_trainer: MakeTrainer) -> None:
