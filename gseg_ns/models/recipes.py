@@ -125,7 +125,7 @@ _UNIFIED_LIFT = (
     _model("min_pixels", 0, 20, 20, "Fragments of masks stay out of the contrast."),
     _model("feature_init", 1.0, 1.0, 0.03, "A small start is left sooner."),
     _model("feature_start", 0.0, 0.0, 0.25, "On geometry that has settled, features stay apart better."),
-    _model("codebook_start", 0.0, 0.0, 0.75, "Codes start where features have come apart."),
+    _model("codebook_start", 0.0, 0.0, 0.9, "Codes start where features have come apart."),
     _model("start_codes", "random", "random", "masks", "From random codes several of many objects share one."),
     _model("least_won", 0.0, 0.0, 0.1, "Codes of slivers come out on top at borders."),
     _model("join_codes", None, None, 0.5, "A floor that no view shows whole is one object."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -89,9 +89,9 @@ class UnifiedLiftModelConfig(VotedModelConfig):
     feature_start: float = 0.25
     """Part of the run after which features train. Official code: 0; on geometry that has settled a little, features
     stay apart better (IoU 92 instead of 84 in a short run, see docs/results.md)"""
-    codebook_start: float = 0.75
+    codebook_start: float = 0.9
     """Part of the run after which the codebook trains (official code: 0). Codes that start from masks need features
-    that tell objects apart"""
+    that tell objects apart, and little training: a rate that suits random codes takes them away again"""
     start_codes: Literal["masks", "random"] = "masks"
     """Where codes are when they begin to train: one at each direction that the features of masks have in the mean,
     over all training views, as far as there are codes; or all where they are drawn at random (the paper), from where
@@ -274,18 +274,37 @@ class UnifiedLiftModel(VotedModel):
 
     @torch.no_grad()
     def place_codes(self) -> None:
-        """Put codes where the features of masks are, one a direction; those that are left over stay."""
-        masks, directions = self.masks(), []
+        """Put codes where the features of masks are, one a direction, and ask all views which win and which are one.
+
+        Codes that are left over stay where they are.
+        """
+        directions = [
+            mask_directions(features, labels, self.config.min_pixels, self._believed(features, labels))
+            for features, labels in self._drawn_views()
+        ]
+        if not directions:
+            return
+        found = distinct_directions(torch.cat(directions), self.config.num_codes)
+        self.codebook[: len(found)] = found
+        for features, labels in self._drawn_views():
+            self._note(features, self._matched(features, labels))
+
+    def _drawn_views(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `_drawn` gives of all training views that have masks."""
         for view in range(self.num_train_data):
-            labels = masks.labels(view)
-            if labels is None:
-                continue
-            features, labels = self._drawn(self.project_view(view), labels, view)
-            believed = self._believed(features, labels)
-            directions.append(mask_directions(features, labels, self.config.min_pixels, believed))
-        if directions:
-            found = distinct_directions(torch.cat(directions), self.config.num_codes)
-            self.codebook[: len(found)] = found
+            labels = self.masks().labels(view)
+            if labels is not None:
+                yield self._drawn(self.project_view(view), labels, view)
+
+    def _matched(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The code of each pixel's mask, [P]."""
+        return assign(associate(features, self.codebook, labels), self.config.area_aware)
+
+    @torch.no_grad()
+    def _note(self, features: Tensor, codes: Tensor) -> None:
+        """Remember what a view says of its codes."""
+        self._note_wins(*matched_and_won(highest_score(features, self.codebook), codes, self.config.num_codes))
+        self._note_joint(features, codes)
 
     def _codebook_losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 8: both terms on the pixels whose mask is believed, each with its mask's code."""
@@ -297,9 +316,8 @@ class UnifiedLiftModel(VotedModel):
         believed = self._believed(features, labels)
         if not self.config.codebook_trains_features:
             features = features.detach()
-        codes = assign(associate(features, self.codebook, labels), self.config.area_aware)
-        self._note_wins(*matched_and_won(highest_score(features, self.codebook), codes, self.config.num_codes))
-        self._note_joint(features, codes)
+        codes = self._matched(features, labels)
+        self._note(features, codes)
         classification = classification_loss(features, self.codebook, codes, preset.log_classes, believed)
         losses = {"classification": preset.classification * classification}
         if self.config.concentration:

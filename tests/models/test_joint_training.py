@@ -216,6 +216,18 @@ def test_codes_start_where_the_features_of_masks_are(make_trainer: MakeTrainer) 
         assert ((shown @ placed.T).amax(dim=1) > 0.9).all()
 
 
+def test_codes_are_answers_by_what_all_views_say_when_they_are_placed(make_trainer: MakeTrainer) -> None:
+    model = make_trainer("unified-lift").pipeline.model
+    drawn = [len(labels) for _, labels in model._drawn_views()]
+    assert len(drawn) == model.num_train_data
+    model.place_codes()
+    assert 0.8 * sum(drawn) < model.code_matched.sum() < sum(drawn)  # each view once, and what it said fades a little
+    wins = model.code_won > model.config.least_won * model.code_matched
+    assert bool(wins.any())
+    assert torch.equal(model.named_codes, wins)
+    assert bool(model.code_beside.any())
+
+
 def test_codes_are_placed_once_and_not_after_a_resume(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
