@@ -91,7 +91,7 @@ class UnifiedLiftModelConfig(VotedModelConfig):
     stay apart better (IoU 92 instead of 84 in a short run, see docs/results.md)"""
     codebook_start: float = 0.9
     """Part of the run after which the codebook trains (official code: 0). Codes that start from masks need features
-    that tell objects apart, and little training: a rate that suits random codes takes them away again"""
+    that tell objects apart, and little training, in which those that no object needs are pulled to fragments"""
     start_codes: Literal["masks", "random"] = "masks"
     """Where codes are when they begin to train: one at each direction that the features of masks have in the mean,
     over all training views, as far as there are codes; or all where they are drawn at random (the paper), from where
