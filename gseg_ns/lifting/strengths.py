@@ -6,7 +6,9 @@ number a Gaussian, its strength x > 0 on its voted label, can: label image = arg
 changes neither the picture nor which object a Gaussian is in.
 
 Masks are wrong most at borders, which is where strengths act, so the loss is a robust one, and views that took no part
-in first fits say how many steps the last, of all views, may take, and how far it may be followed.
+in a fit say how many steps it may take, and how far it may be followed. What is taken is the mean of several fits, each
+of which leaves out other views and draws other pixels (as in Breiman, Bagging predictors, 1996): what they learn of the
+errors of single masks differs, and in part goes out.
 
 Strengths move borders and make nothing new: a label that a view does not show by the vote, it does not show by
 strengths (`label_image`). Half a pixel of a ceiling at the upper edge of a picture is no ceiling in it.
@@ -36,6 +38,9 @@ MIXED = 0.99
 and are left out. Masks are not asked: pixels chosen for being wrong would be mended at the cost of those that are right
 (small room: 94.3 instead of 96.8). 0.95 loses 0.1."""
 
+SPARE = 1.1
+"""Where pixels of a view have to be left out, somewhat more are asked than a sample says have room."""
+
 FLOOR = 0.02
 """No Gaussian is silent: where nothing else shows, its label does."""
 
@@ -48,14 +53,14 @@ FOLLOW = 8
 LENGTHS = (8, 4, 2, 1)
 """Fits of these parts of the steps are tried, short ones first."""
 
-WORTH = 0.005
+WORTH = 0.002
 """A longer fit has to take at least this part more away from what held-out views contradicted at first. More steps on
 ragged masks learn the masks' own errors, which all views share in part: their gain on held-out views gets small before
-it is a loss (medium room, hard masks: 0.3 and 0.1 %, mild ones: 1.5 and 0.6 %, from a quarter to half to all steps)."""
+it is a loss (medium room, splats of 3000 steps, two folds of three seeds, from half to all steps: mild masks 0.2 to 0.8
+%, hard ones -0.5 to 0.6, mean -0.1)."""
 
-SLACK = 1.25
-"""Of its share, what the pixels of a view may take: their number is chosen by what a sample of them took, or the view
-before."""
+FAINT = 1e-3
+"""Weights of a pixel below it are left out: two fifths of all, and half a percent of what they add up to."""
 
 HELD_PIXELS = 200_000
 """Pixels of the held-out views that are compared: the error of their mean is below a thousandth."""
@@ -66,14 +71,15 @@ class StrengthOptions:
     """How strengths are fitted."""
 
     steps: int = 880
-    """Steps of the fit at most: an eighth, a quarter, half or all of them, as held-out views agree"""
+    """Steps of a fit at most: an eighth, a quarter, half or all of them, as held-out views agree"""
     rate: float = 0.1
     """Adam's rate, which falls to a tenth"""
     robust: float = 0.7
     """q of the generalised cross entropy (Zhang and Sabuncu 2018): 0 is the plain one, which follows wrong masks"""
-    held_out: int = 6
-    """Every nth view is kept out of first fits, and says how long and how far the last one is followed"""
-    max_bytes: float = 5e8
+    held_out: int = 5
+    """n: each of n fits, whose mean is taken, leaves out other views, every nth; those that the first leaves out say
+    how many steps fits take and how far they are followed"""
+    max_bytes: float = 7e8
     """Memory of the pixels' weights; beyond it fewer pixels of each view take part"""
     seed: int = 0
     """Of the pixels drawn"""
@@ -97,7 +103,7 @@ class Strengths(NamedTuple):
     before: float
     """Error of the held-out views, in 0..1, with all strengths 1."""
     after: float
-    """The same, of a fit of the other views, of as many steps and as far as it is followed."""
+    """The same, of one fit, of the other views, of as many steps and as far as it is followed."""
 
 
 class Runs(NamedTuple):
@@ -148,33 +154,40 @@ def fit_strengths(
     num_labels = int(labels.max()) + 1 if len(labels) else 1
     if num_labels < 3 or count < 2 or options.steps == 0:  # nothing to choose between, or nobody to ask
         return Strengths(ones, 0.0, 0, 0.0, 0.0)
-    fold = min(options.held_out, count)
-    learned, held = [v for v in range(count) if v % fold], [v for v in range(count) if not v % fold]
-    # Learned ones first, so that the first fit is of the first rows.
-    rows, ends = _gather(labels, num_labels, [*learned, *held], ask, options, progress)
-    first, all_views = ends[: len(learned) + 1], ends
-    if first[-1] == 0 or first[-1] == len(rows):
+    rows, spans = _gather(labels, num_labels, range(count), ask, options, progress)
+    fold = np.arange(count) % min(options.held_out, count)
+    learned, held = int(np.diff(spans[fold != 0]).sum()), int(np.diff(spans[fold == 0]).sum())
+    if learned == 0 or held == 0:
         return Strengths(ones, 0.0, 0, 0.0, 0.0)
-    compared = drawn(ends[len(learned) :], 0, min(HELD_PIXELS, len(rows) - int(first[-1])))
+    compared = drawn(spans[fold == 0], 0, min(HELD_PIXELS, held))
     before = disagreement(rows, compared, labels, ones, num_labels)
-    steps, reached, fit = 0, before, ones
-    for part in LENGTHS:
-        tried = max(options.steps // part, 1)
-        fit = _fit(rows, first, labels, num_labels, options, tried)
-        after = disagreement(rows, compared, labels, fit, num_labels)
+
+    def fit(left_out: int, steps: int) -> Tensor:
+        return _fit(rows, spans[fold != left_out], left_out, labels, num_labels, options, steps)
+
+    def mean_of_fits(first: Tensor, steps: int) -> Tensor:
+        others = range(1, int(fold.max()) + 1)
+        return sum((fit(left_out, steps) for left_out in others), first) / (len(others) + 1)
+
+    steps, reached, best = 0, before, ones
+    lengths = [max(options.steps // part, 1) for part in LENGTHS]
+    shortest = fit(0, lengths[0])
+    for length in lengths:
+        first = shortest if length == lengths[0] else fit(0, length)
+        after = disagreement(rows, compared, labels, first, num_labels)
         if reached - after >= WORTH * before:
-            steps, reached = tried, after
+            steps, reached, best = length, after, first
     if steps:
-        return Strengths(_fit(rows, all_views, labels, num_labels, options, steps), 1.0, steps, before, reached)
+        return Strengths(mean_of_fits(best, steps), 1.0, steps, before, reached)
     # Masks that are wrong in the same way in all views cannot be told from right ones, and a fit that held-out views
-    # contradict has learned errors of single views. What these do not contradict still mends the tails: of the longest
-    # fit, which knows best which Gaussians they are.
+    # contradict has learned errors of single views: the longer it is, the more. What these do not contradict still
+    # mends the tails.
     for eighths in range(FOLLOW, 0, -1):
         followed = eighths / FOLLOW
-        after = disagreement(rows, compared, labels, 1 + followed * (fit - 1), num_labels)
+        after = disagreement(rows, compared, labels, 1 + followed * (shortest - 1), num_labels)
         if after <= before:
-            values = 1 + followed * (_fit(rows, all_views, labels, num_labels, options, options.steps) - 1)
-            return Strengths(values, followed, options.steps, before, after)
+            values = 1 + followed * (mean_of_fits(shortest, lengths[0]) - 1)
+            return Strengths(values, followed, lengths[0], before, after)
     return Strengths(ones, 0.0, 0, before, before)
 
 
@@ -232,10 +245,15 @@ def _gather(
     options: StrengthOptions,
     progress: Callable[[], None],
 ) -> tuple[Rows, np.ndarray]:
-    """The mixed pixels of views, those of each in random order, and the rows before each view and after the last."""
+    """The mixed pixels of views, those of each in random order, and between which rows [views, 2] those of each are."""
     generator = torch.Generator().manual_seed(options.seed)
-    parts: list[Rows] = []
-    share = options.max_bytes / len(views) / 8  # weights of a view
+    share = int(options.max_bytes / len(views) / 8)  # weights of a view
+    # Written in place: parts that are put together later take memory twice. What is not written takes none on the CPU.
+    col = torch.empty(share * len(views), dtype=torch.int32, device=labels.device)
+    val = torch.empty(len(col), device=labels.device)
+    lengths: list[Tensor] = []
+    said: list[Tensor] = []
+    used = 0
     length = np.inf  # of a row, in the view before
     for view in views:
         meta, targets = ask(view)
@@ -247,60 +265,49 @@ def _gather(
         # In random order, so that steps read what lies side by side: memory answers that several times faster.
         mixed = mixed[torch.randperm(len(mixed), generator=generator)]
         if len(mixed) and len(mixed) * length > share / 2:  # they may not have room
-            probe = pixel_weights(meta, mixed[:256])
-            mixed = mixed[: int(share * max(len(probe), 1) / max(len(probe.col), 1))]
-        found = _within(pixel_weights(meta, mixed), share)
+            probe = _plain(pixel_weights(meta, mixed[:256]))
+            mixed = mixed[: int(SPARE * share * max(len(probe), 1) / max(len(probe.col), 1))]
+        found = _plain(pixel_weights(meta, mixed))
         if len(found):  # a view without mixed pixels says nothing of the next one's
             length = len(found.col) / len(found)
-        chosen = mixed[: len(found)].to(device)
-        parts.append(Rows(found.crow, found.col.int(), found.val.float(), flat[chosen].int()))
+        count = int((found.crow <= share).sum()) - 1  # rows that have room
+        size = int(found.crow[count])
+        col[used : used + size] = found.col[:size]
+        val[used : used + size] = found.val[:size]
+        used += size
+        lengths.append(found.crow[: count + 1].diff())
+        said.append(flat[mixed[:count].to(device)].int())
         progress()
-    lengths = [len(part) for part in parts]
-    ends = [0, *np.cumsum(lengths).tolist()]
-    weights_before = np.cumsum([0, *(len(part.col) for part in parts)])
-    device = labels.device
-    crow = torch.zeros(ends[-1] + 1, dtype=torch.long, device=device)
-    col = torch.empty(int(weights_before[-1]), dtype=torch.int32, device=device)
-    val = torch.empty(len(col), device=device)
-    target = torch.empty(ends[-1], dtype=torch.int32, device=device)
-    for number in range(len(parts)):
-        part, begin = parts[number], int(weights_before[number])
-        crow[ends[number] + 1 : ends[number + 1] + 1] = part.crow[1:] + begin
-        col[begin : begin + len(part.col)] = part.col
-        val[begin : begin + len(part.val)] = part.val
-        target[ends[number] : ends[number + 1]] = part.targets
-        parts[number] = None  # type: ignore[call-overload]  # so that memory holds every weight once, and one view twice
-    return by_label(Rows(crow, col, val, target), labels, num_labels), np.array(ends)
+    ends = np.cumsum([0, *map(len, said)])
+    crow = torch.cat([torch.zeros(1, dtype=torch.long, device=labels.device), torch.cat(lengths).cumsum(0)])
+    rows = Rows(crow, col[:used], val[:used], torch.cat(said))
+    return by_label(rows, labels, num_labels), np.stack([ends[:-1], ends[1:]], axis=1)
 
 
-def _within(found: PixelWeights, share: float) -> PixelWeights:
-    """The first rows that have room in `share` weights, where all take plainly more."""
-    if len(found.col) <= SLACK * share:
-        return found
-    count = int((found.crow <= share).sum()) - 1
-    size = int(found.crow[count])
-    # Copies: what is left out goes.
-    parts = found.crow[: count + 1].clone(), found.col[:size].clone(), found.val[:size].clone()
-    return PixelWeights(*parts, found.num_gaussians)
+def _plain(found: PixelWeights) -> PixelWeights:
+    """The weights that are not faint."""
+    kept = found.val >= FAINT
+    before = torch.cat([found.crow.new_zeros(1), kept.cumsum(0)])
+    return PixelWeights(before[found.crow], found.col[kept], found.val[kept], found.num_gaussians)
 
 
-def drawn(ends: np.ndarray, at: int, size: int) -> Tensor:
+def drawn(spans: np.ndarray, at: int, size: int) -> Tensor:
     """The rows of a step: of each view the next ones, as many as is its part of all rows.
 
     Args:
-        ends: [views + 1] rows before each view and after the last; the rows of a view lie in random order.
+        spans: [views, 2] between which rows those of each view are, in random order.
         at: rows drawn before; where a view has no more, it begins anew.
         size: how many rows, but for what rounding adds or takes.
 
     Returns:
         int64, on the CPU.
     """
-    lengths = np.diff(ends)
+    lengths = np.diff(spans)[:, 0]
     total = max(int(lengths.sum()), 1)
     first = at * lengths // total
     counts = (at + size) * lengths // total - first
     turns = np.arange(counts.sum()) + np.repeat(first - (counts.cumsum() - counts), counts)
-    return torch.from_numpy(np.repeat(ends[:-1], counts) + turns % np.repeat(lengths, counts))
+    return torch.from_numpy(np.repeat(spans[:, 0], counts) + turns % np.repeat(lengths, counts))
 
 
 def by_label(rows: Rows, labels: Tensor, num_labels: int) -> Rows:
@@ -328,15 +335,17 @@ def by_label(rows: Rows, labels: Tensor, num_labels: int) -> Rows:
     return Rows(rows.crow, rows.col, rows.val, rows.targets, runs)
 
 
-def _fit(rows: Rows, ends: np.ndarray, labels: Tensor, num_labels: int, options: StrengthOptions, steps: int) -> Tensor:
-    """Strengths [N] that the views which end there ask for: Adam, from 1, in `steps`."""
+def _fit(
+    rows: Rows, spans: np.ndarray, turn: int, labels: Tensor, num_labels: int, options: StrengthOptions, steps: int
+) -> Tensor:
+    """Strengths [N] that some views ask for: Adam, from 1, in `steps`, by pixels that earlier turns did not draw."""
     values = torch.ones(len(labels), device=labels.device)
     mean, square = torch.zeros_like(values), torch.zeros_like(values)
     numbers = labels.int()
-    size = min(ROWS, int(ends[-1]))
+    size = min(ROWS, int(np.diff(spans).sum()))
     parts = None if values.is_cuda else torch.zeros(PARTS, len(values))
     for step in range(1, steps + 1):
-        chosen = drawn(ends, (step - 1) * size, size)
+        chosen = drawn(spans, (turn * steps + step - 1) * size, size)
         if len(chosen) == 0:
             continue
         rate = options.rate * 0.1 ** (step / steps) / (1 - 0.9**step)
