@@ -124,8 +124,8 @@ def mask_directions(features: Tensor, labels: Tensor, min_pixels: int, believed:
 def distinct_directions(directions: Tensor, most: int, near: float = NEAR) -> Tensor:
     """Directions for codes to start from: of all that masks show, one for each object.
 
-    Greedily the direction that has most of the remaining ones near it takes these, so neither the order of masks nor
-    that of views matters, and where there are more than can be had, those that the fewest masks show are missing.
+    Greedily the direction that has most of the remaining ones near it takes these, so the order of masks and views
+    matters among equals only, and where there are more than can be had, those that the fewest masks show are missing.
 
     Args:
         directions: of masks of all views, [M, D] of unit length.

@@ -231,8 +231,7 @@ class SegmentationModel(DrawnModel):
 
     def get_gaussian_param_groups(self) -> dict[str, list[Parameter]]:
         """Splatfacto's groups and one a feature."""
-        names = (*GEOMETRY, *self.feature_dims)
-        return {name: [cast(Parameter, self.gauss_params[name])] for name in names}
+        return {name: [cast(Parameter, self.gauss_params[name])] for name in (*GEOMETRY, *self.feature_dims)}
 
     # --------------------------------------------------------------------------------------------------- training
 
@@ -269,11 +268,13 @@ class SegmentationModel(DrawnModel):
         super().step_cb(optimizers, step)
         if self.two_phases and not self.in_feature_phase and self.has_findings:
             self.forget_findings()
+            for optimizer in optimizers.optimizers.values():
+                optimizer.state.clear()  # there may be more groups, or fewer
             terminal.say("The geometry of a shorter run trains on: its objects are found anew when it freezes.")
         if self.in_feature_phase and not self._phase_started:
             self._phase_started = True
-            # Not after a resume from within the phase: what was found by then has a row a Gaussian.
-            if self.config.cull_out_of_pictures and step == self.geometry_steps > 0:
+            # Not where a run goes on from within the phase: what was found by then has a row a Gaussian.
+            if self.config.cull_out_of_pictures and step == self.geometry_steps > 0 and not self.has_findings:
                 cameras = (self.view_camera(view) for view in range(self.num_train_data))
                 cull_out_of_pictures(self.gauss_params, optimizers.optimizers, self.strategy_state, cameras)
             # What is frozen needs no moments, and photographs only say what it looks like.

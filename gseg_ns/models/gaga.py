@@ -185,6 +185,11 @@ class GagaModel(TreeModel, IdentityModel):
             losses["identity_3d"] = self.config.neighbour_weight * neighbours
         return losses
 
+    def forget_findings(self) -> None:
+        """As in the base; without a tree there are no levels."""
+        super().forget_findings()
+        self.has_scales = type(self).has_scales
+
     # ------------------------------------------------------------------------------------------------- inference
 
     @property

@@ -111,12 +111,13 @@ class UnifiedLiftModelConfig(VotedModelConfig):
     masks most of whose pixels decode to it. The one-to-one mapping hands codes to fragments and slivers too; these
     never win a mask, but come out on top where features mix at a border (13 of them, beside 15 objects, in the small
     scene). 0: every code is an answer, as in the paper."""
-    join_codes: float | None = 0.5
+    join_codes: float | None = 0.25
     """Codes are one object if the masks say so: where both show in a view, at least this part of the pixels of the
     smaller has to lie in views that have both in one mask. A large object (a floor) that no view shows whole may win
-    several codes, one in each of its parts, which no term of the losses brings together again. Less than a half joins
-    more of what segmenters cut into pieces, and here and there an object to what is behind it. Pairs that were met in
-    less than `min_pixels` drawn pixels stay apart. None: every code is an object of its own, as in the paper."""
+    several codes, one in each of its parts, which no term of the losses brings together again. Pieces of a floor lie in
+    one mask in 0.2 to 0.7 of what views show of both, since things that stand on it cut it; two objects only where a
+    mask is wrong, in 0 to 0.08 (small and medium room, pairs met in 500 pixels or more). Pairs that were met in less
+    than `pixels_per_mask` drawn pixels stay apart. None: every code is an object of its own, as in the paper."""
     train_unlabelled: bool = False
     """Train pixels without a mask as one more mask, as the official code does, instead of leaving them out."""
     grouping: Literal["codebook", "hdbscan"] = "codebook"
@@ -215,6 +216,8 @@ class UnifiedLiftModel(VotedModel):
         """When the codes begin to learn, or are found."""
         if self.config.grouping == "hdbscan":
             return self.config.num_iterations - 1
+        if self._codes_begun:  # of a shorter run, too
+            return 0
         start = max(self.config.feature_start, self.config.codebook_start)
         return math.ceil(start * self.config.num_iterations)
 
@@ -248,7 +251,7 @@ class UnifiedLiftModel(VotedModel):
         }
         if preset.norm > 0:
             losses["feature_norm"] = preset.norm * norm_loss(features)
-        # Codes of a run that goes on for longer follow their features from the first step on.
+        # Codes of a run that goes on for longer follow their features as soon as these train.
         started = self._codes_begun or self._started(self.config.codebook_start)
         if self.config.grouping == "codebook" and started:
             losses.update(self._codebook_losses(features, labels))
@@ -280,18 +283,24 @@ class UnifiedLiftModel(VotedModel):
         """
         directions = [
             mask_directions(features, labels, self.config.min_pixels, self._believed(features, labels))
-            for features, labels in self._drawn_views()
+            for features, labels in self._drawn_views("Placing codes")
         ]
         if not directions:
             return
         found = distinct_directions(torch.cat(directions), self.config.num_codes)
         self.codebook[: len(found)] = found
-        for features, labels in self._drawn_views():
-            self._note(features, self._matched(features, labels))
+        said = []
+        for features, labels in self._drawn_views("Asking which of them are one"):
+            codes = self._matched(features, labels)
+            self._note_wins(*self._wins(features, codes))
+            said.append((features.half(), codes))
+        # Only now is it known which of them win, and so which of them pixels decode to.
+        for features, codes in said:
+            self._note_joint(features.float(), codes)
 
-    def _drawn_views(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """What `_drawn` gives of all training views that have masks."""
-        for view in range(self.num_train_data):
+    def _drawn_views(self, what: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `_drawn` gives of all training views that have masks, told as `what`."""
+        for view in terminal.track(range(self.num_train_data), what, self.num_train_data):
             labels = self.masks().labels(view)
             if labels is not None:
                 yield self._drawn(self.project_view(view), labels, view)
@@ -300,11 +309,9 @@ class UnifiedLiftModel(VotedModel):
         """The code of each pixel's mask, [P]."""
         return assign(associate(features, self.codebook, labels), self.config.area_aware)
 
-    @torch.no_grad()
-    def _note(self, features: Tensor, codes: Tensor) -> None:
-        """Remember what a view says of its codes."""
-        self._note_wins(*matched_and_won(highest_score(features, self.codebook), codes, self.config.num_codes))
-        self._note_joint(features, codes)
+    def _wins(self, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """See `matched_and_won`."""
+        return matched_and_won(highest_score(features, self.codebook), codes, self.config.num_codes)
 
     def _codebook_losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Eq. 8: both terms on the pixels whose mask is believed, each with its mask's code."""
@@ -317,7 +324,8 @@ class UnifiedLiftModel(VotedModel):
         if not self.config.codebook_trains_features:
             features = features.detach()
         codes = self._matched(features, labels)
-        self._note(features, codes)
+        self._note_wins(*self._wins(features, codes))
+        self._note_joint(features, codes)
         classification = classification_loss(features, self.codebook, codes, preset.log_classes, believed)
         losses = {"classification": preset.classification * classification}
         if self.config.concentration:
@@ -368,7 +376,8 @@ class UnifiedLiftModel(VotedModel):
             rows = (self.named_codes & (self.code_beside > 0).any(dim=1)).nonzero().squeeze(1)
             joint, beside = (t[rows[:, None], rows[None]].cpu().numpy() for t in (self.code_joint, self.code_beside))
             rows = rows.cpu()
-            joined = torch.from_numpy(merge(joint, beside, self.config.join_codes, self.config.min_pixels))
+            least = max(self.config.min_pixels, self.config.pixels_per_mask)
+            joined = torch.from_numpy(merge(joint, beside, self.config.join_codes, least))
             first = torch.full((len(rows),), self.config.num_codes).scatter_reduce(0, joined, rows, "amin")
             answers[rows] = first[joined]
         return answers.to(self.codebook.device)

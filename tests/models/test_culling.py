@@ -15,6 +15,7 @@ from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.gradiseg import gradiseg
 from gseg_ns.method_configs.saga import saga
 from gseg_ns.models.culling import cull_out_of_pictures, in_pictures
+from gseg_ns.models.parameters import GEOMETRY
 from gseg_ns.rendering import Camera
 
 K = torch.tensor([[10.0, 0.0, 8.0], [0.0, 10.0, 6.0], [0.0, 0.0, 1.0]])
@@ -118,15 +119,16 @@ def voted(model: Any) -> Tensor:
     return cast(Tensor, tree.labels("object") if tree is not None else model.gaussian_groups())
 
 
+@pytest.mark.parametrize("last", [6, 7], ids=["stopped", "ended"])
 @pytest.mark.parametrize("method", [gaga, saga], ids=["gaga", "saga"])
 def test_a_run_that_goes_on_for_longer_finds_its_groups_anew(
-    method: Any, make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
+    method: Any, last: int, make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
 ) -> None:
     """Its geometry trains on before it freezes again: what was found was found in Gaussians that are elsewhere now."""
     short = make_trainer(method, small_scene, steps=8, refine_every=1000)
-    for number in range(5, 8):
+    for number in range(5, last + 1):
         step(short, number)
-    short.save_checkpoint(7)
+    short.save_checkpoint(last)
     grouped = voted(short.pipeline.model) > 0
     assert grouped.any()
     longer = make_trainer(method, small_scene, load=short.checkpoint_dir, steps=16, refine_every=1000)
@@ -134,6 +136,8 @@ def test_a_run_that_goes_on_for_longer_finds_its_groups_anew(
     step(longer, first - 1)
     assert not model.has_findings
     assert not model.by_vote
+    # A classifier of another number of groups would be updated with moments of other sizes.
+    assert not any(o.state for name, o in longer.optimizers.optimizers.items() if name not in GEOMETRY)
     order = torch.randperm(len(grouped), generator=torch.Generator().manual_seed(0))
     for parameter in model.gauss_params.values():  # each Gaussian in another's row
         parameter.data = parameter.data[order]
@@ -148,3 +152,20 @@ def test_a_run_that_goes_on_for_longer_finds_its_groups_anew(
     resumed = make_trainer(method, small_scene, load=longer.checkpoint_dir, steps=16, refine_every=1000)
     step(resumed, first + 2)
     assert torch.equal(voted(resumed.pipeline.model), again)
+
+
+@pytest.mark.parametrize("method", [gaga, saga], ids=["gaga", "saga"])
+def test_a_run_that_goes_on_where_its_geometry_would_freeze_keeps_its_groups(
+    method: Any, make_trainer: Callable[..., Any], small_scene: Path, step: Callable[..., dict[str, Tensor]]
+) -> None:
+    short = make_trainer(method, small_scene, steps=9, refine_every=1000, cull_out_of_pictures=False)
+    for number in range(6, 9):
+        step(short, number)
+    count = add_one_behind(short)
+    short.save_checkpoint(8)
+    groups = voted(short.pipeline.model)
+    longer = make_trainer(method, small_scene, load=short.checkpoint_dir, steps=12, refine_every=1000)
+    assert longer.pipeline.model.geometry_steps == 9
+    step(longer, 9)
+    assert longer.pipeline.model.num_points == count
+    assert torch.equal(voted(longer.pipeline.model), groups)

@@ -52,7 +52,7 @@ def fingerprint(trainer: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "stops"),
-    [("gaga", (7, 29, 35)), ("saga", (10, 35)), ("saga-v1", (35,)), ("unified-lift", (35,)), ("gradiseg", (19, 30))],
+    [("gaga", (7, 29, 35)), ("saga", (10, 35)), ("saga-v1", (35,)), ("unified-lift", (35, 37)), ("gradiseg", (19, 30))],
 )
 def test_a_resume_goes_on_bit_for_bit(
     name: str, stops: tuple[int, ...], make_trainer: MakeTrainer, small_scene: Path, step: Step, tmp_path: Path

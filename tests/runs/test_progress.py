@@ -30,7 +30,7 @@ from gseg_ns.runs.progress import TrainingProgress, check_geometry, check_progre
 from gseg_ns.runs.run import load_run
 
 
-@pytest.mark.parametrize(("method", "after"), [(gaga, 30), (saga, 30), (unified_lift, 10), (gradiseg, 10)])
+@pytest.mark.parametrize(("method", "after"), [(gaga, 30), (saga, 30), (unified_lift, 36), (gradiseg, 10)])
 def test_a_run_without_groups_is_refused(
     method: Any,
     after: int,
