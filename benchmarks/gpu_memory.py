@@ -189,6 +189,7 @@ class One:
             model.guidance_weight = 0.0
         if self.method == "unified-lift":
             model.num_codes = self.objects
+            model.codebook_start = 0.25  # within the steps that are taken
         trainer = config.setup(local_rank=0, world_size=1)
         config.save_config()
         trainer.setup()

@@ -149,7 +149,7 @@ class Speed:
         plain: Run | None = None
         for name, (method, options) in {
             "splatfacto": SPLATFACTO,
-            "unified-lift": ("unified-lift", {}),
+            "unified-lift": ("unified-lift", {"codebook_start": 0.25}),  # by default it starts at nine tenths
             "gradiseg": ("gradiseg", {}),
         }.items():
             run = train(method, self.scene, self.masks, self.steps, self.seed, options)
