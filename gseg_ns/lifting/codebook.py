@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.lifting.blocks import SCORES
 from gseg_ns.lifting.contrastive import Clusters, cluster, grouped, unit
 from gseg_ns.lifting.cross_entropy import cross_entropies, rows_together
+from gseg_ns.lifting.linkage import merge
 from gseg_ns.transfer import upload
 
 SHOWN = 0.1
@@ -21,6 +23,9 @@ NEAR = 0.95
 """Cosine from which the mean features of two masks are taken for one object's. Too high a value gives a large object
 several codes, which the masks that they share say (`shared_masks`); too low a one gives several objects one code, which
 nothing undoes."""
+
+OFTEN = 5
+"""Masks' worth of pixels in which two codes have to be met before a smaller part of them in one mask says something."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,37 @@ def distinct_directions(directions: Tensor, most: int, near: float = NEAR) -> Te
         counts -= neighbours(members)
         remaining &= ~taken
     return torch.stack(found) if found else directions[:0]
+
+
+def joined_codes(
+    joint: np.ndarray, beside: np.ndarray, least: float, min_pixels: float, pixels_of_mask: float
+) -> Tensor:
+    """Which codes are one object, by what views say of each pair (`shared_masks`, added up).
+
+    Codes first join whose pixels lie in one mask in `least` of what views show of both. What that leaves of a large
+    object, such as a floor, are large pieces: things that stand on it cut its masks, so that two of its pieces lie in
+    one mask in 0.2 to 0.7 of what views show of both, but two objects in 0 to 0.08 (small and medium room, pairs met in
+    500 pixels or more). So half of `least` is enough for pairs that were met often: one or two wrong masks do not make
+    it.
+
+    Args:
+        joint: pixels of each pair in one mask, [L, L] symmetric.
+        beside: of each pair at all, [L, L].
+        least: part of `beside`, in 0..1.
+        min_pixels: pairs that were met in fewer stay apart.
+        pixels_of_mask: how many a mask has in a view; pairs that were met in `OFTEN` times as many were met often.
+
+    Returns:
+        the object of each code, [L] int64 from 0.
+    """
+    first = merge(joint, beside, least, min_pixels)
+    count = int(first.max()) + 1 if len(first) else 0
+    pieces = np.zeros((2, count, count), joint.dtype)
+    for of_pieces, of_codes in zip(pieces, (joint, beside), strict=True):
+        np.add.at(of_pieces, (first[:, None], first[None]), of_codes)
+        np.fill_diagonal(of_pieces, 0)
+    second = merge(pieces[0], pieces[1], least / 2, max(min_pixels, OFTEN * pixels_of_mask))
+    return torch.from_numpy(second[first])
 
 
 @torch.no_grad()

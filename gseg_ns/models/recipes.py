@@ -128,7 +128,7 @@ _UNIFIED_LIFT = (
     _model("codebook_start", 0.0, 0.0, 0.9, "Codes start where features have come apart."),
     _model("start_codes", "random", "random", "masks", "From random codes several of many objects share one."),
     _model("least_won", 0.0, 0.0, 0.1, "Codes of slivers come out on top at borders."),
-    _model("join_codes", None, None, 0.25, "A floor that no view shows whole is one object."),
+    _model("join_codes", None, None, 0.5, "A floor that no view shows whole is one object."),
     _model("train_unlabelled", False, True, False, _ALL_PIXELS),
     _model("scale_rates", False, False, True, "The codebook's rate: codes reach their objects in a shorter run."),
 )

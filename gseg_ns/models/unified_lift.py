@@ -24,6 +24,7 @@ from gseg_ns.lifting.codebook import (
     classification_loss,
     concentration_loss,
     distinct_directions,
+    joined_codes,
     mask_answers,
     mask_directions,
     matched_and_won,
@@ -33,7 +34,6 @@ from gseg_ns.lifting.contrastive import contrastive_loss, norm_loss, uncertainty
 from gseg_ns.lifting.drawing import draw_different
 from gseg_ns.lifting.hidden import name_hidden, shown_share
 from gseg_ns.lifting.identity import SILENT, random_colors
-from gseg_ns.lifting.linkage import merge
 from gseg_ns.lifting.memory_bank import relabel
 from gseg_ns.lifting.votes import Lift, VoteStore, lift, view_votes
 from gseg_ns.masks import resize_labels
@@ -111,13 +111,12 @@ class UnifiedLiftModelConfig(VotedModelConfig):
     masks most of whose pixels decode to it. The one-to-one mapping hands codes to fragments and slivers too; these
     never win a mask, but come out on top where features mix at a border (13 of them, beside 15 objects, in the small
     scene). 0: every code is an answer, as in the paper."""
-    join_codes: float | None = 0.25
+    join_codes: float | None = 0.5
     """Codes are one object if the masks say so: where both show in a view, at least this part of the pixels of the
     smaller has to lie in views that have both in one mask. A large object (a floor) that no view shows whole may win
-    several codes, one in each of its parts, which no term of the losses brings together again. Pieces of a floor lie in
-    one mask in 0.2 to 0.7 of what views show of both, since things that stand on it cut it; two objects only where a
-    mask is wrong, in 0 to 0.08 (small and medium room, pairs met in 500 pixels or more). Pairs that were met in less
-    than `pixels_per_mask` drawn pixels stay apart. None: every code is an object of its own, as in the paper."""
+    several codes, one in each of its parts, which no term of the losses brings together again. Half of that
+    part is enough where both were met often, see `joined_codes`. Pairs that were met in less than `min_pixels` drawn
+    pixels stay apart. None: every code is an object of its own, as in the paper."""
     train_unlabelled: bool = False
     """Train pixels without a mask as one more mask, as the official code does, instead of leaving them out."""
     grouping: Literal["codebook", "hdbscan"] = "codebook"
@@ -376,8 +375,9 @@ class UnifiedLiftModel(VotedModel):
             rows = (self.named_codes & (self.code_beside > 0).any(dim=1)).nonzero().squeeze(1)
             joint, beside = (t[rows[:, None], rows[None]].cpu().numpy() for t in (self.code_joint, self.code_beside))
             rows = rows.cpu()
-            least = max(self.config.min_pixels, self.config.pixels_per_mask)
-            joined = torch.from_numpy(merge(joint, beside, self.config.join_codes, least))
+            joined = joined_codes(
+                joint, beside, self.config.join_codes, self.config.min_pixels, self.config.pixels_per_mask
+            )
             first = torch.full((len(rows),), self.config.num_codes).scatter_reduce(0, joined, rows, "amin")
             answers[rows] = first[joined]
         return answers.to(self.codebook.device)

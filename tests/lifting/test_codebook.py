@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from gseg_ns.lifting.codebook import (
     classification_loss,
     concentration_loss,
     distinct_directions,
+    joined_codes,
     mask_answers,
     mask_directions,
     matched_and_won,
@@ -221,3 +223,43 @@ def test_many_masks_are_compared_some_at_a_time(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(codebook, "SCORES", 300 * 7)
     assert torch.equal(distinct_directions(shown, 50, near=0.8), expected)
     assert ((expected @ shown.T).amax(dim=0) > 0.6).all()  # nothing is far from all of them
+
+
+def pairs(count: int, found: dict[tuple[int, int], tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of pairs of codes in one mask, and at all."""
+    joint, beside = np.zeros((2, count, count), np.float32)
+    for (one, other), (together, seen) in found.items():
+        joint[one, other] = joint[other, one] = together
+        beside[one, other] = beside[other, one] = seen
+    return joint, beside
+
+
+@pytest.mark.parametrize(
+    ("together", "seen", "joined"),
+    [
+        (60, 100, True),  # more than a half
+        (40, 100, False),  # less, by one view or two
+        (19, 19, False),  # hardly met
+        (280, 1000, True),  # more than a quarter, and met often
+        (240, 1000, False),
+        (175, 699, False),  # five masks of 140 pixels are 700
+        (175, 700, True),
+    ],
+)
+def test_codes_join_by_what_views_show_of_both(together: float, seen: float, joined: bool) -> None:
+    found = joined_codes(*pairs(3, {(0, 2): (together, seen), (1, 2): (0, 500)}), 0.5, 20, 140)
+    assert (found[0] == found[2]).item() == joined
+    assert found[1] not in (found[0], found[2])
+
+
+def test_pieces_that_join_are_asked_together() -> None:
+    """0 and 1 are one by a half; with 2 they were met in 400 pixels each, which together is often."""
+    found = joined_codes(*pairs(3, {(0, 1): (80, 100), (0, 2): (150, 400), (1, 2): (120, 400)}), 0.5, 20, 140)
+    assert found.tolist() == [0, 0, 0]
+    apart = joined_codes(*pairs(3, {(0, 1): (20, 100), (0, 2): (150, 400), (1, 2): (120, 400)}), 0.5, 20, 140)
+    assert len(apart.unique()) == 3
+
+
+def test_no_codes_are_no_objects() -> None:
+    none = np.zeros((0, 0), np.float32)
+    assert joined_codes(none, none, 0.5, 20, 140).shape == (0,)

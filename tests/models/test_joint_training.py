@@ -168,7 +168,7 @@ def test_only_codes_that_win_are_answers(make_trainer: MakeTrainer) -> None:
 
 
 def test_codes_that_share_their_masks_are_one_answer(make_trainer: MakeTrainer) -> None:
-    model = make_trainer("unified-lift", num_codes=16, pixels_per_mask=30).pipeline.model
+    model = make_trainer("unified-lift", num_codes=16).pipeline.model
     features = torch.eye(16)  # each is its own best match
     with torch.no_grad():
         model.codebook.copy_(features)
