@@ -226,6 +226,11 @@ def test_few_clicks_and_nothing_scrolled(small: Running, ball_room: Path) -> Non
     # a name, from the list and with a key
     click(objects[0])
     hand.take()
+    # The key names what the page shows as selected, which on a busy machine comes after the answer.
+    running.wait(
+        lambda: page.locator(".row.on").evaluate_all("all => all.map(row => Number(row.dataset.id))") == [objects[0]],
+        "the row of what was clicked",
+    )
     for name, act in (
         ("Ball", lambda: hand.click(page.locator(f'.row[data-id="{objects[0]}"]').get_by_label("Rename").first)),
         ("Big ball", lambda: hand.key("n")),
