@@ -6,6 +6,7 @@ text field that it hides; see `gseg_ns.viewer.commands`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -44,8 +45,8 @@ class Page:
         # forever, and with it the thread that serves all of them.
         self._clients: dict[int, viser.ClientHandle] = {}
         self._state: dict[str, Any] = {}
-        self._told_last = 0
-        """Number of what was told last, to whomever. viser delivers what several threads tell in any order."""
+        # Of what is told, in the order of what it says: viser delivers what several threads tell in any order.
+        self._numbers = itertools.count(1)
         self._field = server.gui.add_text(_FIELD, "")
         # The field's value is that of the browser which wrote last; the message says which one wrote what.
         server._websock_server.register_handler(_messages.GuiUpdateMessage, self._received)
@@ -69,8 +70,7 @@ class Page:
     def show_one(self, client: int, **state: Any) -> None:
         """Tell one browser what the others do not see, such as its tool."""
         with self._lock:
-            self._told_last += 1
-            number = self._told_last
+            number = next(self._numbers)
         self._send(client, number, {name: json.dumps(value) for name, value in state.items()})
 
     def _arrived(self, client: viser.ClientHandle) -> None:
@@ -86,8 +86,7 @@ class Page:
             found = {name: json.dumps(value) for name, value in self._state.items()}
             new = {name: text for name, text in found.items() if told.get(name) != text}
             told.update(new)
-            self._told_last += 1
-            number = self._told_last
+            number = next(self._numbers)
         self._send(client, number, new)
 
     def _send(self, client: int, number: int, state: dict[str, str]) -> None:

@@ -460,7 +460,7 @@ def test_what_comes_late_changes_nothing_newer(running: Running) -> None:
     page = running.page
     running.panel.answers.say("Told last")
     page.get_by_text("Told last").first.wait_for()
-    number = running.panel._page._told_last
+    number = next(running.panel._page._numbers)
     for later, text in ((0.5, "Told after"), (-0.5, "Told before")):
         page.evaluate("told => { gsegLater.push(told); gsegTab.take(); }", [number + later, {"said": text}])
     assert page.locator(".said").text_content() == "Told after"
