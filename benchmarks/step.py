@@ -116,7 +116,7 @@ class Step:
             parts.watch(cpu._Composite, "forward", "compositing, forward")
             parts.watch(cpu._Composite, "backward", "compositing, backward")
             for name in ("forward", "backward"):
-                parts.watch(similarity._Ssim, name, "structural similarity")
+                parts.watch(similarity._Likeness, name, "losses of the picture")
                 parts.watch(projection._Pinhole, name, "projection")
                 parts.watch(projection._Harmonics, name, "harmonics")
             import gseg_ns.rendering.api as api

@@ -331,9 +331,7 @@ class SegmentationModel(DrawnModel):
         """Splatfacto's losses, or those of the feature phase."""
         if self.training and self.in_feature_phase:
             return self.feature_losses(int(batch["image_idx"]))
-        # The window of SSIM is no buffer, and would be sent to a GPU in every step.
-        self.ssim.win = self.ssim.win.to(self.device)
-        return self._get_loss_dict(self, outputs, batch, metrics_dict)
+        return self.losses(outputs, batch, metrics_dict)
 
     # ------------------------------------------------------------------------------------- what a trained model says
 

@@ -20,7 +20,7 @@ from gseg_ns.models.splatfacto import SplatfactoModel, splatfacto
 from gseg_ns.rendering import Coefficients, composite, rasterization, rasterization_with_features, threads
 from gseg_ns.rendering.blend import Alphas, clamp
 from gseg_ns.rendering.memory import keep_freed_memory
-from gseg_ns.rendering.ssim import Ssim
+from gseg_ns.rendering.ssim import Photograph, Ssim, absolute
 from gseg_ns.splats.projection import near_of
 from gseg_ns.transfer import upload
 
@@ -43,7 +43,7 @@ class DrawnModel(ResumableModel):
             torch=compat.Torch(cat=self._join, clamp=clamp),
         )
         self._get_loss_dict = compat.with_globals(
-            SplatfactoModel.get_loss_dict, torch=compat.Torch(tensor=self._scalar)
+            SplatfactoModel.get_loss_dict, torch=compat.Torch(tensor=self._scalar, abs=absolute)
         )
 
     @property
@@ -65,6 +65,17 @@ class DrawnModel(ResumableModel):
     def _join(self, tensors: tuple[Tensor, Tensor], dim: int) -> Tensor | Coefficients:
         """What Splatfacto calls to put its harmonics into one tensor, which costs a CPU more than to evaluate them."""
         return Coefficients(*tensors) if self.config.sh_degree > 0 else torch.cat(tensors, dim=dim)
+
+    def losses(
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Any] | None
+    ) -> dict[str, Tensor]:
+        """Splatfacto's own losses of a picture."""
+        # The window of SSIM is no buffer, and would be sent to a GPU in every step.
+        self.ssim.win = self.ssim.win.to(self.device)
+        image = batch["image"]
+        if "mask" not in batch and self._get_downscale_factor() == 1 and Photograph.fits(image, self.ssim):
+            batch = {**batch, "image": Photograph(image, self.ssim)}
+        return cast(dict[str, Tensor], self._get_loss_dict(self, outputs, batch, metrics_dict))
 
     def _scalar(self, value: float) -> Tensor:
         """What Splatfacto's losses call to make a number; upstream sends it from the CPU, a wait in every step."""

@@ -133,12 +133,20 @@ def test_a_step_takes_metrics_only_where_they_are_logged_and_its_loss_is_the_sam
         (True, True),
     ]
     assert model.metrics_are_read
-    # The kernels' loss is pytorch-msssim's.
+    # The kernels' loss is pytorch-msssim's, at full size and, as at first, at half of it, and with a mask.
     camera, batch = trainer.pipeline.datamanager.next_train(3)
-    outputs = model(camera)
-    ours = model.get_loss_dict(outputs, batch)["main_loss"]
-    model.ssim = model.ssim.upstream
-    torch.testing.assert_close(ours, model.get_loss_dict(outputs, batch)["main_loss"], rtol=0, atol=1e-6)
+    kernels = model.ssim
+    for downscales, masked in ((0, False), (1, False), (0, True)):
+        model.config.num_downscales, model.step = downscales, 0
+        outputs = model(camera)
+        if masked:
+            batch["mask"] = torch.rand(*batch["image"].shape[:2], 1) > 0.5
+        found = []
+        for model.ssim in (kernels, kernels.upstream):
+            value = model.get_loss_dict(outputs, batch)["main_loss"]
+            found.append((value, *torch.autograd.grad(value, outputs["rgb"], retain_graph=True)))
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-7)
 
 
 def test_ctrl_c_is_told_in_a_line(

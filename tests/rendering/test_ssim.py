@@ -1,6 +1,8 @@
-"""Structural similarity against pytorch-msssim: values, gradients, sizes, and what is left to it."""
+"""Structural similarity against pytorch-msssim, and the loss of a photograph against Splatfacto's lines."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from pytorch_msssim import SSIM
 from torch import Tensor, nn
 
 from gseg_ns.rendering import threads
-from gseg_ns.rendering.ssim import Ssim
+from gseg_ns.rendering.ssim import Differences, Photograph, Ssim, absolute
 
 
 def photographs(
@@ -100,3 +102,107 @@ def test_what_the_kernels_cannot_do_is_upstreams() -> None:
     assert torch.equal(Ssim(wide)(x, y), wide(x, y))
     with pytest.raises(ValueError, match="same dimensions"):
         Ssim(upstream)(x, y[..., :-1])
+
+
+def loss(photograph: Any, picture: Tensor, measure: nn.Module) -> Tensor:
+    """Splatfacto's lines."""
+    photograph = photograph.float() if picture.dtype == torch.float32 else photograph.double()
+    photograph = photograph / 255.0
+    photograph = photograph.to(picture.device)
+    difference = absolute(photograph - picture).mean()
+    similarity = 1 - measure(photograph.permute(2, 0, 1)[None, ...], picture.permute(2, 0, 1)[None, ...])
+    return 0.7 * difference + 0.3 * similarity
+
+
+@pytest.mark.parametrize("size", [(11, 11), (45, 27), (97, 259), (200, 530)])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_the_loss_of_a_photograph_is_splatfactos(size: tuple[int, int], kind: torch.dtype) -> None:
+    upstream = SSIM(data_range=1.0, size_average=True, channel=3)
+    x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(*size))
+    image, found = (x * 255).to(kind), []
+    given = (
+        (Photograph(image, Ssim(upstream)), Ssim(upstream), y),
+        (image, upstream, y),
+        (image, upstream, y.double()),
+    )
+    for photograph, measure, start in given:
+        picture = start.clone().requires_grad_()
+        value = loss(photograph, picture, measure)
+        (value * 2).backward()
+        assert picture.grad is not None
+        found.append((value.detach(), picture.grad))
+    (value, grad), (expected, theirs), (_, best) = found
+    assert abs(float(value) - float(expected)) <= 1e-6
+    # Where both are one but for the last digit, the sign of the difference is as it falls.
+    differs = (x - y).abs() > 1e-6
+    assert int(differs.sum()) > differs.numel() // 2
+    wrong, wrongly = ((one - best).abs()[differs].max() for one in (grad, theirs))
+    assert wrong <= max(5e-6 * float(best.abs().max()), float(wrongly))
+
+
+def test_where_photograph_and_picture_are_one_nothing_moves() -> None:
+    measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
+    picture = photographs(40, 60)[0][0].permute(1, 2, 0).contiguous().requires_grad_()
+    photograph = Photograph(picture.detach().clone(), measure)
+    difference = absolute(photograph - picture)
+    assert isinstance(difference, Differences)
+    (difference.mean() + measure(photograph.permute(2, 0, 1)[None, ...], picture.permute(2, 0, 1)[None])).backward()  # type: ignore[arg-type]
+    assert picture.grad is not None
+    assert picture.grad.abs().max() < 1e-6
+
+
+def test_the_loss_is_found_with_the_same_bits_by_any_number_of_threads() -> None:
+    measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
+    x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(211, 530))
+    found = []
+    try:
+        for count in (1, 2, 5):
+            threads.configure(kernel_threads=count)
+            picture = y.clone().requires_grad_()
+            value = loss(Photograph((x * 255).byte(), measure), picture, measure)
+            value.backward()
+            assert picture.grad is not None
+            found.append((value.detach(), picture.grad))
+    finally:
+        threads.configure()
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_each_step_on_a_photograph_can_be_had_from_torch() -> None:
+    upstream = SSIM(data_range=1.0, size_average=True, channel=3)
+    measure = Ssim(upstream)
+    x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(20, 30))
+    image = (x * 255).byte()
+    assert Photograph.fits(image, measure)
+    for other in (image[:, ::2], image[..., :1], image.int(), x.requires_grad_()):
+        assert not Photograph.fits(other, measure)
+    assert not Photograph.fits(image, upstream)
+    photograph: Any = Photograph(image, measure) / 255.0
+    plain = image.float() / 255.0
+    assert torch.equal(photograph.tensor(), plain)
+    assert torch.equal((photograph - y).mean(), (plain - y).mean())  # type: ignore[arg-type]
+    double = y.double()
+    small: Any = Photograph(image[:9], measure) / 255.0
+    assert torch.equal(small - y[:9], plain[:9] - y[:9])  # type: ignore[arg-type]
+    assert torch.equal(photograph - double, plain - double)  # type: ignore[arg-type]
+    assert torch.equal(photograph.permute(1, 0, 2), plain.permute(1, 0, 2))
+    assert torch.equal(photograph.permute(2, 0, 1)[1], plain[..., 1])
+    # Of another picture than the differences were of.
+    assert isinstance(photograph - y, Differences)
+    batch, expected = photograph.permute(2, 0, 1)[None, ...], plain.permute(2, 0, 1)[None]
+    other = y.flip(0).permute(2, 0, 1)[None]
+    torch.testing.assert_close(measure(batch, other), upstream(expected, other))
+    torch.testing.assert_close(measure(batch, y.permute(2, 0, 1)[None]), upstream(expected, y.permute(2, 0, 1)[None]))
+    assert torch.equal(absolute(torch.tensor([-1.0])), torch.tensor([1.0]))  # type: ignore[arg-type]
+
+
+def test_a_picture_that_changed_since_is_noticed() -> None:
+    measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
+    x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(20, 30))
+    picture = y.requires_grad_() * 1
+    value = loss(Photograph((x * 255).byte(), measure), picture, measure)
+    with torch.no_grad():
+        picture.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
