@@ -122,8 +122,7 @@ class Step:
             import gseg_ns.rendering.api as api
 
             parts.watch(api, "tile_lists", "tiles")
-            for optimizer in trainer.optimizers.optimizers.values():
-                optimizer.step = parts.timed("Adam", optimizer.step)  # type: ignore[method-assign]
+            parts.watch(trainer.optimizers, "optimizer_scaler_step_some", "Adam")
             stop = model.config.stop_split_at
             # Away from the steps that make and remove Gaussians.
             late, early = (

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import accumulate
 from typing import Any
 
 import torch
+from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor
 
 from gseg_ns.rendering import threads
@@ -16,11 +21,51 @@ _BLOCK = 1 << 14
 _GRAIN = 8
 """Pieces worth handing to a thread."""
 
+_Update = tuple[tuple[Tensor, ...], Tensor, dict[str, Any]]
+"""Parameter, gradient and moments; how many steps were made; options."""
 
-def _update(start: int, stop: int, tensors: tuple[Tensor, ...], step: Tensor, options: dict[str, Any]) -> None:
-    """Update numbers of pieces start..stop."""
-    parameter, gradient, mean, square = (t[start * _BLOCK : stop * _BLOCK] for t in tensors)
-    torch._fused_adam_([parameter], [gradient], [mean], [square], [], [step], **options)
+_waiting: ContextVar[list[_Update] | None] = ContextVar("waiting", default=None)
+"""Updates that wait for others."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within this block, updates of `SharedAdam` wait for each other, and are shared as one: most are small."""
+    updates: list[_Update] = []
+    token = _waiting.set(updates)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+        _share(updates)
+
+
+def _share(updates: list[_Update]) -> None:
+    """Make updates."""
+    flat = [tuple(t.view(-1) for t in tensors) for tensors, _, _ in updates]
+    begins = [0, *accumulate(-(-tensors[0].numel() // _BLOCK) for tensors in flat)]
+
+    def update(start: int, stop: int) -> None:
+        """Update numbers of pieces start..stop of all."""
+        which = bisect_right(begins, start) - 1
+        while which < len(flat) and begins[which] < stop:
+            first, last = (max(at - begins[which], 0) * _BLOCK for at in (start, min(stop, begins[which + 1])))
+            parameter, gradient, mean, square = (t[first:last] for t in flat[which])
+            _, step, options = updates[which]
+            torch._fused_adam_([parameter], [gradient], [mean], [square], [], [step], **options)
+            which += 1
+
+    if updates:
+        threads.share(update, begins[-1], grain=_GRAIN)
+
+
+class SharedOptimizers(Optimizers):
+    """Nerfstudio's, whose updates by `SharedAdam` are shared as one."""
+
+    def optimizer_scaler_step_some(self, grad_scaler: Any, param_groups: list[str]) -> None:
+        """Step some groups of parameters, as upstream."""
+        with together():
+            super().optimizer_scaler_step_some(grad_scaler, param_groups)
 
 
 class SharedAdam(torch.optim.Adam):
@@ -37,15 +82,19 @@ class SharedAdam(torch.optim.Adam):
         if todo is None:
             # torch wraps the step of each class for its hooks, and this one is wrapped already.
             return getattr(torch.optim.Adam.step, "__wrapped__", torch.optim.Adam.step)(self, closure)
-        for tensors, step, options in todo:
+        for _, step, _ in todo:
             step += 1
-            flat = tuple(t.view(-1) for t in tensors)
-            threads.share(_update, -(-flat[0].numel() // _BLOCK), flat, step, options, grain=_GRAIN)
+        waiting = _waiting.get()
+        # Who wants to be called after a step wants to see what it did.
+        if waiting is None or self._optimizer_step_post_hooks:
+            _share(todo)
+        else:
+            waiting += todo
         return None
 
-    def _plain_updates(self) -> list[tuple[tuple[Tensor, ...], Tensor, dict[str, Any]]] | None:
-        """Parameter, gradient and moments, step and options of each update; None where one of them is not plain."""
-        todo: list[tuple[tuple[Tensor, ...], Tensor, dict[str, Any]]] = []
+    def _plain_updates(self) -> list[_Update] | None:
+        """The updates of a step; None where one of them is not plain."""
+        todo: list[_Update] = []
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}

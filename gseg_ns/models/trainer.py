@@ -30,7 +30,7 @@ from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path, flush, temporary_beside
 from gseg_ns.folders import sole_use
 from gseg_ns.lifting.association import NO_GROUPS
-from gseg_ns.models.adam import SharedAdam
+from gseg_ns.models.adam import SharedAdam, SharedOptimizers
 from gseg_ns.models.base import SegmentationModel, SegmentationModelConfig
 from gseg_ns.models.checkpoints import checkpoint_errors, checkpoints, read_newest
 from gseg_ns.models.drawing import keep_drawing
@@ -298,7 +298,7 @@ class SegmentationTrainer(Trainer):
             if scheduler is not None and hasattr(scheduler, "max_steps"):
                 steps = scheduler.max_steps * model.geometry_steps / PAPER_GEOMETRY_STEPS
                 scheduler.max_steps = max(round(steps), 1)
-        return update_in_one_pass(Optimizers(configs, self.pipeline.get_param_groups()))
+        return update_in_one_pass(SharedOptimizers(configs, self.pipeline.get_param_groups()))
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from torch import Tensor
 
-from gseg_ns.models.adam import SharedAdam
+from gseg_ns.models.adam import SharedAdam, SharedOptimizers
+from gseg_ns.models.trainer import update_in_one_pass
 from gseg_ns.rendering import threads
 
 
@@ -52,8 +54,50 @@ def test_work_is_shared(three_threads: None, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(threads, "share", noted)
     trained(SharedAdam, fused=True)
-    assert len(shared) == 3 + 2 + 3  # the first step is torch's, which makes the moments
-    assert max(shared) == -(-9001 * 45 // (1 << 14))
+    pieces = [-(-count // (1 << 14)) for count in (9001 * 45, 7 * 3, 300_001)]
+    # The first step is torch's, which makes the moments; one has no gradient for the last.
+    assert shared == [sum(pieces), sum(pieces[:2]), sum(pieces)]
+
+
+def test_steps_of_several_optimizers_are_made_together_to_the_same_bits(
+    three_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, share = [], threads.share
+
+    def noted(kernel: Any, count: int, *args: Any, grain: int) -> None:
+        shared.append(count)
+        share(kernel, count, *args, grain=grain)
+
+    monkeypatch.setattr(threads, "share", noted)
+    found = []
+    for kind in (SharedAdam, torch.optim.Adam):
+        g = torch.Generator().manual_seed(0)
+        names = ("means", "seen", "rest", "unused")
+        parameters = {
+            name: [torch.nn.Parameter(torch.randn(count, generator=g))]
+            for name, count in zip(names, (70_001, 5, 250_000, 9), strict=True)
+        }
+        configs = {
+            name: {
+                "optimizer": AdamOptimizerConfig(_target=kind, lr=0.01 * (n + 1), max_norm=n or None),
+                "scheduler": None,
+            }
+            for n, name in enumerate(names)
+        }
+        optimizers = update_in_one_pass(SharedOptimizers(configs, parameters))
+        called: list[Tensor] = []
+        seen = parameters["seen"][0]
+        optimizers.optimizers["seen"].register_step_post_hook(lambda *_, p=seen, c=called: c.append(p.detach().clone()))
+        for number in range(3):
+            for name in names[:3]:
+                parameters[name][0].grad = (parameters[name][0].detach() * (number + 1)).cos()
+            optimizers.optimizer_scaler_step_some(torch.cuda.amp.GradScaler(enabled=False), list(names))
+            assert torch.equal(called[-1], seen)
+        found.append([parameters[name][0].detach() for name in names])
+    for mine, theirs in zip(*found, strict=True):
+        assert torch.equal(mine, theirs)
+    # One with a hook is on its own; the first step is torch's.
+    assert shared == [1, 5 + 16] * 2
 
 
 def test_without_fused_updates_it_is_torchs(three_threads: None) -> None:
