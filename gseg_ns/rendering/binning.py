@@ -14,8 +14,7 @@ from gseg_ns.rendering.kernels import tiles
 _GRAIN = 4096
 """Gaussians worth handing to a thread."""
 
-_PARTS = 4
-"""Parts of the depth order that are put into tiles side by side."""
+_PARTS_PER_THREAD = 4
 
 
 class TileLists(NamedTuple):
@@ -54,29 +53,35 @@ def tile_lists(
     total = cameras * count
     sizes = radii.reshape(total).contiguous().numpy()
     z = depths.detach().reshape(total).contiguous().float().numpy()
-    # Everything after the sort reads and writes in depth order, which is faster than to come back to each Gaussian.
-    # Cameras stay apart because ids of one camera are contiguous and the tile sort below is stable.
-    shown = np.flatnonzero(sizes)
-    order = np.empty(len(shown), np.int32)
-    tiles.by_depth(z, shown, order)
-    counts = np.zeros(total, np.int32)
-    rows = np.empty((len(shown), 3), np.int32)
-    threads.share(tiles.tile_rows, len(shown), order, packed, sizes, tile_size, tile_height, rows, grain=_GRAIN)
-    np.cumsum(rows[:, 1], out=rows[:, 2])
-    spans = np.empty((int(rows[-1, 2]) if len(shown) else 0, 2), np.int32)
-    rows[:, 2] -= rows[:, 1]
-    threads.share(
-        tiles.tile_spans, len(shown), order, packed, sizes, max(count, 1), tile_size, tile_width, tile_height, height,
-        rows, counts, spans, grain=_GRAIN,
-    )  # fmt: skip
+    parts = max(min(_PARTS_PER_THREAD * threads.num_threads(), total // _GRAIN), 1)
+    rows, lengths = np.empty((total, 3), np.int32), np.empty(parts, np.int64)
+    threads.share(tiles.tile_rows, parts, parts, packed, sizes, tile_size, tile_height, rows, lengths)
+    begins, counts = np.cumsum(lengths) - lengths, np.empty(total, np.int32)
+    spans, all_rows = np.empty((lengths.sum(), 2), np.int32), cameras * tile_height
+    changes = np.empty((parts, all_rows * (tile_width + 1)), np.int32)
+    order = np.empty(np.count_nonzero(sizes > 0), np.int32)
 
-    cursors = np.empty((_PARTS, cameras * per_camera), np.int64)
-    threads.share(tiles.count_tiles, _PARTS, _PARTS, rows, spans, tile_width, cursors)
-    in_tiles, offsets = cursors.sum(axis=0), np.zeros(cameras * per_camera + 1, np.int64)
+    def sort_or_find_spans(start: int, stop: int) -> None:
+        """The sort goes beside the rest: it has no parts."""
+        if start == 0:
+            tiles.by_depth(z, sizes, order)
+        if stop > 1:
+            tiles.tile_spans(
+                max(start - 1, 0), stop - 1, packed, sizes, max(count, 1), tile_size, tile_width, tile_height, height,
+                rows, begins, counts, spans, changes,
+            )  # fmt: skip
+
+    threads.share(sort_or_find_spans, parts + 1)
+    offsets = np.zeros(cameras * per_camera + 1, np.int64)
+    in_tiles = changes.sum(axis=0).reshape(all_rows, tile_width + 1).cumsum(axis=1)[:, :-1]
     np.cumsum(in_tiles, out=offsets[1:])
-    cursors = offsets[:-1] + np.cumsum(cursors, axis=0) - cursors
     flatten_ids, isect_ids = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int64)
-    threads.share(tiles.fill_tiles, _PARTS, _PARTS, order, rows, spans, tile_width, cursors, flatten_ids)
+    # Bands of tile rows with as many pairs each. Each walks all Gaussians: not more of them than threads.
+    fair = offsets[-1] * np.arange(1, threads.num_threads()) // threads.num_threads()
+    bands = np.concatenate([[0], np.searchsorted(offsets[::tile_width], fair), [all_rows]])
+    threads.share(
+        tiles.fill_tiles, len(bands) - 1, order, rows, spans, bands, tile_width, offsets[:-1].copy(), flatten_ids
+    )
     threads.share(
         tiles.name_pairs, cameras * per_camera, offsets, flatten_ids, z.view(np.int32), per_camera,
         per_camera.bit_length(), isect_ids,

@@ -15,125 +15,161 @@ import numpy as np
 from gseg_ns.rendering.kernels.jit import kernel
 from gseg_ns.rendering.kernels.weights import DET, HALF_HEIGHT, HALF_WIDTH, INVERSE_C, ROOT, SHEAR, A, B, X, Y
 
+# Rows of tiles that are looked at at a time, and the planes of what is known of each: its Gaussian's mean, half of its
+# height, terms of its ellipse and the columns that it may touch; and where the row begins.
+BLOCK = 128
+CENTRE, MIDDLE, REACH, DETERMINANT, SQUARE, INVERSE, SLOPE, EXTREME, FIRST, LAST, TOP = (
+    number * BLOCK for number in range(11)
+)
+PLANES = 11
 # Values of a digit of `by_depth`: three of them are a float32.
 DIGITS = 1 << 11
 
 
 @kernel
-def row_band(splat, y_first, y_last):  # type: ignore[no-untyped-def]
-    """Leftmost and rightmost x of a Gaussian's ellipse over y_first <= y <= y_last; empty, (1, 0), where it has none.
+def row_bands(block, whose, count, tile_size, height, spans, at, counts, changes):  # type: ignore[no-untyped-def]
+    """The first and last+1 tile column of the first rows of a block, each of one Gaussian: spans[at] and on, written.
 
-    With a of its conic: x(y) = -b / a y +- sqrt(2 limit a - det y^2) / a, from the mean.
+    An ellipse over y_first <= y <= y_last, with a, b of its conic: x(y) = -b / a y +- sqrt(2 limit a - det y^2) / a,
+    from the mean. Without branches, so that it vectorises.
 
     Args:
-        splat: a packed Gaussian with an ellipse, see `pack`.
+        block: planes of what is known of each row; `whose`: of which Gaussian it is, and where it begins in `changes`.
+        counts, changes: see `tile_spans`.
     """
-    y, half_height = float(splat[Y]), float(splat[HALF_HEIGHT])
-    low, high = max(y_first - y, -half_height), min(y_last - y, half_height)
-    if not low <= high:
-        return 1.0, 0.0
-    a, b, det = float(splat[A]), float(splat[B]), float(splat[DET])
-    inverse, root = 1.0 / a, splat[ROOT] * splat[INVERSE_C] * a
-    # x is largest where the gradient is horizontal: dy = -(b / c) dx at half of the width.
-    extreme = -splat[SHEAR] * float(splat[HALF_WIDTH])
-    dy = min(max(extreme, low), high)
-    right = (math.sqrt(max(root - det * dy * dy, 0.0)) - b * dy) * inverse
-    dy = min(max(-extreme, low), high)
-    left = (-math.sqrt(max(root - det * dy * dy, 0.0)) - b * dy) * inverse
-    return splat[X] + left, splat[X] + right
+    for k in range(count):
+        x, y, half_height = block[np.uintp(CENTRE + k)], block[np.uintp(MIDDLE + k)], block[np.uintp(REACH + k)]
+        det, root = block[np.uintp(DETERMINANT + k)], block[np.uintp(SQUARE + k)]
+        inverse, slope, extreme = block[np.uintp(INVERSE + k)], block[np.uintp(SLOPE + k)], block[np.uintp(EXTREME + k)]
+        top = block[np.uintp(TOP + k)]
+        # First and last pixel centre of the row.
+        low = max(top + 0.5 - y, -half_height)
+        high = min(min(top + tile_size, height) - 0.5 - y, half_height)
+        # x is largest where the gradient is horizontal: dy = -(b / c) dx at half of the width.
+        dy = min(max(extreme, low), high)
+        right = x + math.sqrt(max(root - det * dy * dy, 0.0)) * inverse - slope * dy
+        dy = min(max(-extreme, low), high)
+        left = x - math.sqrt(max(root - det * dy * dy, 0.0)) * inverse - slope * dy
+        # First centre >= left is ceil(left - 0.5); last centre <= right is floor(right - 0.5).
+        begin = max(block[np.uintp(FIRST + k)], np.floor(np.ceil(left - 0.5) / tile_size))
+        end = min(block[np.uintp(LAST + k)], np.floor(np.floor(right - 0.5) / tile_size) + 1.0)
+        drawn = (low <= high) & (left <= right) & (begin < end)
+        block[np.uintp(FIRST + k)] = begin if drawn else 0.0
+        block[np.uintp(LAST + k)] = end if drawn else 0.0
+    for k in range(count):
+        begin, end = int(block[np.uintp(FIRST + k)]), int(block[np.uintp(LAST + k)])
+        spans[np.uintp(at + k), 0], spans[np.uintp(at + k), 1] = begin, end
+        counts[np.uintp(whose[k, 0])] += end - begin
+        changes[np.uintp(whose[k, 1] + begin)] += 1
+        changes[np.uintp(whose[k, 1] + end)] -= 1
 
 
 @kernel
-def tile_rows(start, stop, order, packed, radii, tile_size, tile_height, rows):  # type: ignore[no-untyped-def]
-    """For Gaussians order[start..stop]: the tile rows that each may touch.
+def tile_rows(start, stop, parts, packed, radii, tile_size, tile_height, rows, lengths):  # type: ignore[no-untyped-def]
+    """For parts start..stop of the Gaussians: the tile rows that each may touch.
 
     Args:
         packed: [M, PACKED] from `weights.pack`.
-        rows: [S, 3] int32, of which the first row and the number of rows are written.
+        rows: [M, 3] int32, of which the first row and the number of rows are written.
+        lengths: [parts], written: the rows of each part.
     """
-    for i in range(start, stop):
-        g = order[i]
-        rows[i, 0] = 0
-        rows[i, 1] = 0
-        half_width = packed[g, HALF_WIDTH]
-        if half_width < 0:
-            continue
-        radius, y = float(radii[g]), float(packed[g, Y])
-        first_row = max(0, math.floor((y - radius) / tile_size))
-        last_row = min(tile_height, math.ceil((y + radius) / tile_size))
-        if half_width < np.inf:
-            reach = float(packed[g, HALF_HEIGHT])
-            # Pixel centres lie half a pixel in: row r has centres r * tile + 0.5 .. r * tile + tile - 0.5.
-            first_row = max(first_row, math.floor((y - reach - 0.5) / tile_size))
-            last_row = min(last_row, math.floor((y + reach - 0.5) / tile_size) + 1)
-        if first_row < last_row:
-            rows[i, 0] = first_row
-            rows[i, 1] = last_row - first_row
+    for part in range(start, stop):
+        length = 0
+        for g in range(part * radii.shape[0] // parts, (part + 1) * radii.shape[0] // parts):
+            rows[g] = 0
+            half_width = packed[g, HALF_WIDTH]
+            if radii[g] <= 0 or half_width < 0:
+                continue
+            radius, y = float(radii[g]), float(packed[g, Y])
+            first_row = max(0, math.floor((y - radius) / tile_size))
+            last_row = min(tile_height, math.ceil((y + radius) / tile_size))
+            if half_width < np.inf:
+                reach = float(packed[g, HALF_HEIGHT])
+                # Pixel centres lie half a pixel in: row r has centres r * tile + 0.5 .. r * tile + tile - 0.5.
+                first_row = max(first_row, math.floor((y - reach - 0.5) / tile_size))
+                last_row = min(last_row, math.floor((y + reach - 0.5) / tile_size) + 1)
+            if first_row < last_row:
+                rows[g, 0] = first_row
+                rows[g, 1] = last_row - first_row
+                length += last_row - first_row
+        lengths[part] = length
 
 
 @kernel
 def tile_spans(  # type: ignore[no-untyped-def]
-    start, stop, order, packed, radii, num_gaussians, tile_size, tile_width, tile_height, height, rows, counts, spans,
+    start, stop, packed, radii, num_gaussians, tile_size, tile_width, tile_height, height, rows, begins, counts, spans,
+    changes,
 ):  # fmt: skip
-    """For Gaussians order[start..stop]: in each tile row that it may touch, the first and last+1 tile column.
+    """For parts start..stop of the Gaussians: in each tile row that one may touch, the first and last+1 tile column.
 
     Args:
-        packed: as in `tile_rows`.
-        rows: from there, and in `rows[:, 2]` each Gaussian's first row in `spans`. The first row becomes the first tile
-            of that row, counted through all cameras.
-        counts: [M] int32, written where `order` says: how many tiles each touches.
+        packed, radii: as in `tile_rows`.
+        rows: from there. The first row becomes one of all cameras' rows; written is where one's begin in `spans`.
+        begins: [parts] where those of a part begin.
+        counts: [M] int32, written: how many tiles each touches.
         spans: [rows of all Gaussians, 2] int32, written.
+        changes: [parts, rows of tiles of all cameras * (tile_width + 1)] int32, written: how many Gaussians of a part a
+            tile has more than the one on its left.
     """
-    for i in range(start, stop):
-        g = order[i]
-        splat, radius, x = packed[g], float(radii[g]), float(packed[g, X])
-        first_column = max(0, math.floor((x - radius) / tile_size))
-        last_column = min(tile_width, math.ceil((x + radius) / tile_size))
-        regular = splat[HALF_WIDTH] < np.inf
-        total = 0
-        for number in range(rows[i, 1]):
-            row = rows[i, 0] + number
-            begin, end = first_column, last_column
-            if regular:
-                last_centre = min((row + 1) * tile_size, height) - 0.5
-                left, right = row_band(splat, row * tile_size + 0.5, last_centre)
-                if left > right:
-                    begin, end = 0, 0
-                else:
-                    # First centre >= left is ceil(left - 0.5); last centre <= right is floor(right - 0.5).
-                    begin = max(begin, math.floor(math.ceil(left - 0.5) / tile_size))
-                    end = min(end, math.floor(math.floor(right - 0.5) / tile_size) + 1)
-                    if begin >= end:
-                        begin, end = 0, 0
-            spans[rows[i, 2] + number, 0] = begin
-            spans[rows[i, 2] + number, 1] = end
-            total += end - begin
-        counts[g] = total
-        rows[i, 0] = (g // num_gaussians * tile_height + rows[i, 0]) * tile_width
+    parts, block, whose = begins.shape[0], np.empty(PLANES * BLOCK, np.float64), np.empty((BLOCK, 2), np.int64)
+    for part in range(start, stop):
+        first, last = part * radii.shape[0] // parts, (part + 1) * radii.shape[0] // parts
+        counts[first:last] = 0
+        changes[part] = 0
+        at, k = begins[part], 0
+        for g in range(first, last):
+            number = rows[g, 1]
+            if number == 0:
+                continue
+            x, radius, a = float(packed[g, X]), float(radii[g]), float(packed[g, A])
+            # What is no ellipse may touch all of the radius' square.
+            inverse, slope, extreme, det, root, half_height = 1.0, 0.0, 0.0, 0.0, np.inf, np.inf
+            if packed[g, HALF_WIDTH] < np.inf:
+                inverse = 1.0 / a
+                slope, extreme = packed[g, B] * inverse, -float(packed[g, SHEAR]) * packed[g, HALF_WIDTH]
+                det, root = float(packed[g, DET]), packed[g, ROOT] * packed[g, INVERSE_C] * a
+                half_height = float(packed[g, HALF_HEIGHT])
+            before = g // num_gaussians * tile_height
+            for row in range(rows[g, 0], rows[g, 0] + number):
+                block[CENTRE + k], block[MIDDLE + k], block[REACH + k] = x, packed[g, Y], half_height
+                block[DETERMINANT + k], block[SQUARE + k], block[INVERSE + k] = det, root, inverse
+                block[SLOPE + k], block[EXTREME + k], block[TOP + k] = slope, extreme, row * tile_size
+                block[FIRST + k] = max(0, math.floor((x - radius) / tile_size))
+                block[LAST + k] = min(tile_width, math.ceil((x + radius) / tile_size))
+                whose[k, 0], whose[k, 1] = g, (before + row) * (tile_width + 1)
+                k += 1
+                if k == BLOCK:
+                    row_bands(block, whose, k, tile_size, height, spans, at, counts, changes[part])
+                    at, k = at + BLOCK, 0
+            rows[g, 0], rows[g, 2] = before + rows[g, 0], at + k - number
+        row_bands(block, whose, k, tile_size, height, spans, at, counts, changes[part])
 
 
 @kernel
-def by_depth(depths, chosen, order):  # type: ignore[no-untyped-def]
+def by_depth(depths, radii, order):  # type: ignore[no-untyped-def]
     """Sort by depth, equal ones in the order in which they are: a radix sort of the numbers' bits.
 
     Args:
         depths: [M] float32, finite.
-        chosen: [S] which of them.
-        order: [S] int32, written.
+        radii: [M], which of them: those above 0.
+        order: [S] int32, as many as there are of those, written.
     """
-    count = chosen.shape[0]
+    count = order.shape[0]
     keys, other_keys = np.empty(count, np.uint32), np.empty(count, np.uint32)
     ids, other_ids = order, np.empty(count, np.int32)
     bits = depths.view(np.uint32)
     tables = np.zeros((3, DIGITS), np.int64)
-    for i in range(count):
-        g = chosen[i]
+    i = 0
+    for g in range(radii.shape[0]):
+        if radii[g] <= 0:
+            continue
         ids[i] = g
         # +0 and -0 are one depth; what is negative comes first, and rises backwards.
         key = bits[g] if depths[g] != 0 else np.uint32(0)
         keys[i] = key ^ (np.uint32(0xFFFFFFFF) if key >> np.uint32(31) else np.uint32(0x80000000))
         for digit in range(3):
             tables[digit, (keys[i] >> np.uint32(11 * digit)) & np.uint32(DIGITS - 1)] += 1
+        i += 1
     for digit in range(3):
         table = tables[digit]
         place = 0
@@ -152,35 +188,28 @@ def by_depth(depths, chosen, order):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def count_tiles(start, stop, parts, rows, spans, tile_width, counts):  # type: ignore[no-untyped-def]
-    """Gaussians of each tile, in parts start..stop of the depth order: [parts, tiles] int64, written."""
-    for part in range(start, stop):
-        counts[part] = 0
-        for i in range(part * rows.shape[0] // parts, (part + 1) * rows.shape[0] // parts):
-            tile = rows[i, 0]
-            for row in range(rows[i, 2], rows[i, 2] + rows[i, 1]):
-                for column in range(spans[row, 0], spans[row, 1]):
-                    counts[part, np.uintp(tile + column)] += 1
-                tile += tile_width
-
-
-@kernel
-def fill_tiles(start, stop, parts, order, rows, spans, tile_width, cursors, flatten_ids):  # type: ignore[no-untyped-def]
-    """Counting sort: parts start..stop of the Gaussians in depth order into their tiles.
+def fill_tiles(start, stop, order, rows, spans, bands, tile_width, cursors, flatten_ids):  # type: ignore[no-untyped-def]
+    """Counting sort of the Gaussians, in depth order, into the tiles of bands start..stop.
 
     Args:
-        cursors: [parts, tiles] int64, where each part's Gaussians begin in the tile's list; advanced.
+        order: from `by_depth`.
+        rows, spans: from `tile_spans`.
+        bands: [bands + 1] tile rows of all cameras where each begins, and the last ends.
+        cursors: [tiles] int64, where each tile's list begins; advanced.
         flatten_ids: written.
     """
-    for part in range(start, stop):
-        for i in range(part * rows.shape[0] // parts, (part + 1) * rows.shape[0] // parts):
-            tile = rows[i, 0]
-            for row in range(rows[i, 2], rows[i, 2] + rows[i, 1]):
-                for column in range(spans[row, 0], spans[row, 1]):
-                    slot = cursors[part, np.uintp(tile + column)]
-                    cursors[part, np.uintp(tile + column)] = slot + 1
+    for band in range(start, stop):
+        first, last = bands[band], bands[band + 1]
+        for i in range(order.shape[0]):
+            g = np.uintp(order[i])
+            row, at = rows[g, 0], rows[g, 2]
+            begin, end = max(row, first), min(row + rows[g, 1], last)
+            for other in range(begin, end):
+                tile, span = other * tile_width, np.uintp(at + other - row)
+                for column in range(spans[span, 0], spans[span, 1]):
+                    slot = cursors[np.uintp(tile + column)]
+                    cursors[np.uintp(tile + column)] = slot + 1
                     flatten_ids[np.uintp(slot)] = order[i]
-                tile += tile_width
 
 
 @kernel
