@@ -6,8 +6,9 @@ association is then a renumbering of columns and a sum, which makes an ablation 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ class View:
     name: str
     camera: Camera
     labels: Tensor  # [H, W] int32, 1..L in this view, 0 = unlabelled
+    photograph: Callable[[], Tensor | None] = lambda: None
+    """Reads its colors: [H, W, 3] uint8 on the CPU, None where it is gone"""
 
 
 class ClosedForm:
@@ -98,6 +101,7 @@ class ClosedForm:
         from gseg_ns.data.cameras import to_camera
         from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
         from gseg_ns.data.ground_truth import ground_truth as read_truth
+        from gseg_ns.data.photographs import view_colors
         from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
         from gseg_ns.models.trained_geometry import load_geometry
 
@@ -124,7 +128,8 @@ class ClosedForm:
                 continue
             camera = to_camera(datamanager.camera(view)).to(device)
             meta = project_splats(splats, camera)
-            views.append(View(names[view], camera, labels))
+            colors = partial(view_colors, datamanager, view, *labels.shape)
+            views.append(View(names[view], camera, labels, colors))
             said = view_votes(meta, labels)
             votes.append(said)
             torch.maximum(shown, shown_share(meta, said), out=shown)
@@ -198,7 +203,9 @@ class ClosedForm:
             camera, targets = maps[view]
             return project_splats(self.splats, camera), targets
 
-        return fit_strengths(dense.to(self.splats.device), len(maps), ask, options)
+        # Ground truth is where it is.
+        colors = None if found is None else lambda view: self.views[view].photograph()
+        return fit_strengths(dense.to(self.splats.device), len(maps), ask, options, colors)
 
     # --------------------------------------------------------------------------------------------------- scores
 

@@ -23,7 +23,6 @@ from gseg_ns.data.photograph_dataset import PhotographDataset
 from gseg_ns.data.photographs import Photograph, photograph_of, view_camera, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.data.records import Records, numbered_by_tracks, read_records, refuse_numbering
-from gseg_ns.data.snapping import snap_labels
 from gseg_ns.data.training_regions import refuse_pictures, refuse_regions
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import (
@@ -40,6 +39,7 @@ from gseg_ns.masks.nesting import masks_nest
 from gseg_ns.masks.orientation import MaskOfPhotograph, lie_upright
 from gseg_ns.reading import reading
 from gseg_ns.rendering import threads
+from gseg_ns.rendering.snapping import snap_labels
 from gseg_ns.transfer import upload
 
 Split = Literal["train", "test"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,10 @@ from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskSet
 from gseg_ns.masks.images import mask_keys, read_image
 from gseg_ns.masks.orientation import Size, exif_orientation, fits_upright_alone, mask_index, same_proportions
+from gseg_ns.pictures import resized
+
+if TYPE_CHECKING:
+    from gseg_ns.data.datamanager import MaskDatamanager
 
 _WIDEST = 2.0
 """A view that shows all of a photograph is at most this many times as wide and as high as the one trained on."""
@@ -383,3 +388,17 @@ def _largest_copy(labels: Tensor, size: Size, orientation: int) -> Size:
     if fits_upright_alone((height, width), size, orientation):
         return width, height
     return (height, width) if same_proportions((height, width), size) else size
+
+
+def view_colors(data: MaskDatamanager, view: int, height: int, width: int) -> Tensor | None:
+    """The colors of a training view at a size, as it is trained on: [height, width, 3] uint8 on the CPU.
+
+    None where its photograph is gone.
+    """
+    if not Path(data.train_dataset.image_filenames[view]).is_file():
+        return None
+    image = data.read_photograph(view)["image"][..., :3]
+    if image.shape[:2] == (height, width) and image.dtype == torch.uint8:
+        return image
+    floats = image.float() / 255 if image.dtype == torch.uint8 else image
+    return (resized(floats, height, width) * 255).round().to(torch.uint8)

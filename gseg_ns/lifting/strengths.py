@@ -10,13 +10,16 @@ in a fit say how many steps it may take, and how far it may be followed. What is
 of which leaves out other views and draws other pixels (as in Breiman, Bagging predictors, 1996): what they learn of the
 errors of single masks differs, and in part goes out.
 
+Where there are photographs, masks whose borders are moved to those of color (`gseg_ns.rendering.snapping`) are tried,
+too. The held-out views' own masks say which of the two are learned from: they are not moved.
+
 Strengths move borders and make nothing new: a label that a view does not show by the vote, it does not show by
 strengths (`label_image`). Half a pixel of a ceiling at the upper edge of a picture is no ceiling in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,20 +29,13 @@ from torch import Tensor
 
 from gseg_ns.errors import OptionError
 from gseg_ns.lifting.identity import SHARPNESS, SILENT
-from gseg_ns.rendering import PixelWeights, composite, contested_labels, dominant_labels, pixel_weights, threads
+from gseg_ns.lifting.mixed_pixels import Rows, drawn, gather
+from gseg_ns.rendering import composite, contested_labels, dominant_labels, threads
 from gseg_ns.rendering.kernels import strengths as kernels
 
 ROWS = 2048
 """Pixels of a step. Of the mixed pixels, that is about what 8192 of all pixels hold; more of them in a step follow the
 masks' errors further (small room, hard masks: boundary IoU 91.0 with 1500, 90.6 with 8192 uniform ones)."""
-
-MIXED = 0.99
-"""A pixel is mixed if its foremost label has less than this part of the weight 1: others have little to gain or lose,
-and are left out. Masks are not asked: pixels chosen for being wrong would be mended at the cost of those that are right
-(small room: 94.3 instead of 96.8). 0.95 loses 0.1."""
-
-SPARE = 1.1
-"""Where pixels of a view have to be left out, somewhat more are asked than a sample says have room."""
 
 FLOOR = 0.02
 """No Gaussian is silent: where nothing else shows, its label does."""
@@ -59,9 +55,6 @@ ragged masks learn the masks' own errors, which all views share in part: their g
 it is a loss (medium room, splats of 3000 steps, two folds of three seeds, from half to all steps: mild masks 0.2 to 0.8
 %, hard ones -0.5 to 0.6, mean -0.1)."""
 
-FAINT = 1e-3
-"""Weights of a pixel below it are left out: two fifths of all, and half a percent of what they add up to."""
-
 HELD_PIXELS = 200_000
 """Pixels of the held-out views that are compared: the error of their mean is below a thousandth."""
 
@@ -79,6 +72,8 @@ class StrengthOptions:
     held_out: int = 5
     """n: each of n fits, whose mean is taken, leaves out other views, every nth; those that the first leaves out say
     how many steps fits take and how far they are followed"""
+    snapped: bool = True
+    """Learn from masks whose borders are moved to borders of color in the photographs, where held-out views agree"""
     max_bytes: float = 7e8
     """Memory of the pixels' weights; beyond it fewer pixels of each view take part"""
     seed: int = 0
@@ -104,28 +99,8 @@ class Strengths(NamedTuple):
     """Error of the held-out views, in 0..1, with all strengths 1."""
     after: float
     """The same, of one fit, of the other views, of as many steps and as far as it is followed."""
-
-
-class Runs(NamedTuple):
-    """Where weights of one label lie in rows, see `by_label`."""
-
-    begins: Tensor  # [R + 1] int64
-    labels: Tensor  # [runs] int32
-    ends: Tensor  # [runs] int64
-
-
-class Rows(NamedTuple):
-    """Mixed pixels of some views: what they see, and what they should say."""
-
-    crow: Tensor  # [R + 1] int64
-    col: Tensor  # [nnz] int32, Gaussians
-    val: Tensor  # [nnz] float32
-    targets: Tensor  # [R] int32, from 1
-    runs: Runs | None = None
-    """Of rows that are on the CPU."""
-
-    def __len__(self) -> int:
-        return len(self.targets)
+    snapped: bool = False
+    """Whether it is a fit to masks whose borders were moved to those of color."""
 
 
 @torch.no_grad()
@@ -134,6 +109,7 @@ def fit_strengths(
     count: int,
     ask: Callable[[int], tuple[dict[str, Any], Tensor]],
     options: StrengthOptions | None = None,
+    photograph: Callable[[int], Tensor | None] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Strengths:
     """Fit the strength of each Gaussian.
@@ -147,6 +123,8 @@ def fit_strengths(
         ask: the projection (`gseg_ns.rendering.project`) of a view, and its label map [H, W] in the numbers of
             `labels`, 0 = unlabelled.
         options: of the fit.
+        photograph: that of a view, [H, W, 3] as `gseg_ns.rendering.snapping.snap_labels` takes it; None where it has
+            none.
         progress: called after each view.
     """
     options = options or StrengthOptions()
@@ -154,7 +132,11 @@ def fit_strengths(
     num_labels = int(labels.max()) + 1 if len(labels) else 1
     if num_labels < 3 or count < 2 or options.steps == 0:  # nothing to choose between, or nobody to ask
         return Strengths(ones, 0.0, 0, 0.0, 0.0)
-    rows, spans = _gather(labels, num_labels, range(count), ask, options, progress)
+    gathered = gather(
+        labels, num_labels, count, ask, photograph if options.snapped else None, options.max_bytes, options.seed,
+        progress,
+    )  # fmt: skip
+    rows, spans = gathered.rows, gathered.spans
     fold = np.arange(count) % min(options.held_out, count)
     learned, held = int(np.diff(spans[fold != 0]).sum()), int(np.diff(spans[fold == 0]).sum())
     if learned == 0 or held == 0:
@@ -162,32 +144,45 @@ def fit_strengths(
     compared = drawn(spans[fold == 0], 0, min(HELD_PIXELS, held))
     before = disagreement(rows, compared, labels, ones, num_labels)
 
+    learned_from = rows
+
     def fit(left_out: int, steps: int) -> Tensor:
-        return _fit(rows, spans[fold != left_out], left_out, labels, num_labels, options, steps)
+        return _fit(learned_from, spans[fold != left_out], left_out, labels, num_labels, options, steps)
+
+    def wrong(values: Tensor) -> float:
+        return disagreement(rows, compared, labels, values, num_labels)
 
     def mean_of_fits(first: Tensor, steps: int) -> Tensor:
         others = range(1, int(fold.max()) + 1)
         return sum((fit(left_out, steps) for left_out in others), first) / (len(others) + 1)
 
-    steps, reached, best = 0, before, ones
     lengths = [max(options.steps // part, 1) for part in LENGTHS]
     shortest = fit(0, lengths[0])
+    if gathered.snapped is not None:
+        learned_from = rows.saying(gathered.snapped)
+        alternative = fit(0, lengths[0])
+        if wrong(alternative) < wrong(shortest):
+            shortest = alternative
+        else:
+            learned_from = rows
+    snapped = learned_from is not rows
+    steps, reached, best = 0, before, ones
     for length in lengths:
         first = shortest if length == lengths[0] else fit(0, length)
-        after = disagreement(rows, compared, labels, first, num_labels)
+        after = wrong(first)
         if reached - after >= WORTH * before:
             steps, reached, best = length, after, first
     if steps:
-        return Strengths(mean_of_fits(best, steps), 1.0, steps, before, reached)
+        return Strengths(mean_of_fits(best, steps), 1.0, steps, before, reached, snapped)
     # Masks that are wrong in the same way in all views cannot be told from right ones, and a fit that held-out views
     # contradict has learned errors of single views: the longer it is, the more. What these do not contradict still
     # mends the tails.
     for eighths in range(FOLLOW, 0, -1):
         followed = eighths / FOLLOW
-        after = disagreement(rows, compared, labels, 1 + followed * (shortest - 1), num_labels)
+        after = wrong(1 + followed * (shortest - 1))
         if after <= before:
             values = 1 + followed * (mean_of_fits(shortest, lengths[0]) - 1)
-            return Strengths(values, followed, lengths[0], before, after)
+            return Strengths(values, followed, lengths[0], before, after, snapped)
     return Strengths(ones, 0.0, 0, before, before)
 
 
@@ -235,104 +230,6 @@ def silhouettes(meta: dict[str, Any], selections: Tensor, strengths: Tensor | No
     loud = composite(meta, chosen * strengths[:, None])
     every, alpha = composite(meta, torch.stack([strengths, torch.ones_like(strengths)], dim=1)).split(1, dim=-1)
     return (loud > every - loud + 1 - alpha) & shown.any(dim=0).any(dim=0)
-
-
-def _gather(
-    labels: Tensor,
-    num_labels: int,
-    views: Sequence[int],
-    ask: Callable[[int], tuple[dict[str, Any], Tensor]],
-    options: StrengthOptions,
-    progress: Callable[[], None],
-) -> tuple[Rows, np.ndarray]:
-    """The mixed pixels of views, those of each in random order, and between which rows [views, 2] those of each are."""
-    generator = torch.Generator().manual_seed(options.seed)
-    share = int(options.max_bytes / len(views) / 8)  # weights of a view
-    # Written in place: parts that are put together later take memory twice. What is not written takes none on the CPU.
-    col = torch.empty(share * len(views), dtype=torch.int32, device=labels.device)
-    val = torch.empty(len(col), device=labels.device)
-    lengths: list[Tensor] = []
-    said: list[Tensor] = []
-    used = 0
-    length = np.inf  # of a row, in the view before
-    for view in views:
-        meta, targets = ask(view)
-        device = meta["means2d"].device
-        winners, weights = dominant_labels(meta, labels)
-        flat = targets.flatten().to(device)
-        known = (flat > 0) & (flat < num_labels)
-        mixed = (known & (weights.flatten() < MIXED) & (winners.flatten() > 0)).nonzero().squeeze(1).cpu()
-        # In random order, so that steps read what lies side by side: memory answers that several times faster.
-        mixed = mixed[torch.randperm(len(mixed), generator=generator)]
-        if len(mixed) and len(mixed) * length > share / 2:  # they may not have room
-            probe = _plain(pixel_weights(meta, mixed[:256]))
-            mixed = mixed[: int(SPARE * share * max(len(probe), 1) / max(len(probe.col), 1))]
-        found = _plain(pixel_weights(meta, mixed))
-        if len(found):  # a view without mixed pixels says nothing of the next one's
-            length = len(found.col) / len(found)
-        count = int((found.crow <= share).sum()) - 1  # rows that have room
-        size = int(found.crow[count])
-        col[used : used + size] = found.col[:size]
-        val[used : used + size] = found.val[:size]
-        used += size
-        lengths.append(found.crow[: count + 1].diff())
-        said.append(flat[mixed[:count].to(device)].int())
-        progress()
-    ends = np.cumsum([0, *map(len, said)])
-    crow = torch.cat([torch.zeros(1, dtype=torch.long, device=labels.device), torch.cat(lengths).cumsum(0)])
-    rows = Rows(crow, col[:used], val[:used], torch.cat(said))
-    return by_label(rows, labels, num_labels), np.stack([ends[:-1], ends[1:]], axis=1)
-
-
-def _plain(found: PixelWeights) -> PixelWeights:
-    """The weights that are not faint."""
-    kept = found.val >= FAINT
-    before = torch.cat([found.crow.new_zeros(1), kept.cumsum(0)])
-    return PixelWeights(before[found.crow], found.col[kept], found.val[kept], found.num_gaussians)
-
-
-def drawn(spans: np.ndarray, at: int, size: int) -> Tensor:
-    """The rows of a step: of each view the next ones, as many as is its part of all rows.
-
-    Args:
-        spans: [views, 2] between which rows those of each view are, in random order.
-        at: rows drawn before; where a view has no more, it begins anew.
-        size: how many rows, but for what rounding adds or takes.
-
-    Returns:
-        int64, on the CPU.
-    """
-    lengths = np.diff(spans)[:, 0]
-    total = max(int(lengths.sum()), 1)
-    first = at * lengths // total
-    counts = (at + size) * lengths // total - first
-    turns = np.arange(counts.sum()) + np.repeat(first - (counts.cumsum() - counts), counts)
-    return torch.from_numpy(np.repeat(spans[:, 0], counts) + turns % np.repeat(lengths, counts))
-
-
-def by_label(rows: Rows, labels: Tensor, num_labels: int) -> Rows:
-    """Bring the weights of each row into runs of one label, in place; on a GPU nothing is done.
-
-    A step then looks no label up, and adds what lies side by side.
-
-    Args:
-        rows: the pixels.
-        labels: [N] int, label of each Gaussian.
-        num_labels: K, 0 included.
-    """
-    if rows.crow.is_cuda or len(rows) == 0:
-        return rows
-    names, crow, col = labels.int().numpy(), rows.crow.numpy(), rows.col.numpy()
-    counts = np.zeros(len(rows), np.int64)
-    threads.share(
-        kernels.by_label, len(rows), crow, col, rows.val.numpy(), names, num_labels, int(np.diff(crow).max()), counts,
-        grain=1 << 12,
-    )  # fmt: skip
-    begins = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
-    run_labels, run_ends = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.int64)
-    threads.share(kernels.list_runs, len(rows), crow, col, names, begins, run_labels, run_ends, grain=1 << 12)
-    runs = Runs(*(torch.from_numpy(part) for part in (begins, run_labels, run_ends)))
-    return Rows(rows.crow, rows.col, rows.val, rows.targets, runs)
 
 
 def _fit(

@@ -14,6 +14,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from torch import Tensor
 
 from gseg_ns import terminal
+from gseg_ns.data.photographs import view_colors
 from gseg_ns.lifting.strengths import StrengthOptions, fit_strengths
 from gseg_ns.lifting.votes import Lift
 from gseg_ns.models.base import SegmentationModelConfig
@@ -123,18 +124,28 @@ class VotedModel(HeaviestModel):
     def _fit_strengths(self) -> None:
         """Fit how loud each Gaussian is, and tell what came of it."""
         started = time.perf_counter()
-        views = [view for view in range(self.num_train_data) if self.masks().labels(view) is not None]
+        data = self.masks()
+        views = [view for view in range(self.num_train_data) if data.labels(view) is not None]
 
         def ask(number: int) -> tuple[dict[str, Any], Tensor]:
             groups = self.group_map(views[number])
             assert groups is not None
             return self.project_view(views[number]), groups
 
-        found = fit_strengths(self.voted_labels, len(views), ask, self.config.strengths)
+        def photograph(number: int) -> Tensor | None:
+            labels = data.labels(views[number])
+            assert labels is not None
+            return view_colors(data, views[number], *labels.shape)
+
+        found = fit_strengths(
+            self.voted_labels, len(views), ask, self.config.strengths,
+            None if data.config.snap_masks else photograph,
+        )  # fmt: skip
         self.strengths = found.values
         terminal.say(
-            f"Strengths of Gaussians in label images: {found.steps} steps, followed to {found.followed:.0%}; what "
-            f"held-out views contradict of mixed pixels went from {found.before:.1%} to {found.after:.1%} "
+            f"Strengths of Gaussians in label images: {found.steps} steps, followed to {found.followed:.0%}"
+            f"{', of masks moved to borders of color' if found.snapped else ''}; what held-out views contradict of "
+            f"mixed pixels went from {found.before:.1%} to {found.after:.1%} "
             f"({time.perf_counter() - started:.1f} s)."
         )
 

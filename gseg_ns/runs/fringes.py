@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.photographs import view_colors
 from gseg_ns.editing.operations import Operation, evaluate
 from gseg_ns.errors import GsegError
 from gseg_ns.objects.fringes import Alone, Fringes, Shown
-from gseg_ns.pictures import resized
 from gseg_ns.splats import Splats
 
 if TYPE_CHECKING:
-    from gseg_ns.data.datamanager import MaskDatamanager
     from gseg_ns.runs.run import Run
 
 Cleaned = tuple[Alone, list[int]]
@@ -62,7 +59,7 @@ def find_fringes(
                 camera.rescale_output_resolution(LONGEST / longest)
             camera = model.corrected(camera).to(model.device)
             labels = model.label_image(camera, scale)
-            yield Shown(to_camera(camera), labels, _photograph(data, view, *labels.shape))
+            yield Shown(to_camera(camera), labels, view_colors(data, view, *labels.shape))
 
     return Fringes(model.splats(), model.gaussian_groups(scale), views(), wanted)
 
@@ -141,14 +138,3 @@ def saying(
             yield one
 
     return track
-
-
-def _photograph(data: MaskDatamanager, view: int, height: int, width: int) -> Tensor | None:
-    """The colors of a training view at a size, uint8; None where its photograph is gone."""
-    if not Path(data.train_dataset.image_filenames[view]).is_file():
-        return None
-    image = data.read_photograph(view)["image"][..., :3]
-    if image.shape[:2] == (height, width) and image.dtype == torch.uint8:
-        return image
-    floats = image.float() / 255 if image.dtype == torch.uint8 else image
-    return (resized(floats, height, width) * 255).round().to(torch.uint8)

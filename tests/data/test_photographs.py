@@ -16,7 +16,7 @@ from PIL import Image
 from bent_scene import distort_scene
 from gseg_ns.data.datamanager import MaskDatamanager, MaskDatamanagerConfig
 from gseg_ns.data.ground_truth import ground_truth
-from gseg_ns.data.photographs import Photograph, view_names
+from gseg_ns.data.photographs import Photograph, view_colors, view_names
 from gseg_ns.dataparsers.gseg_data import GsegDataParserConfig
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskSet, read_label_map, write_label_map, write_mask_set
@@ -331,3 +331,20 @@ def test_names_are_those_of_the_masks(tmp_path: Path) -> None:
     assert names("images/A.png", "images/a.png") == ["A.png", "a.png"], "one file on many disks"
     assert names("images/cam.0.1.png", "images/cam.1.1.png") == ["cam.0.1", "cam.1.1"]
     assert names("../photos/1.png", "../photos/2.png") == ["photos/1", "photos/2"], "never above a folder of results"
+
+
+def test_colors_of_a_view_come_at_any_size_and_not_where_the_photograph_is_gone(scene: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(scene, tmp_path / "scene")
+    data = manager(copy)
+    image = data.read_photograph(1)["image"][..., :3]
+    height, width = image.shape[:2]
+    whole = view_colors(data, 1, height, width)
+    assert whole is not None
+    assert torch.equal(whole, image)
+    half = view_colors(data, 1, height // 2, width // 2)
+    assert half is not None
+    assert half.dtype == torch.uint8
+    means = image.float().view(height // 2, 2, width // 2, 2, 3).mean(dim=(1, 3))
+    assert (half.float() - means).abs().max() <= 0.51
+    data.train_dataset.image_filenames[1].unlink()
+    assert view_colors(data, 1, height, width) is None

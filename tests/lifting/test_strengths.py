@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,26 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from disk_scene import disk_scene
 from gseg_ns.errors import OptionError
 from gseg_ns.lifting import strengths
+from gseg_ns.lifting.mixed_pixels import Rows, by_label
 from gseg_ns.lifting.strengths import (
-    Rows,
     StrengthOptions,
-    by_label,
+    Strengths,
     disagreement,
-    drawn,
     fit_strengths,
     label_image,
     silhouettes,
     strength_gradient,
 )
 from gseg_ns.rendering import (
-    PixelWeights,
     composite,
     contested_labels,
     dominant_labels,
-    pixel_weights,
-    project,
     threads,
 )
 from gseg_ns.rendering.kernels.strengths import BLOCK, adam_step
@@ -122,29 +119,6 @@ def test_what_is_contradicted_is_the_same_with_and_without_runs() -> None:
     assert disagreement(rows, chosen[:0], labels, values, 7) == 0
 
 
-def test_steps_draw_every_row_of_every_view_in_turn() -> None:
-    # An empty view, one of 30 rows, one of 10; between them rows of a view that is left out.
-    spans = np.array([[10, 10], [10, 40], [70, 80]])
-    rows = [*range(10, 40), *range(70, 80)]
-    first = drawn(spans, 0, 8)
-    assert first.tolist() == [10, 11, 12, 13, 14, 15, 70, 71]
-    steps = [drawn(spans, 8 * step, 8) for step in range(10)]
-    assert torch.cat(steps[:5]).sort().values.tolist() == rows
-    assert torch.cat(steps[5:]).sort().values.tolist() == rows
-    assert drawn(spans[:1], 0, 8).tolist() == []
-
-
-def test_weights_lie_label_by_label_in_the_order_of_the_labels() -> None:
-    labels = torch.tensor([0, 3, 1, 3, 1, 2]).int()
-    crow = torch.tensor([0, 6, 6, 8])
-    col = torch.tensor([1, 0, 2, 3, 5, 4, 0, 0]).int()
-    rows = by_label(Rows(crow, col, col + 0.5, torch.tensor([1, 1, 2]).int()), labels, 4)
-    assert rows.col.tolist() == [1, 3, 2, 4, 5, 0, 0, 0]
-    assert torch.equal(rows.val, rows.col + 0.5)
-    assert rows.runs is not None
-    assert [part.tolist() for part in rows.runs] == [[0, 3, 3, 3], [3, 1, 2], [2, 4, 5]]
-
-
 def test_the_number_of_threads_does_not_matter() -> None:
     rows, labels, values = _rows(500, 3000, 7)
     chosen = torch.arange(3000)
@@ -159,41 +133,13 @@ def test_the_number_of_threads_does_not_matter() -> None:
     assert torch.equal(one, three)
 
 
-# A wall of label 1 and a disk of label 2 before it, whose rim is soft: Gaussians that reach beyond the silhouette.
-
-SIZE = 48
-
-
-def _disk_scene(count: int = 8) -> tuple[Tensor, list[dict[str, object]], list[Tensor]]:
-    side = torch.linspace(-2, 2, 24)
-    wall = torch.stack([*torch.meshgrid(side, side, indexing="xy"), torch.full((24, 24), 4.0)], -1).view(-1, 3)
-    angle = torch.arange(40) / 40 * 2 * torch.pi
-    rings = [torch.stack([r * angle.cos(), r * angle.sin(), torch.full((40,), 3.0)], -1) for r in (0.2, 0.4, 0.55)]
-    means = torch.cat([wall, *rings])
-    labels = torch.cat([torch.ones(len(wall)), torch.full((120,), 2)]).long()
-    scales = torch.cat([torch.full((len(wall), 3), 0.12), torch.full((120, 3), 0.09)])
-    quats = torch.zeros(len(means), 4)
-    quats[:, 0] = 1
-    K = torch.tensor([[[40.0, 0, SIZE / 2], [0, 40.0, SIZE / 2], [0, 0, 1]]])
-    metas, truths = [], []
-    for view in range(count):
-        viewmat = torch.eye(4)[None].clone()
-        viewmat[0, 0, 3] = 0.05 * (view - count / 2)
-        metas.append(project(means, quats, scales, torch.full((len(means),), 0.9), viewmat, K, SIZE, SIZE))
-        y, x = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
-        centre = 40 * 0.05 * (view - count / 2) / 3 + SIZE / 2
-        # The disk itself: smaller than what its Gaussians cover.
-        truths.append(torch.where((x - centre) ** 2 + (y - SIZE / 2) ** 2 < (40 * 0.5 / 3) ** 2, 2, 1))
-    return labels, metas, truths
-
-
 def _wrong(metas: list[dict[str, object]], truths: list[Tensor], labels: Tensor, values: Tensor | None) -> float:
     images = [dominant_labels(meta, labels, values)[0] for meta in metas]
     return float(torch.stack([(i != t).float().mean() for i, t in zip(images, truths, strict=True)]).mean())
 
 
 def test_soft_silhouettes_come_to_the_masks() -> None:
-    labels, metas, truths = _disk_scene()
+    labels, metas, truths = disk_scene()
     found = fit_strengths(labels, 6, lambda v: (metas[v], truths[v]), StrengthOptions(steps=200))
     assert found.followed == 1
     assert found.after < found.before
@@ -207,7 +153,7 @@ def test_soft_silhouettes_come_to_the_masks() -> None:
 
 def test_what_held_out_views_contradict_is_not_followed() -> None:
     """The vote is right; masks that are learned from are off to one side, those of the other views to another."""
-    labels, metas, _ = _disk_scene(7)
+    labels, metas, _ = disk_scene(7)
     right = [dominant_labels(meta, labels)[0] for meta in metas]
     masks = [image.roll(3 if view % 6 else -3, 1) for view, image in enumerate(right)]
     options = StrengthOptions(steps=200, held_out=6)
@@ -217,14 +163,14 @@ def test_what_held_out_views_contradict_is_not_followed() -> None:
 
 
 def test_memory_bounds_the_pixels_and_the_result_stays() -> None:
-    labels, metas, truths = _disk_scene()
+    labels, metas, truths = disk_scene()
     found = fit_strengths(labels, 8, lambda v: (metas[v], truths[v]), StrengthOptions(steps=200, max_bytes=2e5))
     assert _wrong(metas, truths, labels, found.values) < _wrong(metas, truths, labels, None)
 
 
 @pytest.mark.parametrize("case", ["one view", "one label", "no steps", "no masks"])
 def test_nothing_to_fit(case: str) -> None:
-    labels, metas, truths = _disk_scene(3)
+    labels, metas, truths = disk_scene(3)
     count, options = 3, StrengthOptions(steps=10)
     if case == "one view":
         count = 1
@@ -240,7 +186,7 @@ def test_nothing_to_fit(case: str) -> None:
 
 
 def test_factors_decide_and_weights_stay_plain() -> None:
-    labels, metas, _ = _disk_scene(1)
+    labels, metas, _ = disk_scene(1)
     plain, weights = dominant_labels(metas[0], labels)
     same, same_weights = dominant_labels(metas[0], labels, torch.ones(len(labels)))
     assert torch.equal(plain, same)
@@ -252,7 +198,7 @@ def test_factors_decide_and_weights_stay_plain() -> None:
 
 
 def test_a_label_that_the_vote_does_not_show_is_not_made_up() -> None:
-    labels, metas, _ = _disk_scene(1)
+    labels, metas, _ = disk_scene(1)
     labels[125] = 3  # of the wall, between others of it
     voted, voted_weights = dominant_labels(metas[0], labels)
     assert not (voted == 3).any()
@@ -269,7 +215,7 @@ def test_a_label_that_the_vote_does_not_show_is_not_made_up() -> None:
 
 
 def test_what_the_vote_shows_may_grow() -> None:
-    labels, metas, _ = _disk_scene(1)
+    labels, metas, _ = disk_scene(1)
     labels[0] = 3  # in a corner of the view
     loud = torch.where(labels == 3, 3.0, 1.0)
     shown = (label_image(metas[0], labels)[0] == 3).sum()
@@ -277,7 +223,7 @@ def test_what_the_vote_shows_may_grow() -> None:
 
 
 def test_selections_have_the_borders_of_label_images() -> None:
-    labels, metas, _ = _disk_scene(1)
+    labels, metas, _ = disk_scene(1)
     loud = torch.where(labels == 2, 0.5, 1.5)
     disk, wall = (labels == 2), (labels == 1)
     selections = torch.stack([disk, wall, disk | wall, torch.zeros_like(disk)], dim=1)
@@ -295,7 +241,7 @@ def test_selections_have_the_borders_of_label_images() -> None:
 
 
 def test_a_selection_that_a_view_does_not_show_is_not_made_up() -> None:
-    labels, metas, _ = _disk_scene(1)
+    labels, metas, _ = disk_scene(1)
     one = torch.arange(len(labels)) == 125  # of the wall, between others of it
     loud = torch.where(one, 20.0, 0.5)
     assert not silhouettes(metas[0], one[:, None]).any()
@@ -327,9 +273,9 @@ def test_no_more_steps_than_held_out_views_pay_for(
         return fitted[-1][-1]
 
     monkeypatch.setattr(strengths, "_fit", recorded)
-    labels, metas, truths = _disk_scene()
+    labels, metas, truths = disk_scene()
     found = fit_strengths(labels, 8, lambda v: (metas[v], truths[v]), StrengthOptions(steps=800, held_out=3))
-    assert found[1:] == (followed, steps, 0.1, after)
+    assert found[1:] == (followed, steps, 0.1, after, False)
     assert not list(said)
     taken = [values for _, length, _, values in fitted if length == steps]
     assert [turn for turn, length, *_ in fitted if length == steps] == ([0, 1, 2] if steps else [])
@@ -357,52 +303,36 @@ def test_fits_draw_other_pixels_in_turn(monkeypatch: pytest.MonkeyPatch) -> None
     assert draws == list(range(12))
 
 
+@pytest.mark.parametrize("off", [0, 3])
+def test_masks_are_moved_to_colors_where_held_out_views_agree(off: int) -> None:
+    """Rows of the masks are shifted at random; the photographs show where they belong, or are off by some pixels."""
+    labels, metas, truths = disk_scene()
+    generator = torch.Generator().manual_seed(2)
+    masks = [torch.stack([row.roll(int(torch.randint(-2, 3, (1,), generator=generator))) for row in t]) for t in truths]
+    colors = torch.tensor([(0, 0, 0), (50, 100, 200), (200, 60, 30)], dtype=torch.uint8)
+
+    def fitted(photograph: Callable[[int], Tensor | None] | None, snapped: bool = True) -> Strengths:
+        options = StrengthOptions(steps=200, snapped=snapped)
+        return fit_strengths(labels, 6, lambda v: (metas[v], masks[v]), options, photograph)
+
+    plain, found = fitted(None), fitted(lambda v: colors[truths[v].roll(off, 1)])
+    assert not plain.snapped
+    assert found.snapped == (off == 0)
+    if off:
+        assert torch.equal(found.values, plain.values)
+        return
+    assert found.before == plain.before
+    assert found.after < plain.after
+    views = slice(6, 8)  # not fitted to
+    ragged, mended = (_wrong(metas[views], truths[views], labels, fit.values) for fit in (plain, found))
+    assert mended < ragged
+    # Photographs that are not there, and not asked for.
+    assert torch.equal(fitted(lambda _: None).values, plain.values)
+    assert torch.equal(fitted(lambda _: pytest.fail("asked"), snapped=False).values, plain.values)
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(OptionError):
         StrengthOptions(held_out=1)
     with pytest.raises(OptionError):
         StrengthOptions(rate=0)
-
-
-def test_memory_is_bounded_behind_views_without_mixed_pixels() -> None:
-    labels, metas, truths = _disk_scene()
-    truths[0] = truths[3] = torch.zeros_like(truths[0])
-    options = StrengthOptions(max_bytes=4e4)
-    rows, spans = strengths._gather(labels, 3, range(8), lambda v: (metas[v], truths[v]), options, lambda: None)
-    assert np.diff(spans)[[0, 3], 0].tolist() == [0, 0]
-    weights = np.diff(rows.crow.numpy()[spans])
-    assert 0 < len(rows.col) * 8 <= options.max_bytes
-    assert weights.max() * 8 <= options.max_bytes / 8
-    # No more is left out than has to be.
-    assert np.delete(weights, [0, 3]).min() * 8 > 0.5 * options.max_bytes / 8
-
-
-def test_rows_are_those_of_the_pixels_without_faint_weights() -> None:
-    labels, metas, truths = _disk_scene(3)
-    chosen: list[Tensor] = []
-
-    def asked(meta: dict[str, Any], pixels: Tensor) -> PixelWeights:
-        chosen.append(pixels)
-        return pixel_weights(meta, pixels)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strengths, "pixel_weights", asked)
-        rows, spans = strengths._gather(
-            labels, 3, range(3), lambda v: (metas[v], truths[v]), StrengthOptions(), lambda: None
-        )
-    asked_of = [pixels for pixels in chosen if len(pixels) != 256]
-    assert spans.tolist() == [[a, b] for a, b in pairwise(np.cumsum([0, *map(len, asked_of)]).tolist())]
-    faint = 0
-    for view, pixels in enumerate(asked_of):
-        every = pixel_weights(metas[view], pixels)
-        begin, end = spans[view]
-        assert torch.equal(rows.targets[begin:end], truths[view].flatten()[pixels].int())
-        for row in range(len(pixels)):
-            found = slice(int(rows.crow[begin + row]), int(rows.crow[begin + row + 1]))
-            of_all = slice(int(every.crow[row]), int(every.crow[row + 1]))
-            wanted = dict(zip(every.col[of_all].tolist(), every.val[of_all].tolist(), strict=True))
-            faint += sum(w < strengths.FAINT for w in wanted.values())
-            assert dict(zip(rows.col[found].tolist(), rows.val[found].tolist(), strict=True)) == {
-                g: w for g, w in wanted.items() if w >= strengths.FAINT
-            }
-    assert faint > 0

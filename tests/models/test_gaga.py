@@ -15,9 +15,11 @@ from gseg_ns.data import datamanager
 from gseg_ns.data.datamanager import MaskDatamanagerConfig
 from gseg_ns.errors import GsegError
 from gseg_ns.lifting.consensus import ConsensusOptions
+from gseg_ns.lifting.strengths import Strengths
 from gseg_ns.lifting.votes import VoteStore
 from gseg_ns.masks import MaskSet
 from gseg_ns.method_configs.gaga import gaga
+from gseg_ns.models import voted
 from gseg_ns.models.gaga import GagaModel, GagaModelConfig
 from gseg_ns.rendering import PixelWeights, pixel_weights
 
@@ -331,3 +333,29 @@ def test_what_views_say_is_kept_in_bounded_memory(
     assert not manager.masks_nest()
     assert not manager.masks_nest()
     assert len(looked) == 1
+
+
+def test_strengths_see_the_photographs(
+    make_trainer: Callable[..., Any], small_scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As views are trained on; not where borders of masks were moved before."""
+    model = make_trainer(gaga, small_scene).pipeline.model
+    manager = model.masks()
+    model.voted_labels = torch.ones(model.num_points, dtype=torch.int32)
+    given: list[Any] = []
+
+    def fit(labels: torch.Tensor, count: int, ask: Any, options: Any, photograph: Any) -> Strengths:
+        given.append(photograph and [photograph(number) for number in range(count)])
+        return Strengths(torch.ones(len(labels)), 1.0, 10, 0.2, 0.1)
+
+    monkeypatch.setattr(voted, "fit_strengths", fit)
+    model._fit_strengths()
+    views = [view for view in range(model.num_train_data) if manager.labels(view) is not None]
+    assert len(given[0]) == len(views)
+    for view, photograph in zip(views, given[0], strict=True):
+        assert photograph.dtype == torch.uint8
+        assert photograph.shape == (*manager.labels(view).shape, 3)
+        assert torch.equal(photograph, manager.read_photograph(view)["image"][..., :3])
+    manager.config.snap_masks = True
+    model._fit_strengths()
+    assert given[1] is None

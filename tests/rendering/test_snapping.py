@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gseg_ns.data.snapping import BAND, snap_labels
+from gseg_ns.rendering.snapping import BAND, snap_labels
 
 
 def _disk() -> tuple[torch.Tensor, torch.Tensor]:

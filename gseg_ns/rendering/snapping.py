@@ -28,12 +28,13 @@ ALIKE = 0.05
 """Standard deviation of colors, in parts of the full range."""
 
 
-def snap_labels(labels: Tensor, photograph: Tensor) -> Tensor:
+def snap_labels(labels: Tensor, photograph: Tensor, chosen: Tensor | None = None) -> Tensor:
     """Move borders of labels to borders of color.
 
     Args:
         labels: int32 [H, W] on the CPU, 0 = unlabelled.
         photograph: [H, W, 3] uint8, or float in 0..1.
+        chosen: bool [H, W] on the CPU, pixels that are asked for; others stay. None: all.
 
     Returns:
         int32 [H, W]; what differs is within `BAND` pixels of a change of label, and was labelled.
@@ -45,8 +46,9 @@ def snap_labels(labels: Tensor, photograph: Tensor) -> Tensor:
         raise ValueError(f"labels are {tuple(labels.shape)} and the photograph {tuple(photograph.shape)}")
     picture = photograph.cpu().float() / (255 if photograph.dtype == torch.uint8 else 1)
     found = labels.clone()
+    near = _band(labels) if chosen is None else _band(labels) & chosen
     threads.share(
-        snap, len(labels), picture.contiguous().numpy(), labels.contiguous().numpy(), _band(labels).numpy(),
+        snap, len(labels), picture.contiguous().numpy(), labels.contiguous().numpy(), near.numpy(),
         int(labels.max()) + 1, REACH, np.float32(1 / (2 * ALIKE**2)), np.float32(1 / (2 * NEAR**2)), found.numpy(),
         grain=16,
     )  # fmt: skip
