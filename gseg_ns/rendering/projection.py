@@ -167,17 +167,18 @@ class _Harmonics(torch.autograd.Function):
         upstream = v_colors.contiguous().numpy().reshape(-1, 3)
         threads.share(
             harmonics.backward, first.shape[0], *ctx.inputs, ctx.colors, upstream, v_dirs,
-            *_first_and_rest(v_coeffs, v_rest), grain=_GRAIN,
+            *_first_and_rest(v_coeffs, v_rest)[:2], grain=_GRAIN,
         )  # fmt: skip
         return None, torch.from_numpy(v_dirs).view_as(v_colors), v_coeffs, v_rest, None
 
 
-def _first_and_rest(coeffs: Tensor, rest: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """What the kernels take: coefficients [M, 3] of degree 0, and [M, K - 1, 3] of the others."""
+def _first_and_rest(coeffs: Tensor, rest: Tensor | None) -> tuple[np.ndarray, np.ndarray, int]:
+    """What the kernels take: rows with the coefficients of degree 0, rows with the others, and where these begin."""
     if rest is None:
-        whole = coeffs.reshape(-1, *coeffs.shape[-2:]).numpy()
-        return whole[:, 0], whole[:, 1:]
-    return coeffs.reshape(-1, 3).contiguous().numpy(), rest.contiguous().numpy()
+        whole = coeffs.reshape(-1, 3 * coeffs.shape[-2]).contiguous().numpy()
+        return whole, whole, 3
+    others = rest.reshape(len(rest), 3 * rest.shape[1])
+    return coeffs.reshape(-1, 3).contiguous().numpy(), others.contiguous().numpy(), 0
 
 
 def sh_colors(degree: int, dirs: Tensor, coeffs: Tensor | Coefficients, radii: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from gsplat.cuda import _torch_impl as gsplat_torch
 
-from gseg_ns.rendering.projection import project_gaussians, sh_colors
+from gseg_ns.rendering import threads
+from gseg_ns.rendering.projection import Coefficients, project_gaussians, sh_colors
 
 LIMITS = {"eps2d": 0.3, "near_plane": 0.01, "far_plane": 1e10, "radius_clip": 0.0}
 
@@ -170,6 +171,37 @@ def test_harmonics_of_each_camera_and_of_culled_gaussians():
     assert (coeffs.grad[1, 2] == 0).all()
     single = sh_colors(1, dirs[:1], coeffs[0], radii[:1])
     torch.testing.assert_close(colors[:1], single)
+
+
+@pytest.mark.parametrize("degree", range(5))
+def test_harmonics_in_two_tensors_are_the_same_to_the_last_bit_by_any_number_of_threads(degree):
+    """More Gaussians than go in a block, of two cameras; a third of them culled."""
+    g = torch.Generator().manual_seed(0)
+    dirs, weight = torch.randn(2, 3001, 3, generator=g), torch.randn(2, 3001, 3, generator=g)
+    coeffs = torch.randn(3001, (degree + 1) ** 2 + 1, 3, generator=g)
+    radii = (torch.rand(2, 3001, generator=g) > 0.3).int()
+    found = []
+    try:
+        for workers in (1, 3):
+            threads.configure(kernel_threads=workers)
+            for split in (False, True):
+                leaves = [dirs.clone(), coeffs[:, :1].clone(), coeffs[:, 1:].clone()]
+                leaves = [leaf.requires_grad_() for leaf in leaves]
+                given = Coefficients(*leaves[1:]) if split else torch.cat(leaves[1:], dim=1)
+                colors = sh_colors(degree, leaves[0], given, radii)
+                (colors * weight).sum().backward()
+                found.append([colors.detach(), *(leaf.grad for leaf in leaves)])
+    finally:
+        threads.configure()
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    colors, v_dirs, v_first, v_rest = found[0]
+    assert (colors[radii == 0] == 0).all()
+    assert (v_dirs[radii == 0] == 0).all()
+    assert (v_first[(radii == 0).all(dim=0)] == 0).all()
+    assert (v_rest[:, (degree + 1) ** 2 - 1 :] == 0).all()
+    alone = sh_colors(degree, dirs[1:], coeffs, radii[1:])
+    torch.testing.assert_close(colors[1:], alone)
 
 
 def test_errors_name_the_option(make_scene):
