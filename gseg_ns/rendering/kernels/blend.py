@@ -1,26 +1,39 @@
-"""Pictures over a background, kept between two bounds, forward and backward."""
+"""Pictures over a background, kept between two bounds, forward and backward.
+
+Blocks of pixels: what a pixel has in common goes through a buffer, so that all else reads whole vectors.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
 from gseg_ns.rendering.kernels.jit import kernel
+
+BLOCK = 256
 
 
 @kernel
 def forward(start, stop, image, alphas, background, low, high, out):  # type: ignore[no-untyped-def]
-    """out[start..stop] = image + (1 - alpha) background, at least low and at most high; what is no number stays so.
+    """Pixels start..stop of image + (1 - alpha) background, at least low and at most high; what is no number stays so.
 
     Args:
-        image: [P, 3], alphas [P], background [3], out [P, 3], written.
+        image: [P * 3], alphas [P], background [3], out [P * 3], written.
     """
     real = image.dtype.type
     low, high, one = real(low), real(high), real(1)
     b0, b1, b2 = background[0], background[1], background[2]
-    for p in range(start, stop):
-        left = one - alphas[p]
-        v0, v1, v2 = image[p, 0] + left * b0, image[p, 1] + left * b1, image[p, 2] + left * b2
-        out[p, 0] = low if v0 < low else high if v0 > high else v0
-        out[p, 1] = low if v1 < low else high if v1 > high else v1
-        out[p, 2] = low if v2 < low else high if v2 > high else v2
+    behind = np.empty(3 * BLOCK, image.dtype)
+    for begin in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - begin)
+        for p in range(count):
+            left = one - alphas[np.uintp(begin + p)]
+            behind[np.uintp(3 * p)] = left * b0
+            behind[np.uintp(3 * p + 1)] = left * b1
+            behind[np.uintp(3 * p + 2)] = left * b2
+        for i in range(3 * count):
+            value = image[np.uintp(3 * begin + i)] + behind[np.uintp(i)]
+            value = low if value < low else value
+            out[np.uintp(3 * begin + i)] = high if value > high else value
 
 
 @kernel
@@ -28,15 +41,20 @@ def backward(start, stop, out, background, low, high, v_out, v_image, v_alphas):
     """Gradients of pixels start..stop: what `out` says lies within the bounds passes on.
 
     Args:
-        out: from `forward`, background as there, v_out [P, 3].
-        v_image: [P, 3], v_alphas [P], written.
+        out: from `forward`, background as there, v_out [P * 3].
+        v_image: [P * 3], v_alphas [P], written.
     """
     real = out.dtype.type
     low, high, zero = real(low), real(high), real(0)
     b0, b1, b2 = background[0], background[1], background[2]
-    for p in range(start, stop):
-        v0 = v_out[p, 0] if (out[p, 0] > low) & (out[p, 0] < high) else zero
-        v1 = v_out[p, 1] if (out[p, 1] > low) & (out[p, 1] < high) else zero
-        v2 = v_out[p, 2] if (out[p, 2] > low) & (out[p, 2] < high) else zero
-        v_image[p, 0], v_image[p, 1], v_image[p, 2] = v0, v1, v2
-        v_alphas[p] = -(v0 * b0 + v1 * b1 + v2 * b2)
+    passed = np.empty(3 * BLOCK, out.dtype)
+    for begin in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - begin)
+        for i in range(3 * count):
+            value, slope = out[np.uintp(3 * begin + i)], v_out[np.uintp(3 * begin + i)]
+            slope = slope if (value > low) & (value < high) else zero
+            v_image[np.uintp(3 * begin + i)] = slope
+            passed[np.uintp(i)] = slope
+        for p in range(count):
+            by = passed[np.uintp(3 * p)] * b0 + passed[np.uintp(3 * p + 1)] * b1 + passed[np.uintp(3 * p + 2)] * b2
+            v_alphas[np.uintp(begin + p)] = -by

@@ -58,13 +58,14 @@ def pack(start, stop, means2d, conics, opacities, packed):  # type: ignore[no-un
         packed[g, X], packed[g, Y] = means2d[g, 0], means2d[g, 1]
         packed[g, A], packed[g, B], packed[g, C] = conics[g, 0], conics[g, 1], conics[g, 2]
         packed[g, OPACITY] = opacities[g]
-        limit = cutoff(float(opacities[g]))
         det = a * c - b * b
-        if limit < 0:
+        # What is culled is no ellipse, and its logarithm is not asked for.
+        if not 1.0 <= float(opacities[g]) * 255.0 < np.inf:
             packed[g, HALF_WIDTH] = -1.0
         elif not (a > 0 and c > 0 and det > 0):
             packed[g, HALF_WIDTH] = np.inf
         else:
+            limit = cutoff(float(opacities[g]))
             half_height = math.sqrt(2.0 * limit * a / det)
             packed[g, HALF_WIDTH] = math.sqrt(2.0 * limit * c / det)
             packed[g, HALF_HEIGHT] = half_height
