@@ -97,6 +97,7 @@ class Export(Granular):
         from gseg_ns.runs.evidence import parents, run_evidence, tree_table
         from gseg_ns.runs.run import load_run
         from gseg_ns.splats.objects import placement_in, write_objects
+        from gseg_ns.splats.scene import objects_of
         from gseg_ns.terminal import track
 
         form = self.format
@@ -175,6 +176,7 @@ class Export(Granular):
         for group, count in enumerate(left_out.tolist()):
             if group in details:
                 details[group]["floaters"] = count
+        touched = objects_of(groups, min_gaussians=self.min_gaussians)  # without any there is nothing to ask views for
         listed = write_objects(
             self.output_dir,
             splats,
@@ -186,7 +188,7 @@ class Export(Granular):
             placement=placement,
             run=edited.fingerprint.digest,
             tileset=self.tileset,
-            proxies=self._proxies(edited, written, alone.source),
+            proxies=self._proxies(edited, written, alone.source) if touched else None,
             about={
                 "views_asked": None if evidence is None else evidence.num_views,
                 "parent_scale": parent_scale,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gseg_ns.proxies.depth import lens_of, opaque_depth
 from gseg_ns.proxies.kernels import look_through
+from gseg_ns.proxies.stereo import Look, corrected
 from gseg_ns.rendering import Camera
 from gseg_ns.rendering.threads import share
 from gseg_ns.splats.container import Splats
@@ -32,6 +33,8 @@ class Sight:
     """The group that each pixel shows [H, W]; 0 = none."""
     depth: NDArray[np.float32]
     """Of what it shows [H, W], infinite where that is nothing."""
+    photograph: NDArray[np.uint8] | None = None
+    """[H, W, 3]; None where it is gone."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Seen:
         """What the views say of a grid of voxels.
 
         A pixel that shows the object ends in it, however faint it is: where the object covers `_SURFACE` of all that it
-        covers there. One that shows something else sees through all that lies before that.
+        covers there, or deeper where photographs say so (see `gseg_ns.proxies.stereo`). One that shows something else
+        sees through all that lies before that.
 
         Args:
             splats: the object's Gaussians.
@@ -77,6 +81,7 @@ class Seen:
         """
         sums, weights = np.zeros((side,) * 3, np.float32), np.zeros((side,) * 3, np.float32)
         corners = torch.from_numpy(origin) + voxel * side * torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)
+        looks = []
         for sight, camera in self.cameras():
             view, lens = camera.viewmat, lens_of(camera)
             if not _in_picture(corners, camera):
@@ -89,7 +94,11 @@ class Seen:
                 found = opaque_depth(splats, camera, np.inf, pixel, _SURFACE, _LEAST)
                 # Where none of it is found, the view says nothing.
                 depths = np.where(own, np.where(np.isfinite(found), found, -np.inf), depths).astype(np.float32)
-            share(look_through, side, origin, voxel, view.numpy(), lens, depths, own, truncation, sums, weights)
+                own = own & np.isfinite(found)
+            looks.append(Look(view.numpy(), lens, depths, own, sight.photograph))
+        middle = origin + voxel * side / 2
+        for look, depths in zip(looks, corrected(looks, middle, voxel), strict=True):
+            share(look_through, side, origin, voxel, look.view, look.lens, depths, look.own, truncation, sums, weights)
         known = weights > 0
         return np.divide(sums, weights, out=np.full_like(sums, -1), where=known), known
 

@@ -95,10 +95,15 @@ def _with_sure(evidence: Evidence, model: SegmentationModel, scale: float | None
     return replace(evidence, sure=None if sure is None else sure.to(evidence.total.device))
 
 
+def asked_numbers(run: Run) -> list[int]:
+    """Which of the training views are asked."""
+    count = len(run.datamanager.names("train"))
+    return torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
+
+
 def asked_views(run: Run) -> list[Cameras]:
     """The cameras [1] of the training views that are asked, at the size in which they are."""
-    count = len(run.datamanager.names("train"))
-    return [_small(run, view) for view in torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()]
+    return [_small(run, view) for view in asked_numbers(run)]
 
 
 def _small(run: Run, view: int) -> Cameras:

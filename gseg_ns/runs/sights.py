@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.photographs import view_colors
 from gseg_ns.proxies import Seen, Sight
 from gseg_ns.rendering import composite
 from gseg_ns.runs.edited_run import MOSTLY
-from gseg_ns.runs.evidence import asked_views
+from gseg_ns.runs.evidence import asked_numbers, asked_views
 from gseg_ns.splats.projection import project_splats
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _STILL = 0.99
 def run_sights(
     run: Run, scale: float | None = None, track: Callable[[list[int]], Iterable[int]] = iter
 ) -> tuple[Sight, ...]:
-    """Ask the training views of a run, before any edits, how far away is what they show.
+    """Ask the training views of a run, before any edits, what they show and how far away it is.
 
     Args:
         run: of any method.
@@ -43,7 +44,7 @@ def run_sights(
     if run.datamanager.absent is not None:
         return ()
     model, splats, cameras = run.model, run.model.splats(), asked_views(run)
-    sights = []
+    sights, numbers = [], asked_numbers(run)
     for place in track(list(range(len(cameras)))):
         camera = model.corrected(cameras[place]).to(model.device)
         labels, view = model.label_image(camera, scale), to_camera(camera)
@@ -51,7 +52,15 @@ def run_sights(
         depths = meta["depths"].reshape(-1, 1)
         drawn, covered = composite(meta, torch.cat([depths, torch.ones_like(depths)], dim=1)).unbind(dim=2)
         depth = torch.where(covered > _SHOWN, drawn / covered.clamp_min(_SHOWN), torch.inf)
-        sights.append(Sight(view.to("cpu"), labels.int().cpu().numpy(), depth.float().cpu().numpy()))
+        photograph = view_colors(run.datamanager, numbers[place], *depth.shape)
+        sights.append(
+            Sight(
+                view.to("cpu"),
+                labels.int().cpu().numpy(),
+                depth.float().cpu().numpy(),
+                None if photograph is None else photograph.numpy(),
+            )
+        )
     return tuple(sights)
 
 

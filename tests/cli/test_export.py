@@ -210,6 +210,23 @@ def test_a_unit_that_was_measured_and_saved_holds_for_every_format(
     assert masses[0] == pytest.approx(masses[1], rel=0.2)  # surfaces are found anew in other coordinates
 
 
+def test_views_are_not_asked_for_proxies_where_no_object_gets_a_file(
+    tmp_path: Path, splats: Splats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run_sights(*_: object) -> tuple[()]:
+        asked.append(1)
+        return ()
+
+    monkeypatch.setattr("gseg_ns.runs.sights.run_sights", run_sights)
+    Export(Path("config.yml"), tmp_path / "a", min_gaussians=N, proxy="box").main()
+    assert not asked
+    assert json.loads((tmp_path / "a/objects.json").read_text())["objects"] == []
+    export(tmp_path / "b", proxy="box")
+    assert asked
+
+
 def test_a_unit_that_is_not_known_or_not_readable(tmp_path: Path, folder: Path, splats: Splats) -> None:
     with pytest.raises(GsegError, match="--unit METRES"):
         export(tmp_path / "a", proxy="box", density=1000.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,26 @@ def top(seen: Seen | None, splats: Splats | None = None) -> float:
     upper = mesh.vertices[mesh.faces[mesh.normals()[:, 2] > 0.9]][:, 0]
     inner = upper[(np.abs(upper[:, :2]) < 0.7).all(axis=1)]
     return float(np.median(inner[:, 2]))
+
+
+def test_a_surface_is_behind_what_is_painted_over_it_where_photographs_say_so() -> None:
+    """Opaque Gaussians at two heights; photographs show a pattern that lies on the lower."""
+    splats, seen = tray(0.99), {}
+    for height in (0.0, -0.3):
+        sights = []
+        for sight in AROUND:
+            view = sight.camera.viewmat.double().numpy()
+            size, focal = sight.camera.width, float(sight.camera.K[0, 0])
+            y, x = (np.mgrid[:size, :size] + 0.5 - size / 2) / focal
+            rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ view[:3, :3]
+            eye = -view[:3, :3].T @ view[:3, 3]
+            x, y = np.moveaxis(8 * (eye + ((height - eye[2]) / rays[..., 2])[..., None] * rays)[..., :2], -1, 0)
+            waves = np.stack([np.sin(x + 0.7 * y), np.sin(1.3 * y - 0.4 * x), np.cos(0.8 * x)], axis=-1)
+            sights.append(replace(sight, photograph=(127 + 100 * waves).round().astype(np.uint8)))
+        seen[height] = Seen(tuple(sights), 7, *HERE)
+    assert abs(top(Seen(AROUND, 7, *HERE), splats)) < 0.03
+    for height, sees in seen.items():
+        assert abs(top(sees, splats) - height) < 0.05
 
 
 def test_a_faint_surface_before_its_reflection_is_where_views_show_it() -> None:

@@ -33,6 +33,9 @@ def test_views_of_a_run_end_at_the_centres_of_what_they_show(run: Run) -> None:
     splats, groups = run.model.splats(), run.model.gaussian_groups()
     sight = sights[0]
     assert sight.labels.shape == sight.depth.shape == (sight.camera.height, sight.camera.width)
+    photograph = run.datamanager.read_photograph(0)["image"][..., :3]
+    assert sight.photograph is not None
+    np.testing.assert_array_equal(sight.photograph, photograph.numpy())
     names = np.unique(sight.labels[sight.labels > 0])
     assert len(names) == 7
     view = sight.camera.viewmat
