@@ -44,24 +44,23 @@ def snap_labels(labels: Tensor, photograph: Tensor, chosen: Tensor | None = None
     """
     if photograph.shape[:2] != labels.shape:
         raise ValueError(f"labels are {tuple(labels.shape)} and the photograph {tuple(photograph.shape)}")
-    picture = photograph.cpu().float() / (255 if photograph.dtype == torch.uint8 else 1)
-    found = labels.clone()
-    near = _band(labels) if chosen is None else _band(labels) & chosen
+    unit = 255 * ALIKE if photograph.dtype == torch.uint8 else ALIKE
+    chosen = torch.ones(labels.shape, dtype=torch.bool) if chosen is None else chosen
+    found, picture = labels.clone(), photograph.cpu().contiguous()
     threads.share(
-        snap, len(labels), picture.contiguous().numpy(), labels.contiguous().numpy(), near.numpy(),
-        int(labels.max()) + 1, REACH, np.float32(1 / (2 * ALIKE**2)), np.float32(1 / (2 * NEAR**2)), found.numpy(),
+        snap, len(labels), picture.numpy(), labels.contiguous().numpy(), _edge(labels).numpy(), BAND, chosen.numpy(),
+        int(labels.max()) + 1, REACH, np.float32(1 / (2 * unit**2)), np.float32(1 / (2 * NEAR**2)), found.numpy(),
         grain=16,
     )  # fmt: skip
     return found
 
 
-def _band(labels: Tensor) -> Tensor:
-    """Labelled pixels within `BAND` of a change of label: bool [H, W]."""
+def _edge(labels: Tensor) -> Tensor:
+    """Pixels with another label beside, above or below them: bool [H, W]."""
     edge = torch.zeros(labels.shape, dtype=torch.bool)
     down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     edge[1:] |= down
     edge[:-1] |= down
     edge[:, 1:] |= right
     edge[:, :-1] |= right
-    wide = torch.nn.functional.max_pool2d(edge[None].float(), 2 * BAND + 1, 1, BAND)[0] > 0
-    return wide & (labels > 0)
+    return edge

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from gseg_ns.rendering.snapping import BAND, snap_labels
+from gseg_ns.rendering.snapping import ALIKE, BAND, NEAR, REACH, snap_labels
 
 
 def _disk() -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,3 +61,35 @@ def test_sizes_have_to_agree() -> None:
     truth, photograph = _disk()
     with pytest.raises(ValueError, match="labels are"):
         snap_labels(truth[:-1], photograph)
+
+
+def test_each_pixel_is_what_weighs_most_around_it() -> None:
+    """Against the filter pixel by pixel, in float64; only what is chosen, labelled and near a change of label moves."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, 4, (3, 4), generator=generator).int().repeat_interleave(8, 0).repeat_interleave(8, 1)
+    spots = torch.rand(labels.shape, generator=generator) < 0.25
+    labels[spots] = torch.randint(0, 4, (int(spots.sum()),), generator=generator).int()
+    photograph = torch.randint(90, 140, (24, 32, 3), generator=generator).byte()
+    chosen = torch.rand(labels.shape, generator=generator) < 0.7
+    height, width = labels.shape
+    expected, closest = labels.clone(), 1.0
+    for y, x in chosen.nonzero().tolist():
+        if labels[y, x] == 0:
+            continue
+        sums, near = torch.zeros(4, dtype=torch.double), False
+        for v in range(max(y - REACH, 0), min(y + REACH + 1, height)):
+            for u in range(max(x - REACH, 0), min(x + REACH + 1, width)):
+                beside = [(v + 1, u), (v - 1, u), (v, u + 1), (v, u - 1)]
+                edge = any(0 <= a < height and 0 <= b < width and labels[a, b] != labels[v, u] for a, b in beside)
+                near |= edge and max(abs(v - y), abs(u - x)) <= BAND
+                color = (photograph[v, u].double() - photograph[y, x].double()) / 255
+                away = (v - y) ** 2 + (u - x) ** 2
+                sums[int(labels[v, u])] += math.exp(-float(color.square().sum()) / 2 / ALIKE**2 - away / 2 / NEAR**2)
+        if near:
+            first, second = sums[1:].topk(2).values.tolist()
+            closest = min(closest, first / second - 1) if second else closest
+            expected[y, x] = int(sums[1:].argmax()) + 1
+    assert closest > 1e-4
+    assert (expected != labels).sum() > 20
+    assert torch.equal(snap_labels(labels, photograph, chosen), expected)
+    assert torch.equal(snap_labels(labels, photograph.float() / 255, chosen), expected)
