@@ -62,6 +62,16 @@ def _share(updates: list[_Update]) -> None:
 class SharedOptimizers(Optimizers):
     """Nerfstudio's, whose updates by `SharedAdam` are shared as one."""
 
+    def zero_grad_some(self, param_groups: list[str]) -> None:
+        """Let gradients of some groups go, as upstream, without what torch does around it for its profiler."""
+        for name in param_groups:
+            if type(self.optimizers[name]) is SharedAdam:
+                for group in self.optimizers[name].param_groups:
+                    for parameter in group["params"]:
+                        parameter.grad = None
+            else:
+                self.optimizers[name].zero_grad()
+
     def optimizer_scaler_step_some(self, grad_scaler: Any, param_groups: list[str]) -> None:
         """Step some groups of parameters, as upstream."""
         with together():

@@ -93,6 +93,8 @@ def test_steps_of_several_optimizers_are_made_together_to_the_same_bits(
                 parameters[name][0].grad = (parameters[name][0].detach() * (number + 1)).cos()
             optimizers.optimizer_scaler_step_some(torch.cuda.amp.GradScaler(enabled=False), list(names))
             assert torch.equal(called[-1], seen)
+            optimizers.zero_grad_some([*names[:2], names[3]])
+            assert [parameters[name][0].grad is None for name in names] == [True, True, False, True]
         found.append([parameters[name][0].detach() for name in names])
     for mine, theirs in zip(*found, strict=True):
         assert torch.equal(mine, theirs)
