@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import accumulate
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_post_hooks
 
 from gseg_ns.rendering import threads
 
@@ -30,7 +31,10 @@ _waiting: ContextVar[list[_Update] | None] = ContextVar("waiting", default=None)
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Within this block, updates of `SharedAdam` wait for each other, and are shared as one: most are small."""
+    """Within this block, updates of `SharedAdam` wait for each other, and are shared as one: most are small.
+
+    All that wait are made before a step of a parameter that has one waiting.
+    """
     updates: list[_Update] = []
     token = _waiting.set(updates)
     try:
@@ -38,6 +42,11 @@ def together() -> Iterator[None]:
     finally:
         _waiting.reset(token)
         _share(updates)
+
+
+def _memory(tensors: Iterable[Tensor]) -> set[int]:
+    """Where tensors are in memory, of those that may wait."""
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.layout == torch.strided}
 
 
 def _share(updates: list[_Update]) -> None:
@@ -88,15 +97,20 @@ class SharedAdam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Make a step, as torch does."""
+        waiting = _waiting.get()
+        if waiting:
+            own = _memory(parameter for group in self.param_groups for parameter in group["params"])
+            if own & _memory(tensors[0] for tensors, _, _ in waiting):
+                _share(waiting)
+                waiting.clear()
         todo = None if closure is not None or hasattr(self, "grad_scale") else self._plain_updates()
         if todo is None:
             # torch wraps the step of each class for its hooks, and this one is wrapped already.
             return getattr(torch.optim.Adam.step, "__wrapped__", torch.optim.Adam.step)(self, closure)
         for _, step, _ in todo:
             step += 1
-        waiting = _waiting.get()
         # Who wants to be called after a step wants to see what it did.
-        if waiting is None or self._optimizer_step_post_hooks:
+        if waiting is None or self._optimizer_step_post_hooks or _global_optimizer_post_hooks:
             _share(todo)
         else:
             waiting += todo

@@ -7,17 +7,18 @@ import pytest
 import torch
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from gseg_ns.models.adam import SharedAdam, SharedOptimizers
+from gseg_ns.models.adam import SharedAdam, SharedOptimizers, together
 from gseg_ns.models.trainer import update_in_one_pass
 from gseg_ns.rendering import threads
+from thread_counts import kernel_threads
 
 
 @pytest.fixture
 def three_threads() -> Iterator[None]:
-    threads.configure(3)
-    yield
-    threads.configure()
+    with kernel_threads(3):
+        yield
 
 
 def trained(kind: type[torch.optim.Adam], device: str = "cpu", **options: Any) -> list[Tensor]:
@@ -115,6 +116,58 @@ def test_a_hook_is_called_once_a_step() -> None:
         parameter.grad = torch.ones(5)
         optimizer.step()
         assert len(called) == number
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_hook_sees_what_the_step_did(everywhere: bool) -> None:
+    parameter = torch.nn.Parameter(torch.ones(5))
+    optimizer, seen = SharedAdam([parameter], lr=0.1, fused=True), []
+    register = register_optimizer_step_post_hook if everywhere else optimizer.register_step_post_hook
+    handle = register(lambda *_: seen.append(parameter.detach().clone()))
+    try:
+        for _ in range(3):
+            parameter.grad = torch.ones(5)
+            with together():
+                optimizer.step()
+            assert torch.equal(seen[-1], parameter)
+    finally:
+        handle.remove()
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("second", ["plain", "with a hook", "torch's", "the same", "of a view"])
+def test_steps_of_one_parameter_are_made_one_after_the_other(three_threads: None, second: str) -> None:
+    """Made at once, pieces of the parameter would be read by one thread while another writes them."""
+    start = torch.randn(50, 1 << 14, generator=torch.Generator().manual_seed(0))
+    found = []
+    for kind in (SharedAdam, torch.optim.Adam):
+        first, other = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start[:3].clone())
+        again = torch.nn.Parameter(first.detach()[1:]) if second == "of a view" else first
+        optimizers = [kind([first, other], lr=0.01, fused=True), kind([again], lr=0.3, fused=second != "torch's")]
+        if second == "with a hook":
+            optimizers[1].register_step_post_hook(lambda *_: None)
+        if second == "the same":
+            optimizers[1] = optimizers[0]
+        for number in range(4):
+            for parameter in (first, other, again):
+                parameter.grad = (start[: len(parameter)] * (number + 1)).cos()
+            with together():
+                for optimizer in optimizers:
+                    optimizer.step()
+        found.append([first.detach(), other.detach()])
+    for mine, theirs in zip(*found, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_sparse_parameter_may_be_stepped_beside_others() -> None:
+    dense, sparse = torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.eye(3).to_sparse())
+    mine, theirs = SharedAdam([dense], lr=0.1, fused=True), SharedAdam([sparse], lr=0.1)
+    for number in range(1, 4):
+        dense.grad = torch.ones(5)
+        with together():
+            mine.step()
+            theirs.step()
+        assert float(dense.detach()[0]) == pytest.approx(1 - 0.1 * number)
 
 
 def test_another_layout_is_torchs(three_threads: None) -> None:
