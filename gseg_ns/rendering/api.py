@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 import gsplat
@@ -198,10 +199,11 @@ def rasterization_with_features(
 
 def _centres(viewmats: Tensor) -> Tensor:
     """Where the cameras are: [C, 3]."""
-    if viewmats.is_cuda or viewmats.requires_grad:
-        return torch.inverse(viewmats)[:, :3, 3]
-    # A fifth of the time of torch's, which is made for large matrices.
-    return torch.from_numpy(np.linalg.inv(viewmats.numpy())[:, :3, 3])
+    if not viewmats.is_cuda and not viewmats.requires_grad:
+        # A fifth of the time of torch's, which is made for large matrices, and says which of them has no inverse.
+        with suppress(np.linalg.LinAlgError):
+            return torch.from_numpy(np.linalg.inv(viewmats.numpy())[:, :3, 3])
+    return torch.inverse(viewmats)[:, :3, 3]
 
 
 def _finite(opacities: Tensor) -> Tensor:

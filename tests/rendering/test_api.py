@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 
 import gsplat
+import numpy as np
 import pytest
 import torch
 from gsplat import DefaultStrategy
 
 from gseg_ns.rendering import (
+    api,
     composite,
     project,
     rasterization,
@@ -310,6 +312,28 @@ def test_values_without_gradients_are_composited_as_those_with(make_scene):
         composite(meta, values[:199])
     with pytest.raises(ValueError, match="tiles must be"):
         composite(meta, values, tiles[:, :1])
+
+
+def test_centres_of_cameras_are_numpys_without_gradients_and_torchs_with(make_scene, monkeypatch):
+    viewmats, inverses, inverse = make_scene(cameras=3).viewmats, [], np.linalg.inv
+    monkeypatch.setattr(np.linalg, "inv", lambda matrices: inverses.append(1) or inverse(matrices))
+    expected = torch.inverse(viewmats)[:, :3, 3]
+    torch.testing.assert_close(api._centres(viewmats), expected)
+    assert len(inverses) == 1
+    found = api._centres(viewmats.clone().requires_grad_())
+    assert found.requires_grad
+    assert torch.equal(found, expected)
+    assert len(inverses) == 1
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_view_without_an_inverse_is_torchs_error(make_scene, gradients):
+    scene = make_scene(cameras=2)
+    viewmats = scene.viewmats.clone()
+    viewmats[1, 2] = 0
+    coefficients = torch.zeros(len(scene.means), 4, 3)
+    with pytest.raises(torch.linalg.LinAlgError, match="Batch element 1"):
+        render(scene._replace(viewmats=viewmats.requires_grad_(gradients)), coefficients, sh_degree=1)
 
 
 def counts_of(meta):
