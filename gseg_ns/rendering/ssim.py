@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from gseg_ns.rendering import threads
 from gseg_ns.rendering.kernels import ssim
@@ -62,12 +63,18 @@ class _Ssim(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, v_value: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        images, grads = list(ctx.saved_tensors), list[Tensor | None]()
+        # Torch refuses second derivatives by what is given here alone: hence the images.
+        return _Ssim.once(ctx, v_value, *ctx.saved_tensors)
+
+    @staticmethod
+    @once_differentiable
+    def once(ctx: Any, v_value: Tensor, *images: Tensor) -> tuple[Tensor | None, ...]:
+        left, grads = iter(images), list[Tensor | None]()
         for slopes in ctx.slopes:
             if slopes is None:
                 grads.append(None)
                 continue
-            image = images.pop(0)
+            image = next(left)
             batch, channels, height, width = image.shape
             # The strides of the image: its other operations then read the gradient in the order of memory.
             grad = torch.empty_like(image)
@@ -83,27 +90,35 @@ class _Likeness(torch.autograd.Function):
     def forward(
         ctx: Any,
         picture: Tensor,
-        photograph: np.ndarray,
+        photograph: Tensor,
         unit: float,
         window: np.ndarray,
         constants: tuple[float, float],
     ) -> tuple[Tensor, Tensor]:
         height, width, channels = picture.shape
         similarity, difference, slopes = _compared(
-            photograph[None], unit, picture.detach().numpy()[None], window, constants, ctx.needs_input_grad[0]
+            photograph.numpy()[None], unit, picture.detach().numpy()[None], window, constants, ctx.needs_input_grad[0]
         )
         counts = float(channels * _windows(height, width)), float(picture.numel())
-        ctx.save_for_backward(picture)
-        ctx.given = photograph, unit, slopes, counts
+        # Both are read again: torch tells who changes one in between.
+        ctx.save_for_backward(picture, photograph)
+        ctx.given = unit, slopes, counts
         values = difference / counts[1], similarity / counts[0]
         return torch.tensor(values[0], dtype=picture.dtype), torch.tensor(values[1], dtype=picture.dtype)
 
     @staticmethod
-    def backward(ctx: Any, v_difference: Tensor, v_similarity: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        (picture,), (photograph, unit, slopes, counts) = ctx.saved_tensors, ctx.given
+    def backward(ctx: Any, *v_values: Tensor) -> tuple[Tensor | None, ...]:
+        return _Likeness.once(ctx, *v_values, *ctx.saved_tensors)
+
+    @staticmethod
+    @once_differentiable
+    def once(
+        ctx: Any, v_difference: Tensor, v_similarity: Tensor, picture: Tensor, photograph: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        unit, slopes, counts = ctx.given
         grad = torch.empty_like(picture)
         threads.share(
-            ssim.mixed, picture.numel(), photograph.reshape(-1), unit, picture.detach().view(-1).numpy(),
+            ssim.mixed, picture.numel(), photograph.view(-1).numpy(), unit, picture.detach().view(-1).numpy(),
             slopes.reshape(-1), float(v_similarity) / counts[0], float(v_difference) / counts[1],
             grad.view(-1).numpy(), grain=_GRAIN,
         )  # fmt: skip
@@ -175,7 +190,7 @@ class Photograph:
         """`image` / `divisor` is meant; `ssim` is what it will be asked for the similarity with."""
         self.image, self.ssim, self.divisor = image, ssim, divisor
         self.dtype, self.shape = image.dtype, image.shape
-        self._found: tuple[Tensor, Tensor, Tensor] | None = None
+        self._found: tuple[Tensor, tuple[int, int], Tensor] | None = None
 
     @staticmethod
     def fits(image: Tensor, ssim: nn.Module) -> bool:
@@ -188,6 +203,7 @@ class Photograph:
             and image.dtype in (torch.uint8, torch.float32)
             and image.is_contiguous()
             and not image.requires_grad
+            and not image.is_inference()
         )
 
     def tensor(self) -> Tensor:
@@ -212,13 +228,15 @@ class Photograph:
             picture.shape == self.shape
             and picture.dtype == torch.float32
             and picture.is_contiguous()
+            and not picture.is_inference()
             and self.ssim.takes(picture, *picture.shape[:2])
         )
         if not fits:
             return self.tensor() - picture
-        given = self.image.numpy(), 1 / self.divisor, *self.ssim.given(picture)
-        self._found = picture, *_Likeness.apply(picture, *given)
-        return Differences(self, picture, self._found[1])
+        given = self.image, 1 / self.divisor, *self.ssim.given(picture)
+        absolute_mean, similarity = _Likeness.apply(picture, *given)
+        self._found = picture, (picture._version, self.image._version), similarity
+        return Differences(self, picture, absolute_mean)
 
     def permute(self, *order: int) -> Turned | Tensor:
         """As of the tensor: with the channels first, the similarity can be had."""
@@ -227,9 +245,16 @@ class Photograph:
     def similarity(self, picture: Tensor) -> Tensor:
         """The similarity to a picture [1, 3, H, W]."""
         if self._found is not None:
-            known, _, similarity = self._found
-            same = picture.data_ptr() == known.data_ptr() and picture.requires_grad == known.requires_grad
-            if same and picture.stride() == known.permute(2, 0, 1)[None].stride() and picture.shape[0] == 1:
+            known, versions, similarity = self._found
+            turned = known.permute(2, 0, 1)[None]
+            # One that was detached looks the same, and has another graph.
+            same = (
+                picture._base is (known if known._base is None else known._base)
+                and picture.requires_grad == known.requires_grad
+                and picture.data_ptr() == known.data_ptr()
+                and (picture.shape, picture.stride()) == (turned.shape, turned.stride())
+            )
+            if same and (known._version, self.image._version) == versions:
                 return similarity
         return cast(Tensor, self.ssim(self.tensor().permute(2, 0, 1)[None], picture))
 

@@ -197,12 +197,64 @@ def test_each_step_on_a_photograph_can_be_had_from_torch() -> None:
     assert torch.equal(absolute(torch.tensor([-1.0])), torch.tensor([1.0]))  # type: ignore[arg-type]
 
 
-def test_a_picture_that_changed_since_is_noticed() -> None:
+@pytest.mark.parametrize("changed", ["picture", "photograph"])
+def test_what_changed_since_is_noticed(changed: str) -> None:
     measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
     x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(20, 30))
-    picture = y.requires_grad_() * 1
-    value = loss(Photograph((x * 255).byte(), measure), picture, measure)
+    image, picture = (x * 255).byte(), y.requires_grad_() * 1
+    value = loss(Photograph(image, measure), picture, measure)
     with torch.no_grad():
-        picture.mul_(2)
+        (picture if changed == "picture" else image).mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         value.backward()
+
+
+def test_second_derivatives_are_refused() -> None:
+    measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
+    x, y = photographs(20, 30)
+    picture = y[0].permute(1, 2, 0).contiguous().requires_grad_()
+    photograph = Photograph(x[0].permute(1, 2, 0).contiguous(), measure)
+    y.requires_grad_()
+    for value, leaf in ((measure(x, y), y), (loss(photograph, picture, measure), picture)):
+        (slope,) = torch.autograd.grad(value, leaf, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            (leaf + slope).square().sum().backward()
+
+
+def test_a_similarity_that_is_known_is_of_the_same_picture_alone() -> None:
+    """Whatever else lies in the same memory has its own: parts, what changed since, one of another graph."""
+    upstream = SSIM(data_range=1.0, size_average=True, channel=3)
+    measure = Ssim(upstream)
+    x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(40, 30))
+    picture = (y.requires_grad_() * 1)[None].squeeze(0)
+    image = x.clone()
+
+    def expected(image: Tensor, picture: Tensor) -> Tensor:
+        return upstream(image.permute(2, 0, 1)[None], picture.permute(2, 0, 1)[None])
+
+    photograph = Photograph(image, measure)
+    assert isinstance(photograph - picture, Differences)
+    known = photograph.similarity(picture.permute(2, 0, 1)[None])
+    assert photograph.similarity(picture.permute(2, 0, 1)[None]) is known
+    torch.testing.assert_close(known, expected(x, picture))
+    with pytest.raises(ValueError, match="same dimensions"):
+        photograph.similarity(picture[:20].permute(2, 0, 1)[None])
+    twin = picture.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(photograph.similarity(twin.permute(2, 0, 1)[None]), twin)
+    (slope_of_twin,) = torch.autograd.grad(expected(x, twin), twin)
+    torch.testing.assert_close(slope, slope_of_twin, rtol=1e-4, atol=1e-7)
+    with torch.no_grad():
+        picture.mul_(0.5)
+    torch.testing.assert_close(photograph.similarity(picture.permute(2, 0, 1)[None]), expected(x, picture))
+    assert isinstance(photograph - picture, Differences)
+    image.mul_(0.5)
+    torch.testing.assert_close(photograph.similarity(picture.permute(2, 0, 1)[None]), expected(image, picture))
+
+
+def test_tensors_whose_changes_torch_does_not_count_are_torchs() -> None:
+    measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
+    x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(20, 30))
+    with torch.inference_mode():
+        assert not Photograph.fits(x * 1, measure)
+        other = y * 1
+        assert torch.equal(Photograph(x, measure) - other, x - other)  # type: ignore[arg-type]
