@@ -17,7 +17,9 @@ from gseg_ns import terminal
 from gseg_ns.errors import GsegError
 from gseg_ns.method_configs.gaga import gaga
 from gseg_ns.method_configs.saga import saga
+from gseg_ns.models.adam import SharedAdam, SharedOptimizers
 from gseg_ns.models.trainer import update_in_one_pass, write_whole
+from gseg_ns.rendering import ssim
 from gseg_ns.rendering.ssim import Ssim
 
 
@@ -147,6 +149,42 @@ def test_a_step_takes_metrics_only_where_they_are_logged_and_its_loss_is_the_sam
             found.append((value, *torch.autograd.grad(value, outputs["rgb"], retain_graph=True)))
         torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-6)
         torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("downscales", "masked", "expected"), [(0, False, 1), (1, False, 0), (0, True, 0)], ids=["whole", "half", "masked"]
+)
+def test_a_step_takes_the_fast_ways(
+    downscales: int,
+    masked: bool,
+    expected: int,
+    make_trainer: Callable[..., Any],
+    small_scene: Path,
+    step: Callable[..., dict[str, Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A whole photograph's loss is found in one pass, and updates are shared as one; of neither would a loss tell."""
+    trainer = make_trainer(saga, small_scene)
+    trainer.pipeline.model.config.num_downscales = downscales
+    assert isinstance(trainer.optimizers, SharedOptimizers)
+    assert {type(optimizer) for optimizer in trainer.optimizers.optimizers.values()} == {SharedAdam}
+    datamanager, likeness, calls = trainer.pipeline.datamanager, ssim._Likeness.forward, list[int]()
+    next_train = datamanager.next_train
+
+    def next_masked(number: int) -> Any:
+        camera, batch = next_train(number)
+        return camera, {**batch, "mask": torch.ones(*batch["image"].shape[:2], 1, dtype=torch.bool)}
+
+    def forward(*args: Any) -> Any:
+        calls.append(1)
+        return likeness(*args)
+
+    if masked:
+        monkeypatch.setattr(datamanager, "next_train", next_masked)
+    monkeypatch.setattr(ssim._Likeness, "forward", staticmethod(forward))
+    for number in range(2):
+        step(trainer, number)
+        assert len(calls) == expected * (number + 1)
 
 
 def test_ctrl_c_is_told_in_a_line(
