@@ -39,8 +39,8 @@ class View:
     name: str
     camera: Camera
     labels: Tensor  # [H, W] int32, 1..L in this view, 0 = unlabelled
-    photograph: Callable[[], Tensor | None] = lambda: None
-    """Reads its colors: [H, W, 3] uint8 on the CPU, None where it is gone"""
+    photograph: Callable[[int, int], Tensor | None] = lambda height, width: None
+    """Its colors at a size, see `view_colors`"""
 
 
 class ClosedForm:
@@ -128,7 +128,7 @@ class ClosedForm:
                 continue
             camera = to_camera(datamanager.camera(view)).to(device)
             meta = project_splats(splats, camera)
-            colors = partial(view_colors, datamanager, view, *labels.shape)
+            colors = partial(view_colors, datamanager, view)
             views.append(View(names[view], camera, labels, colors))
             said = view_votes(meta, labels)
             votes.append(said)
@@ -204,7 +204,7 @@ class ClosedForm:
             return project_splats(self.splats, camera), targets
 
         # Ground truth is where it is.
-        colors = None if found is None else lambda view: self.views[view].photograph()
+        colors = None if found is None else lambda view, *size: self.views[view].photograph(*size)
         return fit_strengths(dense.to(self.splats.device), len(maps), ask, options, colors)
 
     # --------------------------------------------------------------------------------------------------- scores

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gseg_ns import compat, terminal
 from gseg_ns.data.photograph_dataset import PhotographDataset
-from gseg_ns.data.photographs import Photograph, photograph_of, view_camera, view_names
+from gseg_ns.data.photographs import Photograph, photograph_of, view_camera, view_colors, view_names
 from gseg_ns.data.python_random import from_python_state, python_state
 from gseg_ns.data.records import Records, numbered_by_tracks, read_records, refuse_numbering
 from gseg_ns.data.training_regions import refuse_pictures, refuse_regions
@@ -296,8 +296,8 @@ class MaskDatamanager(FullImageDatamanager[PhotographDataset]):
         labels = runs.image()
         if view not in self._fitted:
             placed = self.photograph(view).to_view(labels, self._mask_name(view), self._upright)
-            if self.config.snap_masks:
-                placed = snap_labels(placed, self.read_photograph(view)["image"][..., :3])
+            if self.config.snap_masks and (colors := view_colors(self, view, *placed.shape)) is not None:
+                placed = snap_labels(placed, colors)
             if placed is not labels:
                 self._labels[view], labels = LabelRuns.of(placed), placed
             self._fitted.add(view)

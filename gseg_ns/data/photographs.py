@@ -21,6 +21,7 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.datamanagers import full_images_datamanager
 from torch import Tensor
 
+from gseg_ns import terminal
 from gseg_ns.data.lenses import BrownLens, FisheyeLens, Lens, Pinhole, SampledLens
 from gseg_ns.errors import GsegError
 from gseg_ns.masks import MaskSet
@@ -391,14 +392,24 @@ def _largest_copy(labels: Tensor, size: Size, orientation: int) -> Size:
 
 
 def view_colors(data: MaskDatamanager, view: int, height: int, width: int) -> Tensor | None:
-    """The colors of a training view at a size, as it is trained on: [height, width, 3] uint8 on the CPU.
+    """The colors of a training view at a size: [height, width, 3] uint8 on the CPU, without the lens' distortion.
 
-    None where its photograph is gone.
+    What is transparent is gray, which is seldom an object's color. None where its photograph is gone, or damaged, of
+    which a warning tells: for what colors are only of help.
     """
-    if not Path(data.train_dataset.image_filenames[view]).is_file():
+    path = Path(data.train_dataset.image_filenames[view])
+    if not path.is_file():
         return None
-    image = data.read_photograph(view)["image"][..., :3]
-    if image.shape[:2] == (height, width) and image.dtype == torch.uint8:
+    try:
+        loaded = "cached_train" in data.__dict__
+        image = (data.cached_train[view] if loaded else data.read_photograph(view))["image"].cpu()
+    except (GsegError, OSError) as error:
+        terminal.warn(f"{path}: done without the colors of this photograph: {error}")
+        return None
+    if image.shape[:2] == (height, width) and image.shape[2] == 3 and image.dtype == torch.uint8:
         return image
     floats = image.float() / 255 if image.dtype == torch.uint8 else image
+    if floats.shape[2] == 4:
+        alpha = floats[..., 3:]
+        floats = floats[..., :3] * alpha + 0.5 * (1 - alpha)
     return (resized(floats, height, width) * 255).round().to(torch.uint8)

@@ -67,7 +67,7 @@ def gather(
     num_labels: int,
     count: int,
     ask: Callable[[int], tuple[dict[str, Any], Tensor]],
-    photograph: Callable[[int], Tensor | None] | None,
+    photograph: Callable[[int, int, int], Tensor | None] | None,
     max_bytes: float,
     seed: int,
     progress: Callable[[], None],
@@ -79,7 +79,7 @@ def gather(
         num_labels: K, 0 included.
         count: number of views.
         ask: the projection (`gseg_ns.rendering.project`) of a view, and its label map [H, W], 0 = unlabelled.
-        photograph: the photograph [H, W, 3] of a view, or None where it has none, see `snap_labels`.
+        photograph: the photograph [H, W, 3] of a view at a height and width, see `snap_labels`; None where it has none.
         max_bytes: memory of weights; beyond it fewer pixels of each view take part.
         seed: of their order.
         progress: called after each view.
@@ -118,7 +118,7 @@ def gather(
         mixed = mixed[:fitting]
         said.append(flat[mixed.to(device)].int())
         snapped.append(said[-1])
-        colors = photograph(view) if photograph is not None and fitting else None
+        colors = photograph(view, *targets.shape) if photograph is not None and fitting else None
         if colors is not None:
             chosen = torch.zeros(targets.shape, dtype=torch.bool)
             chosen.view(-1)[mixed] = True

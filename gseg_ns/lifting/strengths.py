@@ -109,7 +109,7 @@ def fit_strengths(
     count: int,
     ask: Callable[[int], tuple[dict[str, Any], Tensor]],
     options: StrengthOptions | None = None,
-    photograph: Callable[[int], Tensor | None] | None = None,
+    photograph: Callable[[int, int, int], Tensor | None] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Strengths:
     """Fit the strength of each Gaussian.
@@ -123,8 +123,8 @@ def fit_strengths(
         ask: the projection (`gseg_ns.rendering.project`) of a view, and its label map [H, W] in the numbers of
             `labels`, 0 = unlabelled.
         options: of the fit.
-        photograph: that of a view, [H, W, 3] as `gseg_ns.rendering.snapping.snap_labels` takes it; None where it has
-            none.
+        photograph: that of a view at a height and width, [H, W, 3] as `gseg_ns.rendering.snapping.snap_labels` takes
+            it; None where it has none.
         progress: called after each view.
     """
     options = options or StrengthOptions()

@@ -125,17 +125,15 @@ class VotedModel(HeaviestModel):
         """Fit how loud each Gaussian is, and tell what came of it."""
         started = time.perf_counter()
         data = self.masks()
-        views = [view for view in range(self.num_train_data) if data.labels(view) is not None]
+        views = [view for view in range(self.num_train_data) if data.has_masks(view)]
 
         def ask(number: int) -> tuple[dict[str, Any], Tensor]:
             groups = self.group_map(views[number])
             assert groups is not None
             return self.project_view(views[number]), groups
 
-        def photograph(number: int) -> Tensor | None:
-            labels = data.labels(views[number])
-            assert labels is not None
-            return view_colors(data, views[number], *labels.shape)
+        def photograph(number: int, height: int, width: int) -> Tensor | None:
+            return view_colors(data, views[number], height, width)
 
         found = fit_strengths(
             self.voted_labels, len(views), ask, self.config.strengths,

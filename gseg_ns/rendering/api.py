@@ -431,7 +431,7 @@ def _project_cpu(
         means, quats, scales, covars, viewmats, Ks, width, height, eps2d, near_plane, far_plane, radius_clip,
         rasterize_mode == "antialiased", camera_model,
     )  # fmt: skip
-    opacities = opacities[None] if cameras == 1 else opacities.repeat(cameras, 1)
+    opacities = opacities.repeat(cameras, 1)  # a copy: callers may change theirs
     if compensations is not None:
         opacities = opacities * compensations
     projected = {"means2d": means2d, "conics": conics, "opacities": opacities}

@@ -16,6 +16,9 @@ _GRAIN = 4096
 
 _PARTS_PER_THREAD = 4
 
+_CHANGES = 1 << 24
+"""Numbers that all parts count pairs of tile and Gaussian in, each for itself: 64 MiB, or one part's."""
+
 
 class TileLists(NamedTuple):
     """gsplat's intersection tensors (`isect_tiles` and `isect_offset_encode`), with tighter lists."""
@@ -53,12 +56,13 @@ def tile_lists(
     total = cameras * count
     sizes = radii.reshape(total).contiguous().numpy()
     z = depths.detach().reshape(total).contiguous().float().numpy()
-    parts = max(min(_PARTS_PER_THREAD * threads.num_threads(), total // _GRAIN), 1)
+    all_rows = cameras * tile_height
+    counted = all_rows * (tile_width + 1)
+    parts = max(min(_PARTS_PER_THREAD * threads.num_threads(), total // _GRAIN, _CHANGES // max(counted, 1)), 1)
     rows, lengths = np.empty((total, 3), np.int32), np.empty(parts, np.int64)
     threads.share(tiles.tile_rows, parts, parts, packed, sizes, tile_size, tile_height, rows, lengths)
     begins, counts = np.cumsum(lengths) - lengths, np.empty(total, np.int32)
-    spans, all_rows = np.empty((lengths.sum(), 2), np.int32), cameras * tile_height
-    changes = np.empty((parts, all_rows * (tile_width + 1)), np.int32)
+    spans, changes = np.empty((lengths.sum(), 2), np.int32), np.empty((parts, counted), np.int32)
     order = np.empty(np.count_nonzero(sizes > 0), np.int32)
 
     def sort_or_find_spans(start: int, stop: int) -> None:

@@ -333,8 +333,10 @@ def test_names_are_those_of_the_masks(tmp_path: Path) -> None:
     assert names("../photos/1.png", "../photos/2.png") == ["photos/1", "photos/2"], "never above a folder of results"
 
 
-def test_colors_of_a_view_come_at_any_size_and_not_where_the_photograph_is_gone(scene: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(scene, tmp_path / "scene")
+def test_colors_of_a_view_come_at_any_size_and_not_where_the_photograph_is_gone(
+    small_scene: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(small_scene, tmp_path / "scene")
     data = manager(copy)
     image = data.read_photograph(1)["image"][..., :3]
     height, width = image.shape[:2]
@@ -348,3 +350,29 @@ def test_colors_of_a_view_come_at_any_size_and_not_where_the_photograph_is_gone(
     assert (half.float() - means).abs().max() <= 0.51
     data.train_dataset.image_filenames[1].unlink()
     assert view_colors(data, 1, height, width) is None
+
+
+def test_colors_of_a_damaged_photograph_are_left_out_with_a_word(
+    small_scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are only of help: a vote at the end of a training is not lost for them."""
+    data = manager(shutil.copytree(small_scene, tmp_path / "scene"))
+    height, width = data.read_photograph(0)["image"].shape[:2]
+    path = data.train_dataset.image_filenames[0]
+    path.write_bytes(path.read_bytes()[:300])
+    assert view_colors(data, 0, height, width) is None
+    assert path.name in "".join(capsys.readouterr())
+    assert view_colors(data, 1, height, width) is not None
+
+
+def test_what_is_transparent_in_a_photograph_is_gray(small_scene: Path, tmp_path: Path) -> None:
+    """Whatever color is stored there; and photographs that are loaded are not read again."""
+    data = manager(shutil.copytree(small_scene, tmp_path / "scene"))
+    image = torch.zeros(4, 6, 4, dtype=torch.uint8)
+    image[..., 0] = 200
+    image[:, :3, 3] = 255
+    data.__dict__["cached_train"] = [{"image": image}]
+    colors = view_colors(data, 0, 4, 6)
+    assert colors is not None
+    assert torch.equal(colors[:, :3], image[:, :3, :3])
+    assert torch.equal(colors[:, 3:], torch.full((4, 3, 3), 128, dtype=torch.uint8))

@@ -106,8 +106,8 @@ def test_snapped_targets_are_those_of_whole_label_maps(max_bytes: float) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixed_pixels, "pixel_weights", asked)
         rows, spans, snapped = gather(
-            labels, 3, 3, lambda v: (metas[v], ragged[v]), lambda v: photographs[v] if v != 1 else None, max_bytes, 0,
-            lambda: None,
+            labels, 3, 3, lambda v: (metas[v], ragged[v]), lambda v, *_: None if v == 1 else photographs[v], max_bytes,
+            0, lambda: None,
         )  # fmt: skip
     assert snapped is not None
     assert snapped.dtype == torch.int32

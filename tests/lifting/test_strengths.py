@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from disk_scene import disk_scene
+from disk_scene import SIZE, disk_scene
 from gseg_ns.errors import OptionError
 from gseg_ns.lifting import strengths
 from gseg_ns.lifting.mixed_pixels import Rows, by_label
@@ -312,11 +312,12 @@ def test_masks_are_moved_to_colors_where_held_out_views_agree(wider: int) -> Non
     masks = [torch.stack([row.roll(int(torch.randint(-2, 3, (1,), generator=generator))) for row in t]) for t in truths]
     colors = torch.tensor([(0, 0, 0), (50, 100, 200), (200, 60, 30)], dtype=torch.uint8)
 
-    def fitted(photograph: Callable[[int], Tensor | None] | None, snapped: bool = True) -> Strengths:
+    def fitted(photograph: Callable[[int, int, int], Tensor | None] | None, snapped: bool = True) -> Strengths:
         options = StrengthOptions(snapped=snapped)
         return fit_strengths(labels, 6, lambda v: (metas[v], masks[v]), options, photograph)
 
-    def photograph(view: int) -> Tensor:
+    def photograph(view: int, height: int, width: int) -> Tensor:
+        assert (height, width) == (SIZE, SIZE)
         return colors[max_pool2d(truths[view][None].float(), 2 * wider + 1, 1, wider)[0].long()]
 
     plain, found = fitted(None), fitted(photograph)
@@ -331,8 +332,8 @@ def test_masks_are_moved_to_colors_where_held_out_views_agree(wider: int) -> Non
     ragged, mended = (_wrong(metas[views], truths[views], labels, fit.values) for fit in (plain, found))
     assert mended < ragged
     # Photographs that are not there, and not asked for.
-    assert torch.equal(fitted(lambda _: None).values, plain.values)
-    assert torch.equal(fitted(lambda _: pytest.fail("asked"), snapped=False).values, plain.values)
+    assert torch.equal(fitted(lambda *_: None).values, plain.values)
+    assert torch.equal(fitted(lambda *_: pytest.fail("asked"), snapped=False).values, plain.values)
 
 
 def test_options_are_checked() -> None:

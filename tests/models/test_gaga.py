@@ -345,7 +345,7 @@ def test_strengths_see_the_photographs(
     given: list[Any] = []
 
     def fit(labels: torch.Tensor, count: int, ask: Any, options: Any, photograph: Any) -> Strengths:
-        given.append(photograph and [photograph(number) for number in range(count)])
+        given.append(photograph and [photograph(number, *manager.labels(number).shape) for number in range(count)])
         return Strengths(torch.ones(len(labels)), 1.0, 10, 0.2, 0.1)
 
     monkeypatch.setattr(voted, "fit_strengths", fit)

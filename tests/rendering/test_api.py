@@ -343,3 +343,11 @@ def counts_of(meta):
     return torch.tensor([end - begin for begin, end in zip(begins, ends, strict=True)]).view(
         meta["isect_offsets"].shape
     )
+
+
+def test_what_was_projected_stays_when_its_opacities_change(make_scene):
+    scene = make_scene()
+    meta = render(scene, torch.ones(80, 3))[2]
+    before = composite(meta, torch.ones(80, 1))
+    scene.opacities.mul_(0.1)
+    assert torch.equal(composite(meta, torch.ones(80, 1)), before)

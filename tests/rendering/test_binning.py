@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from gseg_ns.rendering import threads
+from gseg_ns.rendering import binning, threads
 from gseg_ns.rendering.binning import TileLists, tile_lists
 from gseg_ns.rendering.cpu import pack
+from gseg_ns.rendering.kernels import tiles
 
 WIDTH, HEIGHT, TILE = 150, 101, 16
 
@@ -85,3 +88,20 @@ def test_any_number_of_threads_gives_the_same_lists(count: int) -> None:
         threads.configure()
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_parts_that_count_for_themselves_stay_within_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads there are; the lists are the same."""
+    expected = listed(9000)
+    share, parts = threads.share, []
+
+    def recorded(kernel: Any, total: int, *arguments: Any, **options: Any) -> None:
+        if kernel is tiles.tile_rows:
+            parts.append(total)
+        share(kernel, total, *arguments, **options)
+
+    monkeypatch.setattr(threads, "share", recorded)
+    for bound in (1 << 24, 2 * 2 * 7 * 11, 1):
+        monkeypatch.setattr(binning, "_CHANGES", bound)
+        assert all(torch.equal(a, b) for a, b in zip(listed(9000), expected, strict=True))
+    assert parts == [4, 2, 1]

@@ -25,7 +25,8 @@ def snap(start, stop, picture, labels, edge, band, chosen, num_labels, reach, by
         out: [H, W] int32, written where a pixel is asked and something has a say.
     """
     height, width = labels.shape
-    sums = np.zeros(num_labels, np.float32)
+    # Labels may be many, and few of them are near a pixel: the others are not looked at, and stay 0.
+    sums, around = np.zeros(num_labels, np.float32), np.empty((2 * reach + 1) ** 2, np.int32)
     for y in range(start, stop):
         for x in range(width):
             if not (chosen[y, x] and labels[y, x] > 0):
@@ -36,7 +37,7 @@ def snap(start, stop, picture, labels, edge, band, chosen, num_labels, reach, by
                     near |= edge[v, u]
             if not near:
                 continue
-            sums[:] = 0
+            found = 0
             for v in range(max(0, y - reach), min(height, y + reach + 1)):
                 for u in range(max(0, x - reach), min(width, x + reach + 1)):
                     label = labels[v, u]
@@ -46,8 +47,14 @@ def snap(start, stop, picture, labels, edge, band, chosen, num_labels, reach, by
                             step = np.float32(picture[y, x, channel]) - np.float32(picture[v, u, channel])
                             difference += step * step
                         away = (y - v) * (y - v) + (x - u) * (x - u)
+                        if sums[label] == 0:
+                            around[found] = label
+                            found += 1
                         sums[label] += np.float32(math.exp(-by_color * difference - by_distance * away))
             best = np.float32(0)
-            for label in range(1, num_labels):
-                if sums[label] > best:
+            for i in range(found):
+                label = around[i]
+                if sums[label] > best or (sums[label] == best and 0 < best and label < out[y, x]):
                     best, out[y, x] = sums[label], label
+            for i in range(found):
+                sums[around[i]] = 0
