@@ -5,7 +5,7 @@ import torch
 
 from gseg_ns.lifting import cross_entropy
 from gseg_ns.lifting.cross_entropy import cross_entropies
-from gseg_ns.rendering import threads
+from thread_counts import same_by_any_number_of_threads
 
 Leaves = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -47,13 +47,12 @@ def test_huge_scores_stay_finite() -> None:
 
 def test_nothing_depends_on_the_number_of_threads() -> None:
     leaves, targets = inputs(5000, 300)
-    found = []
-    for count in (1, 3):
-        threads.configure(count)
+
+    def find() -> list[torch.Tensor]:
         loss = cross_entropies(*leaves, targets)
-        found.append((loss, *torch.autograd.grad(loss, leaves)))
-    threads.configure()
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        return [loss, *torch.autograd.grad(loss, leaves)]
+
+    same_by_any_number_of_threads(find, (1, 3))
 
 
 def test_mixed_precision_is_that_of_the_features_alone() -> None:

@@ -28,9 +28,9 @@ from gseg_ns.rendering import (
     composite,
     contested_labels,
     dominant_labels,
-    threads,
 )
 from gseg_ns.rendering.kernels.strengths import BLOCK, adam_step
+from thread_counts import same_by_any_number_of_threads
 
 
 def _rows(num_gaussians: int = 30, count: int = 40, num_labels: int = 5, seed: int = 0) -> tuple[Rows, Tensor, Tensor]:
@@ -123,15 +123,7 @@ def test_what_is_contradicted_is_the_same_with_and_without_runs() -> None:
 def test_the_number_of_threads_does_not_matter() -> None:
     rows, labels, values = _rows(500, 3000, 7)
     chosen = torch.arange(3000)
-    before = threads._num_threads
-    try:
-        threads.configure(1, torch.get_num_threads())
-        one = strength_gradient(rows, chosen, labels, values, 7, 0.7)
-        threads.configure(3, torch.get_num_threads())
-        three = strength_gradient(rows, chosen, labels, values, 7, 0.7)
-    finally:
-        threads.configure(before, torch.get_num_threads())
-    assert torch.equal(one, three)
+    same_by_any_number_of_threads(lambda: [strength_gradient(rows, chosen, labels, values, 7, 0.7)], (1, 3))
 
 
 def _wrong(metas: list[dict[str, object]], truths: list[Tensor], labels: Tensor, values: Tensor | None) -> float:

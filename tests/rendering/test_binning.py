@@ -12,6 +12,7 @@ from gseg_ns.rendering import binning, threads
 from gseg_ns.rendering.binning import TileLists, tile_lists
 from gseg_ns.rendering.cpu import pack
 from gseg_ns.rendering.kernels import tiles
+from thread_counts import same_by_any_number_of_threads
 
 WIDTH, HEIGHT, TILE = 150, 101, 16
 
@@ -79,15 +80,7 @@ def test_every_tile_lists_what_it_shows_in_depth_order_and_little_else() -> None
 
 @pytest.mark.parametrize("count", [0, 1, 30_000])
 def test_any_number_of_threads_gives_the_same_lists(count: int) -> None:
-    found = []
-    try:
-        for workers in (1, 2, 5):
-            threads.configure(kernel_threads=workers)
-            found.append(listed(count))
-    finally:
-        threads.configure()
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    same_by_any_number_of_threads(lambda: listed(count))
 
 
 def test_parts_that_count_for_themselves_stay_within_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gseg_ns.rendering import threads
 from gseg_ns.rendering.blend import Alphas, Behind, clamp
+from thread_counts import same_by_any_number_of_threads
 
 Clamp = Callable[[Any, float, float], Tensor]
 
@@ -81,15 +81,7 @@ def test_a_picture_that_changed_since_is_noticed() -> None:
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     given = picture(torch.float32, 300, 401)
-    found = []
-    try:
-        for count in (1, 3):
-            threads.configure(count)
-            found.append(with_gradients(Alphas, clamp, given))
-    finally:
-        threads.configure()
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
+    same_by_any_number_of_threads(lambda: with_gradients(Alphas, clamp, given), (1, 3))
 
 
 @pytest.mark.cuda

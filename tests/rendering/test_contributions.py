@@ -14,10 +14,10 @@ from gseg_ns.rendering import (
     rasterize_to_pixels,
     reference,
     sparse_vote,
-    threads,
     top_contributors,
     vote,
 )
+from thread_counts import same_by_any_number_of_threads
 
 
 @pytest.fixture(scope="module")
@@ -215,18 +215,15 @@ def test_top_contributors_of_several_cameras(make_scene):
 def test_the_number_of_threads_changes_nothing(make_scene):
     scene = make_scene(count=400, width=100, height=80)
     labels = torch.randint(0, 9, (80, 100))
-    results = []
-    try:
-        for count in (1, 3):
-            threads.configure(count, torch.get_num_threads())
-            meta = project(*scene)
-            weights = pixel_weights(meta, torch.arange(8000))
-            features = torch.arange(400.0)[:, None].expand(400, 40).clone().requires_grad_()
-            (weights @ features).square().sum().backward()
-            results.append((vote(meta, labels, 9), *top_contributors(meta), weights.val, features.grad))
-    finally:
-        threads.configure(None, torch.get_num_threads())
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+    def find():
+        meta = project(*scene)
+        weights = pixel_weights(meta, torch.arange(8000))
+        features = torch.arange(400.0)[:, None].expand(400, 40).clone().requires_grad_()
+        (weights @ features).square().sum().backward()
+        return [vote(meta, labels, 9), *top_contributors(meta), weights.val, features.grad]
+
+    same_by_any_number_of_threads(find, (1, 3))
 
 
 def test_wrong_input_is_named(view, make_scene):

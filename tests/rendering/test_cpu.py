@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gseg_ns.rendering import project, rasterize_to_pixels, reference, threads
+from gseg_ns.rendering import project, rasterize_to_pixels, reference
+from thread_counts import same_by_any_number_of_threads
 
 LISTS = ("isect_offsets", "flatten_ids")
 
@@ -175,13 +176,12 @@ def test_positions_that_are_no_numbers_draw_nothing_and_do_not_crash():
 def test_any_number_of_threads_gives_the_same_bits(make_scene, count, size):
     scene = make_scene(count=count, width=75, height=61, size=size)
     meta = project(*scene)
-    colors, found = torch.rand(1, count, 3, generator=torch.Generator().manual_seed(1)), []
-    for workers in (1, 2, 3, 5):
-        threads.configure(kernel_threads=workers)
+    colors = torch.rand(1, count, 3, generator=torch.Generator().manual_seed(1))
+
+    def find():
         leaves = [meta[k].clone().requires_grad_() for k in ("means2d", "conics")]
         leaves += [colors.clone().requires_grad_(), meta["opacities"].clone().requires_grad_()]
         outputs = rasterize_to_pixels(*leaves, scene.width, scene.height, 16, *(meta[k] for k in LISTS), absgrad=True)
-        found.append([*outputs, *gradients(outputs, leaves)])
-    threads.configure()
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+        return [*outputs, *gradients(outputs, leaves)]
+
+    same_by_any_number_of_threads(find, (1, 2, 3, 5))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from gsplat.cuda import _torch_impl as gsplat_torch
 
-from gseg_ns.rendering import threads
 from gseg_ns.rendering.projection import Coefficients, project_gaussians, sh_colors
+from thread_counts import same_by_any_number_of_threads
 
 LIMITS = {"eps2d": 0.3, "near_plane": 0.01, "far_plane": 1e10, "radius_clip": 0.0}
 
@@ -180,21 +180,15 @@ def test_harmonics_in_two_tensors_are_the_same_to_the_last_bit_by_any_number_of_
     dirs, weight = torch.randn(2, 3001, 3, generator=g), torch.randn(2, 3001, 3, generator=g)
     coeffs = torch.randn(3001, (degree + 1) ** 2 + 1, 3, generator=g)
     radii = (torch.rand(2, 3001, generator=g) > 0.3).int()
-    found = []
-    try:
-        for workers in (1, 3):
-            threads.configure(kernel_threads=workers)
-            for split in (False, True):
-                leaves = [dirs.clone(), coeffs[:, :1].clone(), coeffs[:, 1:].clone()]
-                leaves = [leaf.requires_grad_() for leaf in leaves]
-                given = Coefficients(*leaves[1:]) if split else torch.cat(leaves[1:], dim=1)
-                colors = sh_colors(degree, leaves[0], given, radii)
-                (colors * weight).sum().backward()
-                found.append([colors.detach(), *(leaf.grad for leaf in leaves)])
-    finally:
-        threads.configure()
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+    def find(split):
+        leaves = [leaf.clone().requires_grad_() for leaf in (dirs, coeffs[:, :1], coeffs[:, 1:])]
+        given = Coefficients(*leaves[1:]) if split else torch.cat(leaves[1:], dim=1)
+        colors = sh_colors(degree, leaves[0], given, radii)
+        return [colors.detach(), *torch.autograd.grad((colors * weight).sum(), leaves)]
+
+    found = [same_by_any_number_of_threads(lambda split=split: find(split), (1, 3)) for split in (False, True)]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     colors, v_dirs, v_first, v_rest = found[0]
     assert (colors[radii == 0] == 0).all()
     assert (v_dirs[radii == 0] == 0).all()

@@ -9,8 +9,8 @@ import torch
 from pytorch_msssim import SSIM
 from torch import Tensor, nn
 
-from gseg_ns.rendering import threads
 from gseg_ns.rendering.ssim import Differences, Photograph, Ssim, absolute
+from thread_counts import same_by_any_number_of_threads
 
 
 def photographs(
@@ -70,13 +70,7 @@ def test_gradcheck_in_float64() -> None:
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
     x, y = photographs(91, 300)
-    found = []
-    for count in (1, 2, 5):
-        threads.configure(kernel_threads=count)
-        found.append(with_gradients(measure, x, y))
-    threads.configure()
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    same_by_any_number_of_threads(lambda: with_gradients(measure, x, y))
 
 
 def test_without_gradients_and_of_any_layout() -> None:
@@ -154,19 +148,13 @@ def test_where_photograph_and_picture_are_one_nothing_moves() -> None:
 def test_the_loss_is_found_with_the_same_bits_by_any_number_of_threads() -> None:
     measure = Ssim(SSIM(data_range=1.0, size_average=True, channel=3))
     x, y = (picture[0].permute(1, 2, 0).contiguous() for picture in photographs(211, 530))
-    found = []
-    try:
-        for count in (1, 2, 5):
-            threads.configure(kernel_threads=count)
-            picture = y.clone().requires_grad_()
-            value = loss(Photograph((x * 255).byte(), measure), picture, measure)
-            value.backward()
-            assert picture.grad is not None
-            found.append((value.detach(), picture.grad))
-    finally:
-        threads.configure()
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+    def find() -> list[Tensor]:
+        picture = y.clone().requires_grad_()
+        value = loss(Photograph((x * 255).byte(), measure), picture, measure)
+        return [value.detach(), *torch.autograd.grad(value, picture)]
+
+    same_by_any_number_of_threads(find)
 
 
 def test_each_step_on_a_photograph_can_be_had_from_torch() -> None:

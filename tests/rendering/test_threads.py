@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from gseg_ns.rendering import project, rasterization, threads
+from thread_counts import kernel_threads
 
 
 @pytest.fixture
 def three_threads():
-    threads.configure(3, torch.get_num_threads())
-    yield
-    threads.configure(None, torch.get_num_threads())
+    with kernel_threads(3):
+        yield
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 1000])
