@@ -37,5 +37,5 @@ def test_parts_of_a_step_add_up() -> None:
     with benchmark("rendering") as rendering:
         scene = rendering.synthetic(300, 40, 29)
         parts, whole = rendering.parts_of(rendering.training_step(scene), 2)
-        assert {"composite.forward", "composite.backward", "ssim.forward", "ssim.backward"} <= set(parts)
+        assert {"composite.forward", "composite.backward", "ssim.likeness"} <= set(parts)
         assert 0 < sum(parts.values()) <= whole * 1.5

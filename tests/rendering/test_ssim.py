@@ -246,3 +246,21 @@ def test_tensors_whose_changes_torch_does_not_count_are_torchs() -> None:
         assert not Photograph.fits(x * 1, measure)
         other = y * 1
         assert torch.equal(Photograph(x, measure) - other, x - other)  # type: ignore[arg-type]
+
+
+@pytest.mark.cuda
+def test_what_is_on_a_gpu_is_left_to_torch() -> None:
+    x, y = (picture.cuda() for picture in photographs(20, 31))
+    upstream = SSIM(data_range=1.0, size_average=True, channel=3)
+    upstream.win = upstream.win.cuda()
+    measure = Ssim(upstream)
+    for mine, theirs in zip(with_gradients(measure, x, y), with_gradients(upstream, x, y), strict=True):
+        assert torch.equal(mine, theirs)
+    assert not measure.takes(y, 20, 31)
+    image = x[0].permute(1, 2, 0).contiguous()
+    assert not Photograph.fits(image, measure)
+    assert Photograph.fits(image.cpu(), measure)
+    sent = Photograph(image.cpu(), measure).to("cuda")
+    assert isinstance(sent, Tensor)
+    assert sent.is_cuda
+    assert torch.equal(sent, image)

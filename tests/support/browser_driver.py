@@ -230,6 +230,8 @@ class Hand:
         self._page = page
         self.presses = 0
         self.modifiers = 0
+        # A browser's own driver scrolls to what it clicks on.
+        self._scrolled_before = self._scrolled()
 
     def take(self) -> tuple[int, int]:
         """Presses since this was asked last, and modifier keys held for them."""
@@ -295,10 +297,15 @@ class Hand:
         return x, y
 
     def _see_nothing_scrolled(self) -> None:
+        assert self._scrolled() == self._scrolled_before, "something has been scrolled"
+
+    def _scrolled(self) -> list[Any]:
+        """What of the page is scrolled, and how far."""
         # The list of objects shows by itself what is selected.
         script = """() => [...document.querySelectorAll("*")].filter(
-            (e) => !e.classList.contains("rows") && (e.scrollTop > 0 || e.scrollLeft > 0)).map((e) => e.className)"""
-        assert self._page.evaluate(script) == [], "something has been scrolled"
+            (e) => !e.classList.contains("rows") && (e.scrollTop > 0 || e.scrollLeft > 0)).map(
+            (e) => [e.className, e.scrollTop, e.scrollLeft])"""
+        return list(self._page.evaluate(script))
 
 
 @contextmanager
