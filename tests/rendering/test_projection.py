@@ -49,7 +49,8 @@ def test_values_and_gradients_match_gsplat(make_scene, dtype):
     for x, y in zip(a[1:], b[1:], strict=True):
         torch.testing.assert_close(x[seen], y[seen], rtol=1e-9 if exact else 1e-4, atol=1e-9 if exact else 1e-4)
         assert (x[a[0] <= 0] == 0).all()
-    weights = [torch.randn_like(x[seen]) for x in a[1:]]
+    g = torch.Generator().manual_seed(0)
+    weights = [torch.randn(x[seen].shape, generator=g, dtype=dtype) for x in a[1:]]
     for outputs in (a, b):
         sum((x[seen] * w).sum() for x, w in zip(outputs[1:], weights, strict=True)).backward()
     for x, y in zip(mine, other, strict=True):
