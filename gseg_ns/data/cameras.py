@@ -1,4 +1,4 @@
-"""Nerfstudio's cameras as the cameras of our rendering layer."""
+"""Nerfstudio's cameras as the cameras of our rendering layer, and which of many are asked."""
 
 from __future__ import annotations
 
@@ -59,3 +59,8 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor, fov: float, width: int, hei
     pose = torch.stack([right, torch.linalg.cross(back, right), back, eye.double()], dim=1).float()
     focal = min(width, height) / 2 / math.tan(fov / 2)
     return Cameras(pose[None], fx=focal, fy=focal, cx=width / 2, cy=height / 2, width=width, height=height)
+
+
+def spread_views(count: int, most: int) -> list[int]:
+    """At most so many of some views, evenly spread over them, the first and the last among them."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long().tolist()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gseg_ns import __version__
-from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.cameras import spread_views, to_camera
 from gseg_ns.errors import GsegError
 from gseg_ns.files import atomic_path
 from gseg_ns.objects import Evidence, gather_evidence
@@ -97,8 +97,7 @@ def _with_sure(evidence: Evidence, model: SegmentationModel, scale: float | None
 
 def asked_numbers(run: Run) -> list[int]:
     """Which of the training views are asked."""
-    count = len(run.datamanager.names("train"))
-    return torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
+    return spread_views(len(run.datamanager.names("train")), MOST_VIEWS)
 
 
 def asked_views(run: Run) -> list[Cameras]:

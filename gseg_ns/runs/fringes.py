@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.cameras import spread_views, to_camera
 from gseg_ns.data.photographs import view_colors
 from gseg_ns.editing.operations import Operation, evaluate
 from gseg_ns.errors import GsegError
@@ -48,8 +48,7 @@ def find_fringes(
     """
     run.require_scene()
     model, data = run.model, run.datamanager
-    count = len(data.names("train"))
-    chosen = torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().tolist()
+    chosen = spread_views(len(data.names("train")), MOST_VIEWS)
 
     def views() -> Iterator[Shown]:
         for view in track(chosen):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.cameras import spread_views, to_camera
 from gseg_ns.editing.operations import Edited
 from gseg_ns.rendering import composite, tiles_showing
 from gseg_ns.runs.run import Run
@@ -51,7 +51,7 @@ def find_holes(run: Run, before: Edited, removed: Tensor) -> Holes | None:
     shown, open_, views = 0, 0, 0
     splats, own = before.splats.subset(before.drawn), removed[before.drawn]
     rest = splats.subset(~own)
-    for view in torch.linspace(0, count - 1, min(count, MOST_VIEWS)).round().long().unique().tolist():
+    for view in spread_views(count, MOST_VIEWS):
         camera = copy.deepcopy(run.datamanager.camera(view))
         longest = max(int(camera.width.max()), int(camera.height.max()))
         if longest > LONGEST:

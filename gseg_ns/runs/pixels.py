@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gseg_ns.data.cameras import to_camera
+from gseg_ns.data.cameras import spread_views, to_camera
 
 if TYPE_CHECKING:
     from gseg_ns.runs.run import Run
@@ -26,7 +26,7 @@ def training_pixel(run: Run) -> Callable[[Tensor], float] | None:
     if run.datamanager.absent is not None:
         return None
     count = len(run.datamanager.names("train"))
-    chosen = torch.linspace(0, count - 1, min(count, _MOST_VIEWS)).round().long().tolist()
+    chosen = spread_views(count, _MOST_VIEWS)
     cameras = [to_camera(run.model.corrected(run.datamanager.camera(view))) for view in chosen]
     viewmats = torch.stack([camera.viewmat.double().cpu() for camera in cameras])
     lenses = torch.stack([camera.K.double().cpu() for camera in cameras])
